@@ -1,0 +1,52 @@
+# Needs Python 3.11 or newer with pip, nothing else. Every target sets up what it uses.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+PLUGINS = plugins/chen2017 plugins/yang2018
+SOURCES = pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS))
+MODEL ?= yang2018
+LAYER ?= 3
+TESTS ?= tests plugins docs
+
+.PHONY: analyze test test-slow check format docs clean
+
+analyze: $(VENV)/installed
+	$(BIN)/invkit analyze --model $(MODEL) --layer $(LAYER)
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+
+test-slow: $(VENV)/dev
+	$(BIN)/python -m pytest -m slow $(TESTS)
+
+check: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/docs
+	$(BIN)/sphinx-build -W -b html docs docs/_build/html
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
+	$(PIP) install -q -c constraints.txt -e . $(addprefix -e ,$(PLUGINS))
+	touch $@
+
+$(VENV)/dev: $(VENV)/installed
+	$(PIP) install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(VENV)/docs: $(VENV)/installed
+	$(PIP) install -q -c constraints.txt -e ".[docs]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,170 @@
+"""Trained files on disk: safetensors beside a JSON sidecar that holds their sha256 and provenance.
+
+A safetensors file has no checksum of its own, so a flipped bit loads as other numbers. Every file written here therefore
+has a sidecar `NAME.json` with the sha256 of its bytes, and is refused where the two disagree.
+"""
+
+__all__ = [
+    "Stored",
+    "fingerprint",
+    "load",
+    "read_sidecar",
+    "save",
+    "sha256_file",
+    "state_fingerprint",
+    "write_atomic",
+]
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
+
+from invkit.errors import ArtifactError, ResourceError
+
+SCHEMA = "invkit.artifact/1"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One artefact read from disk: its tensors, kind, provenance and the sha256 of the file."""
+
+    kind: str
+    tensors: dict[str, torch.Tensor]
+    meta: dict[str, Any]
+    sha256: str
+    path: Path
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
+
+    The bytes go to a temporary name in the same folder, are synced to disk, and are then moved into place.
+
+    Raises:
+        ResourceError: the folder cannot be written or the disk is full; `path` is as it was.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        temporary = None
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder; nothing was changed"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """Return the sha256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def state_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
+    """Return one sha256 over the names, dtypes, shapes and bytes of a state dict; the order of names does not matter."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save(path: Path, tensors: Mapping[str, torch.Tensor], *, kind: str, meta: Mapping[str, Any]) -> str:
+    """Write tensors and provenance to `path` (`.safetensors`) and `path` with suffix `.json`; return the file's sha256.
+
+    The provenance stands in both files. Both are written atomically, the sidecar last, so a file without a
+    matching sidecar is one whose writing was cut short.
+    """
+    meta_text = json.dumps({"schema": SCHEMA, "kind": kind, "meta": dict(meta)}, sort_keys=True, allow_nan=False)
+    data = save_bytes(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"invkit": meta_text}
+    )
+    sha256 = hashlib.sha256(data).hexdigest()
+    sidecar = {"schema": SCHEMA, "kind": kind, "sha256": sha256, "meta": dict(meta)}
+    write_atomic(path, data)
+    write_atomic(
+        path.with_suffix(".json"), json.dumps(sidecar, sort_keys=True, indent=1, allow_nan=False).encode()
+    )
+    return sha256
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Return the sidecar of an artefact (`schema`, `kind`, `sha256`, `meta`) without reading its tensors.
+
+    Raises:
+        ArtifactError: it is missing, not JSON, or of a schema this version does not know.
+    """
+    sidecar_path = path.with_suffix(".json")
+    try:
+        sidecar = json.loads(sidecar_path.read_bytes())
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{path} has no sidecar {sidecar_path.name}: it was not written to its end. Delete it and train again"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{sidecar_path} is not valid JSON ({error}). Delete it and train again") from None
+    if not isinstance(sidecar, dict) or sidecar.get("schema") != SCHEMA:
+        found = sidecar.get("schema") if isinstance(sidecar, dict) else type(sidecar).__name__
+        raise ArtifactError(f"{sidecar_path} has schema {found!r}, this version reads {SCHEMA!r}")
+    if not {"kind", "sha256", "meta"} <= sidecar.keys() or not isinstance(sidecar["meta"], dict):
+        raise ArtifactError(f"{sidecar_path} lacks one of kind, sha256, meta. Delete it and train again")
+    return sidecar
+
+
+def load(path: Path, *, kind: str, sha256: str | None = None) -> Stored:
+    """Read an artefact and check it bit for bit against its sidecar, and against `sha256` where one is given.
+
+    Raises:
+        ArtifactError: missing, changed by a single bit, not safetensors, or of another kind.
+    """
+    sidecar = read_sidecar(path)
+    if sidecar["kind"] != kind:
+        raise ArtifactError(f"{path} is of kind {sidecar['kind']!r}, wanted {kind!r}")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from None
+    found = hashlib.sha256(data).hexdigest()
+    for wanted in (sidecar["sha256"], sha256):
+        if wanted is not None and wanted != found:
+            raise ArtifactError(
+                f"{path} was changed: its sha256 is {found}, its provenance says {wanted}. "
+                "Delete it and train or download it again"
+            )
+    try:
+        tensors = load_bytes(data)
+    except (SafetensorError, ValueError) as error:
+        raise ArtifactError(f"{path} is not a safetensors file: {error}") from None
+    return Stored(kind=kind, tensors=tensors, meta=sidecar["meta"], sha256=found, path=path)

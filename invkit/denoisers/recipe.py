@@ -1,0 +1,118 @@
+"""How a denoiser is trained: a frozen recipe that a plugin brings, for `invkit train denoiser`."""
+
+from __future__ import annotations
+
+__all__ = ["Adversarial", "Perceptual", "Recipe"]
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from invkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """A Wasserstein critic with gradient penalty (Gulrajani et al. 2017, eq. 3).
+
+    Args:
+        critic: makes the critic, from `(B, 1, patch, patch)` to `(B, 1)`.
+        weight: factor of `-C(f(x))` in the denoiser's loss.
+        gradient_penalty: lambda of the penalty.
+        critic_steps: critic steps for each step of the denoiser.
+        lr: learning rate of the critic.
+    """
+
+    critic: Callable[[], nn.Module]
+    weight: float = 1.0
+    gradient_penalty: float = 10.0
+    critic_steps: int = 1
+    lr: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """Mean squared distance of a backbone's features of f(x) and y.
+
+    Args:
+        weight: factor in the denoiser's loss.
+        backbone: name of a registered backbone, e.g. `"vgg19"`.
+    """
+
+    weight: float = 0.1
+    backbone: str = "vgg19"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what training a denoiser gives, besides the data and the seed.
+
+    Args:
+        patch: side of the square training patches, pixels.
+        batch: patches in a step.
+        steps: optimiser steps.
+        lr: learning rate of Adam; decays by a cosine to `lr_end` times itself.
+        betas: of Adam.
+        mse: factor of the mean squared error, in network units.
+        adversarial: a critic, or `None`.
+        perceptual: a perceptual term, or `None`.
+        presets: changes to these fields under a name, e.g. `{"paper": {"steps": 100_000}}`; a change to
+            `adversarial` or `perceptual` is itself a mapping of that part's fields.
+    """
+
+    patch: int
+    batch: int
+    steps: int
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    lr_end: float = 1.0
+    mse: float = 1.0
+    adversarial: Adversarial | None = None
+    perceptual: Perceptual | None = None
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def preset(self, name: str) -> Recipe:
+        """Return the recipe with a preset's changes.
+
+        Raises:
+            ConfigError: no preset has this name, or it changes a field that does not exist.
+        """
+        if name == "default" and name not in self.presets:
+            return self
+        try:
+            changes = dict(self.presets[name])
+        except KeyError:
+            known = ", ".join(sorted({"default", *self.presets}))
+            raise ConfigError(f"no training preset {name!r}; there are: {known}") from None
+        return self.changed(changes)
+
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """Return the recipe with some fields changed; `adversarial` and `perceptual` take a mapping."""
+        changes = dict(changes)
+        try:
+            for part in ("adversarial", "perceptual"):
+                current = getattr(self, part)
+                if isinstance(changes.get(part), Mapping) and current is not None:
+                    changes[part] = replace(current, **changes[part])
+            return replace(self, **changes)
+        except TypeError as error:
+            raise ConfigError(f"a training recipe has no such field: {error}") from None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the recipe as JSON values, for provenance; a critic is named by its module and function."""
+
+        def plain(value: Any) -> Any:
+            if callable(value):
+                return f"{value.__module__}.{value.__qualname__}"
+            return list(value) if isinstance(value, tuple) else value
+
+        described = {
+            name: plain(getattr(self, name)) for name in ("patch", "batch", "steps", "lr", "betas", "lr_end", "mse")
+        }
+        for part in ("adversarial", "perceptual"):
+            value = getattr(self, part)
+            described[part] = value and {key: plain(item) for key, item in vars(value).items()}
+        return described

@@ -1,0 +1,168 @@
+"""What a plugin says about a denoiser: frozen descriptions that cost nothing to make and import no torch."""
+
+from __future__ import annotations
+
+__all__ = ["Affine", "Denoiser", "Layer", "Preprocessing", "Weights"]
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from invkit.errors import DenoiserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from invkit.denoisers.recipe import Recipe
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+CONTROLS = ("input", "const", "output")
+
+
+@runtime_checkable
+class Preprocessing(Protocol):
+    """An invertible map between HU and the units a network works in."""
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Map an image in HU, shape `(B, 1, H, W)`, to network units."""
+
+    def denormalise(self, x: Tensor) -> Tensor:
+        """Map network units back to HU."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what defines the map, as JSON values; it is part of the denoiser's fingerprint."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The map `(x - mean) / std` between HU and network units.
+
+    Args:
+        mean: the value in HU that becomes 0.
+        std: the width in HU that becomes 1; positive.
+    """
+
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
+            raise DenoiserError(f"Affine needs a finite mean and a positive std, got mean={self.mean}, std={self.std}")
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Return `(x - mean) / std`."""
+        return (x - self.mean) / self.std
+
+    def denormalise(self, x: Tensor) -> Tensor:
+        """Return `x * std + mean`."""
+        return x * self.std + self.mean
+
+    def describe(self) -> dict[str, Any]:
+        """Return `{"kind": "affine", "mean": ..., "std": ...}`."""
+        return {"kind": "affine", "mean": self.mean, "std": self.std}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A place where a denoiser is worth cutting: a short key, the module's name, and what stands there.
+
+    Args:
+        key: what the user types, e.g. `"3"`.
+        module: name of the module in `network.named_modules()`, whose output is z.
+        note: one line for people, e.g. `"conv 3x3x32, before ReLU"`.
+    """
+
+    key: str
+    module: str
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.key or self.key in CONTROLS or "," in self.key or self.key.startswith("module:"):
+            raise DenoiserError(
+                f"{self.key!r} cannot be a layer's key: it must not be empty, one of {', '.join(CONTROLS)}, "
+                "hold a comma or start with 'module:'"
+            )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights of a denoiser. A tag names the same bytes for ever.
+
+    Args:
+        tag: short name; `"bundled"` in `yang2018.bundled`.
+        source: where they are: `package:DISTRIBUTION_MODULE/path/in/it.safetensors`, a file path, or an https URL.
+        sha256: of the file's bytes, in hexadecimal.
+        trained_on: what they were trained on, one line for people.
+        license: under which terms they may be used.
+        preprocessing: overrides the denoiser's preprocessing where these weights were trained with another.
+    """
+
+    tag: str
+    source: str
+    sha256: str
+    trained_on: str
+    license: str
+    preprocessing: Preprocessing | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.tag):
+            raise DenoiserError(f"weights tag {self.tag!r} must match {NAME.pattern}")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise DenoiserError(f"weights {self.tag!r}: sha256 must be 64 hexadecimal digits, got {self.sha256!r}")
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A denoiser as a plugin describes it; nothing is built or read until it is loaded.
+
+    Args:
+        name: how users call it; lower case letters, digits, `_`, `-`.
+        build: makes the network, an `nn.Module` from `(B, channels, H, W)` to the same shape, in network units.
+        preprocessing: the map between HU and network units.
+        layers: the places worth cutting, in the order of the forward pass.
+        weights: trained weights; the first is the default.
+        recipe: how it is trained, for `invkit train denoiser`; `None` where it cannot be trained here.
+        unit: unit of the images it takes, always `"HU"` for now.
+        channels: channels of the network's input and output.
+        size_multiple: height and width must be multiples of this; images are padded by reflection and cropped again.
+        citation: the paper.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    preprocessing: Preprocessing
+    layers: tuple[Layer, ...] = ()
+    weights: tuple[Weights, ...] = ()
+    recipe: Recipe | None = None
+    unit: str = "HU"
+    channels: int = 1
+    size_multiple: int = 1
+    citation: str = ""
+    description: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "weights", tuple(self.weights))
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise DenoiserError(f"denoiser name {self.name!r} must match {NAME.pattern}")
+        if not callable(self.build):
+            raise DenoiserError(f"denoiser {self.name}: build must be a function that returns an nn.Module")
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise DenoiserError(
+                f"denoiser {self.name}: preprocessing must have normalise, denormalise and describe, as invkit.Affine has"
+            )
+        if self.unit != "HU" or self.channels != 1:
+            raise DenoiserError(
+                f"denoiser {self.name}: unit={self.unit!r}, channels={self.channels}; only 'HU' and 1 are supported"
+            )
+        if self.size_multiple < 1:
+            raise DenoiserError(f"denoiser {self.name}: size_multiple must be at least 1, got {self.size_multiple}")
+        for kind, keys in (
+            ("layer key", [layer.key for layer in self.layers]),
+            ("weights tag", [weights.tag for weights in self.weights]),
+        ):
+            twice = sorted({key for key in keys if keys.count(key) > 1})
+            if twice:
+                raise DenoiserError(f"denoiser {self.name}: {kind} {twice[0]!r} stands twice")
