@@ -1,0 +1,105 @@
+"""What is done to any network before it is used: unwrapped, put to rest while it runs, fingerprinted."""
+
+__all__ = ["at_rest", "network_fingerprint", "unwrap"]
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from invkit.artifacts import fingerprint, state_fingerprint
+from invkit.errors import DenoiserError
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+def unwrap(module: Any, *, owner: str) -> nn.Module:
+    """Return the network inside `DataParallel`, `DistributedDataParallel` and `torch.compile` wrappers.
+
+    Raises:
+        DenoiserError: it is no `nn.Module`, is TorchScript (which runs no hooks), or its parameters are unusable.
+    """
+    while True:
+        if not isinstance(module, nn.Module):
+            raise DenoiserError(f"{owner} needs a torch.nn.Module, got {type(module).__name__}")
+        if isinstance(module, nn.DataParallel | DistributedDataParallel):
+            module = module.module
+        elif "_orig_mod" in module._modules:
+            module = module._orig_mod
+        else:
+            break
+    if isinstance(module, torch.jit.ScriptModule):
+        raise DenoiserError(
+            f"{owner} is a TorchScript module ({type(module).__name__}). TorchScript runs no hooks, so it "
+            "cannot be split; give the nn.Module it was made from"
+        )
+    lazy = [name for name, tensor in module.named_parameters() if nn.parameter.is_lazy(tensor)]
+    if lazy:
+        raise DenoiserError(
+            f"{owner} has parameters without a shape yet ({', '.join(lazy[:5])}): "
+            "run the network once on an image first"
+        )
+    broken = [name for name, tensor in module.named_parameters() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise DenoiserError(f"{owner} has parameters that are not finite: {', '.join(broken[:5])}")
+    return module
+
+
+@contextlib.contextmanager
+def at_rest(network: nn.Module) -> Iterator[None]:
+    """Keep a network in eval mode, its parameters without gradient, without autocast or compiled code; undo it.
+
+    So a user's module is left as it was found, and a training mode that someone set meanwhile has no effect.
+    Compiled parts run as plain Python, because compiled code may skip hooks.
+    """
+    training = [module for module in network.modules() if module.training]
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    devices = {tensor.device.type for tensor in network.parameters()} or {"cpu"}
+    compiled = any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in network.modules())
+    with contextlib.ExitStack() as stack:
+        for device in devices - {"meta"}:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        if compiled:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            for module in training:
+                module.training = False
+            for parameter in trainable:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module in training:
+                module.training = True
+            for parameter in trainable:
+                parameter.requires_grad_(True)
+
+
+def network_fingerprint(network: nn.Module, described: Any) -> str:
+    """Return one sha256 over a network's weights, its structure and `described` (JSON values).
+
+    The structure is the class name of every module with its plain public attributes, such as stride or slope. So
+    two networks with equal weights, or with none, are still told apart.
+    """
+    structure = []
+    loose: dict[str, Tensor] = {}
+    for name, module in network.named_modules(remove_duplicate=False):
+        plain = {}
+        for key, value in vars(module).items():
+            if key.startswith("_") or key == "training":
+                continue
+            if isinstance(value, Tensor):
+                loose[f"{name}|{key}"] = value
+            elif _is_plain(value):
+                plain[key] = repr(value)
+        structure.append([name, type(module).__qualname__, plain])
+    states = [state_fingerprint(network.state_dict()), state_fingerprint(loose)]
+    return fingerprint({"states": states, "structure": structure, "described": described})
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(item) for item in value)
+    return type(value) in PLAIN
