@@ -1,0 +1,200 @@
+"""How far samples are from the fiber of z, and how far they spread (E1, E2 and E11 of the method).
+
+Distances between activations are root mean squares over all their elements. Divided by `activation_scale`
+they have a plain meaning: 0 is the same activation, about 1 that of another image drawn at random.
+"""
+
+__all__ = [
+    "activation_scale",
+    "dose_noise_distance",
+    "effective_rank",
+    "fiber_error",
+    "pairwise_rmse",
+    "spread",
+]
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invkit.errors import InputError
+from invkit.metrics.streaming import StreamingMoments
+
+Activation = Tensor | Sequence[Tensor]
+Phi = Callable[[Tensor], Any]
+
+
+def _parts(z: Activation) -> tuple[Tensor, ...]:
+    """Return an activation as a tuple of tensors; several layers may be cut at once."""
+    return (z,) if isinstance(z, Tensor) else tuple(z)
+
+
+def _sum_of_squares(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tuple[Tensor, int]:
+    """Return per image the sum of squared differences, `(B,)` float64, and the elements of one image."""
+    if [part.shape for part in a] != [part.shape for part in b]:
+        raise InputError(
+            f"activations differ in shape: {[tuple(p.shape) for p in a]}, {[tuple(p.shape) for p in b]}"
+        )
+    total = torch.zeros(len(a[0]), dtype=torch.float64, device=a[0].device)
+    for one, other in zip(a, b, strict=True):
+        total += (one - other).square().flatten(1).sum(1, dtype=torch.float64)
+    return total, sum(part[0].numel() for part in a)
+
+
+def fiber_error(z_samples: Activation, z: Activation, scale: float) -> Tensor:
+    """Return the root mean square over all elements of `(Phi(x_bar) - Phi(x)) / scale`, per sample and image.
+
+    Args:
+        z_samples: activations of the samples, `(N, B, ...)`, or a sequence of such tensors for a set of
+            layers.
+        z: activations of the images, `(B, ...)`, or the matching sequence.
+        scale: s_Phi of `activation_scale`; 1 for the activation's own unit.
+
+    Returns:
+        Shape `(N, B)`, float64; infinite where the scale is 0 and the activations differ all the same.
+
+    Raises:
+        InputError: shapes that do not match.
+    """
+    samples, reference = _parts(z_samples), _parts(z)
+    errors = []
+    for index in range(len(samples[0])):
+        total, elements = _sum_of_squares(tuple(part[index] for part in samples), reference)
+        errors.append((total / elements).sqrt())
+    error = torch.stack(errors)
+    return torch.where(error == 0, error, error / scale)
+
+
+def _chain(n: int, pairs: int, seed: int) -> list[int]:
+    """Return `pairs + 1` indices below `n`: random orders in a row, neighbours always different."""
+    generator = torch.Generator().manual_seed(seed)
+    chain: list[int] = []
+    while len(chain) < pairs + 1:
+        order = torch.randperm(n, generator=generator).tolist()
+        if chain and chain[-1] == order[0]:
+            order[0], order[-1] = order[-1], order[0]
+        chain.extend(order)
+    return chain[: pairs + 1]
+
+
+def activation_scale(phi: Phi, images: Tensor, pairs: int = 512, *, seed: int = 0, batch: int = 8) -> float:
+    """Return s_Phi, the root mean square difference per element between activations of two patches.
+
+    Pairs are the neighbours in a chain through random orders of the patches, so each activation serves two
+    pairs and at most `batch + 1` of them are held at once.
+
+    Args:
+        phi: maps patches `(n, 1, H, W)` in HU to their activation, a tensor or a sequence of them.
+        images: held-out body patches of one dose, `(n, 1, H, W)`, HU; at least two.
+        pairs: pairs to average over.
+        seed: seed of the choice of pairs.
+        batch: patches that go through `phi` at once.
+
+    Raises:
+        InputError: fewer than two patches.
+    """
+    if len(images) < 2 or pairs < 1:
+        raise InputError(
+            f"the activation's scale needs at least 2 patches and 1 pair, got {len(images)} and {pairs}"
+        )
+    chain = _chain(len(images), pairs, seed)
+    previous: tuple[Tensor, ...] | None = None
+    total = 0.0
+    for start in range(0, len(chain), batch):
+        z = _parts(phi(images[chain[start : start + batch]]))
+        if previous is not None:
+            z = tuple(torch.cat([last, part]) for last, part in zip(previous, z, strict=True))
+        squares, elements = _sum_of_squares(tuple(part[1:] for part in z), tuple(part[:-1] for part in z))
+        total += float(squares.sum()) / elements
+        previous = tuple(part[-1:].clone() for part in z)
+    return math.sqrt(total / pairs)
+
+
+def dose_noise_distance(phi: Phi, y: Tensor, noise: Tensor, *, scale: float = 1.0) -> Tensor:
+    """Return eta, the distance of Phi between two noise realisations of the same anatomy at the same dose.
+
+    eta^2 = E|Phi(y + n1) - Phi(y + n2)|^2 per element, which is twice the variance of Phi over noise; so
+    every draw serves, not only disjoint pairs.
+
+    Args:
+        phi: maps images in HU to their activation.
+        y: high-dose images, `(B, 1, H, W)`, HU.
+        noise: low-dose noise to add, `(K, B, 1, H, W)`, HU, at least two draws.
+        scale: s_Phi for the relative distance; 1 for the activation's own unit.
+
+    Returns:
+        Shape `(B,)`, float64.
+
+    Raises:
+        InputError: fewer than two draws.
+    """
+    if len(noise) < 2:
+        raise InputError(f"the distance between noise realisations needs at least 2 draws, got {len(noise)}")
+    moments: list[StreamingMoments] = []
+    for draw in noise:
+        parts = _parts(phi(y + draw))
+        moments = moments or [StreamingMoments() for _ in parts]
+        for moment, part in zip(moments, parts, strict=True):
+            moment.update(part[None])
+    variances = [moment.std.square().flatten(1) for moment in moments]
+    elements = sum(variance.shape[1] for variance in variances)
+    return torch.stack([variance.sum(1) for variance in variances]).sum(0).mul(2 / elements).sqrt() / scale
+
+
+def spread(samples: Tensor) -> Tensor:
+    """Return the root mean square over pixels of the per-pixel standard deviation over samples.
+
+    Args:
+        samples: shape `(N, B, 1, H, W)`, HU.
+
+    Returns:
+        Shape `(B,)`, HU, float64.
+
+    Raises:
+        InputError: fewer than two samples.
+    """
+    moments = StreamingMoments()
+    moments.update(samples)
+    return moments.std.square().flatten(1).mean(1).sqrt()
+
+
+def pairwise_rmse(samples: Tensor) -> Tensor:
+    """Return the root mean square difference between two different samples of an image (E11).
+
+    Args:
+        samples: shape `(N, B, 1, H, W)`, HU.
+
+    Returns:
+        Shape `(B,)`, HU, float64; equals the square root of two times `spread`.
+    """
+    return spread(samples) * math.sqrt(2)
+
+
+def effective_rank(samples: Tensor) -> Tensor:
+    """Return the effective rank of the samples' covariance, exp of its spectrum's entropy (E11).
+
+    Source: Roy & Vetterli, "The effective rank", EUSIPCO 2007.
+
+    Args:
+        samples: shape `(N, B, 1, H, W)`, HU.
+
+    Returns:
+        Shape `(B,)`, float64, between 1 and N - 1; 0 where the samples do not vary.
+    """
+    if len(samples) < 2:
+        raise InputError(f"the effective rank needs at least 2 samples, got {len(samples)}")
+    ranks = []
+    for index in range(samples.shape[1]):
+        flat = samples[:, index].flatten(1).to(torch.float64)
+        deviation = flat - flat.mean(0)
+        eigenvalues = torch.linalg.eigvalsh(deviation @ deviation.T).clamp_min(0)
+        total = eigenvalues.sum()
+        if total == 0:
+            ranks.append(torch.zeros((), dtype=torch.float64, device=samples.device))
+            continue
+        share = eigenvalues / total
+        ranks.append(torch.special.entr(share).sum().exp())
+    return torch.stack(ranks)

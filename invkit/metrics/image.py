@@ -1,0 +1,110 @@
+"""Image quality in HU and on display windows, as the low-dose CT benchmark defines it.
+
+Eulig et al., "Benchmarking deep learning-based low-dose CT image denoising algorithms", Med Phys 2024: RMSE
+in HU on values clipped to [-1024, 1900]; SSIM and PSNR on images mapped to [0, 1] by the display window of
+the anatomy.
+"""
+
+__all__ = ["WINDOWS", "Window", "apply_window", "psnr", "rmse", "ssim"]
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import Tensor
+
+from invkit.errors import InputError
+
+HU_LOW, HU_HIGH = -1024.0, 1900.0
+
+# scikit-image has no types
+_psnr: Callable[..., float] = peak_signal_noise_ratio
+_ssim: Callable[..., float] = structural_similarity
+
+
+class Window(NamedTuple):
+    """A display window: centre and width in HU."""
+
+    center: float
+    width: float
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The HU values shown as black and as white."""
+        return self.center - self.width / 2, self.center + self.width / 2
+
+
+WINDOWS = {"chest": Window(-600.0, 1500.0), "abdomen": Window(50.0, 400.0), "neuro": Window(40.0, 80.0)}
+
+
+def _check(prediction: Tensor, target: Tensor) -> None:
+    if prediction.shape != target.shape or prediction.ndim != 4 or prediction.shape[1] != 1:
+        raise InputError(
+            "images to compare must both be (B, 1, H, W), got "
+            f"{tuple(prediction.shape)} and {tuple(target.shape)}"
+        )
+
+
+def apply_window(x: Tensor, window: Window) -> Tensor:
+    """Map HU to [0, 1] by DICOM's linear window function (PS3.3 C.11.2.1.2.1), any shape."""
+    if window.width <= 1:
+        raise InputError(f"a window's width must be above 1 HU, got {window.width}")
+    return ((x - (window.center - 0.5)) / (window.width - 1) + 0.5).clamp(0, 1)
+
+
+def rmse(prediction: Tensor, target: Tensor, *, clip: bool = False) -> Tensor:
+    """Return the root mean square error per image, `(B,)`, HU, float64.
+
+    Args:
+        prediction: shape `(B, 1, H, W)`, HU.
+        target: shape `(B, 1, H, W)`, HU.
+        clip: clip both to [-1024, 1900] HU first, as the benchmark does.
+    """
+    _check(prediction, target)
+    a, b = prediction.to(torch.float64), target.to(torch.float64)
+    if clip:
+        a, b = a.clamp(HU_LOW, HU_HIGH), b.clamp(HU_LOW, HU_HIGH)
+    return (a - b).square().flatten(1).mean(1).sqrt()
+
+
+def psnr(prediction: Tensor, target: Tensor, window: Window) -> Tensor:
+    """Return the peak signal-to-noise ratio per image on a display window, `(B,)`, dB, float64.
+
+    Equal images have an infinite one.
+
+    Args:
+        prediction: shape `(B, 1, H, W)`, HU.
+        target: shape `(B, 1, H, W)`, HU.
+        window: the display window; its whole range counts as peak.
+    """
+    _check(prediction, target)
+    a, b = _windowed(prediction, window), _windowed(target, window)
+    values = [
+        float("inf") if torch.equal(p, t) else _psnr(t.numpy(), p.numpy(), data_range=1.0)
+        for p, t in zip(a, b, strict=True)
+    ]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def ssim(prediction: Tensor, target: Tensor, window: Window) -> Tensor:
+    """Return the structural similarity per image on a display window, `(B,)`, float64.
+
+    Source: Wang et al. 2004, with a uniform 7 x 7 neighbourhood.
+
+    Args:
+        prediction: shape `(B, 1, H, W)`, HU; at least 7 x 7 pixels.
+        target: shape `(B, 1, H, W)`, HU.
+        window: the display window.
+    """
+    _check(prediction, target)
+    if min(prediction.shape[2:]) < 7:
+        raise InputError(f"SSIM needs images of at least 7 x 7 pixels, got {tuple(prediction.shape[2:])}")
+    a, b = _windowed(prediction, window), _windowed(target, window)
+    values = [_ssim(t.numpy(), p.numpy(), data_range=1.0) for p, t in zip(a, b, strict=True)]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _windowed(x: Tensor, window: Window) -> Tensor:
+    """Return windowed images as `(B, H, W)` float64 on the cpu, where scikit-image works."""
+    return apply_window(x.detach().to("cpu", torch.float64), window)[:, 0]

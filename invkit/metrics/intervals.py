@@ -1,0 +1,223 @@
+"""Uncertainty of measured figures: bootstrap intervals over images or patients, and paired differences."""
+
+__all__ = ["Difference", "Interval", "bootstrap", "number", "paired_difference", "resampling_weights"]
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from invkit.errors import InputError
+
+Values = Tensor | ArrayLike
+Statistic = Callable[..., Any]
+
+
+def number(value: float) -> str:
+    """Return a figure in words with three significant digits and no exponent between 0.001 and a million.
+
+    Example:
+        >>> number(41.234), number(0.01234), number(12345.6), number(2.0)
+        ('41.2', '0.0123', '12,346', '2')
+    """
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else ("infinite" if value > 0 else "minus infinite")
+    if 1000 <= abs(value) < 1e6:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its confidence interval. Bounds that cannot be estimated are not a number.
+
+    Args:
+        value: the figure itself.
+        low: lower bound.
+        high: upper bound.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def known(self) -> bool:
+        """Whether the bounds could be estimated."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @classmethod
+    def of(cls, value: "Interval | float | Mapping[str, float]") -> "Interval":
+        """Return an interval from one, from a bare number, or from what `to_json` returns."""
+        if isinstance(value, Interval):
+            return value
+        if isinstance(value, Mapping):
+            return cls(float(value["value"]), float(value["low"]), float(value["high"]))
+        return cls(float(value))
+
+    def text(self, unit: str = "") -> str:
+        """Return the figure for people, e.g. `41.2 HU [38, 44.5]`."""
+        value = number(self.value) + (f" {unit}" if unit else "")
+        return f"{value} [{number(self.low)}, {number(self.high)}]" if self.known else value
+
+    def above(self, other: "Interval") -> bool:
+        """Whether this figure exceeds the other beyond both intervals; unknown bounds count as the value."""
+        low = self.low if self.known else self.value
+        high = other.high if other.known else other.value
+        return low > high
+
+    def to_json(self) -> float | dict[str, float] | None:
+        """Return `{"value", "low", "high"}`; the bare number where bounds are unknown, `None` for none."""
+        if not math.isfinite(self.value):
+            return None
+        if not self.known:
+            return self.value
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of paired differences with its standard error (not a number for fewer than two groups)."""
+
+    value: float
+    standard_error: float
+    groups: int
+
+    @property
+    def in_errors(self) -> float:
+        """The difference in units of its standard error."""
+        if self.standard_error == 0.0:
+            return math.copysign(math.inf, self.value) if self.value else 0.0
+        return self.value / self.standard_error
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """Return `{"value", "standard_error", "groups"}`."""
+        error = self.standard_error if math.isfinite(self.standard_error) else None
+        return {"value": self.value, "standard_error": error, "groups": self.groups}
+
+
+def as_vector(values: Values, name: str = "values") -> NDArray[np.float64]:
+    """Return values as a float64 vector; raise InputError where they are not finite, not 1-D, or none."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().numpy()
+    vector = np.asarray(values, dtype=np.float64)
+    if vector.ndim != 1 or vector.size == 0:
+        raise InputError(f"{name} must be a vector with at least one entry, got shape {vector.shape}")
+    if not np.isfinite(vector).all():
+        wrong = int((~np.isfinite(vector)).sum())
+        raise InputError(
+            f"{wrong} of {vector.size} {name} are not finite; leave them out and say so, or mend their cause"
+        )
+    return vector
+
+
+def _members(n: int, groups: Sequence[Any] | None) -> list[NDArray[np.intp]]:
+    """Return the indices of each group, in order of first appearance."""
+    if groups is None:
+        return [np.array([index]) for index in range(n)]
+    if len(groups) != n:
+        raise InputError(
+            f"got {len(groups)} group labels for {n} values; give one label (patient) to each value"
+        )
+    found: dict[Any, list[int]] = {}
+    for index, label in enumerate(groups):
+        found.setdefault(label, []).append(index)
+    return [np.array(indices) for indices in found.values()]
+
+
+def resampling_weights(
+    n: int, groups: Sequence[Any] | None, *, seed: int | np.random.Generator, draws: int
+) -> NDArray[np.float64] | None:
+    """Return how often each of `n` values is drawn, shape `(draws, n)`; `None` where there is but one group.
+
+    Whole groups are drawn with replacement, so that values of one patient stay together.
+    """
+    members = _members(n, groups)
+    if len(members) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=draws)
+    belongs = np.empty(n, dtype=np.intp)
+    for group, indices in enumerate(members):
+        belongs[indices] = group
+    return counts[:, belongs].astype(np.float64)
+
+
+def bootstrap(
+    values: Values,
+    statistic: Statistic = np.mean,
+    groups: Sequence[Any] | None = None,
+    *,
+    seed: int | np.random.Generator = 0,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Return a statistic with its percentile bootstrap interval (Efron & Tibshirani 1993, ch. 13).
+
+    Args:
+        values: shape `(n,)`.
+        statistic: a function with numpy's signature, `statistic(values, axis=-1)`; the mean by default.
+        groups: labels, one a value (patients); whole groups are resampled. One group has no interval.
+        seed: seed or generator of the resampling.
+        draws: bootstrap samples.
+        level: probability that the interval is to cover.
+
+    Raises:
+        InputError: no values, values that are not finite, a label too many or too few, an impossible level.
+    """
+    vector = as_vector(values)
+    if not 0 < level < 1 or draws < 1:
+        raise InputError(
+            f"the level must lie between 0 and 1 and draws be positive, got level={level}, draws={draws}"
+        )
+    value = float(statistic(vector, axis=-1))
+    members = _members(len(vector), groups)
+    if len(members) < 2:
+        return Interval(value)
+    if statistic is np.mean:
+        weights = resampling_weights(len(vector), groups, seed=seed, draws=draws)
+        assert weights is not None
+        resampled = weights @ vector / weights.sum(axis=1)
+    else:
+        rng = np.random.default_rng(seed)
+        chosen = rng.integers(len(members), size=(draws, len(members)))
+        if len({len(indices) for indices in members}) == 1:
+            table = vector[np.stack(members)]
+            resampled = statistic(table[chosen].reshape(draws, -1), axis=-1)
+        else:
+            resampled = np.array(
+                [
+                    statistic(vector[np.concatenate([members[group] for group in row])], axis=-1)
+                    for row in chosen
+                ]
+            )
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def paired_difference(a: Values, b: Values, groups: Sequence[Any] | None = None) -> Difference:
+    """Return the mean of `a - b` over pairs, with its standard error (cluster-robust where groups are given).
+
+    Args:
+        a: shape `(n,)`.
+        b: shape `(n,)`, paired with `a`.
+        groups: labels, one a pair; pairs of one group (patient) are not taken for independent.
+
+    Raises:
+        InputError: the two differ in length, or hold values that are not finite.
+    """
+    first, second = as_vector(a, "a"), as_vector(b, "b")
+    if first.shape != second.shape:
+        raise InputError(f"pairs need two vectors of one length, got {len(first)} and {len(second)}")
+    differences = first - second
+    members = _members(len(differences), groups)
+    mean = float(differences.mean())
+    if len(members) < 2:
+        return Difference(mean, math.nan, len(members))
+    sums = np.array([(differences[indices] - mean).sum() for indices in members])
+    variance = len(members) / (len(members) - 1) * float((sums**2).sum()) / len(differences) ** 2
+    return Difference(mean, math.sqrt(variance), len(members))

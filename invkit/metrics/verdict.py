@@ -1,0 +1,235 @@
+"""Words from figures, by fixed rules.
+
+Two figures are called different only beyond both of their intervals (`Interval.above`); where an interval
+is unknown the figures themselves are compared.
+
+Spread
+    The spread of samples is always called *the spread of the model*. That samples are members of the fiber
+    needs a proof of its own, which figures of this module do not give. A spread that does not exceed the
+    `input` control's is called *the method's floor*: there z is the whole image, so nothing of it can come
+    from the layer.
+Ladder
+    Fiber errors are in order where the samples, the VAE's reconstruction and the `input` control's samples
+    each lie below a random image and below the `const` control's samples, which know nothing of x. What is
+    not below is a warning. The `input` control above the VAE's reconstruction is a remark: the flow or its
+    condition loses part of x.
+Noise
+    A fiber error is judged by eta, the distance between two noise realisations of the same anatomy: below a
+    tenth of eta it is small, up to eta it is within the noise, above eta the layer tells the samples from
+    x.
+Likelihood
+    NLLs are in order where floor <= input <= layer <= const. Each pair that is not is a warning.
+Distribution
+    An image whose VAE error lies above the VAE's 99 % quantile on its own held-out patches is out of
+    distribution.
+"""
+
+__all__ = [
+    "LADDER",
+    "Measures",
+    "Verdict",
+    "distribution_warning",
+    "judge",
+    "ladder_faults",
+    "likelihood_faults",
+]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+from invkit.metrics.intervals import Interval, number
+
+Figure = Interval | float
+
+LADDER = {
+    "input": "samples of the `input` control",
+    "vae": "the VAE's reconstruction of x",
+    "samples": "the samples",
+    "const": "samples of the `const` control",
+    "random": "another image at random",
+}
+NLL_ORDER = ("floor", "input", "layer", "const")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The figures of one layer that a verdict needs; what is `None` or missing is not judged.
+
+    Args:
+        layer: what is judged, for people, e.g. `"layer 3 of yang2018"`.
+        spread: spread of the samples, HU.
+        fiber_error: relative fiber errors under the keys of `LADDER`.
+        spread_input: spread of the `input` control's samples, HU.
+        spread_f: spread of f of the samples, HU.
+        noise_distance: eta / s_Phi, in the unit of the fiber errors.
+        vae_rmse: error of the VAE's reconstruction of this image, HU.
+        vae_limit: the VAE's 99 % quantile of that error on held-out patches, HU.
+        nll: negative log-likelihoods `layer`, `input`, `const` and `floor`, nats per dimension.
+        control: `"input"` or `"const"` where the layer is itself a control.
+        domain: `"low"`, or `"high"` where samples are high-dose images, which are not meant to lie in the
+            fiber.
+    """
+
+    layer: str
+    spread: Figure
+    fiber_error: Mapping[str, Figure] = field(default_factory=dict)
+    spread_input: Figure | None = None
+    spread_f: Figure | None = None
+    noise_distance: Figure | None = None
+    vae_rmse: float | None = None
+    vae_limit: float | None = None
+    nll: Mapping[str, Figure] = field(default_factory=dict)
+    control: Literal["input", "const"] | None = None
+    domain: Literal["low", "high"] = "low"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the figures say: sentences by weight, warnings, and whether the spread is only the floor."""
+
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+    floor: bool | None
+
+
+def distribution_warning(vae_rmse: float, vae_limit: float) -> str | None:
+    """Return a warning where the VAE's error on an image (HU) lies above its own 99 % quantile (HU)."""
+    if vae_rmse <= vae_limit:
+        return None
+    return (
+        "The image lies outside the distribution the VAE was trained on: its reconstruction error is "
+        f"{number(vae_rmse)} HU, above the 99 % quantile of {number(vae_limit)} HU on held-out patches. "
+        "What the model says about it is not reliable."
+    )
+
+
+def ladder_faults(fiber_error: Mapping[str, Figure]) -> tuple[str, ...]:
+    """Return one sentence for each rung of the ladder that is not below one it must be below."""
+    rungs = {name: Interval.of(value) for name, value in fiber_error.items()}
+    faults = []
+    for upper in ("random", "const"):
+        for name in ("samples", "vae", "input"):
+            if name not in rungs or upper not in rungs or rungs[upper].above(rungs[name]):
+                continue
+            faults.append(
+                f"For this layer, {LADDER[name]} ({rungs[name].text()}) cannot be told to be closer to x "
+                f"than {LADDER[upper]} ({rungs[upper].text()})."
+            )
+    return tuple(faults)
+
+
+def likelihood_faults(nll: Mapping[str, Figure]) -> tuple[str, ...]:
+    """Return one sentence for each neighbouring pair of NLLs that theory orders the other way."""
+    known = [name for name in NLL_ORDER if name in nll]
+    faults = []
+    for smaller, larger in pairwise(known):
+        a, b = Interval.of(nll[smaller]), Interval.of(nll[larger])
+        if a.above(b):
+            faults.append(
+                f"The likelihoods are out of order: the NLL of {smaller} ({a.text()}) lies above that of "
+                f"{larger} ({b.text()} nats per dimension). A model is not trained to its end."
+            )
+    return tuple(faults)
+
+
+def _spread(measures: Measures) -> tuple[list[str], bool | None]:
+    spread = Interval.of(measures.spread)
+    sentences = [
+        f"Samples for {measures.layer} vary by {spread.text('HU')}: this is the spread of the model."
+    ]
+    if measures.control == "input":
+        sentences.append(
+            "This is the `input` control: z is the whole image, so all of its spread is the method's floor."
+        )
+        return sentences, True
+    if measures.control == "const":
+        sentences.append(
+            "This is the `const` control: z says nothing about the image, so its spread is the ceiling."
+        )
+        return sentences, False
+    if measures.spread_input is None:
+        sentences.append(
+            "Without the `input` control beside it, nothing says how much of it is the method's own."
+        )
+        return sentences, None
+    floor = Interval.of(measures.spread_input)
+    if spread.above(floor):
+        sentences.append(
+            f"It exceeds the method's floor, the `input` control's {floor.text('HU')}, beyond both intervals."
+        )
+        return sentences, False
+    sentences.append(
+        f"It does not exceed the `input` control's {floor.text('HU')} beyond the intervals: it is the "
+        "method's floor and says nothing about the layer."
+    )
+    return sentences, True
+
+
+def _fiber(measures: Measures) -> list[str]:
+    rungs = {name: Interval.of(value) for name, value in measures.fiber_error.items()}
+    if "samples" not in rungs:
+        return []
+    samples = rungs["samples"]
+    text = f"A sample's activation differs from that of x by {samples.text()}, where two patches differ by 1"
+    if "vae" in rungs:
+        text += f" and the VAE's own reconstruction by {rungs['vae'].text()}"
+    sentences = [text + "."]
+    if measures.domain == "high":
+        sentences.append(
+            "The samples are high-dose images; they are not meant to have the activation of the low-dose x."
+        )
+    elif measures.noise_distance is not None:
+        eta = Interval.of(measures.noise_distance)
+        ratio = number(samples.value / eta.value) if eta.value else "infinitely many"
+        if samples.value > eta.value:
+            words = "so the layer tells most samples from x"
+        elif samples.value > eta.value / 10:
+            words = "within the noise, but other noise alone would pass as well"
+        else:
+            words = "small against the noise"
+        sentences.append(
+            f"That is {ratio} times the distance between two scans of the same anatomy at this dose: {words}."
+        )
+    if "vae" in rungs and "input" in rungs and rungs["input"].above(rungs["vae"]):
+        sentences.append(
+            f"Even given the whole image, samples differ by {rungs['input'].text()}, more than the VAE's "
+            "reconstruction: the flow or its condition loses part of x."
+        )
+    return sentences
+
+
+def _output(measures: Measures) -> list[str]:
+    if measures.spread_f is None:
+        return []
+    after, before = Interval.of(measures.spread_f), Interval.of(measures.spread)
+    share = f", {after.value / before.value:.0%} of what goes in" if before.value > 0 else ""
+    return [f"After the denoiser the same samples still vary by {after.text('HU')}{share}."]
+
+
+def _likelihood(nll: Mapping[str, Figure]) -> list[str]:
+    if not {"layer", "const", "floor"} <= nll.keys():
+        return []
+    layer, const, floor = (Interval.of(nll[name]).value for name in ("layer", "const", "floor"))
+    if const <= floor:
+        return []
+    share = (const - layer) / (const - floor)
+    return [
+        f"Knowing z lowers the code's NLL by {number(const - layer)} of at most {number(const - floor)} nats "
+        f"per dimension: by this model, the layer retains {share:.0%} of what the code holds."
+    ]
+
+
+def judge(measures: Measures) -> Verdict:
+    """Return what the figures of one layer say, by the rules at the top of this module."""
+    sentences, floor = _spread(measures)
+    sentences += _fiber(measures) + _output(measures) + _likelihood(measures.nll)
+    warnings = []
+    if measures.vae_rmse is not None and measures.vae_limit is not None:
+        outside = distribution_warning(measures.vae_rmse, measures.vae_limit)
+        warnings += [outside] if outside else []
+    if measures.control is None and measures.domain == "low":
+        warnings += ladder_faults(measures.fiber_error)
+    warnings += likelihood_faults(measures.nll)
+    return Verdict(tuple(sentences), tuple(warnings), floor)

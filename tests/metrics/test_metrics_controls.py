@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+import torch
+
+from invkit.errors import InputError
+from invkit.metrics.controls import retained_information, variance_position
+from invkit.metrics.jacobian import jacobian_gain
+
+
+def test_positions_between_the_controls():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(scale=0.05, size=(3, 30))
+    v = variance_position(4 + noise[0], 2 + noise[1], 10 + noise[2])
+    assert v.low < 0.25 < v.high
+    assert v.high - v.low < 0.02
+    r = retained_information(
+        -0.4 + noise[0], 0.1 + noise[1], -1.1 + noise[2], groups=[i // 3 for i in range(30)]
+    )
+    assert r.value == pytest.approx(0.5 / 1.2, abs=0.02)
+
+
+def test_the_ends_are_zero_and_one():
+    floor, ceiling = [1.0, 2.0], [3.0, 5.0]
+    assert variance_position(floor, floor, ceiling).value == 0.0
+    assert variance_position(ceiling, floor, ceiling).value == 1.0
+
+
+def test_refuses_equal_controls_and_lengths_that_differ():
+    with pytest.raises(InputError, match="same mean"):
+        variance_position([1.0], [2.0], [2.0])
+    with pytest.raises(InputError, match="one value an image"):
+        variance_position([1.0], [2.0, 1.0], [2.0])
+
+
+def test_jacobian_gain_of_a_known_map():
+    x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    directions = torch.randn(3, 2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    gain = jacobian_gain(lambda image: image.square(), x, directions)
+    expected = (2 * x * directions).flatten(2).norm(dim=2) / directions.flatten(2).norm(dim=2)
+    torch.testing.assert_close(gain, expected.double(), rtol=1e-5, atol=0)
+    both = jacobian_gain(lambda image: (3 * image, 4 * image), x, directions)
+    torch.testing.assert_close(both, torch.full((3, 2), 5.0, dtype=torch.float64), rtol=1e-5, atol=0)
+
+
+def test_jacobian_gain_refuses_no_direction():
+    x = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(InputError, match="length 0"):
+        jacobian_gain(lambda image: image, x, torch.zeros(1, 1, 1, 2, 2))
+    with pytest.raises(InputError, match="shape"):
+        jacobian_gain(lambda image: image, x, torch.ones(1, 1, 1, 2, 3))

@@ -1,0 +1,131 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from invkit.errors import InputError
+from invkit.metrics.faithfulness import (
+    activation_scale,
+    dose_noise_distance,
+    effective_rank,
+    fiber_error,
+    pairwise_rmse,
+    spread,
+)
+
+
+def images(n, side=8, seed=0, std=100.0):
+    return torch.randn(n, 1, side, side, generator=torch.Generator().manual_seed(seed)) * std
+
+
+def conv(seed=0):
+    layer = nn.Conv2d(1, 3, 3)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in layer.parameters():
+        parameter.data.normal_(generator=generator)
+    return lambda x: layer(x).detach()
+
+
+def test_fiber_error_is_the_relative_root_mean_square():
+    z = torch.zeros(2, 3, 4, 4)
+    samples = torch.stack([torch.full_like(z, 2.0), torch.full_like(z, 6.0)])
+    assert torch.equal(
+        fiber_error(samples, z, 4.0), torch.tensor([[0.5, 0.5], [1.5, 1.5]], dtype=torch.float64)
+    )
+
+
+def test_several_layers_count_by_their_elements():
+    z = (torch.zeros(1, 3), torch.zeros(1, 1))
+    samples = (torch.zeros(1, 1, 3), torch.full((1, 1, 1), 2.0))
+    assert fiber_error(samples, z, 1.0).item() == pytest.approx(1.0)
+
+
+def test_a_random_other_image_has_error_one():
+    phi, patches = conv(), images(200)
+    scale = activation_scale(phi, patches, pairs=512)
+    others = fiber_error(phi(patches[1:])[None], phi(patches[:-1]), scale)
+    assert others.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_scale_agrees_with_all_pairs_and_not_with_the_batch():
+    phi, patches = conv(), images(12)
+    z = phi(patches).double().flatten(1)
+    exact = math.sqrt((z[:, None] - z[None]).square().mean(2).sum().item() / (12 * 11))
+    measured = activation_scale(phi, patches, pairs=600)
+    assert measured == pytest.approx(exact, rel=0.03)
+    assert activation_scale(phi, patches, pairs=600, batch=5) == pytest.approx(measured, rel=1e-6)
+    assert activation_scale(phi, patches, pairs=20, seed=1) != activation_scale(
+        phi, patches, pairs=20, seed=2
+    )
+
+
+def test_pairs_are_never_one_patch_twice():
+    assert activation_scale(lambda x: x, images(2), pairs=50) == pytest.approx(
+        (images(2)[0] - images(2)[1]).square().mean().sqrt().item()
+    )
+
+
+def test_scale_holds_few_activations_at_once():
+    largest = 0
+
+    def phi(x):
+        nonlocal largest
+        largest = max(largest, len(x))
+        return x
+
+    activation_scale(phi, images(40), pairs=64, batch=4)
+    assert largest == 4
+
+
+def test_constant_activation_is_no_error_and_any_difference_infinite():
+    assert activation_scale(torch.zeros_like, images(4), pairs=8) == 0.0
+    z = torch.zeros(1, 2)
+    assert fiber_error(z[None], z, 0.0).item() == 0.0
+    assert fiber_error(z[None] + 1, z, 0.0).item() == math.inf
+
+
+def test_noise_distance_of_a_linear_layer_is_known():
+    y = images(3, side=64)
+    noise = torch.randn(6, *y.shape, generator=torch.Generator().manual_seed(1)) * 30.0
+    eta = dose_noise_distance(lambda x: 2 * x, y, noise)
+    assert eta.shape == (3,)
+    torch.testing.assert_close(
+        eta, torch.full((3,), 2 * 30 * math.sqrt(2), dtype=torch.float64), rtol=0.02, atol=0
+    )
+    torch.testing.assert_close(dose_noise_distance(lambda x: 2 * x, y, noise, scale=10.0), eta / 10)
+    both = dose_noise_distance(lambda x: (2 * x, 2 * x), y, noise)
+    torch.testing.assert_close(both, eta)
+
+
+def test_two_draws_give_their_distance():
+    y, noise = images(2), torch.stack([images(2, seed=1), images(2, seed=2)])
+    expected = (noise[0] - noise[1]).double().square().flatten(1).mean(1).sqrt()
+    torch.testing.assert_close(dose_noise_distance(lambda x: x, y, noise), expected, rtol=1e-5, atol=0)
+
+
+def test_spread_and_diversity_of_white_samples():
+    samples = torch.randn(200, 2, 1, 16, 16, generator=torch.Generator().manual_seed(3)) * 7
+    torch.testing.assert_close(spread(samples), torch.full((2,), 7.0, dtype=torch.float64), rtol=0.03, atol=0)
+    flat = samples[:, 0].flatten(1).double()
+    pairs = (flat[:, None] - flat[None]).square().mean(2).sum() / (200 * 199)
+    torch.testing.assert_close(pairwise_rmse(samples)[0], pairs.sqrt())
+
+
+def test_effective_rank_counts_directions():
+    directions = torch.linalg.qr(torch.randn(64, 5, generator=torch.Generator().manual_seed(4)))[0].T
+    signs = torch.tensor([1.0, -1.0]).repeat(5)[:, None]
+    samples = (directions.repeat_interleave(2, 0) * signs).reshape(10, 1, 1, 8, 8)
+    assert effective_rank(samples).item() == pytest.approx(5.0, rel=1e-4)
+    assert effective_rank(torch.ones(3, 1, 1, 4, 4)).item() == 0.0
+
+
+def test_refuses_too_little_and_shapes_that_differ():
+    with pytest.raises(InputError):
+        activation_scale(lambda x: x, images(1))
+    with pytest.raises(InputError):
+        dose_noise_distance(lambda x: x, images(1), images(1)[None])
+    with pytest.raises(InputError):
+        effective_rank(torch.ones(1, 1, 1, 4, 4))
+    with pytest.raises(InputError, match="shape"):
+        fiber_error(torch.zeros(1, 1, 3), torch.zeros(1, 4), 1.0)

@@ -1,0 +1,115 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from invkit.errors import InputError
+from invkit.metrics.intervals import Interval, bootstrap, number, paired_difference
+
+
+def test_covers_a_gaussian_mean_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    trials = rng.normal(3.0, 2.0, size=(400, 60))
+    covered = [
+        interval.low <= 3.0 <= interval.high for interval in (bootstrap(t, draws=400, seed=7) for t in trials)
+    ]
+    assert 0.91 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize("statistic", [np.mean, np.median, np.std])
+def test_agrees_with_scipy(statistic):
+    values = np.random.default_rng(2).gamma(2.0, size=50)
+    ours = bootstrap(values, statistic, draws=20000, seed=3)
+    theirs = stats.bootstrap(
+        (values,), statistic, n_resamples=20000, method="percentile", rng=np.random.default_rng(4)
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert ours.value == pytest.approx(statistic(values))
+    assert ours.low == pytest.approx(theirs.low, abs=0.03 * width)
+    assert ours.high == pytest.approx(theirs.high, abs=0.03 * width)
+
+
+def test_width_of_a_clustered_mean_is_that_of_the_clusters():
+    rng = np.random.default_rng(5)
+    patients = rng.normal(size=40)
+    values = np.repeat(patients, 25)
+    groups = np.repeat(np.arange(40), 25).tolist()
+    clustered = bootstrap(values, groups=groups, seed=1, draws=4000)
+    per_patient = bootstrap(patients, seed=2, draws=4000)
+    naive = bootstrap(values, seed=1, draws=4000)
+    assert clustered.high - clustered.low == pytest.approx(per_patient.high - per_patient.low, rel=0.06)
+    assert (clustered.high - clustered.low) > 4 * (naive.high - naive.low)
+
+
+def test_groups_of_unequal_size_weigh_the_mean_by_size():
+    values, groups = [1.0, 1.0, 1.0, 5.0], ["a", "a", "a", "b"]
+    interval = bootstrap(values, groups=groups, draws=2000)
+    assert (interval.value, interval.low, interval.high) == (2.0, 1.0, 5.0)
+    looped = bootstrap(values, np.median, groups=groups, draws=500)
+    assert (looped.value, looped.low, looped.high) == (1.0, 1.0, 5.0)
+
+
+def test_same_seed_same_interval():
+    values = torch.arange(20.0)
+    assert bootstrap(values, seed=3) == bootstrap(values, seed=3)
+    assert bootstrap(values, seed=3) != bootstrap(values, seed=4)
+
+
+def test_one_patient_has_no_interval():
+    interval = bootstrap([1.0, 2.0], groups=["a", "a"])
+    assert interval.value == 1.5
+    assert not interval.known
+    assert interval.to_json() == 1.5
+    assert math.isnan(paired_difference([1.0, 2.0], [0.0, 0.0], groups=["a", "a"]).standard_error)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf], [[1.0], [2.0]]])
+def test_unusable_values_are_refused(values):
+    with pytest.raises(InputError):
+        bootstrap(values)
+
+
+def test_wrong_labels_level_and_pairs_are_refused():
+    with pytest.raises(InputError, match="2 group labels for 3"):
+        bootstrap([1.0, 2.0, 3.0], groups=["a", "b"])
+    with pytest.raises(InputError, match="level"):
+        bootstrap([1.0, 2.0], level=95)
+    with pytest.raises(InputError, match="one length"):
+        paired_difference([1.0], [1.0, 2.0])
+
+
+def test_paired_difference_has_the_textbook_standard_error():
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(1.0, 1.0, 30), rng.normal(0.0, 1.0, 30)
+    difference = paired_difference(a, b)
+    assert difference.value == pytest.approx((a - b).mean())
+    assert difference.standard_error == pytest.approx(stats.sem(a - b))
+    assert difference.in_errors == pytest.approx(stats.ttest_rel(a, b).statistic)
+
+
+def test_clustered_pairs_count_as_their_clusters():
+    rng = np.random.default_rng(7)
+    patients = rng.normal(size=12)
+    difference = paired_difference(
+        np.repeat(patients, 5), np.zeros(60), groups=np.repeat(np.arange(12), 5).tolist()
+    )
+    assert difference.standard_error == pytest.approx(stats.sem(patients))
+    assert difference.groups == 12
+
+
+def test_json_round_trip_and_words():
+    interval = Interval(41.234, 38.0, 44.5)
+    assert Interval.of(json.loads(json.dumps(interval.to_json()))) == interval
+    assert interval.text("HU") == "41.2 HU [38, 44.5]"
+    assert Interval.of(2).text() == "2"
+    assert Interval(math.nan).to_json() is None
+    assert number(math.inf) == "infinite"
+
+
+def test_above_needs_both_intervals():
+    assert Interval(2, 1.5, 2.5).above(Interval(1, 0.5, 1.4))
+    assert not Interval(2, 1.3, 2.5).above(Interval(1, 0.5, 1.4))
+    assert Interval(2).above(Interval(1, 0.5, 1.4))

@@ -1,0 +1,122 @@
+import itertools
+
+import pytest
+
+from invkit.metrics.intervals import Interval
+from invkit.metrics.verdict import (
+    LADDER,
+    Measures,
+    distribution_warning,
+    judge,
+    ladder_faults,
+    likelihood_faults,
+)
+
+GOOD = {"samples": 0.13, "vae": 0.1, "input": 0.11, "const": 0.8, "random": Interval(1.0, 0.9, 1.1)}
+NLL = {"layer": -1.0, "input": -1.09, "const": 0.2, "floor": -1.1}
+
+
+def measures(**changes):
+    base = {
+        "layer": "layer 3 of yang2018",
+        "spread": Interval(40, 38, 42),
+        "spread_input": Interval(30, 28, 32),
+        "spread_f": 20.0,
+        "fiber_error": GOOD,
+        "noise_distance": 0.3,
+        "nll": NLL,
+        "vae_rmse": 50.0,
+        "vae_limit": 60.0,
+    }
+    return Measures(**(base | changes))
+
+
+def test_spread_beyond_both_intervals_exceeds_the_floor():
+    verdict = judge(measures())
+    assert verdict.floor is False
+    assert verdict.warnings == ()
+    assert "exceeds the method's floor" in " ".join(verdict.sentences)
+
+
+@pytest.mark.parametrize("control", [Interval(30, 28, 39), Interval(45, 44, 46), 40.0])
+def test_spread_within_the_control_is_the_floor(control):
+    verdict = judge(measures(spread_input=control))
+    assert verdict.floor is True
+    assert "method's floor and says nothing about the layer" in " ".join(verdict.sentences)
+
+
+@pytest.mark.parametrize(("control", "floor"), [("input", True), ("const", False)])
+def test_controls_are_called_controls(control, floor):
+    verdict = judge(measures(control=control))
+    assert verdict.floor is floor
+    assert f"`{control}` control" in verdict.sentences[1]
+
+
+def test_without_control_nothing_is_claimed():
+    assert judge(measures(spread_input=None)).floor is None
+
+
+def test_text_never_claims_membership():
+    for control, spread_input, domain, eta in itertools.product(
+        [None, "input", "const"], [None, 10.0, 90.0], ["low", "high"], [None, 0.05, 0.5, 5.0, 0.0]
+    ):
+        verdict = judge(
+            measures(
+                control=control, spread_input=spread_input, domain=domain, noise_distance=eta, vae_rmse=99.0
+            )
+        )
+        text = " ".join(verdict.sentences + verdict.warnings).lower()
+        assert "invarian" not in text
+        assert "spread of the model" in text
+
+
+def test_ladder_in_order_has_no_faults():
+    assert ladder_faults(GOOD) == ()
+    assert ladder_faults({"samples": 0.1}) == ()
+
+
+@pytest.mark.parametrize("name", ["samples", "vae", "input"])
+def test_a_rung_no_closer_than_random_is_a_fault(name):
+    faults = ladder_faults(GOOD | {name: Interval(0.95, 0.85, 1.05)})
+    assert len(faults) == 2
+    assert all(LADDER[name] in fault for fault in faults)
+
+
+def test_ladder_faults_are_warnings_for_samples_in_the_fiber_s_domain_only():
+    broken = GOOD | {"samples": 1.2}
+    assert len(judge(measures(fiber_error=broken)).warnings) == 2
+    assert judge(measures(fiber_error=broken, domain="high")).warnings == ()
+
+
+def test_likelihood_order():
+    assert likelihood_faults(NLL) == ()
+    assert "input" in likelihood_faults(NLL | {"input": -0.9})[0]
+    assert (
+        likelihood_faults(NLL | {"input": Interval(-0.9, -1.05, -0.8), "layer": Interval(-1.0, -1.04, -0.9)})
+        == ()
+    )
+    assert len(likelihood_faults({"floor": 1.0, "const": 0.0})) == 1
+
+
+def test_retained_share_is_stated():
+    assert "retains 92% of what the code holds" in " ".join(judge(measures()).sentences)
+
+
+@pytest.mark.parametrize(
+    ("eta", "words"),
+    [(0.05, "tells most samples"), (0.3, "within the noise"), (5.0, "small against the noise")],
+)
+def test_fiber_error_in_units_of_noise(eta, words):
+    assert words in " ".join(judge(measures(noise_distance=eta)).sentences)
+
+
+def test_out_of_distribution_above_the_quantile_only():
+    assert distribution_warning(60.0, 60.0) is None
+    assert "outside the distribution" in distribution_warning(60.1, 60.0)
+    assert judge(measures(vae_rmse=99.0)).warnings[0].startswith("The image lies outside")
+
+
+def test_input_control_above_the_vae_is_a_remark():
+    verdict = judge(measures(fiber_error=GOOD | {"input": 0.2}))
+    assert verdict.warnings == ()
+    assert "loses part of x" in " ".join(verdict.sentences)
