@@ -1,0 +1,185 @@
+"""CT slices from DICOM files, folders and zip archives, in HU, without anything that names a patient."""
+
+__all__ = ["DicomSlice", "Gap", "Scan", "decode", "read_dicom_slices", "read_slices"]
+
+import logging
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from invkit.data.archive import FILE_LIMIT, read_members, shown
+from invkit.data.dicom_header import check_is_ct, frame_headers, pixel_layout
+from invkit.data.dicom_pixels import hounsfield
+from invkit.data.dicom_slice import DicomSlice, Gap, Scan, pseudonym
+from invkit.errors import ImageError
+
+TOTAL_LIMIT = 2**30
+"""Most pixels read from one folder or archive."""
+
+# First element of a data set without preamble: group 2 or 8, or 0 (a command set), in either byte order.
+FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08", b"\x00\x02")
+
+
+def read_slices(path: str | Path) -> Scan:
+    """Read every CT slice of a file, folder (recursively) or zip archive.
+
+    What is unusable is skipped with its reason, a second copy of a slice too.
+
+    Raises:
+        ImageError: there is nothing at `path`, or it holds more than 2**30 pixels.
+    """
+    slices: list[DicomSlice] = []
+    skipped: list[tuple[str, str]] = []
+    seen: set[object] = set()
+    pixels = 0
+    for member in read_members(Path(path)):
+        if member.data is None:
+            skipped.append((member.name, member.reason))
+            continue
+        try:
+            found = decode(member.data)
+        except ImageError as error:
+            skipped.append((member.name, str(error)))
+            continue
+        new = [piece for piece in found if piece.identity() not in seen]
+        if not new:
+            skipped.append((member.name, "is a copy of a slice that is already there"))
+        seen.update(piece.identity() for piece in new)
+        slices += new
+        pixels += sum(piece.image.size for piece in new)
+        if pixels > TOTAL_LIMIT:
+            raise ImageError(
+                f"{shown(Path(path).name)} holds more than {TOTAL_LIMIT} pixels. Pass one of its sub-folders"
+            )
+    return Scan(tuple(sorted(slices, key=lambda piece: (piece.series, *piece.order))), tuple(skipped))
+
+
+def read_dicom_slices(path: str | Path) -> list[DicomSlice]:
+    """Return the CT slices of a DICOM file, folder (recursively) or zip archive, by series, then position.
+
+    Raises:
+        ImageError: nothing there is a usable CT slice; the message gives the reasons.
+    """
+    scan = read_slices(path)
+    if not scan.slices:
+        raise ImageError(_no_slice(Path(path), scan))
+    return list(scan.slices)
+
+
+def decode(content: bytes) -> list[DicomSlice]:
+    """Return the slices, one per frame, of one DICOM file given by its bytes.
+
+    Raises:
+        ImageError: not a usable CT image; the message completes "this file ..." and quotes no element but
+            modality, transfer syntax and sizes.
+    """
+    # Raised outside of `except`, so that no traceback carries pydicom's own, which can quote elements.
+    try:
+        with _silent():
+            return _decode(content)
+    except ImageError as error:
+        reason = str(error)
+    except RecursionError:
+        reason = "is damaged: its sequences are nested too deep"
+    except MemoryError:
+        reason = "needs more memory than there is"
+    except (EOFError, zlib.error):
+        reason = "is cut off or damaged"
+    # What pydicom raises on malformed input is not a closed set.
+    except Exception as error:
+        reason = f"is damaged: pydicom stops with {type(error).__name__}"
+    raise ImageError(reason)
+
+
+def _decode(content: bytes) -> list[DicomSlice]:
+    data = _parse(content)
+    check_is_ct(data)
+    layout = pixel_layout(data)
+    series, patient = pseudonym(data.get("SeriesInstanceUID")), pseudonym(data.get("PatientID"))
+    headers = list(frame_headers(data, layout.frames))
+    images = hounsfield(data, layout, headers)
+    return [
+        DicomSlice(image=image, series=series, patient=patient, **header.numbers)
+        for image, header in zip(images, headers, strict=True)
+    ]
+
+
+def _parse(content: bytes) -> Dataset:
+    preamble = content[128:132] == b"DICM"
+    if not preamble and content[:2] not in FIRST_GROUPS:
+        raise ImageError("is not a DICOM file")
+    _check_inflated_size(content, 132 if preamble else 0)
+    try:
+        data = dcmread(BytesIO(content), force=True)
+    except Exception:
+        if preamble:
+            raise
+        raise ImageError("is not a DICOM file") from None
+    if not preamble and not ("Modality" in data and "Rows" in data):
+        raise ImageError("is not a DICOM file")
+    if not data.file_meta.get("TransferSyntaxUID"):
+        if "PixelData" in data and data["PixelData"].is_undefined_length:
+            raise ImageError("states no transfer syntax, so its compressed pixels cannot be decoded")
+        # pydicom has found out how the elements are encoded; native pixels follow them.
+        implicit, little = data.original_encoding
+        syntax = (
+            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        )
+        data.file_meta.TransferSyntaxUID = syntax
+    return data
+
+
+def _check_inflated_size(content: bytes, start: int) -> None:
+    """Refuse a deflated data set that grows beyond the limit, before pydicom inflates it without one."""
+    stream = BytesIO(content)
+    stream.seek(start)
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag.group != 2)
+    if UID(str(meta.get("TransferSyntaxUID") or "")) != DeflatedExplicitVRLittleEndian:
+        return
+    inflater, size, part = zlib.decompressobj(-zlib.MAX_WBITS), 0, content[stream.tell() :]
+    while part and not inflater.eof:
+        size += len(inflater.decompress(part, 2**20))
+        part = inflater.unconsumed_tail
+        if size > FILE_LIMIT:
+            raise ImageError(f"inflates to more than {FILE_LIMIT} bytes")
+
+
+def _no_slice(path: Path, scan: Scan) -> str:
+    """Return why nothing was read: the reason for a single file, else the commonest reasons."""
+    name = shown(path.name or path)
+    if path.is_file() and len(scan.skipped) == 1 and scan.skipped[0][0] == name:
+        return f"{name} {scan.skipped[0][1]}"
+    if not scan.skipped:
+        return f"{name} holds no file. Give a DICOM file, a folder or a zip archive of them"
+    counts = Counter(reason for _, reason in scan.skipped)
+    listed = "; ".join(f"{count} x: {reason}" for reason, count in counts.most_common(3))
+    return f"{name} holds no usable CT slice among {len(scan.skipped)} files ({listed})"
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep pydicom's warnings and log messages, which quote elements of the data set, from coming out."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
