@@ -1,0 +1,1 @@
+"""Training engine: seeds, checkpoints, resume, guards, several processes."""

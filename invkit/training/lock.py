@@ -1,0 +1,88 @@
+"""One process at a time in a folder."""
+
+__all__ = ["exclusive"]
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from invkit.errors import ResourceError
+from invkit.training.progress import Progress, ProgressEvent
+
+LOCK_NAME = ".lock"
+POLL_SECONDS = 0.2
+
+# Locks held here: (process, thread, file) -> depth. The process is in the key because a fork copies it.
+_held: dict[tuple[int, int, str], int] = {}
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, *, progress: Progress | None = None, stage: str = "waiting") -> Iterator[None]:
+    """Hold `folder` (made if missing) for this thread; others wait until it is left or its process has ended.
+
+    The kernel frees the lock of a process that dies. Entering again in the same thread does not wait. Who
+    had to wait should look again whether there is anything left to do.
+
+    Args:
+        folder: what is locked, through a file `.lock` in it that stays there.
+        progress: is told every 0.2 s for how long this process has been waiting, with `stage`.
+        stage: what the waiting is called.
+
+    Raises:
+        ResourceError: the folder cannot be made or written.
+    """
+    key = (os.getpid(), threading.get_ident(), str(Path(folder).absolute()))
+    if key in _held:
+        _held[key] += 1
+        try:
+            yield
+        finally:
+            _held[key] -= 1
+        return
+    descriptor = _open(folder)
+    try:
+        _acquire(descriptor, folder, progress, stage)
+        _held[key] = 0
+        try:
+            yield
+        finally:
+            del _held[key]
+    finally:
+        os.close(descriptor)
+
+
+def _open(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write in {folder}: {error.strerror or error}. "
+            "Choose another folder or mend its permissions"
+        ) from error
+
+
+def _acquire(descriptor: int, folder: Path, progress: Progress | None, stage: str) -> None:
+    begun = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                # Some network file systems have no locks; a training there is still better than none.
+                warnings.warn(
+                    f"the file system of {folder} has no locks: run one process at a time", stacklevel=4
+                )
+                return
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
+                raise ResourceError(f"cannot lock {folder}: {error.strerror or error}") from error
+        if progress is not None:
+            progress(ProgressEvent(stage, 0, 0, time.monotonic() - begun))
+        time.sleep(POLL_SECONDS)
