@@ -1,0 +1,56 @@
+"""Linear and convolutional layers that start from an explicit generator, and the soft bound of log-scales."""
+
+__all__ = ["Activation", "activation", "conv", "linear", "soft_clamp"]
+
+import math
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Activation = Literal["silu", "leaky_relu"]
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
+
+def activation(name: Activation) -> nn.Module:
+    """Return SiLU, or the LeakyReLU of slope 0.01 that Rombach's coupling networks have."""
+    return nn.SiLU() if name == "silu" else nn.LeakyReLU()
+
+
+def linear(
+    inputs: int, outputs: int, *, generator: torch.Generator, fan_in: int | None = None, bias: bool = True
+) -> nn.Linear:
+    """Return a linear layer, uniform in ±1/sqrt(fan_in) as torch's own, drawn from `generator`.
+
+    Args:
+        inputs: size of the input.
+        outputs: size of the output.
+        generator: where the start comes from; the global generator is neither read nor set.
+        fan_in: number of inputs that are summed, where this layer is one of several; `inputs` otherwise.
+        bias: whether there is one.
+    """
+    # on "meta" the constructor draws nothing from the global generator
+    layer = nn.Linear(inputs, outputs, bias=bias, device="meta").to_empty(device="cpu")
+    return _draw(layer, inputs if fan_in is None else fan_in, generator)
+
+
+def conv(
+    inputs: int, outputs: int, kernel: int, *, stride: int, padding: int, generator: torch.Generator
+) -> nn.Conv2d:
+    """Return a 2-D convolution that starts as `linear` does."""
+    layer = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, device="meta").to_empty(
+        device="cpu"
+    )
+    return _draw(layer, inputs * kernel * kernel, generator)
+
+
+def soft_clamp(s: Tensor, bound: float) -> Tensor:
+    """Return `bound * tanh(s / bound)`: s where it is small, never beyond ±bound."""
+    return bound * torch.tanh(s / bound)
+
+
+def _draw(layer: Layer, fan_in: int, generator: torch.Generator) -> Layer:
+    bound = 1.0 / math.sqrt(max(fan_in, 1))
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    return layer
