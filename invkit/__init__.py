@@ -1,0 +1,114 @@
+"""Shows what an image denoiser ignores: splits it at any layer and samples what the layer cannot tell apart.
+
+Every public name stands here and is imported at its first use, so `import invkit` imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from invkit._version import __version__
+
+if TYPE_CHECKING:
+    from invkit.data.images import read_image
+    from invkit.denoisers.loaded import LoadedDenoiser
+    from invkit.denoisers.recipe import Adversarial, Perceptual, Recipe
+    from invkit.denoisers.spec import Affine, Denoiser, Layer, Preprocessing, Weights
+    from invkit.errors import (
+        ArtifactError,
+        CheckFailedError,
+        ConfigError,
+        DataError,
+        DenoiserError,
+        DivergedError,
+        ImageError,
+        InputError,
+        InvkitError,
+        PluginError,
+        ResourceError,
+        SplitError,
+        UnknownNameError,
+        UsageError,
+    )
+    from invkit.pipeline.analyze import analyze
+    from invkit.pipeline.loading import load
+    from invkit.pipeline.result import AnalysisResult
+    from invkit.pipeline.train import train_cinn, train_denoiser, train_vae
+    from invkit.plugins.hookspecs import hookimpl
+    from invkit.plugins.manager import PluginHost, default_host
+    from invkit.plugins.records import Artifact, Backbone, Metric, Section, Source
+    from invkit.split.split import Split, SplitReport
+
+__all__ = [
+    "Adversarial",
+    "Affine",
+    "AnalysisResult",
+    "Artifact",
+    "ArtifactError",
+    "Backbone",
+    "CheckFailedError",
+    "ConfigError",
+    "DataError",
+    "Denoiser",
+    "DenoiserError",
+    "DivergedError",
+    "ImageError",
+    "InputError",
+    "InvkitError",
+    "Layer",
+    "LoadedDenoiser",
+    "Metric",
+    "Perceptual",
+    "PluginError",
+    "PluginHost",
+    "Preprocessing",
+    "Recipe",
+    "ResourceError",
+    "Section",
+    "Source",
+    "Split",
+    "SplitError",
+    "SplitReport",
+    "UnknownNameError",
+    "UsageError",
+    "Weights",
+    "__version__",
+    "analyze",
+    "default_host",
+    "hookimpl",
+    "load",
+    "read_image",
+    "train_cinn",
+    "train_denoiser",
+    "train_vae",
+]
+
+_HOMES = {
+    "invkit.data.images": ("read_image",),
+    "invkit.denoisers.loaded": ("LoadedDenoiser",),
+    "invkit.denoisers.recipe": ("Adversarial", "Perceptual", "Recipe"),
+    "invkit.denoisers.spec": ("Affine", "Denoiser", "Layer", "Preprocessing", "Weights"),
+    "invkit.errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "invkit.pipeline.analyze": ("analyze",),
+    "invkit.pipeline.loading": ("load",),
+    "invkit.pipeline.result": ("AnalysisResult",),
+    "invkit.pipeline.train": ("train_cinn", "train_denoiser", "train_vae"),
+    "invkit.plugins.hookspecs": ("hookimpl",),
+    "invkit.plugins.manager": ("PluginHost", "default_host"),
+    "invkit.plugins.records": ("Artifact", "Backbone", "Metric", "Section", "Source"),
+    "invkit.split.split": ("Split", "SplitReport"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'invkit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

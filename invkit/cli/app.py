@@ -1,0 +1,103 @@
+"""The typer application: its commands, and what becomes of an error.
+
+A command lives in a module of this folder with a function `register(app)`; the module stands in `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["COMMANDS", "app", "main"]
+
+import os
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from invkit._version import __version__
+from invkit.cli import layers, models, plugins
+from invkit.cli.console import data_on_stdout, emit_text, say, say_error
+from invkit.errors import InvkitError
+
+COMMANDS = (models, layers, plugins)
+
+
+class Commands(TyperGroup):
+    """Runs a command and turns what it raises into a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            typer.Exit: with the error's own exit code, 130 after Ctrl-C, 6 out of memory, 1 after a bug.
+        """
+        with data_on_stdout():
+            try:
+                return super().invoke(ctx)
+            except InvkitError as error:
+                say_error(str(error))
+                raise typer.Exit(error.exit_code) from None
+            except KeyboardInterrupt:
+                say("stopped")
+                raise typer.Exit(130) from None
+            except MemoryError:
+                say_error("there is not enough memory. Give smaller images or fewer samples at once")
+                raise typer.Exit(6) from None
+            except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+                raise
+            except Exception as error:
+                report_bug(error)
+                raise typer.Exit(1) from None
+
+
+def report_bug(error: Exception) -> None:
+    """Say what happened without the error's message, which may quote pixels or a patient's attributes."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    say_error(
+        f"this is a bug in invkit: {type(error).__name__} in {os.path.basename(last.filename)}:{last.lineno}"
+    )
+    if os.environ.get("INVKIT_DEBUG") != "1":
+        say("Run it again with INVKIT_DEBUG=1 to see where, and report that")
+        return
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    for raised in reversed(chain):
+        say("".join(traceback.format_tb(raised.__traceback__)) + type(raised).__name__)
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="invkit",
+    help="Show what an image denoiser ignores: split it at a layer, sample what that layer cannot see.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        emit_text(f"invkit {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+for command in COMMANDS:
+    command.register(app)
+
+
+def main() -> None:
+    """Run the command line; the entry point of `invkit` and `python -m invkit`."""
+    app(prog_name="invkit")

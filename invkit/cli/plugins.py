@@ -1,0 +1,97 @@
+"""`invkit plugins`: what is installed, whether it works, and the start of a new one."""
+
+from __future__ import annotations
+
+__all__ = ["register"]
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from invkit.cli.console import emit_json, emit_table, emit_text, say
+from invkit.cli.options import JsonOption, PluginOption, host_with
+from invkit.errors import PluginError
+from invkit.plugins.skeleton import write_skeleton
+
+commands = typer.Typer(help="List, check and make plugins.", rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    app.add_typer(commands, name="plugins")
+
+
+@commands.callback(invoke_without_command=True)
+def without_command(context: typer.Context, plugin: PluginOption = None, json: JsonOption = False) -> None:
+    """List, check and make plugins; without a command they are listed."""
+    if context.invoked_subcommand is None:
+        list_plugins(plugin, json)
+
+
+@commands.command("list")
+def list_plugins(plugin: PluginOption = None, json: JsonOption = False) -> None:
+    """List every plugin, also the broken ones, with the reason."""
+    reports = host_with(plugin).reports()
+    if json:
+        emit_json(
+            "invkit.plugins/1", {"plugins": [{**vars(r), "provides": dict(r.provides)} for r in reports]}
+        )
+        return
+    emit_table(
+        ("plugin", "distribution", "version", "status", "provides"),
+        [
+            (
+                report.name,
+                report.distribution or "-",
+                report.version or "-",
+                report.status,
+                "; ".join(f"{kind}: {', '.join(names)}" for kind, names in report.provides.items()) or "-",
+            )
+            for report in reports
+        ],
+    )
+    for report in reports:
+        if report.reason:
+            say(f"{report.name}: {report.reason}")
+
+
+@commands.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="Name of the plugin or of its distribution, or FILE[:ATTR].")],
+    json: JsonOption = False,
+) -> None:
+    """Test everything a plugin brings against the contract."""
+    from invkit.testing import check_plugin  # imports torch
+
+    report = check_plugin(name)
+    checks = [asdict(check) for check in report.checks]
+    if json:
+        emit_json(
+            "invkit.plugins.check/1", {"plugin": report.name, "passed": report.passed, "checks": checks}
+        )
+    else:
+        emit_table(
+            ("of", "check", "result", "detail"),
+            [(c.subject, c.name, "ok" if c.passed else "FAILED", c.detail) for c in report.checks],
+        )
+    if not report.passed:
+        raise PluginError(f"plugin {report.name} breaks its contract: {', '.join(report.failed)}")
+
+
+@commands.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the denoiser; lower case letters, digits, `_`, `-`.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where to write it; `invkit-NAME` by default.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a new plugin: a distribution of two files."""
+    written = write_skeleton(name, folder or Path(f"invkit-{name}"))
+    if json:
+        emit_json("invkit.plugins.new/1", {"files": [str(path) for path in written]})
+        return
+    emit_text("\n".join(str(path) for path in written))
+    say(f"Install it with `pip install -e {written[0].parent}`, then run `invkit plugins check {name}`")

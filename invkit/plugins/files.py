@@ -1,0 +1,124 @@
+"""Plugins without packaging: a Python file, or an object, is turned into records."""
+
+from __future__ import annotations
+
+__all__ = ["denoisers_of", "import_file", "parse_reference", "public_names"]
+
+import copy
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from invkit.denoisers.spec import Affine, Denoiser
+from invkit.errors import PluginError
+
+
+def parse_reference(reference: str) -> tuple[Path, str | None]:
+    """Split `FILE[:ATTRIBUTE]`.
+
+    Raises:
+        PluginError: there is no such Python file.
+    """
+    path, attribute = Path(reference), None
+    if not path.is_file():
+        file, colon, name = reference.rpartition(":")
+        if colon and name.isidentifier():
+            path, attribute = Path(file), name
+    if path.suffix != ".py" or not path.is_file():
+        raise PluginError(
+            f"--plugin takes FILE.py or FILE.py:ATTRIBUTE, and there is no Python file {str(path)!r}"
+        )
+    return path.resolve(), attribute
+
+
+def import_file(path: Path) -> ModuleType:
+    """Run a Python file as a module; it may import the files beside it."""
+    name = f"invkit_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} cannot be imported as a Python file")
+    module = importlib.util.module_from_spec(spec)
+    folder = str(path.parent)
+    sys.modules[name] = module  # dataclasses and pickle look their module up by name
+    sys.path.append(folder)  # at the end: a file beside it must not replace an installed module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(folder)
+    return module
+
+
+def denoisers_of(thing: object, name: str) -> list[Denoiser]:
+    """Return what an attribute stands for: a Denoiser, several, a network, its class, a function for one.
+
+    A bare network takes HU and gives HU; it is called `name`, and its layers have their module names.
+
+    Raises:
+        PluginError: it is nothing of the kind.
+    """
+    if isinstance(thing, Denoiser):
+        return [thing]
+    if isinstance(thing, list | tuple) and thing and all(isinstance(item, Denoiser) for item in thing):
+        return list(thing)
+    if is_network(thing):
+        return [wrap(lambda: copy.deepcopy(thing), name)]
+    if inspect.isclass(thing) and is_network_class(thing):
+        return [wrap(thing, name)]
+    if inspect.isroutine(thing):
+        returned = thing()
+        return [wrap(thing, name)] if is_network(returned) else denoisers_of(settled(returned, name), name)
+    raise PluginError(
+        f"{name!r} is a {type(thing).__name__}; it must be an invkit.Denoiser, a list of them, "
+        "an nn.Module (class or object), or a function that returns one of these"
+    )
+
+
+def settled(returned: object, name: str) -> object:
+    """Refuse a function that returns a function, so that the search ends."""
+    if inspect.isroutine(returned):
+        raise PluginError(f"{name}() returned a function; it must return an invkit.Denoiser or an nn.Module")
+    return returned
+
+
+def wrap(build: Callable[[], Any], name: str) -> Denoiser:
+    """Describe a bare network as a denoiser from HU to HU."""
+    readable = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_") or "module"
+    return Denoiser(
+        name=readable,
+        build=build,
+        preprocessing=Affine(mean=0.0, std=1.0),
+        description="a bare network, in HU",
+    )
+
+
+def public_names(module: object) -> list[str]:
+    """Return the objects, classes and functions that a file defines itself."""
+    own = vars(module)
+    return [
+        name
+        for name, value in own.items()
+        if not name.startswith("_")
+        and not inspect.ismodule(value)
+        and (not (inspect.isclass(value) or inspect.isroutine(value)) or value.__module__ == own["__name__"])
+    ]
+
+
+def is_network(thing: object) -> bool:
+    """Return whether it is an nn.Module, without importing torch: without torch there are none."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(thing, torch.nn.Module)
+
+
+def is_network_class(thing: type) -> bool:
+    """Return whether it is a subclass of nn.Module."""
+    torch = sys.modules.get("torch")
+    return torch is not None and issubclass(thing, torch.nn.Module)

@@ -1,0 +1,276 @@
+"""The plugin host: asks plugins what they bring, keeps who returned what, and contains what goes wrong."""
+
+from __future__ import annotations
+
+__all__ = ["PluginHost", "default_host"]
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from invkit._version import __version__
+from invkit.denoisers.spec import Denoiser
+from invkit.errors import PluginError, UnknownNameError
+from invkit.plugins import builtins
+from invkit.plugins.containment import attempt
+from invkit.plugins.discovery import FoundPlugin, find_plugins
+from invkit.plugins.files import denoisers_of, import_file, parse_reference, public_names
+from invkit.plugins.hooks import HOOKS, has_hooks, hook_callers, unmarked_hooks
+from invkit.plugins.records import Artifact, Backbone, Metric, Section, Source
+from invkit.plugins.reports import PluginReport, Status, listing, unknown
+
+
+class PluginHost:
+    """All plugins of a process. They are imported at the first question, not before.
+
+    Args:
+        installed: also ask the installed distributions; without them there are only the built-ins.
+    """
+
+    def __init__(self, *, installed: bool = True) -> None:
+        self._installed = installed
+        self._asked = False
+        self._records: dict[str, dict[str, Any]] = {kind: {} for kind, _, _ in HOOKS.values()}
+        self._owners: dict[tuple[str, str], str] = {}
+        self._reports: list[PluginReport] = []
+        self._files: dict[tuple[Path, str | None], PluginReport] = {}
+
+    def denoisers(self) -> Mapping[str, Denoiser]:
+        """Return every denoiser by name."""
+        return self._all("denoisers")
+
+    def sources(self) -> Mapping[str, Source]:
+        """Return every data source by name."""
+        return self._all("sources")
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Return every metric by name."""
+        return self._all("metrics")
+
+    def sections(self) -> Mapping[str, Section]:
+        """Return every report section by name, in the order of the plugins."""
+        return self._all("sections")
+
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Return every trained VAE and cINN that plugins bring."""
+        return tuple(self._all("artifacts").values())
+
+    def backbones(self) -> Mapping[str, Backbone]:
+        """Return every perceptual backbone by name."""
+        return self._all("backbones")
+
+    def reports(self) -> list[PluginReport]:
+        """Return one report a plugin: built-ins, installed ones, files in the order they were added."""
+        self._ask()
+        return list(self._reports)
+
+    def owner(self, kind: str, name: str) -> str:
+        """Return which plugin brought a record, e.g. `owner("denoisers", "chen2017")`."""
+        self._ask()
+        return self._owners[kind, name]
+
+    def denoiser(self, name: str) -> tuple[Denoiser, str | None]:
+        """Resolve `arch` or `arch.tag` to a denoiser and the tag of its weights (`None`: its default).
+
+        Raises:
+            UnknownNameError: there is no such denoiser or tag; the message lists what there is.
+        """
+        arch, dot, tag = name.partition(".")
+        spec = self.find("denoisers", arch)
+        if not dot:
+            return spec, None
+        tags = [weights.tag for weights in spec.weights]
+        if tag not in tags:
+            raise UnknownNameError(unknown(f"weights of {arch}", tag, tags))
+        return spec, tag
+
+    def source(self, name: str) -> Source:
+        """Return a data source.
+
+        Raises:
+            UnknownNameError: there is none of this name.
+        """
+        found: Source = self.find("sources", name)
+        return found
+
+    def backbone(self, name: str) -> Backbone:
+        """Return a perceptual backbone.
+
+        Raises:
+            UnknownNameError: there is none of this name.
+        """
+        found: Backbone = self.find("backbones", name)
+        return found
+
+    def find(self, kind: str, name: str) -> Any:
+        """Return the record of a kind (`"denoisers"`, `"metrics"`, ...) and name.
+
+        Raises:
+            UnknownNameError: there is none; the message lists what there is and which plugins are broken.
+        """
+        records = self._all(kind)
+        if name in records:
+            return records[name]
+        message = unknown(kind.removesuffix("s"), name, records)
+        broken = [report.name for report in self._reports if report.status != "ok"]
+        if broken:
+            message += f". Not everything could be loaded ({', '.join(broken)}): `invkit plugins` says why"
+        raise UnknownNameError(message)
+
+    def add_file(self, reference: str | Path) -> PluginReport:
+        """Add a file, `my.py`, with its hooks, or one thing in it, `my.py:attribute`.
+
+        The attribute is a Denoiser, a list of them, an nn.Module, its class, or a function that returns
+        one of these. The same reference again changes nothing.
+
+        Raises:
+            PluginError: the file cannot be imported, or anything in it is refused.
+        """
+        self._ask()
+        path, attribute = parse_reference(str(reference))
+        if (path, attribute) not in self._files:
+            imported = attempt(lambda: import_file(path))
+            if imported.error:
+                raise PluginError(f"{path.name} cannot be imported: {imported.error}")
+            thing: object = imported.value
+            if attribute is not None:
+                if not hasattr(thing, attribute):
+                    raise PluginError(
+                        f"{path.name} has no {attribute!r}; it has: {listing(public_names(thing))}"
+                    )
+                thing = getattr(thing, attribute)
+            self._files[path, attribute] = self._add(
+                thing, attribute or path.stem, path.name, imported.printed
+            )
+        return self._files[path, attribute]
+
+    def add_object(self, thing: object, *, name: str = "module") -> PluginReport:
+        """Add an object with hooks, a Denoiser, a list of them, an nn.Module, its class, a function for one.
+
+        Args:
+            thing: what to add.
+            name: of a denoiser that is made from a bare nn.Module.
+
+        Raises:
+            PluginError: it is nothing of the kind, or its name is taken.
+        """
+        self._ask()
+        return self._add(thing, name, name)
+
+    def _add(self, thing: object, name: str, plugin: str, printed: str = "") -> PluginReport:
+        """Add what a user asked for by hand, where a fault is an error and not a line in a list."""
+        if has_hooks(thing):
+            report = self._register(PluginReport(plugin, printed=printed), thing)
+        elif inspect.ismodule(thing):
+            raise PluginError(
+                f"{plugin} has no function marked with @invkit.hookimpl. "
+                f"Name what to use, as in {plugin}:NAME; it has: {listing(public_names(thing))}"
+            )
+        else:
+            made = attempt(lambda: denoisers_of(thing, name))
+            if made.value is None:
+                raise PluginError(f"{plugin}: {made.error.removeprefix('PluginError: ')}")
+            report = self._keep(
+                PluginReport(plugin, printed=printed + made.printed), {"invkit_denoisers": made.value}, []
+            )
+        if report.status != "ok":
+            raise PluginError(f"{plugin}: {report.reason}")
+        return report
+
+    def _all(self, kind: str) -> Mapping[str, Any]:
+        self._ask()
+        return MappingProxyType(self._records[kind])
+
+    def _ask(self) -> None:
+        """Load every plugin once. A plugin that asks us while it is loaded sees what came before it."""
+        if self._asked:
+            return
+        self._asked = True
+        self._register(PluginReport("builtins", "invkit", __version__), builtins)
+        for found in find_plugins() if self._installed else ():
+            self._load(found)
+
+    def _load(self, found: FoundPlugin) -> None:
+        report = PluginReport(found.name, found.distribution, found.version)
+        if found.problem or found.entry_point is None:
+            status: Status = "incompatible" if found.incompatible else "broken"
+            self._reports.append(replace(report, status=status, reason=found.problem))
+            return
+        loaded = attempt(found.entry_point.load)
+        report = replace(report, printed=loaded.printed)
+        if loaded.error:
+            self._reports.append(
+                replace(report, status="broken", reason=f"importing it failed: {loaded.error}")
+            )
+        else:
+            self._register(report, loaded.value)
+
+    def _register(self, report: PluginReport, plugin: object) -> PluginReport:
+        """Call a plugin's hooks one by one and keep what is good."""
+        parsed = attempt(lambda: hook_callers(plugin))
+        if parsed.value is None:
+            return self._keep(report, {}, [f"its hooks cannot be read: {parsed.error}"])
+        problems = unmarked_hooks(plugin)
+        returned: dict[str, list[Any]] = {}
+        for name, function in parsed.value.items():
+            if name not in HOOKS:
+                problems.append(unknown("hook", name, HOOKS))
+                continue
+            called = attempt(functools.partial(collect, function))
+            report = replace(report, printed=report.printed + called.printed)
+            if called.value is None:
+                problems.append(f"{name} must return a list of {HOOKS[name][1].__name__}: {called.error}")
+            else:
+                returned[name] = called.value
+        if not parsed.value and not problems:
+            problems.append("it has no function marked with @invkit.hookimpl")
+        return self._keep(report, returned, problems)
+
+    def _keep(
+        self, report: PluginReport, returned: Mapping[str, list[Any]], problems: list[str]
+    ) -> PluginReport:
+        """Take in records of the right type whose names are free, and append the report."""
+        provides: dict[str, tuple[str, ...]] = {}
+        for hook, items in returned.items():
+            kind, wanted, unique = HOOKS[hook]
+            for item in items:
+                if not isinstance(item, wanted):
+                    problems.append(
+                        f"{hook} returned a {type(item).__name__} where a {wanted.__name__} must stand"
+                    )
+                    continue
+                key = getattr(item, unique)
+                if key in self._records[kind]:
+                    problems.append(
+                        f"{kind.removesuffix('s')} {key!r} is refused: "
+                        f"plugin {self._owners[kind, key]!r} has this {unique} already"
+                    )
+                    continue
+                self._records[kind][key] = item
+                self._owners[kind, key] = report.name
+                provides[kind] = (*provides.get(kind, ()), key)
+        status: Status = "ok" if not problems else "partial" if provides else "broken"
+        report = replace(
+            report, status=status, reason="; ".join(problems), provides=MappingProxyType(provides)
+        )
+        self._reports.append(report)
+        return report
+
+
+@functools.cache
+def default_host() -> PluginHost:
+    """Return the host of this process, made at the first call."""
+    return PluginHost()
+
+
+def collect(function: Callable[[], Any]) -> list[Any]:
+    """Call a hook and return its records as a list."""
+    returned = function()
+    try:
+        return list(returned)
+    except TypeError:
+        raise PluginError(f"it returned a {type(returned).__name__}") from None

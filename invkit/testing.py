@@ -1,0 +1,286 @@
+"""The kit for plugin authors: tests a denoiser, a metric or a whole plugin against the contract."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Check",
+    "CheckReport",
+    "check_denoiser",
+    "check_metric",
+    "check_plugin",
+    "inspect_artifact",
+    "inspect_denoiser",
+    "inspect_metric",
+    "sample_image",
+    "sample_result",
+]
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from invkit.artifacts import load as load_artifact
+from invkit.denoisers.loaded import LoadedDenoiser, check_contract, load_denoiser
+from invkit.denoisers.spec import Denoiser, Preprocessing
+from invkit.errors import DenoiserError, InvkitError, PluginError, UnknownNameError
+from invkit.plugins.containment import describe_error
+from invkit.plugins.manager import PluginHost, default_host
+from invkit.plugins.records import Artifact, Metric
+from invkit.plugins.reports import PluginReport, unknown
+from invkit.split.split import Split
+
+# Twice the rounding of float32 at the ends of the HU scale, with room for a shift and a scale each way.
+INVERSE_TOLERANCE = 16 * 4096 * torch.finfo(torch.float32).eps
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tested: on what, what, whether it holds, and what was seen."""
+
+    subject: str
+    name: str
+    passed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """All that was tested about a plugin or one of its parts."""
+
+    name: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The checks that do not hold, as `subject: name (detail)`."""
+        return tuple(f"{c.subject}: {c.name} ({c.detail})" for c in self.checks if not c.passed)
+
+    def raise_for_failure(self) -> None:
+        """Raise PluginError if a check does not hold."""
+        if self.failed:
+            raise PluginError(f"{self.name} breaks the contract: {'; '.join(self.failed)}")
+
+
+class Examination:
+    """Runs checks one after the other and notes what each gave."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.checks: list[Check] = []
+
+    @contextlib.contextmanager
+    def check(self, name: str) -> Iterator[list[str]]:
+        """Note a check: it holds unless its body raises; what is appended to the list given is its detail."""
+        detail: list[str] = []
+        try:
+            yield detail
+        except Exception as error:
+            # Whatever a plugin raises is what we want to know here.
+            message = str(error) if isinstance(error, InvkitError) else describe_error(error)
+            self.checks.append(Check(self.subject, name, False, message))
+        else:
+            self.checks.append(Check(self.subject, name, True, " ".join(detail)))
+
+    def report(self) -> CheckReport:
+        """Return what was noted."""
+        return CheckReport(self.subject, tuple(self.checks))
+
+
+def check_denoiser(spec: Denoiser, *, seed: int = 0) -> CheckReport:
+    """Test a denoiser against the contract, for use in a plugin's own tests.
+
+    Raises:
+        PluginError: it breaks the contract; the message lists every check that failed.
+    """
+    report = inspect_denoiser(spec, seed=seed)
+    report.raise_for_failure()
+    return report
+
+
+def inspect_denoiser(spec: Denoiser, *, seed: int = 0) -> CheckReport:
+    """Test a denoiser and report: it builds, keeps shape and device, its layers are cuts, and so on.
+
+    Args:
+        spec: the denoiser.
+        seed: of the image and of an untrained network.
+
+    Returns:
+        the checks "builds", "preprocessing is invertible", "contract on two sizes", "layer KEY is a cut",
+        "no hooks left behind", and "weights TAG" for each of its weights.
+    """
+    examination = Examination(spec.name)
+    x = sample_image(seed=seed)
+    loaded: LoadedDenoiser | None = None
+    with examination.check("builds") as detail:
+        loaded = load_denoiser(spec, untrained_seed=seed)
+        detail.append(f"{sum(p.numel() for p in loaded.network.parameters())} parameters")
+    with examination.check("preprocessing is invertible") as detail:
+        detail.append(f"off by {inverse_error(spec.preprocessing):.1g} HU at most")
+    if loaded is not None:
+        examine_network(examination, loaded, x)
+    for weights in spec.weights:
+        with examination.check(f"weights {weights.tag}") as detail:
+            detail.append(f"sha256 {load_denoiser(spec, weights.tag).sha256[:12]}")
+    return examination.report()
+
+
+def examine_network(examination: Examination, loaded: LoadedDenoiser, x: Tensor) -> None:
+    """Test what a network does to images, shape `(B, 1, H, W)`, HU."""
+    hooks = count_hooks(loaded.network)
+    with examination.check("contract on two sizes"):
+        check_contract(loaded, x)
+    for layer in loaded.spec.layers:
+        with examination.check(f"layer {layer.key} is a cut") as detail:
+            Split(loaded, layer.key).check(x)
+            detail.append(layer.module)
+    with examination.check("no hooks left behind"):
+        left = count_hooks(loaded.network) - hooks
+        if left:
+            raise PluginError(f"{left} hooks more than before; whatever adds a hook must remove it")
+
+
+def check_metric(metric: Metric, result: Any = None) -> CheckReport:
+    """Test a metric against the contract, for use in a plugin's own tests.
+
+    Args:
+        metric: the metric.
+        result: the result of an analysis; by default a small one made of noise, see `sample_result`.
+
+    Raises:
+        PluginError: it breaks the contract; the message lists every check that failed.
+    """
+    report = inspect_metric(metric, result)
+    report.raise_for_failure()
+    return report
+
+
+def inspect_metric(metric: Metric, result: Any = None) -> CheckReport:
+    """Test a metric and report: finite numbers, the same ones twice, and the result left as it was."""
+    examination = Examination(metric.name)
+    result = sample_result() if result is None else result
+    before = {name: value.clone() for name, value in tensors_of(result)}
+    first: dict[str, float] | None = None
+    with examination.check("gives finite numbers") as detail:
+        first = numbers(metric.compute(result))
+        detail.append(", ".join(f"{name or metric.name}={value:.4g}" for name, value in first.items()))
+    if first is not None:
+        with examination.check("gives the same twice"):
+            second = numbers(metric.compute(result))
+            if second != first:
+                raise PluginError(f"got {first}, then {second}; take any randomness from a fixed seed")
+    with examination.check("result unchanged"):
+        changed = [name for name, value in tensors_of(result) if not torch.equal(value, before[name])]
+        if changed:
+            raise PluginError(f"compute changes result.{changed[0]} in place; clone it first")
+    return examination.report()
+
+
+def check_plugin(name: str, *, host: PluginHost | None = None) -> CheckReport:
+    """Test all that a plugin brings and report.
+
+    Args:
+        name: of the plugin, its distribution, or `FILE[:ATTRIBUTE]`.
+        host: the plugins it is looked up in; those of this process by default.
+
+    Raises:
+        UnknownNameError: there is no such plugin.
+        PluginError: a file cannot be used.
+    """
+    host = host or default_host()
+    reports = [host.add_file(name)] if ".py" in name else installed(host, name)
+    checks: list[Check] = []
+    for report in reports:
+        checks.append(Check(report.name, "loads", report.status == "ok", report.reason))
+        for denoiser in report.provides.get("denoisers", ()):
+            checks.extend(inspect_denoiser(host.find("denoisers", denoiser)).checks)
+        for metric in report.provides.get("metrics", ()):
+            checks.extend(inspect_metric(host.find("metrics", metric)).checks)
+        for sha256 in report.provides.get("artifacts", ()):
+            checks.extend(inspect_artifact(host.find("artifacts", sha256)).checks)
+    return CheckReport(name, tuple(checks))
+
+
+def inspect_artifact(artifact: Artifact) -> CheckReport:
+    """Test that a trained file has the bytes, the kind and the provenance that the plugin promises."""
+    examination = Examination(artifact.path)
+    with examination.check("is what it says") as detail:
+        stored = load_artifact(artifact.locate(), kind=artifact.kind, sha256=artifact.sha256)
+        if stored.meta != dict(artifact.meta):
+            raise PluginError("the provenance in its sidecar differs from the plugin's `meta`")
+        detail.append(f"sha256 {stored.sha256[:12]}")
+    return examination.report()
+
+
+def sample_image(size: int = 32, *, seed: int = 0) -> Tensor:
+    """Return two images to test on, shape `(2, 1, size, size)`, HU: soft noise around water and tissue."""
+    draws = torch.randn((2, 1, size, size), generator=torch.Generator().manual_seed(seed))
+    return 40.0 + 300.0 * draws.clamp(-3.0, 3.0)
+
+
+def sample_result(*, seed: int = 0) -> Any:
+    """Return a stand-in for a result, made of noise: `x`, `samples`, `raw`, `mean` and `std`, HU."""
+    x = sample_image(seed=seed)
+    draws = torch.randn((8, *x.shape), generator=torch.Generator().manual_seed(seed + 1))
+    samples = x + 20.0 * draws
+    return SimpleNamespace(
+        x=x, samples=samples, raw=samples.clone(), mean=samples.mean(0), std=samples.std(0), metrics={}
+    )
+
+
+def installed(host: PluginHost, name: str) -> list[PluginReport]:
+    """Return the reports of a plugin or of all plugins of a distribution."""
+    found = [report for report in host.reports() if name in (report.name, report.distribution)]
+    if not found:
+        raise UnknownNameError(unknown("plugin", name, [report.name for report in host.reports()]))
+    return found
+
+
+def inverse_error(preprocessing: Preprocessing) -> float:
+    """Return how far HU from -1024 to 3071 come back from network units, at most."""
+    x = torch.linspace(-1024.0, 3071.0, 4096).view(1, 1, 64, 64)
+    back = preprocessing.denormalise(preprocessing.normalise(x.clone()))
+    worst = float((back - x).abs().max())
+    if not worst <= INVERSE_TOLERANCE:
+        raise DenoiserError(
+            f"denormalise(normalise(x)) is off by {worst:.3g} HU between -1024 and 3071 HU, "
+            f"allowed is {INVERSE_TOLERANCE:.1g}. A map that clips cannot be undone"
+        )
+    return worst
+
+
+def count_hooks(network: nn.Module) -> int:
+    """Return how many forward and backward hooks hang on a network's modules."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in network.modules() for kind in kinds)
+
+
+def numbers(value: float | Mapping[str, float]) -> dict[str, float]:
+    """Return what a metric gave as finite numbers by name; a single number has the empty name."""
+    items = dict(value) if isinstance(value, Mapping) else {"": value}
+    for name, number in items.items():
+        if not isinstance(name, str) or isinstance(number, bool) or not isinstance(number, int | float):
+            raise PluginError(
+                f"compute must return a number or a dict of numbers, got {type(number).__name__} "
+                f"for {name!r}; use .item() on a tensor"
+            )
+        if not math.isfinite(number):
+            raise PluginError(f"compute gave {number} for {name!r}; it must be finite")
+    return items
+
+
+def tensors_of(result: Any) -> list[tuple[str, Tensor]]:
+    """Return the images of a result by attribute."""
+    names = ("x", "samples", "raw", "mean", "std")
+    found = ((name, getattr(result, name, None)) for name in names)
+    return [(name, value) for name, value in found if isinstance(value, Tensor)]
