@@ -1,0 +1,197 @@
+"""Random pairs of low-dose and full-dose patches, functions of (seed, step, place in the batch) alone."""
+
+from __future__ import annotations
+
+__all__ = ["PatchBatch", "PatchSampler"]
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invkit.data.noise import noise_texture
+from invkit.data.slices import HU_RANGE, Slice, SliceSet
+from invkit.errors import DataError, UsageError
+from invkit.training.seeds import derive_seed, generator
+
+BODY = -500.0  # HU: more is patient (or table), less is air or lung
+TILE = 1024  # side of the noise tiles that patches are cut from, pixels
+WORDS = 13  # random 64-bit words for one patch
+
+
+@dataclass(frozen=True)
+class PatchBatch:
+    """Patches of shape `(n, 1, s, s)`, float32, HU.
+
+    Args:
+        x: at the reduced dose.
+        y: at full dose, with its noise.
+        clean: without noise; `None` if any patch of the batch is from CT, where nobody knows it.
+    """
+
+    x: Tensor
+    y: Tensor
+    clean: Tensor | None
+
+
+class PatchSampler:
+    """Draws patch pairs: every source equally likely, then every patient, slice and place.
+
+    For phantoms y is the clean slice with fresh full-dose noise each time; for CT y is the slice. In both x is
+    y with the noise that the lower dose adds. Noise is cut from large periodic tiles at random shifts and
+    mirrorings, two tiles mixed at a random angle, so it is not repeated; the noise of y and what x adds come
+    from different tiles.
+
+    Args:
+        slices: what to draw from.
+        size: side of the square patches, pixels. Smaller slices are padded by reflection.
+        dose: fraction of the full dose that x has, in (0, 1].
+        seed: of everything that is random here.
+        minimum_body: smallest fraction of a patch's pixels above -500 HU; where a slice has no such place,
+            its fullest place is taken.
+        augment: mirror and transpose patches at random.
+
+    Raises:
+        DataError: there are no slices.
+        UsageError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        slices: SliceSet,
+        size: int,
+        *,
+        dose: float = 0.25,
+        seed: int = 0,
+        minimum_body: float = 0.3,
+        augment: bool = True,
+    ) -> None:
+        if not slices.slices:
+            raise DataError(f"there are no slices in the {slices.description}: give data of more patients")
+        if not 1 <= size <= TILE:
+            raise UsageError(f"patches have a side of 1 to {TILE} pixels, got {size}")
+        if not 0 < dose <= 1:
+            raise UsageError(f"dose is a fraction in (0, 1], got {dose!r}; a quarter of the dose is 0.25")
+        if not 0 <= minimum_body <= 1:
+            raise UsageError(f"minimum_body is a fraction in [0, 1], got {minimum_body!r}")
+        self.slices = slices
+        self.size = size
+        self.dose = dose
+        self.seed = seed
+        self.minimum_body = minimum_body
+        self.augment = augment
+        groups: dict[str, dict[str, list[Slice]]] = {}
+        for item in slices.slices:
+            groups.setdefault(item.source, {}).setdefault(item.patient, []).append(item)
+        self._groups = [
+            [items for _, items in sorted(patients.items())] for _, patients in sorted(groups.items())
+        ]
+        self._key = derive_seed(seed, "patches")
+        self._ready: dict[int, _Ready] = {}
+
+    def batch(self, step: int, n: int, shard: slice | None = None) -> PatchBatch:
+        """Return batch number `step` of `n` patches, or bit for bit the part `shard` of it.
+
+        Args:
+            step: number of the batch, >= 0.
+            n: patches in the whole batch.
+            shard: which of them this process wants; all by default.
+        """
+        indices = range(n)[shard or slice(None)]
+        shape = (len(indices), 1, self.size, self.size)
+        x, y, clean = (np.empty(shape, dtype=np.float32) for _ in range(3))
+        known = True
+        for row, index in enumerate(indices):
+            known &= self._fill(step, index, x[row, 0], y[row, 0], clean[row, 0])
+        return PatchBatch(
+            torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(clean) if known else None
+        )
+
+    def _fill(self, step: int, index: int, x: np.ndarray, y: np.ndarray, clean: np.ndarray) -> bool:
+        """Write one patch into x, y and clean; return whether clean is known."""
+        words = np.random.Philox(key=self._key, counter=[0, 0, index, step]).random_raw(WORDS).tolist()
+        patients = self._groups[words[0] % len(self._groups)]
+        slices = patients[words[1] % len(patients)]
+        item = slices[words[2] % len(slices)]
+        ready = self._prepare(item)
+        row, column = ready.place(words[3])
+        patch = ready.pixels[row : row + self.size, column : column + self.size]
+        if self.augment:
+            patch = _mirror(patch, words[4])
+        phantom = item.noise_seed is not None
+        if phantom:
+            clean[...] = patch
+            self._noise(words[5:9], 0, item.noise, y)
+            y += patch
+            np.clip(y, *HU_RANGE, out=y)
+        else:
+            y[...] = patch
+        if self.dose == 1:
+            x[...] = y
+        else:
+            self._noise(words[9:13], 2, item.noise * math.sqrt(1 / self.dose - 1), x)
+            x += y
+            np.clip(x, *HU_RANGE, out=x)
+        return phantom
+
+    def _noise(self, words: list[int], tile: int, deviation: float, out: np.ndarray) -> None:
+        """Write noise of this standard deviation: two tiles at random places, mixed at a random angle."""
+        angle = 2 * math.pi * (words[0] / 2**64)
+        np.multiply(self._crop(tile, words[1]), np.float32(deviation * math.cos(angle)), out=out)
+        out += self._crop(tile + 1, words[2]) * np.float32(deviation * math.sin(angle))
+
+    def _crop(self, tile: int, word: int) -> np.ndarray:
+        row, column = (word >> 8) % TILE, (word >> 24) % TILE
+        return _mirror(self._tiles[tile, row : row + self.size, column : column + self.size], word)
+
+    @cached_property
+    def _tiles(self) -> np.ndarray:
+        """Return four periodic noise tiles, repeated at their ends so that no crop has to wrap."""
+        tiles = noise_texture(
+            4, TILE, TILE, generator=generator(self.seed, "patches", "noise tiles"), periodic=True
+        )[:, 0].numpy()
+        return np.pad(tiles, ((0, 0), (0, self.size), (0, self.size)), mode="wrap")
+
+    def _prepare(self, item: Slice) -> _Ready:
+        ready = self._ready.get(id(item))
+        if ready is None:
+            pixels = item.clean
+            ready = _Ready.of(item.image if pixels is None else pixels, self.size, self.minimum_body)
+            self._ready[id(item)] = ready
+        return ready
+
+
+def _mirror(patch: np.ndarray, word: int) -> np.ndarray:
+    """Return one of the eight symmetries of a square patch, chosen by the three lowest bits."""
+    patch = patch[:: -1 if word & 1 else 1, :: -1 if word & 2 else 1]
+    return patch.T if word & 4 else patch
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A slice to cut patches from: pixels, places with enough body, and their count up to each row."""
+
+    pixels: np.ndarray
+    allowed: np.ndarray
+    until: np.ndarray
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, size: int, minimum_body: float) -> _Ready:
+        missing = [max(0, size - side) for side in pixels.shape]
+        if any(missing):
+            pixels = np.pad(pixels, [(m // 2, m - m // 2) for m in missing], mode="symmetric")
+        table = np.zeros((pixels.shape[0] + 1, pixels.shape[1] + 1), dtype=np.int32)
+        np.cumsum(np.cumsum(pixels > BODY, axis=0, dtype=np.int32), axis=1, out=table[1:, 1:])
+        body = table[size:, size:] - table[:-size, size:] - table[size:, :-size] + table[:-size, :-size]
+        allowed = body >= min(math.ceil(minimum_body * size * size), int(body.max()))
+        return cls(pixels, allowed, np.cumsum(allowed.sum(axis=1)))
+
+    def place(self, word: int) -> tuple[int, int]:
+        """Return the row and column of one of the allowed patches, all equally likely."""
+        number = word % int(self.until[-1])
+        row = int(np.searchsorted(self.until, number, side="right"))
+        before = int(self.until[row - 1]) if row else 0
+        return row, int(np.flatnonzero(self.allowed[row])[number - before])

@@ -1,0 +1,235 @@
+"""Full-dose slices to train on: built-in phantoms or a user's CT, split by patient, with a fingerprint."""
+
+from __future__ import annotations
+
+__all__ = ["Slice", "SliceSet", "load_slices"]
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from invkit.artifacts import fingerprint
+from invkit.data.dicom import read_slices
+from invkit.data.dose import estimate_noise
+from invkit.data.images import read_image
+from invkit.data.noise import noise_texture
+from invkit.data.partition import PARTS, Part, partition
+from invkit.data.phantoms import PHANTOM_VERSION, Phantom, phantom_spacing
+from invkit.errors import DataError, UsageError
+from invkit.training.seeds import derive_seed, generator
+
+PHANTOMS = "phantoms"
+PATIENTS = 240
+NOISE = (8.0, 22.0)  # HU at full dose, so that a quarter of the dose has 16 to 44
+HU_RANGE = (-1024.0, 3071.0)
+SPEC = re.compile(r"phantoms(?::(\d+))?")
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One full-dose slice; phantoms are made when they are first looked at.
+
+    Args:
+        patient: pseudonym, unique within the source.
+        source: `"phantoms"` or `"ct-"` and the start of a content hash.
+        noise: standard deviation of the full-dose noise in `image`, HU.
+        spacing: rows and columns, mm, where known.
+        pixels: gives the stored pixels, shape `(H, W)`, float32, HU: with noise for CT, without for phantoms.
+        noise_seed: seed of a phantom's own noise; `None` for CT.
+    """
+
+    patient: str
+    source: str
+    noise: float
+    spacing: tuple[float, float] | None
+    pixels: Callable[[], np.ndarray] = field(repr=False)
+    noise_seed: int | None = None
+
+    @property
+    def clean(self) -> np.ndarray | None:
+        """The noise-free slice, shape `(H, W)`, float32, HU; `None` for CT, where nobody knows it."""
+        return self._pixels if self.noise_seed is not None else None
+
+    @property
+    def image(self) -> np.ndarray:
+        """The full-dose slice with its noise in it, shape `(H, W)`, float32, HU."""
+        if self.noise_seed is None:
+            return self._pixels
+        height, width = self._pixels.shape
+        texture = noise_texture(1, height, width, generator=generator(self.noise_seed))[0, 0].numpy()
+        noisy: np.ndarray = np.clip(self._pixels + np.float32(self.noise) * texture, *HU_RANGE)
+        return noisy
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        return self.pixels()
+
+
+@dataclass(frozen=True, eq=False)
+class SliceSet:
+    """Slices with a fingerprint of everything that decides what they are.
+
+    Args:
+        slices: the slices; every source and patient they name is in them.
+        fingerprint: sha256 over generator version, seed and counts of phantoms, and over pixels and spacing
+            of CT.
+        description: one line for people.
+    """
+
+    slices: tuple[Slice, ...]
+    fingerprint: str
+    description: str
+
+    def part(self, name: Part) -> SliceSet:
+        """Return the slices of "train", "validation" or "test": 70 / 20 / 10 % of the patients.
+
+        A part of a very small source can be empty.
+
+        Raises:
+            UsageError: there is no part of this name.
+        """
+        if name not in PARTS:
+            raise UsageError(f"there is no part {name!r}; parts are {', '.join(PARTS)}")
+        patients: dict[str, list[str]] = {}
+        for item in self.slices:
+            patients.setdefault(item.source, []).append(item.patient)
+        parts = {source: partition(names) for source, names in patients.items()}
+        chosen = tuple(item for item in self.slices if parts[item.source][item.patient] == name)
+        return SliceSet(
+            chosen, fingerprint({"part": name, "of": self.fingerprint}), f"{name} part of {self.description}"
+        )
+
+
+def load_slices(
+    specs: Sequence[str | Path] | str | Path | None,
+    *,
+    seed: int = 0,
+    size: int = 512,
+    cache: Path | None = None,
+) -> SliceSet:
+    """Return the slices that `specs` names, all in one set.
+
+    Args:
+        specs: `None` or empty for the built-in phantoms; else each is `"phantoms"`, `"phantoms:N"` (N patients)
+            or a path: a DICOM file, folder or zip, an `.npy` file or a folder of them (HU, full dose).
+        seed: seed of the phantoms; CT does not depend on it.
+        size: side of the phantoms, pixels.
+        cache: folder in which phantoms are kept between runs; nothing is kept without it.
+
+    Raises:
+        DataError: a path is missing or holds no usable slice.
+        UsageError: a phantom spec is malformed.
+    """
+    if isinstance(specs, str | Path):
+        specs = [specs]
+    slices: list[Slice] = []
+    made_of: list[dict[str, object]] = []
+    descriptions: list[str] = []
+    for spec in specs or [PHANTOMS]:
+        text = str(spec)
+        if text.startswith(PHANTOMS) and not Path(text).exists():
+            count = _phantom_count(text)
+            slices += _phantoms(count, seed, size, cache)
+            made_of.append({PHANTOMS: PHANTOM_VERSION, "seed": seed, "count": count, "size": size})
+            descriptions.append(f"{count} built-in phantoms (seed {seed})")
+        else:
+            found, hashes = _read(Path(spec))
+            slices += found
+            made_of.append({"ct": hashes})
+            patients = len({item.patient for item in found})
+            descriptions.append(f"{len(found)} CT slices of {patients} patients")
+    unique = sorted((fingerprint(part), part) for part in made_of)
+    if len({key for key, _ in unique}) < len(unique):
+        raise UsageError("the same data are named twice among the training data; name each once")
+    return SliceSet(tuple(slices), fingerprint([key for key, _ in unique]), " + ".join(descriptions))
+
+
+def _phantom_count(text: str) -> int:
+    match = SPEC.fullmatch(text)
+    count = PATIENTS if match and match[1] is None else int(match[1]) if match else 0
+    if count < 1:
+        raise UsageError(
+            f"cannot read {text!r}: write 'phantoms' or 'phantoms:N' with N >= 1, or an existing path"
+        )
+    return count
+
+
+def _phantoms(count: int, seed: int, size: int, cache: Path | None) -> list[Slice]:
+    result = []
+    for index in range(count):
+        unit = derive_seed(seed, "phantom noise level", index) / 2**63
+        spacing = phantom_spacing(seed, index, size=size)
+        result.append(
+            Slice(
+                patient=f"phantom-{index:05d}",
+                source=PHANTOMS,
+                noise=NOISE[0] + (NOISE[1] - NOISE[0]) * unit,
+                spacing=(spacing, spacing),
+                pixels=Phantom(seed, index, size, cache),
+                noise_seed=derive_seed(seed, "phantom noise", index),
+            )
+        )
+    return result
+
+
+def _read(path: Path) -> tuple[list[Slice], list[str]]:
+    """Return the slices below a path and the sorted hashes of their contents."""
+    if not path.exists():
+        raise DataError(
+            f"{path} does not exist: training data are 'phantoms', 'phantoms:N', or a path of CT slices"
+        )
+    images = _arrays(path)
+    if not images:
+        raise DataError(f"{path} holds no CT slice that can be read (DICOM, zip of DICOM, or .npy in HU)")
+    hashes = sorted(_digest(image, spacing) for _, image, spacing in images)
+    source = f"ct-{fingerprint(hashes)[:12]}"
+    result = []
+    for patient, image, spacing in images:
+        pixels = np.ascontiguousarray(np.clip(image, *HU_RANGE), dtype=np.float32)
+        result.append(
+            Slice(
+                patient=patient,
+                source=source,
+                noise=estimate_noise(pixels),
+                spacing=spacing,
+                pixels=_Stored(pixels),
+            )
+        )
+    return result, hashes
+
+
+def _arrays(path: Path) -> list[tuple[str, np.ndarray, tuple[float, float] | None]]:
+    """Return (pseudonym, pixels, spacing) of all slices below a path."""
+    files = [path] if path.suffix == ".npy" else sorted(path.rglob("*.npy")) if path.is_dir() else []
+    result: list[tuple[str, np.ndarray, tuple[float, float] | None]] = []
+    for file in files:
+        stack = read_image(file)[:, 0].numpy()
+        patient = f"patient-{_digest(stack, None)[:12]}"
+        result += [(patient, image, None) for image in stack]
+    if not files:
+        result = [
+            (item.series if item.patient == "unknown" else item.patient, item.image, item.spacing)
+            for item in read_slices(path).slices
+        ]
+    return result
+
+
+def _digest(pixels: np.ndarray, spacing: tuple[float, float] | None) -> str:
+    digest = hashlib.sha256(f"{pixels.shape}|{spacing}|".encode())
+    digest.update(np.ascontiguousarray(pixels, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Pixels that are already in memory."""
+
+    pixels: np.ndarray
+
+    def __call__(self) -> np.ndarray:
+        return self.pixels
