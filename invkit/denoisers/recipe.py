@@ -57,6 +57,8 @@ class Recipe:
         lr: learning rate of Adam; decays by a cosine to `lr_end` times itself.
         betas: of Adam.
         mse: factor of the mean squared error, in network units.
+        mse_steps: so many steps at the start train with the mean squared error alone (factor 1), before the
+            critic and the perceptual term set in. 0 in the published recipes.
         adversarial: a critic, or `None`.
         perceptual: a perceptual term, or `None`.
         presets: changes to these fields under a name, e.g. `{"paper": {"steps": 100_000}}`; a change to
@@ -70,6 +72,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     lr_end: float = 1.0
     mse: float = 1.0
+    mse_steps: int = 0
     adversarial: Adversarial | None = None
     perceptual: Perceptual | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -110,7 +113,8 @@ class Recipe:
             return list(value) if isinstance(value, tuple) else value
 
         described = {
-            name: plain(getattr(self, name)) for name in ("patch", "batch", "steps", "lr", "betas", "lr_end", "mse")
+            name: plain(getattr(self, name))
+            for name in ("patch", "batch", "steps", "lr", "betas", "lr_end", "mse", "mse_steps")
         }
         for part in ("adversarial", "perceptual"):
             value = getattr(self, part)

@@ -1,1 +1,56 @@
-"""Placeholder."""
+"""The three-layer denoiser of Chen et al. 2017 for invkit."""
+
+__all__ = ["invkit_denoisers"]
+
+import invkit
+from invkit_chen2017.recipe import RECIPE
+from invkit_chen2017.weights import WEIGHTS
+
+CITATION = (
+    "Chen, H. et al. (2017). Low-dose CT denoising with convolutional neural network. "
+    "ISBI 2017, 143-146. arXiv:1610.00321"
+)
+# Mean and width of HU + 1024 over the LDCT benchmark's training data (Eulig et al., Med Phys 2024).
+PREPROCESSING = invkit.Affine(mean=481.4542 - 1024.0, std=502.1851)
+
+
+def _build(last_kernel: int):  # type: ignore[no-untyped-def]  # naming nn.Module would import torch
+    from invkit_chen2017.network import Chen2017
+
+    return Chen2017(last_kernel=last_kernel)
+
+
+def build():  # type: ignore[no-untyped-def]
+    """Return the network of the paper, whose last kernel is 5 x 5."""
+    return _build(5)
+
+
+def build_k3():  # type: ignore[no-untyped-def]
+    """Return the variant whose last kernel is 3 x 3."""
+    return _build(3)
+
+
+def _layers(last_kernel: int) -> tuple[invkit.Layer, ...]:
+    return (
+        invkit.Layer("1", module="conv1", note="conv 9x9x64, before ReLU"),
+        invkit.Layer("3", module="conv2", note="conv 3x3x32, before ReLU"),
+        invkit.Layer("5", module="conv3", note=f"conv {last_kernel}x{last_kernel}x1, the output"),
+    )
+
+
+@invkit.hookimpl
+def invkit_denoisers() -> list[invkit.Denoiser]:
+    """Return chen2017 and its variant with a 3 x 3 last kernel."""
+    return [
+        invkit.Denoiser(
+            name=f"chen2017{suffix}",
+            build=build_network,
+            preprocessing=PREPROCESSING,
+            layers=_layers(last_kernel),
+            weights=WEIGHTS[last_kernel],
+            recipe=RECIPE,
+            citation=CITATION,
+            description=f"three convolutions trained by mean squared error, last kernel {last_kernel} x {last_kernel}",
+        )
+        for suffix, last_kernel, build_network in (("", 5, build), ("-k3", 3, build_k3))
+    ]

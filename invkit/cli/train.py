@@ -1,0 +1,127 @@
+"""`invkit train`: denoisers, VAEs and cINNs."""
+
+from __future__ import annotations
+
+__all__ = ["register"]
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from invkit.cli.console import emit_json, emit_text
+from invkit.cli.options import JsonOption, ModelArgument, PluginOption, chosen_model
+from invkit.cli.progress import TextProgress
+
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--train-data",
+        metavar="PATH",
+        help="CT to train on: a DICOM folder, zip or .npy, or `phantoms`; may be repeated. Default: phantoms.",
+    ),
+]
+PresetOption = Annotated[str, typer.Option("--preset", help="Sizes and steps.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Decides every random number.")]
+DoseOption = Annotated[float, typer.Option("--train-dose", help="Dose of the low-dose images, of the slices' own.")]
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The safetensors file to write.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="Train a denoiser, a VAE or the cINN of a layer.", no_args_is_help=True)
+    group.command("denoiser")(denoiser)
+    group.command("vae")(vae)
+    group.command("cinn")(cinn)
+    app.add_typer(group, name="train")
+
+
+def denoiser(
+    model: ModelArgument = None,
+    out: OutOption = None,
+    train_data: DataOption = None,
+    preset: PresetOption = "default",
+    backbone: Annotated[str | None, typer.Option("--backbone", help="Features of the perceptual term.")] = None,
+    dose: DoseOption = 0.25,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a denoiser by its recipe. Called again after an interruption, it goes on where it stopped."""
+    name = chosen_model(model, plugin)
+    from invkit.pipeline.train import train_denoiser
+
+    path = train_denoiser(
+        name,
+        out=out or Path(f"{name}.safetensors"),
+        train_data=train_data,
+        preset=preset,
+        backbone=backbone,
+        dose=dose,
+        seed=seed,
+        device=device,
+        progress=TextProgress(),
+    )
+    _report(path, json)
+
+
+def vae(
+    domain: Annotated[str, typer.Option("--domain", help="low or high dose.")] = "low",
+    out: OutOption = None,
+    train_data: DataOption = None,
+    preset: PresetOption = "default",
+    dose: DoseOption = 0.25,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    json: JsonOption = False,
+) -> None:
+    """Train the VAE-WGAN that codes images of one dose."""
+    from invkit.pipeline.train import train_vae
+
+    path = train_vae(
+        domain, out=out, train_data=train_data, preset=preset, dose=dose, seed=seed, device=device, progress=TextProgress()
+    )
+    _report(path, json)
+
+
+def cinn(
+    model: ModelArgument = None,
+    layer: Annotated[str, typer.Option("--layer", help="Key or module name of a layer, input, const or output.")] = "3",
+    domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
+    out: OutOption = None,
+    train_data: DataOption = None,
+    preset: PresetOption = "default",
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    allow_bypass: Annotated[bool, typer.Option("--allow-bypass", help="Accept a layer with a skip around it.")] = False,
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train the cINN of one layer, or of a control."""
+    name = chosen_model(model, plugin)
+    from invkit.pipeline.train import train_cinn
+
+    path = train_cinn(
+        name,
+        layer,
+        domain=domain,
+        out=out,
+        train_data=train_data,
+        preset=preset,
+        seed=seed,
+        device=device,
+        allow_bypass=allow_bypass,
+        progress=TextProgress(),
+    )
+    _report(path, json)
+
+
+def _report(path: Path, json: bool) -> None:
+    from invkit.artifacts import read_sidecar
+
+    if json:
+        emit_json("invkit.train/1", {"path": str(path.resolve()), **read_sidecar(path)})
+    else:
+        emit_text(str(path.resolve()))

@@ -1,0 +1,82 @@
+"""The image that is analysed: the user's, or the CT slice that ships with pydicom."""
+
+__all__ = ["Subject", "choose_subject"]
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invkit.artifacts import state_fingerprint
+from invkit.data.dose import estimate_noise, simulate_low_dose
+from invkit.data.images import as_image, default_image, read_image
+from invkit.errors import ImageError
+from invkit.training.seeds import generator
+
+Data = str | Path | np.ndarray | Tensor | None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is analysed.
+
+    Args:
+        x: low-dose images, `(B, 1, H, W)`, HU.
+        y: their high-dose partners where low dose was simulated here, else `None`.
+        noise: standard deviation of the noise that was added, HU; 0 where none was.
+        description: which image this is, one line for people; holds no patient attribute.
+        sha256: fingerprint of x.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    noise: float
+    description: str
+    sha256: str
+
+
+def choose_subject(
+    data: Data,
+    *,
+    seed: int,
+    dose: float | None = None,
+    default_dose: float = 0.25,
+    hu_range: tuple[float, float] | None = None,
+) -> Subject:
+    """Return the image to analyse.
+
+    Args:
+        data: a path, an array or tensor in HU, or `None` for pydicom's CT slice with its dose reduced by simulation.
+        seed: of the simulated noise.
+        dose: reduce the dose of the user's image to this fraction; `None` takes it for low dose as it is.
+        default_dose: to which the dose of the default image is reduced.
+        hu_range: HU of the smallest and largest value of a PNG or TIFF.
+
+    Raises:
+        ImageError: the data are no usable image.
+    """
+    if data is None:
+        image, what = default_image(), "the CT slice of 128 x 128 pixels that ships with pydicom"
+        dose = default_dose if dose is None else dose
+    elif isinstance(data, str | Path):
+        image = read_image(data, hu_range=hu_range)
+        what = _counted(image, "read from a file" if Path(data).is_file() else "read from a folder")
+    else:
+        image = as_image(data)
+        what = _counted(image, "given as an array")
+    if min(image.shape[-2:]) < 16:
+        raise ImageError(f"an image of {image.shape[-2]} x {image.shape[-1]} pixels is too small; 16 x 16 is the least")
+    if dose is None or dose == 1:
+        return Subject(image, None, 0.0, f"{what}, taken as it is", state_fingerprint({"x": image}))
+    noise = [estimate_noise(one) for one in image[:, 0]]
+    x = simulate_low_dose(image, noise=torch.tensor(noise), dose=dose, generator=generator(seed, "dose"))
+    added = float(np.mean(noise)) * (1 / dose - 1) ** 0.5
+    what += f", its dose reduced to {dose:g} by simulation (noise of {added:.0f} HU added in the image)"
+    return Subject(x, image, added, what, state_fingerprint({"x": x}))
+
+
+def _counted(image: Tensor, how: str) -> str:
+    count, size = len(image), f"{image.shape[-2]} x {image.shape[-1]}"
+    return f"{'an image' if count == 1 else f'{count} images'} of {size} pixels {how}"

@@ -1,0 +1,146 @@
+"""Training by command: denoisers, VAEs and cINNs, each from slices to a file with its provenance."""
+
+__all__ = ["train_denoiser"]
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from invkit import artifacts
+from invkit._version import __version__
+from invkit.data.patches import PatchSampler
+from invkit.data.slices import SliceSet, load_slices
+from invkit.denoisers.recipe import Perceptual
+from invkit.denoisers.spec import Denoiser
+from invkit.denoisers.task import DenoiserTask
+from invkit.errors import UsageError
+from invkit.pipeline.store import Store
+from invkit.plugins.manager import PluginHost, default_host
+from invkit.training.engine import fit
+from invkit.training.progress import Progress
+from invkit.training.seeds import derive_seed
+from invkit.training.task import FitConfig
+
+DataSpecs = Sequence[str | Path] | str | Path | None
+
+
+def train_denoiser(
+    model: str | Denoiser,
+    *,
+    out: Path,
+    train_data: DataSpecs = None,
+    preset: str = "default",
+    changes: Mapping[str, Any] | None = None,
+    dose: float = 0.25,
+    seed: int = 0,
+    backbone: str | None = None,
+    device: str = "cpu",
+    work: Path | None = None,
+    host: PluginHost | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a denoiser by its plugin's recipe and write its weights with their provenance.
+
+    An interrupted training goes on where it stopped when it is called again with the same arguments.
+
+    Args:
+        model: name of a denoiser, or its description.
+        out: the safetensors file to write.
+        train_data: `"phantoms"` or paths to slices; `None` for phantoms.
+        preset: of the recipe.
+        changes: further changes to the recipe's fields.
+        dose: of the low-dose images, as a fraction of the slices' own.
+        seed: decides every random number.
+        backbone: overrides the recipe's perceptual backbone.
+        device: where to train.
+        work: folder for checkpoints; by default one in the cache that is named after what is trained.
+        host: the plugins.
+        progress: called as the training goes on.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UsageError: the denoiser has no recipe.
+        DivergedError: the training diverged twice.
+    """
+    host = host or default_host()
+    spec = host.denoiser(model)[0] if isinstance(model, str) else model
+    if spec.recipe is None:
+        raise UsageError(f"{spec.name} has no training recipe: its plugin brings none")
+    recipe = spec.recipe.preset(preset).changed(changes or {})
+    if backbone is not None and recipe.perceptual is not None:
+        recipe = recipe.changed({"perceptual": Perceptual(recipe.perceptual.weight, backbone)})
+    slices = load_slices(data_specs(train_data), seed=seed)
+    request = {
+        "kind": "denoiser",
+        "name": spec.name,
+        "recipe": recipe.describe(),
+        "preprocessing": spec.preprocessing.describe(),
+        "data": slices.fingerprint,
+        "dose": dose,
+        "seed": seed,
+    }
+    store = Store(host)
+    key = store.key(request)
+    torch_seed = derive_seed(seed, "denoiser", spec.name)
+    network = seeded(spec.build, torch_seed)
+    task = DenoiserTask(
+        network,
+        spec.preprocessing,
+        recipe,
+        PatchSampler(slices.part("train"), recipe.patch, dose=dose, seed=derive_seed(seed, "train")),
+        PatchSampler(slices.part("validation"), recipe.patch, dose=dose, seed=derive_seed(seed, "validation")),
+        seed=torch_seed,
+        backbone=features(host, recipe.perceptual),
+        device=device,
+    )
+    config = FitConfig(
+        steps=recipe.steps,
+        seed=torch_seed,
+        checkpoint_every=max(1, min(250, recipe.steps // 4)),
+        evaluate_every=max(1, recipe.steps // 20),
+    )
+    result = fit(task, config, work or store.work("denoiser", key), progress=progress, device=device)
+    meta = {
+        **request,
+        "key": key,
+        "preset": preset,
+        "steps": result.steps,
+        "trained_on": slices.description,
+        "held_out": result.metrics,
+        "invkit": __version__,
+        "torch": str(torch.__version__),
+    }
+    artifacts.save(out, network.state_dict(), kind="denoiser", meta=meta)
+    return out
+
+
+def data_specs(train_data: DataSpecs) -> Sequence[str | Path] | None:
+    """Return training data as a list of specs, `None` for the built-in phantoms."""
+    return [train_data] if isinstance(train_data, str | Path) else train_data
+
+
+def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Return a network whose initial weights depend on `seed` alone; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def features(host: PluginHost, perceptual: Perceptual | None) -> nn.Module | None:
+    """Return the backbone a recipe's perceptual term asks for."""
+    if perceptual is None:
+        return None
+    return host.backbone(perceptual.backbone).build()
+
+
+def parts(slices: SliceSet, size: int, *, dose: float, seed: int) -> dict[str, PatchSampler]:
+    """Return samplers of patches of one size for the three parts of a set of slices."""
+    return {
+        name: PatchSampler(slices.part(name), size, dose=dose, seed=derive_seed(seed, name))
+        for name in ("train", "validation", "test")
+    }

@@ -1,0 +1,86 @@
+"""Cutting images of any size into patches of the representation's size, and putting patches together again."""
+
+__all__ = ["Tiling"]
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from invkit.errors import ImageError
+
+
+class Tiling:
+    """A fixed cover of images of one size by overlapping square patches.
+
+    An image smaller than a patch is padded by reflection at the right and bottom and cropped again. Where patches overlap they
+    are blended with weights that fall off linearly towards the patch's border and add up to 1.
+
+    Args:
+        height: of the images, pixels.
+        width: of the images, pixels.
+        patch: side of the patches, pixels.
+        overlap: pixels that neighbours share at least, where there is more than one.
+
+    Raises:
+        ImageError: the image is empty.
+    """
+
+    def __init__(self, height: int, width: int, patch: int, overlap: int = 16) -> None:
+        if height < 1 or width < 1:
+            raise ImageError(f"an image of {height} x {width} pixels has nothing to analyse")
+        self.size = (height, width)
+        self.patch = patch
+        self.padded = (max(height, patch), max(width, patch))
+        rows, columns = (_starts(length, patch, overlap) for length in self.padded)
+        self.corners = [(row, column) for row in rows for column in columns]
+        ramp = torch.arange(1, patch + 1, dtype=torch.float32).clamp(max=overlap)
+        ramp = torch.minimum(ramp, ramp.flip(0)) / overlap
+        self._window = ramp[:, None] * ramp[None, :]
+        total = torch.zeros(self.padded)
+        for row, column in self.corners:
+            total[row : row + patch, column : column + patch] += self._window
+        self._total = total
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    def cut(self, images: Tensor) -> Tensor:
+        """Return the patches of images `(B, 1, H, W)` as `(B, T, 1, patch, patch)`."""
+        padded = self._pad(images)
+        p = self.patch
+        return torch.stack([padded[..., r : r + p, c : c + p] for r, c in self.corners], dim=1)
+
+    def blend(self, patches: Tensor) -> Tensor:
+        """Return images `(B, 1, H, W)` from patches `(B, T, 1, patch, patch)`."""
+        if len(self) == 1:
+            whole = patches[:, 0]
+        else:
+            whole = patches.new_zeros(len(patches), 1, *self.padded)
+            window = self._window.to(patches)
+            p = self.patch
+            for index, (r, c) in enumerate(self.corners):
+                whole[..., r : r + p, c : c + p] += patches[:, index] * window
+            whole /= self._total.to(patches)
+        return whole[..., : self.size[0], : self.size[1]]
+
+    def _pad(self, images: Tensor) -> Tensor:
+        if images.shape[-2:] != self.size:
+            raise ImageError(f"these tiles are for images of {self.size}, got {tuple(images.shape[-2:])}")
+        while tuple(images.shape[-2:]) != self.padded:
+            # Reflection cannot reach further than the image itself, so a small image is padded in several rounds.
+            height, width = images.shape[-2:]
+            down = min(self.padded[0] - height, max(height - 1, 0))
+            right = min(self.padded[1] - width, max(width - 1, 0))
+            if down == 0 and right == 0:
+                return functional.pad(images, (0, self.padded[1] - width, 0, self.padded[0] - height), mode="replicate")
+            images = functional.pad(images, (0, right, 0, down), mode="reflect")
+        return images
+
+
+def _starts(length: int, patch: int, overlap: int) -> list[int]:
+    if length <= patch:
+        return [0]
+    count = math.ceil((length - overlap) / (patch - overlap))
+    return [round(index * (length - patch) / (count - 1)) for index in range(count)]
