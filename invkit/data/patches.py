@@ -40,9 +40,9 @@ class PatchBatch:
 class PatchSampler:
     """Draws patch pairs: every source equally likely, then every patient, slice and place.
 
-    For phantoms y is the clean slice with fresh full-dose noise each time; for CT y is the slice. In both x is
-    y with the noise that the lower dose adds. Noise is cut from large periodic tiles at random shifts and
-    mirrorings, two tiles mixed at a random angle, so it is not repeated; the noise of y and what x adds come
+    For phantoms y is the clean slice with fresh full-dose noise each time; for CT y is the slice. In both, x
+    is y with the noise that the lower dose adds. Noise is cut from large periodic tiles at random shifts
+    and mirrorings, two tiles mixed at a random angle, so it is not repeated; the noise of y and what x adds come
     from different tiles.
 
     Args:

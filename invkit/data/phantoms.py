@@ -22,7 +22,7 @@ from invkit.errors import UsageError
 from invkit.training.seeds import derive_seed
 
 # Part of every fingerprint: change it with every change that alters a pixel.
-PHANTOM_VERSION = 1
+PHANTOM_VERSION = 2
 
 DRAW = {"thorax": draw_thorax, "abdomen": draw_abdomen, "pelvis": draw_pelvis, "head": draw_head}
 REGIONS = {"thorax": 0.38, "abdomen": 0.37, "pelvis": 0.15, "head": 0.1}

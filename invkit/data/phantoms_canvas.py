@@ -5,11 +5,13 @@ __all__ = ["AIR", "Box", "Canvas", "Shape", "ellipse", "wobble"]
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import fft, ndimage
 
 AIR = -1000.0
 ANGLES = 720
 TURN = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)
+COSINES, SINES = (np.array([wave(order * TURN) for order in range(13)]) for wave in (np.cos, np.sin))
+COSINES, SINES = (np.array([wave(order * TURN) for order in range(13)]) for wave in (np.cos, np.sin))
 Box = tuple[slice, slice]
 
 
@@ -17,8 +19,7 @@ def wobble(random: np.random.Generator, amount: float, *, low: int = 2, high: in
     """Return a random smooth factor around 1 over the angles, shape `(720,)`, of spread `amount`."""
     orders = np.arange(low, high + 1)
     weights = random.normal(size=(2, orders.size)) / np.sqrt(orders - low + 1.0)
-    waves = np.cos(np.outer(orders, TURN)), np.sin(np.outer(orders, TURN))
-    curve = weights[0] @ waves[0] + weights[1] @ waves[1]
+    curve = weights[0] @ COSINES[low : high + 1] + weights[1] @ SINES[low : high + 1]
     factor: np.ndarray = np.clip(1 + amount * curve / np.sqrt(orders.size), 0.5, 1.6)
     return factor
 
@@ -54,6 +55,11 @@ class Canvas:
         self.y = line[:, None] + bend[1]
         self.straight_y = np.broadcast_to(line[:, None], (size, size))
         self.half = float(-line[0])
+        self.softness = (
+            float(random.uniform(1.0, 2.6)) * 0.7 / spacing
+        )  # edges lie oblique in a slice 1 to 5 mm thick
+        self.blur = float(random.uniform(0.38, 0.58))
+        self.shading = float(random.gamma(1.5, 3.0))
         self._textures = self._fields(random)
 
     def _smooth(self, random: np.random.Generator, knots: int) -> np.ndarray:
@@ -63,26 +69,26 @@ class Canvas:
         return np.asarray(rows @ grid @ rows.T * np.float32(1.6))
 
     def _fields(self, random: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return periodic unit-variance textures: parenchyma (1/f), fibres, grain, clouds."""
+        """Return periodic unit-variance textures: parenchyma (1/f), fibres, grain, clouds, streaks."""
         size = self.size
-        frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)[None, :]).astype(np.float32)
-        mm = frequency / np.float32(
-            self.spacing
-        )  # cycles per mm, so that texture does not depend on the pixel size
-        white = np.fft.fft2(random.normal(size=(size, size)).astype(np.float32))
-        second = np.fft.fft2(random.normal(size=(size, size)).astype(np.float32))
-        floor = np.maximum(mm, 0.01)
-        shapes = {
-            "parenchyma": floor**-1.3 * np.exp(-((mm / 0.45) ** 2)),
+        rows, columns = fft.fftfreq(size, self.spacing), fft.rfftfreq(size, self.spacing)
+        mm = np.hypot(rows[:, None], columns[None, :]).astype(
+            np.float32
+        )  # cycles per mm, whatever the pixels
+        noise = random.standard_normal((2, size, size), dtype=np.float32)
+        white, second = fft.rfft2(noise)
+        gains = {
+            "parenchyma": np.maximum(mm, np.float32(0.01)) ** np.float32(-1.3) * np.exp(-((mm / 0.45) ** 2)),
             "fibres": np.exp(-(((mm - 0.09) / 0.07) ** 2)),
             "grain": np.exp(-(((mm - 0.28) / 0.16) ** 2)),
             "clouds": np.exp(-((mm / 0.03) ** 2)),
+            "streaks": np.exp(-((columns[None, :] / 0.008) ** 2) - (rows[:, None] / 0.06) ** 2),
         }
         result = {}
-        for number, (name, gain) in enumerate(shapes.items()):
+        for number, (name, gain) in enumerate(gains.items()):
             gain[0, 0] = 0
-            source = white if number % 2 else second
-            field = np.fft.ifft2(source * gain).real.astype(np.float32)
+            spectrum = (white if number % 2 else second) * gain.astype(np.float32)
+            field = fft.irfft2(spectrum, s=(size, size))
             result[name] = field / (field.std() + np.float32(1e-6))
         return result
 
@@ -121,8 +127,9 @@ class Canvas:
         return Shape(box, np.float32(r0) + along * np.float32(r1 - r0) - distance)
 
     def cover(self, depth: np.ndarray, *, softness: float = 1.0) -> np.ndarray:
-        """Return how much of each pixel lies at positive depth, with edges `softness` pixels wide."""
-        fraction: np.ndarray = np.clip(depth / np.float32(self.spacing * softness) + np.float32(0.5), 0, 1)
+        """Return how much of each pixel lies at positive depth, with edges `softness` times the usual."""
+        width = np.float32(self.spacing * max(1.0, softness * self.softness))
+        fraction: np.ndarray = np.clip(depth / width + np.float32(0.5), 0, 1)
         return fraction
 
     def paint(
@@ -134,7 +141,7 @@ class Canvas:
             shape: what is painted.
             hu: its value.
             inside: depth of a container over the whole image; nothing is painted outside of it.
-            softness: width of the edge in pixels.
+            softness: factor of the width of the edge.
         """
         depth = shape.depth if inside is None else np.minimum(shape.depth, inside[shape.box])
         window = self.image[shape.box]
@@ -145,8 +152,10 @@ class Canvas:
         self.image[shape.box] += self.cover(shape.depth, softness=softness) * hu
 
     def finish(self) -> np.ndarray:
-        """Return the slice after the scanner's blur (0.45 mm, about a standard kernel), clipped, float32."""
-        sigma = min(max(0.42 / self.spacing, 0.35), 1.2)
+        """Return the slice after the scanner's blur (0.38 to 0.58 mm), clipped, float32."""
+        sigma = min(max(self.blur / self.spacing, 0.35), 1.4)
+        matter = np.clip((self.image - AIR) / 900, 0, 1)
+        self.image += np.float32(self.shading) * matter * self._textures["streaks"]  # beam hardening, scatter
         blurred = ndimage.gaussian_filter(self.image, sigma, mode="nearest", truncate=3.0)
         return np.asarray(np.clip(blurred, -1024, 3071), dtype=np.float32)
 

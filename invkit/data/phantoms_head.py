@@ -10,6 +10,7 @@ from invkit.data.phantoms_parts import Random, lesions, table
 
 def draw_head(canvas: Canvas, random: Random) -> None:
     """Draw a slice at the height of the ventricles."""
+    canvas.shading *= 0.3
     a = canvas.half * float(random.uniform(0.6, 0.72))
     b = canvas.half * float(random.uniform(0.78, 0.9))
     radii = ellipse(a, b, power=2.15, angle=float(random.normal(0, 0.06))) * wobble(random, 0.02)

@@ -108,26 +108,24 @@ def draw_body(
     strands = canvas.texture("fibres", whole, random)
     septa = np.clip(1 - np.abs(strands) / 0.22, 0, 1) * np.clip(lump - 0.4, 0, 1.2)
     grain = canvas.texture("parenchyma", whole, random)
-    tissue = np.float32(random.uniform(-112, -98)) + 4 * grain + np.float32(random.uniform(8, 45)) * septa
-    canvas.paint(Shape(whole, depth - np.float32(random.uniform(1.4, 2.4))), tissue)
+    tissue = np.float32(random.uniform(-115, -92)) + 6 * grain + np.float32(random.uniform(8, 45)) * septa
+    canvas.paint(Shape(whole, depth - np.float32(random.uniform(1.4, 2.6))), tissue)
 
     wall = fat.astype(np.float32)[index]
     thick = muscle.astype(np.float32)[index]
     below = depth - wall
     fraction = below / thick
     planes = np.clip(1 - np.abs(np.mod(fraction * 3 + 0.25 * lump, 1) - 0.5) * thick / 2.4, 0, 1)
-    flesh = (
-        np.float32(random.uniform(48, 64))
-        + 5 * grain
-        - np.float32(random.uniform(8, 30)) * np.clip(strands - 0.9, 0, 2)
-    )
+    marbling = np.clip(strands + np.float32(random.uniform(0.2, 0.8)) * lump - np.float32(0.7), 0, 2.2)
+    flesh = np.float32(random.uniform(44, 62)) + 5 * grain - np.float32(random.uniform(10, 80)) * marbling
     flesh -= np.float32(random.uniform(20, 90)) * planes * (thick > 8) * (fraction > 0.2)
     canvas.paint(Shape(whole, below), flesh)
     cavity = below - thick
     strands = np.clip(1 - np.abs(np.roll(strands, canvas.size // 3, 0)) / 0.15, 0, 1) * np.clip(lump, 0, 1)
     visceral = (
-        np.float32(random.uniform(-112, -96)) + 5 * grain + np.float32(random.uniform(10, 60)) * strands
+        np.float32(random.uniform(-112, -90)) + 7 * grain + np.float32(random.uniform(10, 60)) * strands
     )
+    visceral += np.float32(random.gamma(1.5, 8.0)) * np.clip(lump, -0.3, 2)
     canvas.paint(Shape(whole, cavity), visceral)
     inner = outline - fat - muscle
     return Body(depth, cavity, float(inner[0]), float(inner[ANGLES // 4]), outline - fat, inner)
@@ -292,10 +290,8 @@ def table(canvas: Canvas, random: Random, y: float) -> None:
     top = canvas.straight_y - np.float32(y) - np.float32(sag) * (1 - (x / np.float32(width)) ** 2)
     edge = np.float32(width) - np.abs(x)
     hu = float(random.uniform(-350, 60))
-    whole = canvas.box(-1e4, -1e4, 1e4, 1e4)
     outside = canvas.cover(-np.float32(950) - canvas.image)
     depth = np.minimum(np.minimum(top, np.float32(gap) - top), edge)
     core = np.where(depth > 1.5, np.float32(random.uniform(-990, -930)), np.float32(hu))
     weight = canvas.cover(np.minimum(depth, np.float32(30))) * outside
     canvas.image += weight * (core - canvas.image)
-    del whole

@@ -80,25 +80,25 @@ def _vessels(
 ) -> None:
     """Grow a tree from the hilum, and strew the cross-sections of vessels that pass through the slice."""
     value = max(30.0, 0.8 * hu["vein"])
-    start = side * 0.24 * body.a, 0.1 * body.b
-    tips = [
-        (*start, float(turn), float(random.uniform(3.5, 6.5))) for turn in random.uniform(-1.4, 1.4, size=6)
-    ]
+    start = side * 0.22 * body.a, 0.1 * body.b
+    turns = np.linspace(-1.5, 1.5, int(random.integers(4, 7))) + random.normal(0, 0.2)
+    tips = [(*start, turn, float(random.uniform(2.2, 5.0))) for turn in turns.tolist()]
     drawn = 0
-    while tips and drawn < 110:
+    while tips and drawn < 90:
         x, y, turn, radius = tips.pop(0)
-        length = float(random.uniform(2.2, 5.0)) * radius + 3
+        length = float(random.uniform(2.5, 6.0)) * radius + 4
         heading = turn if side > 0 else np.pi - turn
         end = x + length * float(np.cos(heading)), y + length * float(np.sin(heading))
         canvas.paint(canvas.tube(x, y, *end, radius, radius * 0.85), value, inside=depth)
         drawn += 1
-        for spread in (-1, 1):
-            child = radius * float(random.uniform(0.55, 0.85))
-            if child > 0.45 and random.random() < 0.85:
-                tips.append((*end, turn + spread * float(random.uniform(0.15, 0.6)), child))
-    for _ in range(90):
+        fork = float(random.choice([-1, 1]))
+        for bend, share, chance in ((-0.25 * fork, 0.86, 0.95), (0.7 * fork, 0.55, 0.7)):
+            child = radius * share * float(random.uniform(0.85, 1.05))
+            if child > 0.4 and random.random() < chance:
+                tips.append((*end, turn + bend * float(random.uniform(0.3, 1.3)), child))
+    for _ in range(120):
         x, y = side * float(random.uniform(0.12, 0.98)) * body.a, float(random.uniform(-0.9, 0.95)) * body.b
-        radius = min(float(random.gamma(2.0, 0.45)) + 0.3, 3.0)
+        radius = min(float(random.gamma(1.5, 0.4)) + 0.35, 2.8)
         slant, turn = float(random.gamma(1.0, 2.0)), float(random.uniform(0, np.pi))
         end = x + slant * float(np.cos(turn)), y + slant * float(np.sin(turn))
         canvas.paint(canvas.tube(x, y, *end, radius, radius * 0.9), value, inside=depth - 1)

@@ -67,9 +67,9 @@ def draw_abdomen(canvas: Canvas, random: Random) -> None:
     _great_vessels(canvas, random, hu, spine)
     vertebra(canvas, random, float(random.normal(0, 2)), spine, float(random.uniform(18, 23)))
     if level < 0.6:
-        for angle in np.linspace(0.1, 2 * np.pi - 0.1, int(random.integers(7, 13))).tolist():
-            side = abs(float(np.cos(angle)))
-            if side > 0.35 and float(np.sin(angle)) > -0.6:
+        angles: list[float] = np.linspace(0.1, 2 * np.pi - 0.1, int(random.integers(7, 13))).tolist()
+        for angle in angles:
+            if abs(float(np.cos(angle))) > 0.35 and float(np.sin(angle)) > -0.6:
                 turn = angle + float(random.normal(0, 0.1))
                 rib(
                     canvas,
@@ -94,24 +94,24 @@ def _back_muscles(canvas: Canvas, random: Random, spine: float) -> None:
 
 
 def _loops(canvas: Canvas, random: Random, body: Body, level: float, spine: float) -> None:
-    count = int(random.integers(5, 10) + 14 * level)
+    count = int(random.integers(6, 14) + 24 * level)
     for _ in range(count):
         x = float(random.uniform(-0.85, 0.85)) * body.a
         y = float(random.uniform(-0.85, 0.35)) * body.b
         if abs(x) < 30 and y > spine - 38:
             continue
-        bowel(canvas, random, x, y, float(random.uniform(8, 20)), inside=body.cavity - 2, gas=0.25)
+        bowel(canvas, random, x, y, float(random.uniform(8, 24)), inside=body.cavity - 2, gas=0.22)
     for side in (-1, 1):
         if random.random() < 0.8:
             x = side * float(random.uniform(0.72, 0.85)) * body.a
             y = float(random.uniform(0, 0.3)) * body.b
             bowel(canvas, random, x, y, float(random.uniform(14, 26)), inside=body.cavity - 2, gas=0.6)
-    for _ in range(int(random.integers(20, 60))):  # mesenteric vessels and nodes
+    for _ in range(int(random.integers(25, 70))):  # mesenteric vessels and nodes
         x, y = float(random.normal(0, 0.4)) * body.a, float(random.normal(-0.15, 0.35)) * body.b
-        turn, length = float(random.uniform(0, 2 * np.pi)), float(random.gamma(1.5, 5))
+        turn, length = float(random.uniform(0, 2 * np.pi)), float(random.gamma(1.0, 5))
         ends = x + length * float(np.cos(turn)), y + length * float(np.sin(turn))
-        shape = canvas.tube(x, y, *ends, float(random.uniform(0.7, 2.4)), float(random.uniform(0.4, 1.2)))
-        canvas.paint(shape, float(random.uniform(30, 60)), inside=body.cavity - 3)
+        shape = canvas.tube(x, y, *ends, float(random.gamma(2.0, 0.6)) + 0.3, float(random.uniform(0.3, 0.8)))
+        canvas.paint(shape, float(random.uniform(-20, 55)), inside=body.cavity - 3)
 
 
 def _kidneys(
