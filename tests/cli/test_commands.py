@@ -1,0 +1,114 @@
+import json
+
+import pytest
+
+from invkit.plugins.reports import PluginReport
+
+
+def test_models_lists_what_a_file_brings(invoke, stranger):
+    result = invoke("models", "--plugin", stranger)
+    assert result.exit_code == 0, result.output
+    row = next(line for line in result.stdout.splitlines() if line.startswith("stranger "))
+    assert "[red]A & B[/oops] \\x1b[31m" in row
+    assert "printed" not in result.stdout
+
+
+def test_models_as_json(invoke, stranger):
+    result = invoke("models", "--json", "--plugin", stranger)
+    found = json.loads(result.stdout)
+    assert found["schema"] == "invkit.models/1"
+    model = next(model for model in found["models"] if model["name"] == "stranger")
+    assert model["layers"] == ["1"]
+    assert model["weights"] == []
+    assert model["plugin"] == "stranger.py"
+    assert model["trainable"] is False
+
+
+def test_layers_takes_the_only_model_of_a_plugin(invoke, stranger):
+    result = invoke("layers", "--plugin", stranger, "--json", "--modules")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["model"] == "stranger"
+    assert found["layers"] == [{"layer": "1", "module": "0", "note": "conv 3x3x4, before ReLU"}]
+    assert {row["layer"] for row in found["controls"]} == {"input", "output", "const"}
+    assert [row["note"] for row in found["modules"]] == ["Conv2d", "ReLU", "Conv2d"]
+    assert "printed while it is built" in result.stderr
+
+
+def test_layers_as_a_table(invoke, stranger):
+    result = invoke("layers", "stranger", "--plugin", stranger)
+    assert result.stdout.splitlines()[1] == "1       0       conv 3x3x4, before ReLU"
+    assert "--modules" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["layers"], 2, "there is no --plugin"),
+        (["layers", "--plugin", "FILE:several"], 2, "name a model, one of one, two; --plugin brings 2"),
+        (["layers", "strnger", "--plugin", "FILE"], 4, "did you mean 'stranger'?"),
+        (["layers", "stranger.tag", "--plugin", "FILE"], 4, "no weights of stranger 'tag'"),
+        (["models", "--plugin", "missing.py"], 4, "there is no Python file 'missing.py'"),
+        (["models", "--plugin", "FILE:lost"], 4, "has no 'lost'"),
+        (["plugins", "check", "lost"], 4, "there is no plugin 'lost'"),
+        (["plugins", "new", "../up"], 2, "must match"),
+    ],
+)
+def test_what_goes_wrong_ends_with_a_code_and_a_message(words, code, message, invoke, stranger):
+    with stranger.open("a") as stream:
+        stream.write(
+            "several = [invkit.Denoiser(n, build, invkit.Affine(0.0, 1.0)) for n in ('one', 'two')]\n"
+        )
+    result = invoke(*(word.replace("FILE", str(stranger)) for word in words))
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert message in result.stderr
+
+
+def test_plugins_lists_the_built_ins(invoke):
+    for words in (["plugins", "--json"], ["plugins", "list", "--json"]):
+        found = json.loads(invoke(*words).stdout)
+        assert found["schema"] == "invkit.plugins/1"
+        assert found["plugins"][0]["name"] == "builtins"
+        assert found["plugins"][0]["status"] == "ok"
+        assert found["plugins"][0]["provides"]["sources"] == ["phantoms"]
+
+
+def test_plugins_says_why_one_is_broken(invoke, monkeypatch):
+    broken = PluginReport("mine", "invkit-mine", "1.0", "broken", "importing it failed: [/oops] \x1b[31m")
+    monkeypatch.setattr("invkit.plugins.manager.PluginHost.reports", lambda self: [broken])
+    result = invoke("plugins")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1].split() == ["mine", "invkit-mine", "1.0", "broken", "-"]
+    assert "mine: importing it failed: [/oops] \\x1b[31m" in result.stderr
+
+
+def test_plugins_check_tests_a_file(invoke, stranger):
+    result = invoke("plugins", "check", stranger, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["passed"] is True
+    assert {"loads", "builds", "contract on two sizes", "layer 1 is a cut"} <= {
+        c["name"] for c in found["checks"]
+    }
+    assert "layer 1 is a cut" in invoke("plugins", "check", stranger).stdout
+
+
+def test_plugins_check_ends_with_4_where_the_contract_is_broken(invoke, stranger):
+    stranger.write_text(stranger.read_text().replace("nn.Conv2d(4, 1, 1))", "nn.Conv2d(4, 2, 1))"))
+    result = invoke("plugins", "check", stranger)
+    assert result.exit_code == 4
+    assert "FAILED" in result.stdout
+    assert "got shape (2, 2, 32, 32)" in result.stderr
+
+
+def test_plugins_new_writes_one_that_passes_its_check(invoke, tmp_path):
+    folder = tmp_path / "made"
+    result = invoke("plugins", "new", "fresh", folder)
+    assert result.stdout.splitlines() == [str(folder / "pyproject.toml"), str(folder / "invkit_fresh.py")]
+    assert invoke("plugins", "check", folder / "invkit_fresh.py").exit_code == 0
+    again = invoke("plugins", "new", "fresh", folder)
+    assert (again.exit_code, again.stdout) == (2, "")
+    written = json.loads(invoke("plugins", "new", "other", tmp_path / "other", "--json").stdout)
+    assert written["files"] == [
+        str(tmp_path / "other" / name) for name in ("pyproject.toml", "invkit_other.py")
+    ]
