@@ -24,7 +24,7 @@ FIRST_BATCH = 4096
 
 
 class CINN(Part):
-    """v = t(z_bar | z) with v ~ N(0, 1) and independent of z when trained (Rombach et al. 2020, section 3.2).
+    """v = t(z_bar | z) with v ~ N(0, 1) and independent of z when trained (Rombach et al. 2020).
 
     A conditional affine part and a whitening (both with a start in closed form, see `initialise`), then
     blocks of ActNorm, double affine coupling and fixed mixing. It maps by the contract of `Part`, with h =
@@ -113,7 +113,7 @@ class CINN(Part):
     def nll(self, z_bar: Tensor, condition: Tensor) -> Tensor:
         """Return -log p(z_bar | condition) / d, shape `(B,)`: nats per dimension, with the 1/2 log 2 pi.
 
-        ``(1/2 |v|^2 + d/2 log 2 pi - log_det) / d`` (Rombach et al. 2020, eq. 9).
+        ``(1/2 |v|^2 + d/2 log 2 pi - log_det) / d`` (the loss of Rombach et al. 2020).
 
         Args:
             z_bar: codes, shape `(B, d)`; posterior samples where the figure is to have a floor.

@@ -54,7 +54,7 @@ class Coupling(Part):
     """Double affine coupling on halves a, b of the code.
 
     ``b' = b * exp(s1(a, h)) + t1(a, h)``, then ``a' = a * exp(s2(b', h)) + t2(b', h)``;
-    ``log_det = sum s1 + sum s2`` (Dinh et al. 2017, eq. 7; conditional as in Rombach et al. 2020, eq. 8).
+    ``log_det = sum s1 + sum s2`` (Dinh et al. 2017, section 3.2; with a condition as in Rombach et al. 2020).
 
     Scales are bounded softly by `clamp`; the map itself, s and log_det keep the precision of the input even
     where the networks run in bf16.

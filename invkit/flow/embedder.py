@@ -153,9 +153,9 @@ class MlpEmbedder(Embedder):
 class ConvEmbedder(Embedder):
     """For a spatial condition: strided 4x4 convolutions with ActNorm and LeakyReLU 0.2, then one over all.
 
-    As published by Rombach et al. 2020 (appendix, table of H): channels double from `channels` up to eight
-    times that, until the maps are at most 4 pixels wide; the last convolution covers what is left, so it is
-    linear in the flattened maps.
+    As published by Rombach et al. 2020: channels double from `channels` up to eight times that, until the maps
+    are at most 4 pixels wide; the last convolution covers what is left, so it is linear in the flattened maps.
+    One more ActNorm stands before them all, since activations come in any scale.
 
     Args:
         shape: shape of one condition, `(C, H, W)`.
@@ -181,11 +181,12 @@ class ConvEmbedder(Embedder):
             inputs, outputs = outputs, min(2 * outputs, 8 * channels)
             height, width = height // 2, width // 2
         super().__init__(inputs * height * width, k, generator=generator)
+        self.entry = ChannelNorm(shape[0])
         self.convs, self.norms = nn.ModuleList(convs), nn.ModuleList(norms)
 
     def features(self, condition: Tensor) -> Tensor:
         """Map conditions `(B, C, H, W)` to flattened maps `(B, f)`."""
-        maps = condition
+        maps = self.entry.normalise(condition)
         for convolution, norm in zip(self.convs, self.norms, strict=True):
             assert isinstance(norm, ChannelNorm)
             maps = functional.leaky_relu(norm.normalise(convolution(maps)), 0.2)
@@ -194,7 +195,8 @@ class ConvEmbedder(Embedder):
     @torch.no_grad()
     def initialise(self, condition: Tensor) -> None:
         """Set every ActNorm from this batch, from the first layer on."""
-        maps = condition
+        self.entry.initialise_maps(condition)
+        maps = self.entry.normalise(condition)
         for convolution, norm in zip(self.convs, self.norms, strict=True):
             assert isinstance(norm, ChannelNorm)
             raw = convolution(maps)

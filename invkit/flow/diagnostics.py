@@ -1,0 +1,63 @@
+"""Checks of a flow: exactness of the inverse and of log_det, and the swap of invariances between images."""
+
+__all__ = ["log_det_error", "round_trip_error", "swap"]
+
+import copy
+
+import torch
+from torch import Tensor
+
+from invkit.flow.base import Part
+from invkit.flow.cinn import CINN
+
+
+@torch.no_grad()
+def round_trip_error(part: Part, z_bar: Tensor, h: Tensor) -> float:
+    """Return the largest abs(inverse(forward(z_bar)) - z_bar) over all numbers (E4).
+
+    Args:
+        part: a part of the flow, or all of it.
+        z_bar: codes, shape `(B, d)`.
+        h: embedding, shape `(B, k)`.
+    """
+    v, _ = part(z_bar, h)
+    return float((part.inverse(v, h) - z_bar).abs().max())
+
+
+def log_det_error(part: Part, z_bar: Tensor, h: Tensor) -> float:
+    """Return the largest abs(log_det - log abs(det J)), J by autograd, in float64 on a copy (E4).
+
+    Args:
+        part: a part of the flow, or all of it; it is not changed.
+        z_bar: codes, shape `(B, d)`; the cost grows with d squared.
+        h: embedding, shape `(B, k)`.
+    """
+    exact = copy.deepcopy(part).double()
+    z_bar, h = z_bar.detach().double(), h.detach().double()
+    largest = 0.0
+    for row, condition in zip(torch.split(z_bar, 1), torch.split(h, 1), strict=True):
+
+        def image(code: Tensor, condition: Tensor = condition) -> Tensor:
+            v: Tensor = exact(code[None], condition)[0][0]
+            return v
+
+        jacobian = torch.func.jacrev(image)(row[0])
+        truth = torch.linalg.slogdet(jacobian).logabsdet
+        largest = max(largest, float((exact(row, condition)[1][0] - truth).detach().abs()))
+    return largest
+
+
+@torch.no_grad()
+def swap(cinn: CINN, z_bar: Tensor, condition: Tensor) -> Tensor:
+    """Return codes with the invariances of one image and the condition of another, shape `(B, B, d)`.
+
+    Entry `[i, j]` is t^-1(t(z_bar_i | z_i) | z_j); on the diagonal it is z_bar itself, up to rounding.
+
+    Args:
+        cinn: the flow.
+        z_bar: codes, shape `(B, d)`.
+        condition: conditions of the same images, shape `(B, ...)`.
+    """
+    h = cinn.embed(condition)
+    v, _ = cinn(z_bar, h)
+    return cinn.inverse(v[:, None].expand(-1, len(v), -1), h)
