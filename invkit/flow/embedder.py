@@ -153,8 +153,8 @@ class MlpEmbedder(Embedder):
 class ConvEmbedder(Embedder):
     """For a spatial condition: strided 4x4 convolutions with ActNorm and LeakyReLU 0.2, then one over all.
 
-    As published by Rombach et al. 2020: channels double from `channels` up to eight times that, until the maps
-    are at most 4 pixels wide; the last convolution covers what is left, so it is linear in the flattened maps.
+    As published by Rombach et al. 2020: channels double from `channels` up to eight times that, until the
+    maps are at most 4 pixels wide; the last convolution covers what is left, linear in the flattened maps.
     One more ActNorm stands before them all, since activations come in any scale.
 
     Args:
