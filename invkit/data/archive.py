@@ -48,9 +48,10 @@ def shown(name: str | Path) -> str:
 def read_members(path: Path) -> Iterator[Member]:
     """Read a file, all files below a folder, or those of a zip archive, sorted by name.
 
-    Symbolic links to folders are not followed. Zip archives inside are opened too, three deep at most. Nothing
-    is written anywhere: archives are unpacked in memory, and a file is refused before it is unpacked when it
-    states more than `FILE_LIMIT` bytes, and while it is unpacked when it lied. A single file has its base name.
+    Symbolic links to folders are not followed. Zip archives inside are opened too, three deep at most.
+    Nothing is written anywhere: archives are unpacked in memory, and a file is refused before it is unpacked
+    when it states more than `FILE_LIMIT` bytes, and while it is unpacked when it lied. A single file has its
+    base name.
 
     Raises:
         ImageError: there is nothing at `path`, or it may not be looked at.

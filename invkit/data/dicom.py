@@ -31,6 +31,9 @@ from invkit.errors import ImageError
 TOTAL_LIMIT = 2**30
 """Most pixels read from one folder or archive."""
 
+NOT_DICOM = "is not a DICOM file"
+KINDS = "a CT slice in DICOM, a folder or zip archive of them, .npy in HU, or .png or .tif with its HU range"
+
 # First element of a data set without preamble: group 2 or 8, or 0 (a command set), in either byte order.
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08", b"\x00\x02")
 
@@ -122,16 +125,16 @@ def _decode(content: bytes) -> list[DicomSlice]:
 def _parse(content: bytes) -> Dataset:
     preamble = content[128:132] == b"DICM"
     if not preamble and content[:2] not in FIRST_GROUPS:
-        raise ImageError("is not a DICOM file")
+        raise ImageError(NOT_DICOM)
     _check_inflated_size(content, 132 if preamble else 0)
     try:
         data = dcmread(BytesIO(content), force=True)
     except Exception:
         if preamble:
             raise
-        raise ImageError("is not a DICOM file") from None
+        raise ImageError(NOT_DICOM) from None
     if not preamble and not ("Modality" in data and "Rows" in data):
-        raise ImageError("is not a DICOM file")
+        raise ImageError(NOT_DICOM)
     if not data.file_meta.get("TransferSyntaxUID"):
         if "PixelData" in data and data["PixelData"].is_undefined_length:
             raise ImageError("states no transfer syntax, so its compressed pixels cannot be decoded")
@@ -163,9 +166,10 @@ def _no_slice(path: Path, scan: Scan) -> str:
     """Return why nothing was read: the reason for a single file, else the commonest reasons."""
     name = shown(path.name or path)
     if path.is_file() and len(scan.skipped) == 1 and scan.skipped[0][0] == name:
-        return f"{name} {scan.skipped[0][1]}"
+        hint = f". Give {KINDS}" if scan.skipped[0][1] == NOT_DICOM else ""
+        return f"{name} {scan.skipped[0][1]}{hint}"
     if not scan.skipped:
-        return f"{name} holds no file. Give a DICOM file, a folder or a zip archive of them"
+        return f"{name} holds no file. Give {KINDS}"
     counts = Counter(reason for _, reason in scan.skipped)
     listed = "; ".join(f"{count} x: {reason}" for reason, count in counts.most_common(3))
     return f"{name} holds no usable CT slice among {len(scan.skipped)} files ({listed})"

@@ -125,8 +125,8 @@ def frame_headers(data: Dataset, frames: int) -> Iterator[Frame]:
     """Yield the rescale and the numbers of each frame, from its functional groups where the file has them.
 
     Raises:
-        ImageError: a rescale is missing, zero, not finite or not to HU; there are not as many groups as frames;
-            a frame is a localizer; a pixel spacing is impossible.
+        ImageError: a rescale is missing, zero, not finite or not to HU; there are not as many groups as
+            frames; a frame is a localizer; a pixel spacing is impossible.
     """
     shared = _items(data, "SharedFunctionalGroupsSequence")
     own = _items(data, "PerFrameFunctionalGroupsSequence")
@@ -176,8 +176,9 @@ def _geometry(parts: Sequence[Dataset]) -> dict[str, Any]:
     position = _first(parts, "SliceLocation")
     if corner is not None and axes is not None:
         normal = np.cross(axes[:3], axes[3:])
-        length = float(np.linalg.norm(normal))
-        if 0.5 < length < 2:
+        # Both directions of the normal occur. Taken towards the head, axial slices have their z.
+        length = math.copysign(float(np.linalg.norm(normal)), normal[np.argmax(np.abs(normal))])
+        if 0.5 < abs(length) < 2:
             position = float(np.dot(normal, corner)) / length
     instance = _first(parts, "InstanceNumber")
     return {

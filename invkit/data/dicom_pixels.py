@@ -29,8 +29,8 @@ EXTRA = "pip install 'invkit[dicom]'"
 def hounsfield(data: Dataset, layout: PixelLayout, frames: Iterable[Frame]) -> Iterator[NDArray[np.float32]]:
     """Yield each frame in HU, shape `(H, W)`, float32, padding and all below -1024 HU as -1024 HU.
 
-    Padding (DICOM PS3.3 C.7.5.1.1.2) is found before the unused bits are masked, because some scanners mark it
-    with a value that does not fit into Bits Stored.
+    Padding (DICOM PS3.3 C.7.5.1.1.2) is found before the unused bits are masked, because some scanners mark
+    it with a value that does not fit into Bits Stored.
 
     Raises:
         ImageError: the pixels cannot be decoded, do not fit the stated size, or are not HU of a CT.
@@ -87,13 +87,13 @@ def _not_in_extra(name: str) -> str:
 
 
 def _check_length(length: int, layout: PixelLayout) -> None:
-    """Refuse native pixels of another size than the header states; less than a row too many is let through."""
+    """Refuse native pixels of another size than the header states; up to a row of filling is let through."""
     row = layout.cols * layout.bits_allocated // 8
     wanted = row * layout.rows * layout.frames
     if not wanted <= length < wanted + max(row, 2):
         raise ImageError(
-            f"has {length} bytes of pixel data where {layout.frames} frames of {layout.rows} x {layout.cols} pixels "
-            f"need {wanted}: it is cut off or its header is wrong"
+            f"has {length} bytes of pixel data where {layout.frames} frames of {layout.rows} x {layout.cols} "
+            f"pixels need {wanted}: it is cut off or its header is wrong"
         )
 
 

@@ -27,7 +27,7 @@ class DicomSlice:
         series: pseudonym of the series it belongs to.
         patient: pseudonym of the patient, "unknown" where the file states none.
         spacing: distance of the pixels' centres in mm, (between rows, between columns), or None.
-        position: place along the normal of the slice in mm, or None.
+        position: place along the normal of the slice in mm, growing towards the head, or None.
         instance: number of the image in its series, or None.
         frame: index of the image in its file, 0 where a file holds one image.
         thickness: thickness of the slice in mm, or None.
