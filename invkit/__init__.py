@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from invkit.plugins.hookspecs import hookimpl
     from invkit.plugins.manager import PluginHost, default_host
     from invkit.plugins.records import Artifact, Backbone, Metric, Section, Source
-    from invkit.split.split import Split, SplitReport
+    from invkit.split.check import SplitReport
+    from invkit.split.split import Split
 
 __all__ = [
     "Adversarial",
@@ -97,7 +98,8 @@ _HOMES = {
     "invkit.plugins.hookspecs": ("hookimpl",),
     "invkit.plugins.manager": ("PluginHost", "default_host"),
     "invkit.plugins.records": ("Artifact", "Backbone", "Metric", "Section", "Source"),
-    "invkit.split.split": ("Split", "SplitReport"),
+    "invkit.split.check": ("SplitReport",),
+    "invkit.split.split": ("Split",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

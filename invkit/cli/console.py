@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["data_on_stdout", "emit_json", "emit_table", "emit_text", "plain", "say", "say_error"]
+__all__ = ["coloured", "data_on_stdout", "emit_json", "emit_table", "emit_text", "plain", "say", "say_error"]
 
 import contextlib
 import json
@@ -32,7 +32,10 @@ def data_on_stdout() -> Iterator[None]:
 
 def emit_json(schema: str, values: Mapping[str, Any]) -> None:
     """Print one JSON object, alone on standard output; `schema` names its form, e.g. `"invkit.models/1"`."""
-    _write(json.dumps({"schema": schema, **values}, indent=2, allow_nan=False, default=dict))
+    stated = {"schema": schema, **values} | {
+        "schema": schema
+    }  # ours, also where a file's own is among the values
+    _write(json.dumps(stated, indent=2, allow_nan=False, default=dict))
 
 
 def emit_text(text: str) -> None:

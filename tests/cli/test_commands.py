@@ -80,6 +80,9 @@ def test_plugins_says_why_one_is_broken(invoke, monkeypatch):
     assert result.exit_code == 0
     assert result.stdout.splitlines()[1].split() == ["mine", "invkit-mine", "1.0", "broken", "-"]
     assert "mine: importing it failed: [/oops] \\x1b[31m" in result.stderr
+    checked = invoke("plugins", "check", "invkit-mine")
+    assert checked.exit_code == 4
+    assert "mine: loads (importing it failed" in checked.stderr
 
 
 def test_plugins_check_tests_a_file(invoke, stranger):

@@ -25,7 +25,7 @@ def test_control_characters_are_spelled_out():
 def test_what_a_plugin_prints_does_not_reach_standard_output(capsys):
     with data_on_stdout():
         print("from a plugin")
-        emit_json("invkit.test/1", {"a": 1})
+        emit_json("invkit.test/1", {"a": 1, "schema": "of a file"})
     out, err = capsys.readouterr()
     assert json.loads(out) == {"schema": "invkit.test/1", "a": 1}
     assert err == "from a plugin\n"
