@@ -20,7 +20,7 @@ def unwrap(module: Any, *, owner: str) -> nn.Module:
     """Return the network inside `DataParallel`, `DistributedDataParallel` and `torch.compile` wrappers.
 
     Raises:
-        DenoiserError: it is no `nn.Module`, is TorchScript (which runs no hooks), or its parameters are unusable.
+        DenoiserError: it is no `nn.Module`, is TorchScript (which runs no hooks), or has unusable parameters.
     """
     while True:
         if not isinstance(module, nn.Module):
@@ -50,37 +50,43 @@ def unwrap(module: Any, *, owner: str) -> nn.Module:
 
 @contextlib.contextmanager
 def at_rest(network: nn.Module) -> Iterator[None]:
-    """Keep a network in eval mode, its parameters without gradient, without autocast or compiled code; undo it.
+    """Keep a network in eval mode, parameters without gradient, no autocast, no compiled code; then undo it.
 
     So a user's module is left as it was found, and a training mode that someone set meanwhile has no effect.
-    Compiled parts run as plain Python, because compiled code may skip hooks.
+    Compiled parts run as plain Python, because compiled code may skip hooks; attention runs without its
+    fast path, because that skips its submodules and rounds otherwise.
     """
     training = [module for module in network.modules() if module.training]
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     devices = {tensor.device.type for tensor in network.parameters()} or {"cpu"}
     compiled = any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in network.modules())
+    attention = any(isinstance(m, nn.MultiheadAttention | nn.TransformerEncoder) for m in network.modules())
     with contextlib.ExitStack() as stack:
         for device in devices - {"meta"}:
             stack.enter_context(torch.autocast(device, enabled=False))
         if compiled:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if attention and torch.backends.mha.get_fastpath_enabled():
+            torch.backends.mha.set_fastpath_enabled(False)
+            stack.callback(torch.backends.mha.set_fastpath_enabled, True)
         try:
             for module in training:
                 module.training = False
             for parameter in trainable:
-                parameter.requires_grad_(False)
+                # Not `requires_grad_`, which torch.func forbids inside its transforms.
+                parameter.requires_grad = False
             yield
         finally:
             for module in training:
                 module.training = True
             for parameter in trainable:
-                parameter.requires_grad_(True)
+                parameter.requires_grad = True
 
 
 def network_fingerprint(network: nn.Module, described: Any) -> str:
     """Return one sha256 over a network's weights, its structure and `described` (JSON values).
 
-    The structure is the class name of every module with its plain public attributes, such as stride or slope. So
+    The structure is the class name of every module with its plain public attributes, such as stride or slope:
     two networks with equal weights, or with none, are still told apart.
     """
     structure = []

@@ -1,0 +1,1 @@
+"""Cutting a denoiser at a layer: f = Psi o Phi."""

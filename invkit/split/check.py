@@ -1,0 +1,195 @@
+"""Whether a network can be split at a layer: runs once, one tensor per image, exact, a cut."""
+
+from __future__ import annotations
+
+__all__ = ["Grid", "SplitReport", "check_split", "grid_of"]
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from invkit.errors import DenoiserError, ImageError, SplitError
+
+if TYPE_CHECKING:
+    from invkit.split.split import Split
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How one tensor of z lies on the image.
+
+    Attributes:
+        shape: of z for one image, without the batch.
+        stride: z is `(channels, H'/stride, W'/stride)` for the padded image `(H', W')`; None where it is not.
+        size: the padded image `(H', W')`, pixels.
+    """
+
+    shape: tuple[int, ...]
+    stride: int | None
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What was found at a split that can be used.
+
+    Attributes:
+        layer: what was asked for.
+        modules: the places in the network.
+        grids: shape of each tensor of z and how it lies on the image.
+        numbers: how many numbers z holds for one image.
+        exact: Psi(Phi(x), x) equals f(x) bit for bit; False for `const` only, which has no Psi.
+        bypass: Psi(z, carrier) still depends on the carrier.
+        leak: how much of the change of f(x) another carrier brings about though z stays: 0 for a cut, 1
+            where z does nothing.
+    """
+
+    layer: str
+    modules: tuple[str, ...]
+    grids: tuple[Grid, ...]
+    numbers: int
+    exact: bool
+    bypass: bool
+    leak: float
+
+
+def check_split(split: Split, x_hu: Tensor, *, allow_bypass: bool) -> SplitReport:
+    """Check a split on images.
+
+    Raises:
+        ImageError: `x_hu` is not finite.
+        DenoiserError: the network breaks its contract.
+        SplitError: the layer runs not exactly once, gives no tensor with one row per image, does not depend
+            on the image, is not exact, or is no cut and `allow_bypass` is False.
+    """
+    if not bool(torch.isfinite(x_hu).all()):
+        raise ImageError("a split is checked on finite images; this one has NaN or Inf in it")
+    denoiser, owner = split.denoiser, f"layer {split.layer!r} of {split.denoiser.name}"
+    with torch.no_grad():
+        if split.layers:
+            _require_one_run(split, x_hu, owner)
+            _require_rows(split, x_hu, owner)
+        z = split.phi(x_hu)
+        if split.layer == "const":
+            return _report(split, x_hu, z, exact=False, leak=0.0)
+        expected = denoiser(x_hu)
+        if not torch.equal(expected, denoiser(x_hu)):
+            raise DenoiserError(
+                f"denoiser {denoiser.name} is not deterministic: two calls on one image differ, so no "
+                "layer can be checked"
+            )
+        if not bool(torch.isfinite(expected).all()):
+            raise DenoiserError(
+                f"denoiser {denoiser.name} returns pixels that are not finite for a finite image"
+            )
+        found = split.psi(z, x_hu)
+        if not torch.equal(found, expected):
+            worst = float((found - expected).abs().max())
+            raise SplitError(
+                f"{owner} is not exact: Psi(Phi(x)) differs from f(x) by up to {worst:.3g} HU. The "
+                "module's output shares "
+                "memory with another tensor that is used later, or a later operation checks which tensor "
+                "it gets. "
+                "Choose the layer before or after it"
+            )
+        leak = max(_leak(split, z, expected, other) for other in _others(x_hu))
+    if leak > 0 and not allow_bypass:
+        raise SplitError(
+            f"{owner} is not a cut: a skip connection goes round it, so the output still depends on the "
+            "image when z "
+            f"stays (another image brings about {100 * leak:.3g} % of its change). Choose a layer that "
+            "every path runs "
+            "through, or give a set of layers that together is a cut (--layer a,b), or allow the bypass "
+            "(allow_bypass=True, --allow-bypass): then what is found holds for the carrier image only"
+        )
+    return _report(split, x_hu, z, exact=True, leak=leak)
+
+
+def grid_of(z: Tensor, size: tuple[int, int]) -> Grid:
+    """Return how a tensor of z, shape `(B, ...)`, lies on the padded image of `size` (H', W')."""
+    shape = tuple(z.shape[1:])
+    stride = None
+    if len(shape) == 3 and size[0] % shape[1] == 0 and size[0] // shape[1] * shape[2] == size[1]:
+        stride = size[0] // shape[1]
+    return Grid(shape, stride, size)
+
+
+def _report(
+    split: Split, x_hu: Tensor, z: Tensor | tuple[Tensor, ...], *, exact: bool, leak: float
+) -> SplitReport:
+    tensors = z if isinstance(z, tuple) else (z,)
+    return SplitReport(
+        layer=split.layer,
+        modules=tuple(layer.name for layer in split.layers),
+        grids=split.grid(x_hu),
+        numbers=sum(tensor[0].numel() for tensor in tensors),
+        exact=exact,
+        bypass=leak > 0,
+        leak=leak,
+    )
+
+
+def _require_one_run(split: Split, x_hu: Tensor, owner: str) -> None:
+    record = split.record(x_hu)
+    for layer, runs in zip(split.layers, record.runs, strict=True):
+        if runs == 0:
+            raise SplitError(
+                f"module {layer.module!r}, {owner}, never ran. Its parent may call its parts or use its "
+                "weights "
+                "directly; choose a module around it or one that runs"
+            )
+        if runs > 1:
+            raise SplitError(
+                f"module {layer.module!r}, {owner}, runs {runs} times in one pass, so its output is no "
+                "single z. It is "
+                "shared or part of a loop; choose a module that runs once, before, after or around it"
+            )
+    for layer, tensor in zip(split.layers, record.outputs(), strict=True):
+        if not bool(torch.isfinite(tensor).all()):
+            raise SplitError(
+                f"module {layer.module!r}, {owner}, gives numbers that are not finite for a finite image"
+            )
+
+
+def _require_rows(split: Split, x_hu: Tensor, owner: str) -> None:
+    """One row of z per image that depends on this image, and on no other of the batch."""
+    x, (second, third) = x_hu[:1], (other[:1] for other in _others(x_hu))
+    pairs = split.record(torch.cat([x, second])).outputs(), split.record(torch.cat([x, third])).outputs()
+    for layer, one, two in zip(split.layers, *pairs, strict=True):
+        if one.dim() < 2 or one.shape[0] != 2:
+            raise SplitError(
+                f"module {layer.module!r}, {owner}, gives shape {tuple(one.shape)} for 2 images; the "
+                "first axis of z must "
+                "count the images. Choose a layer before or after the rearrangement"
+            )
+        if torch.equal(one[0], one[1]):
+            raise SplitError(f"z of module {layer.module!r}, {owner}, does not depend on the image at all")
+        if not torch.equal(one[0], two[0]):
+            raise SplitError(
+                f"z of module {layer.module!r}, {owner}, depends on the other images of the batch. "
+                "Normalisation must use "
+                "stored statistics, and the first axis must count the images"
+            )
+
+
+def _others(x_hu: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two images per image that share nothing with it but the size and the range of values."""
+    height, width = x_hu.shape[-2:]
+    rows = torch.arange(height, device=x_hu.device, dtype=x_hu.dtype)[:, None]
+    columns = torch.arange(width, device=x_hu.device, dtype=x_hu.dtype)
+    pattern = 100 * torch.cos(0.9 * rows + 1.7 * columns + 0.03 * rows * columns)
+    return x_hu.flip(-1) + pattern, x_hu.flip(-2) - 2 * pattern.flip(-1) + 37
+
+
+def _leak(split: Split, z: Tensor | tuple[Tensor, ...], expected: Tensor, other: Tensor) -> float:
+    moved = split.psi(z, other)
+    if torch.equal(moved, expected):
+        return 0.0
+    whole = float((split.denoiser(other) - expected).double().norm())
+    part = float((moved - expected).double().norm())
+    leak = part / whole if whole > 0 else 1.0
+    # A change too small to weigh against the whole is still one: never report it as a cut.
+    return max(leak, 1e-12) if math.isfinite(leak) else 1.0

@@ -1,0 +1,110 @@
+"""Small networks of every shape, and images in HU."""
+
+import torch
+from torch import nn
+
+from invkit.denoisers.loaded import LoadedDenoiser
+
+
+class ChenLike(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 6, 5, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(6, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(4, 1, 3, padding=1),
+        )
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class YangLike(nn.Module):
+    """ReLUs in place, as many published networks have them."""
+
+    def __init__(self, depth: int = 8):
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(1 if i == 0 else 4, 1 if i == depth - 1 else 4, 3, padding=1) for i in range(depth)
+        )
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        for conv in self.convs[:-1]:
+            x = self.relu(conv(x))
+        return self.convs[-1](x)
+
+
+class RedLike(nn.Module):
+    """An encoder without padding, a decoder, and two skip connections that are added."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.up1, self.up2 = nn.ConvTranspose2d(4, 4, 3), nn.ConvTranspose2d(4, 1, 3)
+
+    def forward(self, x):
+        first = torch.relu(self.conv1(x))
+        second = torch.relu(self.conv2(first))
+        return torch.relu(self.up2(torch.relu(self.up1(second) + first)) + x)
+
+
+class UnetLike(nn.Module):
+    """Two strides of two with concatenated skip connections; sizes must be multiples of four."""
+
+    def __init__(self):
+        super().__init__()
+        self.enc1 = nn.Conv2d(1, 3, 3, padding=1)
+        self.enc2 = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.bottom = nn.Conv2d(4, 5, 3, stride=2, padding=1)
+        self.up1 = nn.ConvTranspose2d(5, 4, 2, stride=2)
+        self.up2 = nn.ConvTranspose2d(8, 3, 2, stride=2)
+        self.last = nn.Conv2d(6, 1, 1)
+
+    def forward(self, x):
+        one = torch.relu(self.enc1(x))
+        two = torch.relu(self.enc2(one))
+        three = torch.relu(self.bottom(two))
+        x = torch.cat([torch.relu(self.up1(three)), two], 1)
+        return self.last(torch.cat([torch.relu(self.up2(x)), one], 1))
+
+
+class Parts(nn.Module):
+    """Returns its two convolutions as whatever `pack` makes of them."""
+
+    def __init__(self, pack):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(1, 3, 3, padding=1)
+        self.pack = pack
+
+    def forward(self, x):
+        return self.pack(self.a(x), self.b(x))
+
+
+class Branching(nn.Module):
+    """A module with a structured output between two plain ones."""
+
+    def __init__(self, pack, unpack):
+        super().__init__()
+        self.parts, self.unpack, self.last = Parts(pack), unpack, nn.Conv2d(5, 1, 3, padding=1)
+
+    def forward(self, x):
+        return self.last(torch.relu(torch.cat(self.unpack(self.parts(x)), 1)))
+
+
+def seeded(make, seed: int = 5):
+    """Return `make()` with weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def hook_count(network) -> int:
+    module = network.network if isinstance(network, LoadedDenoiser) else network
+    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules())
+
+
+def images(n: int = 2, height: int = 16, width: int = 20, seed: int = 3) -> torch.Tensor:
+    return 100 * torch.randn(n, 1, height, width, generator=torch.Generator().manual_seed(seed))
