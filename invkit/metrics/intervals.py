@@ -17,18 +17,27 @@ Values = Tensor | ArrayLike
 Statistic = Callable[..., Any]
 
 
-def number(value: float) -> str:
-    """Return a figure in words with three significant digits and no exponent between 0.001 and a million.
+def number(value: float, decimals: int | None = None) -> str:
+    """Return a figure in words: three significant digits, or so many decimals; no exponent below a million.
 
     Example:
-        >>> number(41.234), number(0.01234), number(12345.6), number(2.0)
-        ('41.2', '0.0123', '12,346', '2')
+        >>> number(41.234), number(0.01234), number(12345.6), number(2.0), number(2.0, 1)
+        ('41.2', '0.0123', '12,346', '2', '2.0')
     """
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else ("infinite" if value > 0 else "minus infinite")
+    if decimals is not None and abs(value) < 1e6:
+        return f"{value:,.{decimals}f}"
     if 1000 <= abs(value) < 1e6:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def _decimals(value: float, width: float) -> int:
+    """Return the decimals that show three digits of a value and two of its interval's width."""
+    wanted = [2 - math.floor(math.log10(abs(value)))] if value else []
+    wanted += [1 - math.floor(math.log10(width))] if width > 0 else []
+    return min(6, max(0, *wanted, 0))
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,17 @@ class Interval:
         return cls(float(value))
 
     def text(self, unit: str = "") -> str:
-        """Return the figure for people, e.g. `41.2 HU [38, 44.5]`."""
-        value = number(self.value) + (f" {unit}" if unit else "")
-        return f"{value} [{number(self.low)}, {number(self.high)}]" if self.known else value
+        """Return the figure for people, e.g. `41.2 HU [38.0, 44.5]`."""
+        unit = f" {unit}" if unit else ""
+        if not self.known or not math.isfinite(self.value):
+            return number(self.value) + unit
+        value, low, high = self.numbers()
+        return f"{value}{unit} [{low}, {high}]"
+
+    def numbers(self) -> tuple[str, str, str]:
+        """Return value, low and high in words, with the same decimals."""
+        decimals = _decimals(self.value, self.high - self.low) if self.known else None
+        return number(self.value, decimals), number(self.low, decimals), number(self.high, decimals)
 
     def above(self, other: "Interval") -> bool:
         """Whether this figure exceeds the other beyond both intervals; unknown bounds count as the value."""

@@ -1,0 +1,1 @@
+"""Results for people: figures, a self-contained HTML page, and tables for the terminal."""

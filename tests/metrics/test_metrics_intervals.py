@@ -103,7 +103,9 @@ def test_clustered_pairs_count_as_their_clusters():
 def test_json_round_trip_and_words():
     interval = Interval(41.234, 38.0, 44.5)
     assert Interval.of(json.loads(json.dumps(interval.to_json()))) == interval
-    assert interval.text("HU") == "41.2 HU [38, 44.5]"
+    assert interval.text("HU") == "41.2 HU [38.0, 44.5]"
+    assert Interval(-1.055, -1.06, -1.05).text() == "-1.055 [-1.060, -1.050]"
+    assert Interval(0.0, 0.0, 0.0).text() == "0 [0, 0]"
     assert Interval.of(2).text() == "2"
     assert Interval(math.nan).to_json() is None
     assert number(math.inf) == "infinite"

@@ -1,0 +1,61 @@
+"""The result in the terminal: verdict, figures, provenance, and where the report lies."""
+
+__all__ = ["print_report"]
+
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from invkit.report.data import ReportData, plain
+from invkit.report.table import overview, rows
+
+
+def _text(text: object, style: str = "") -> Text:
+    """Return a text that rich prints as it is: no markup, no control characters, no highlighting."""
+    return Text(plain(text), style=style)
+
+
+def print_report(data: ReportData, console: Console | None = None, report: Path | None = None) -> None:
+    """Print one analysis as tables; plain text where the console is no terminal.
+
+    Args:
+        data: the analysis.
+        console: where to print; standard output by default.
+        report: path of the written report, named on the last line.
+    """
+    console = console or Console()
+    console.print(_text(data.title, "bold"))
+    console.print(_text(data.image, "dim"))
+    if data.warnings:
+        console.print()
+    for warning in data.warnings:
+        console.print(Text.assemble(("Warning: ", "bold yellow"), _text(warning)))
+    console.print()
+    for sentence in data.verdict:
+        console.print(_text(sentence))
+    if len(data.layers) > 1:
+        headings, table = overview(data.layers)
+        console.print(_table(headings, table))
+    else:
+        found = rows(data.layers[0].metrics)
+        console.print(_table(["Figure", "Value [95 % interval]"], [[row.label, row.value] for row in found]))
+    for line in data.provenance:
+        console.print(Padding(_text(line, "dim"), (0, 0, 0, 1)))
+    if report is not None:
+        if data.provenance:
+            console.print()
+        # a path that is broken over two lines cannot be clicked or copied
+        console.print(Text.assemble(("Report: ", "bold"), _text(report)), soft_wrap=True)
+
+
+def _table(headings: list[str], lines: list[list[str]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(_text(heading), overflow="fold")
+    for line in lines:
+        table.add_row(*(_text(cell) for cell in line))
+    return table

@@ -1,0 +1,170 @@
+"""What a report is made from: plain frozen data, filled in by whoever ran the analysis."""
+
+__all__ = ["LayerFigures", "ReportData", "Section", "jsonable", "plain"]
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from invkit.errors import InputError
+from invkit.metrics.image import WINDOWS, Window
+from invkit.metrics.intervals import Difference, Interval
+
+Image = NDArray[Any]
+# marks that change the direction of writing can make a text look like another one
+BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def plain(text: object) -> str:
+    """Return a text without control characters, lone surrogates and bidirectional marks (now U+FFFD)."""
+    return "".join(
+        character
+        if character in "\n\t"
+        or (unicodedata.category(character) not in ("Cc", "Cs") and character not in BIDI)
+        else "\ufffd"
+        for character in str(text)
+    )
+
+
+def jsonable(value: Any) -> Any:
+    """Return a value as JSON can hold it: intervals as objects, arrays as lists, null for no number."""
+    if isinstance(value, Interval | Difference):
+        return jsonable(value.to_json())
+    if isinstance(value, Mapping):
+        return {plain(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    return plain(str(value) if isinstance(value, PurePath) else value)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFigures:
+    """Images and figures of one layer. All images have one shape `(H, W)` and are in HU.
+
+    Args:
+        key: the layer as the user named it.
+        x: the analysed low-dose image.
+        mean: mean over samples.
+        std: standard deviation over samples.
+        samples: some samples to look at, `(S, H, W)`, at least one.
+        note: one line about the layer.
+        reconstruction: D(E(x)), the VAE's reconstruction.
+        output: f(x).
+        output_std: standard deviation of f over samples.
+        swaps: samples with the v of this image and the z of others, `(K, H, W)`.
+        reference: the true high-dose y, where samples are of the high-dose domain.
+        metrics: figures under the keys of `invkit analyze --json`; a value is a number, an `Interval`, or a
+            mapping.
+    """
+
+    key: str
+    x: Image
+    mean: Image
+    std: Image
+    samples: Image
+    note: str = ""
+    reconstruction: Image | None = None
+    output: Image | None = None
+    output_std: Image | None = None
+    swaps: Image | None = None
+    reference: Image | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.x)
+        if len(shape) != 2 or 0 in shape:
+            raise InputError(f"layer {self.key}: x must have shape (H, W), got {shape}")
+        for name in (
+            "x",
+            "mean",
+            "std",
+            "samples",
+            "reconstruction",
+            "output",
+            "output_std",
+            "swaps",
+            "reference",
+        ):
+            image = getattr(self, name)
+            if image is None:
+                continue
+            stack = name in ("samples", "swaps")
+            found = np.shape(image)
+            if found[-2:] != shape or len(found) != (3 if stack else 2) or found[0] == 0:
+                wanted = f"(n, {shape[0]}, {shape[1]})" if stack else str(shape)
+                raise InputError(f"layer {self.key}: {name} must have shape {wanted}, got {found}")
+            if not np.isfinite(image).all():
+                raise InputError(f"layer {self.key}: {name} holds values that are not finite")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section that a plugin adds to the report: a title and plain text; blank lines part paragraphs."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """One analysis, ready to be shown.
+
+    Args:
+        model: name of the denoiser.
+        layers: one entry a layer, in the order of the forward pass.
+        image: which image was analysed.
+        samples: how many samples were drawn, N.
+        model_description: one line about the denoiser.
+        domain: `"low"`, or `"high"` where samples are of the high-dose target domain.
+        verdict: sentences, the weightiest first.
+        warnings: what a reader must know before believing the figures.
+        provenance: lines on what trained parts were trained on and where they come from.
+        sections: added by plugins.
+        config: everything that decides the result.
+        versions: of invkit and what it rests on.
+        hashes: sha256 of inputs and trained parts, by name.
+        command: a command line that makes the result again.
+        created: when it was made, for people.
+        window: display window for images, HU.
+    """
+
+    model: str
+    layers: tuple[LayerFigures, ...]
+    image: str
+    samples: int
+    model_description: str = ""
+    domain: Literal["low", "high"] = "low"
+    verdict: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    provenance: tuple[str, ...] = ()
+    sections: tuple[Section, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    created: str = ""
+    window: Window = WINDOWS["abdomen"]
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise InputError("a report needs at least one layer")
+        if len({np.shape(layer.x) for layer in self.layers}) != 1:
+            raise InputError("all layers of a report must show images of one shape")
+
+    @property
+    def title(self) -> str:
+        """The model and its layers, for people."""
+        names = [layer.key for layer in self.layers]
+        return f"{self.model}, layer{'s' if len(names) > 1 else ''} {', '.join(names)}"

@@ -1,0 +1,167 @@
+"""The report as one HTML file: figures inside it, nothing loaded from anywhere, no text trusted."""
+
+__all__ = ["render_html"]
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from invkit.metrics.intervals import number
+from invkit.report.data import Image, LayerFigures, ReportData, jsonable, plain
+from invkit.report.plates import Plate, plates
+from invkit.report.rows import windowed_png
+from invkit.report.table import KNOWN, overview, rows
+from invkit.report.table import figure as metric
+
+TEMPLATES = Path(__file__).parent / "templates"
+TILES = ("spread_hu", "spread_input_hu", "spread_f_hu", "fiber_error.samples", "fiber_error.vae")
+GALLERY = 12
+
+LIMITS = (
+    "The samples are drawn by a model. None of them is proven to have the activation of x, so what they "
+    "show is the spread of the model. How near they come is what the fiber error says.",
+    "That spread has four sources: what the layer really does not tell apart, what the VAE loses, what the "
+    "condition of the flow loses of z, and what the flow has not learned. The `input` control holds all "
+    "but the first.",
+    "A denoiser gives as many pixels as it takes, so images with exactly equal activations need not exist "
+    "besides x. What is sought are images that are equal up to the noise at this dose.",
+    "Figures of one image say nothing about other images. Intervals over patients need several patients.",
+    "Made for research. Not a medical device, and not for decisions about patients.",
+)
+TARGET_LIMIT = (
+    "Samples of the target domain are high-dose images that are plausible given z. They are not meant to "
+    "have the activation of the low-dose image x."
+)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure that stands out."""
+
+    label: str
+    value: str
+    unit: str
+    range: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image of the gallery."""
+
+    kind: str
+    name: str
+    source: str
+    alt: str
+
+
+def render_html(data: ReportData, figures: Sequence[Plate] | None = None) -> str:
+    """Return the report as a self-contained HTML page.
+
+    Every text is escaped by Jinja2 and freed of control characters; the content security policy lets
+    nothing run or load but the page's own style and script, named by their hashes, and images inside the
+    page.
+
+    Args:
+        data: what to show.
+        figures: the report's figures, if they were made already; `None` makes them.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_finalize
+    )
+    environment.filters["ticks"] = _ticks
+    style, script = (_text(name) for name in ("report.css", "report.js"))
+    plots = [
+        {
+            "light": _uri(plate.png),
+            "dark": _uri(plate.dark),
+            "alt": plate.alt,
+            "caption": plate.caption,
+            "width": plate.width,
+            "height": plate.height,
+        }
+        for plate in (plates(data) if figures is None else figures)
+    ]
+    low, high = data.window.limits
+    page = environment.get_template("report.html.jinja").render(
+        data=data,
+        size=data.layers[0].x.shape,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        tiles=_tiles(data.layers[0]) if len(data.layers) == 1 else [],
+        plots=plots,
+        galleries=[{"key": layer.key, "images": _gallery(layer, data)} for layer in data.layers],
+        window=f"Shown from {number(low)} HU (black) to {number(high)} HU (white).",
+        overview=overview(data.layers),
+        tables=[(layer.key, rows(layer.metrics)) for layer in data.layers],
+        config=json.dumps(jsonable(data.config), indent=2, ensure_ascii=False),
+        limits=[*LIMITS, TARGET_LIMIT] if data.domain == "high" else LIMITS,
+    )
+    return page + "\n"
+
+
+def _finalize(value: object) -> object:
+    """Clean every text that the template prints; the page's own style and script are Markup."""
+    return value if isinstance(value, Markup | int | float) else plain(value)
+
+
+def _ticks(text: str) -> Markup:
+    """Escape a text and set what stands between backticks as code."""
+    parts = plain(text).split("`")
+    if len(parts) % 2 == 0:
+        return escape(plain(text))
+    marked = (
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
+        for index, part in enumerate(parts)
+    )
+    return Markup("").join(marked)
+
+
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _tiles(layer: LayerFigures) -> list[Tile]:
+    tiles = []
+    for key in TILES:
+        value = metric(layer.metrics, key)
+        if value is None:
+            continue
+        label, unit, _ = KNOWN[key]
+        middle, lowest, highest = value.numbers()
+        bounds = f"{lowest} to {highest}" if value.known else ""
+        tiles.append(Tile(label, middle, unit, bounds))
+    return tiles
+
+
+def _gallery(layer: LayerFigures, data: ReportData) -> list[Shown]:
+    """Return x and what else samples are to be compared with, then the samples."""
+    named: list[tuple[str, str, Image | None]] = [
+        ("x", "x, low dose", layer.x),
+        ("reference", "y, high dose", layer.reference),
+        ("reconstruction", "VAE's D(E(x))", layer.reconstruction),
+        ("mean", "Mean of all samples", layer.mean),
+        ("output", "f(x)", layer.output),
+    ]
+    count = GALLERY if len(data.layers) == 1 else GALLERY // 2
+    named += [("sample", f"Sample {index + 1}", image) for index, image in enumerate(layer.samples[:count])]
+    return [
+        Shown(kind, name, _uri(windowed_png(image, data.window)), f"CT image: {name}, layer {layer.key}")
+        for kind, name, image in named
+        if image is not None
+    ]

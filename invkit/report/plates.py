@@ -1,0 +1,100 @@
+"""The figures of a report, with their captions and alternative texts, each in a light and a dark look."""
+
+__all__ = ["Plate", "plates"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+from invkit.report.data import ReportData
+from invkit.report.plots import ladder_figure, spectrum_figure
+from invkit.report.rows import checks_figure, samples_figure
+from invkit.report.table import figure as metric
+from invkit.report.theme import DARK, LIGHT, Theme, render
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One figure as files: PNG and SVG, a dark PNG for the page; width and height in CSS pixels."""
+
+    name: str
+    caption: str
+    alt: str
+    png: bytes
+    svg: bytes
+    dark: bytes
+    width: int
+    height: int
+
+
+def plates(data: ReportData) -> list[Plate]:
+    """Return all figures that the data suffice for, in the order in which they are to be read."""
+    title, layers = data.title, data.layers
+    what = "high-dose images that go with z" if data.domain == "high" else "images"
+    builders: list[tuple[str, Callable[[Theme], Figure | None], str, str]] = [
+        (
+            "samples",
+            lambda theme: samples_figure(title, layers, data.window, theme),
+            f"The analysed image x, some of {data.samples} {what} that the model draws for the layer's "
+            "activation z of x, and their mean and standard deviation per pixel.",
+            f"Images: x, samples, mean and map of the standard deviation. {_spreads(data)}",
+        ),
+        (
+            "ladder",
+            lambda theme: ladder_figure(f"{title}: fiber errors", layers, theme),
+            "How far the layer's activation moves when x is replaced. What the model draws must stand well "
+            "left of another image; what the VAE loses by itself is the reach of the method. Bars are 95 % "
+            "intervals.",
+            "Plot of fiber errors; the values stand in the table of numbers.",
+        ),
+        (
+            "checks",
+            lambda theme: checks_figure(f"{title}: checks", layers, data.window, theme),
+            "What the VAE keeps of x, what the denoiser makes of it, samples that join the z of another "
+            "image with the v of this one (swaps), and how far f of the samples spreads; as far as these "
+            "were computed.",
+            "Images: x, the VAE's reconstruction, f of x, swaps and the standard deviation of f.",
+        ),
+        (
+            "spectrum",
+            lambda theme: spectrum_figure(f"{title}: spectra", layers, theme),
+            "At which spatial frequencies the samples differ. Where the VAE's reconstruction falls below "
+            "x, the method cannot see; differences below the spectrum of x are quieter than the image "
+            "itself.",
+            "Plot of power over spatial frequency for x, its reconstruction and the differences of samples.",
+        ),
+    ]
+    return [plate for builder in builders if (plate := _plate(*builder)) is not None]
+
+
+def _spreads(data: ReportData) -> str:
+    found = [(layer.key, metric(layer.metrics, "spread_hu")) for layer in data.layers]
+    return " ".join(
+        f"Spread for layer {key}: {value.text('HU')}." for key, value in found if value is not None
+    )
+
+
+def _plate(name: str, build: Callable[[Theme], Figure | None], caption: str, alt: str) -> Plate | None:
+    made: list[Figure] = []
+
+    def built(theme: Theme) -> Figure:
+        figure = build(theme)
+        if figure is None:
+            raise _Nothing
+        made.append(figure)
+        return figure
+
+    formats: tuple[Literal["png", "svg"], ...] = ("png", "svg")
+    try:
+        png, svg = render(built, LIGHT, formats)
+        (dark,) = render(built, DARK)
+    except _Nothing:
+        return None
+    width, height = (round(side * 96) for side in made[0].get_size_inches())
+    return Plate(name, caption, alt, png, svg, dark, width, height)
+
+
+class _Nothing(Exception):
+    """A figure for which the data do not suffice."""

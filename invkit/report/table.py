@@ -1,0 +1,117 @@
+"""The rows of the tables of figures: which figure, its value with interval and unit, and what it means."""
+
+__all__ = ["Row", "figure", "overview", "rows"]
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from invkit.errors import InputError
+from invkit.metrics.intervals import Interval
+from invkit.metrics.verdict import LADDER
+from invkit.report.data import LayerFigures
+
+RELATIVE = "distance of the layer's activation from that of x; 1 is the distance of two different patches"
+KNOWN: dict[str, tuple[str, str, str]] = {
+    "spread_hu": (
+        "Spread of the samples",
+        "HU",
+        "how far the samples differ from each other; the spread of the model",
+    ),
+    "spread_input_hu": (
+        "Spread of the `input` control",
+        "HU",
+        "the method's floor: here z is the whole image",
+    ),
+    "spread_const_hu": (
+        "Spread of the `const` control",
+        "HU",
+        "the ceiling: here z says nothing about the image",
+    ),
+    "spread_f_hu": ("Spread of f of the samples", "HU", "what is left of it after the denoiser"),
+    "vae_rmse_hu": ("Error of the VAE", "HU", "what the code loses of this image"),
+    "vae_limit_hu": ("99 % quantile of the VAE's error", "HU", "above it an image is out of distribution"),
+    "noise_distance": ("Noise at this dose", "", "the same distance between two scans of one anatomy"),
+    "fiber_error.samples": ("Fiber error of the samples", "", RELATIVE),
+    **{
+        f"fiber_error.{name}": (f"Fiber error of {words}", "", "the same")
+        for name, words in LADDER.items()
+        if name != "samples"
+    },
+    "nll.layer": ("NLL given z", "nats/dim", "how well z predicts the code; lower is better"),
+    "nll.input": ("NLL of the `input` control", "nats/dim", "given the whole image"),
+    "nll.const": ("NLL of the `const` control", "nats/dim", "given nothing"),
+    "nll.floor": ("Floor of the NLL", "nats/dim", "entropy of the code itself; no model can be below"),
+    "retained_information": ("Retained information", "", "share of what the code holds that z predicts"),
+    "variance_position": (
+        "Place between the controls",
+        "",
+        "0 is the method's floor, 1 the ceiling, in variance",
+    ),
+    "effective_rank": ("Effective rank of the samples", "", "in how many directions the samples vary"),
+    "pairwise_rmse_hu": ("Difference of two samples", "HU", "root mean square over pixels and pairs"),
+    "fiber_error_eta": ("Fiber error over noise", "", "the same in units of the noise at this dose"),
+    "f_error_hu": ("Change of f", "HU", "distance of f of a sample from f of x"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure for people."""
+
+    key: str
+    label: str
+    value: str
+    meaning: str
+
+
+def _leaves(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and figures; a mapping with `value` is a figure, any other a group."""
+    for key, value in metrics.items():
+        if isinstance(value, Mapping) and "value" not in value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", value
+
+
+def figure(metrics: Mapping[str, Any], key: str) -> Interval | None:
+    """Return the figure under a dotted key as an interval, or `None` where there is none."""
+    value = dict(_leaves(metrics)).get(key)
+    return None if value is None or isinstance(value, str | bool) else _interval(key, value)
+
+
+def _interval(key: str, value: Any) -> Interval:
+    try:
+        return Interval.of(value)
+    except (TypeError, ValueError, KeyError):
+        raise InputError(f"metric {key!r} must be a number or {{value, low, high}}, got {value!r}") from None
+
+
+def rows(metrics: Mapping[str, Any]) -> list[Row]:
+    """Return all figures of a layer, known ones first and in a fixed order, others under their own key."""
+    leaves = dict(_leaves(metrics))
+    found = []
+    for key in [key for key in KNOWN if key in leaves] + [key for key in leaves if key not in KNOWN]:
+        label, unit, meaning = KNOWN.get(key, (key, "HU" if key.endswith("_hu") else "", ""))
+        value = leaves[key]
+        text = str(value) if isinstance(value, str | bool) else _interval(key, value).text(unit)
+        found.append(Row(key, label, text, meaning))
+    return found
+
+
+def overview(layers: tuple[LayerFigures, ...]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and one row a layer of the figures that decide, for analyses of several layers."""
+    columns = {
+        "spread_hu": "Spread, HU",
+        "spread_input_hu": "Floor, HU",
+        "spread_f_hu": "Spread of f, HU",
+        "fiber_error.samples": "Fiber error",
+        "fiber_error.vae": "of the VAE",
+        "nll.layer": "NLL, nats/dim",
+    }
+    present = [key for key in columns if any(figure(layer.metrics, key) for layer in layers)]
+    table = []
+    for layer in layers:
+        values = [figure(layer.metrics, key) for key in present]
+        table.append([layer.key] + ["" if value is None else value.text() for value in values])
+    return ["Layer", *(columns[key] for key in present)], table

@@ -1,0 +1,94 @@
+"""Colours of the figures, light and dark, and their rendering to PNG and SVG without pyplot."""
+
+__all__ = ["DARK", "LIGHT", "Theme", "label", "render"]
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+
+from invkit.report.data import plain
+
+FONT = "DejaVu Sans"
+DPI = 150
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of one look; `series` tell lines and points apart, also for colour-blind readers."""
+
+    background: str
+    text: str
+    muted: str
+    grid: str
+    series: tuple[str, ...]
+
+    def settings(self) -> Any:
+        """Return matplotlib's settings for this look."""
+        return {
+            "font.family": [FONT],
+            "font.size": 9.5,
+            "figure.facecolor": self.background,
+            "savefig.facecolor": self.background,
+            "axes.facecolor": self.background,
+            "axes.edgecolor": self.muted,
+            "axes.labelcolor": self.text,
+            "axes.linewidth": 0.7,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "grid.color": self.grid,
+            "grid.linewidth": 0.7,
+            "text.color": self.text,
+            "xtick.color": self.muted,
+            "ytick.color": self.muted,
+            "xtick.labelcolor": self.text,
+            "ytick.labelcolor": self.text,
+            "legend.frameon": False,
+            "svg.hashsalt": "invkit",
+        }
+
+
+LIGHT = Theme(
+    "#ffffff", "#1b2430", "#66717f", "#e3e7ec", ("#1f6f8b", "#c2571a", "#5b4b9a", "#4d7c2f", "#a33a5c")
+)
+DARK = Theme(
+    "#171c23", "#e4e8ee", "#95a1b0", "#2b333d", ("#63b7d3", "#f0995c", "#a99bea", "#98c977", "#ec8aab")
+)
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    return frozenset(get_font(findfont(FONT)).get_charmap())
+
+
+def label(text: object, longest: int = 90) -> str:
+    """Return a text that the figures' font can draw, on one line and of bounded length."""
+    line = " ".join(plain(text).split())
+    line = line if len(line) <= longest else line[: longest - 1] + "…"
+    return "".join(character if ord(character) in _glyphs() else "\ufffd" for character in line)
+
+
+def render(
+    build: Callable[[Theme], Figure], theme: Theme, formats: Sequence[Literal["png", "svg"]] = ("png",)
+) -> list[bytes]:
+    """Build a figure in a theme and return its files; equal figures give equal bytes."""
+    files = []
+    with mpl.rc_context():
+        # start from matplotlib's own defaults, whatever the user's file says
+        mpl.rcdefaults()
+        mpl.rcParams.update(theme.settings())
+        figure = build(theme)
+        FigureCanvasAgg(figure)
+        for kind in formats:
+            buffer = io.BytesIO()
+            # a date would make every file another one
+            metadata = {"Date": None} if kind == "svg" else {}
+            figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+            files.append(buffer.getvalue())
+    return files
