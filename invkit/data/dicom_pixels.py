@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, get_decoder
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
 
 from invkit.data.dicom_header import Frame, PixelLayout
 from invkit.errors import ImageError
@@ -20,7 +20,7 @@ AIR = -1024.0
 HU_RANGE = (-4096.0, 65535.0)
 """Values outside cannot be CT, HU."""
 
-# For this decoder's keywords pydicom's own annotation is wrong (one keyword is not the whole of them).
+# Typed loosely, because pydicom annotates each of these keywords as if it were all of them.
 DECODING: dict[str, Any] = {"correct_unused_bits": False, "allow_excess_frames": True}
 
 EXTRA = "pip install 'invkit[dicom]'"
@@ -67,8 +67,10 @@ def _stored_frames(data: Dataset, layout: PixelLayout) -> NDArray[Any]:
         _check_length(len(data.PixelData), layout)
     elif not decoder.is_available:
         raise ImageError(f"is compressed ({name}). To read it: {EXTRA}{_not_in_extra(name)}")
+    # pylibjpeg-rle stops on damaged data with a panic of Rust, which is no Exception, and prints it.
+    plugin = "pydicom" if syntax == RLELossless else ""
     try:
-        stored, _ = decoder.as_array(data, raw=True, **DECODING)
+        stored, _ = decoder.as_array(data, raw=True, decoding_plugin=plugin, **DECODING)
     except RuntimeError:
         # pydicom tried every decoder it has.
         hint = "" if decoder.is_native else f", or another decoder is needed: {EXTRA}{_not_in_extra(name)}"
