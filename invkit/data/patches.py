@@ -6,7 +6,7 @@ __all__ = ["PatchBatch", "PatchSampler"]
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -30,19 +30,23 @@ class PatchBatch:
         x: at the reduced dose.
         y: at full dose, with its noise.
         clean: without noise; `None` if any patch of the batch is from CT, where nobody knows it.
+        noise: standard deviation of the noise that x adds to y, `(n,)`, HU.
+        patient: number of the patient each patch is from, `(n,)`, in the order of sources and names.
     """
 
     x: Tensor
     y: Tensor
     clean: Tensor | None
+    noise: Tensor
+    patient: Tensor
 
 
 class PatchSampler:
     """Draws patch pairs: every source equally likely, then every patient, slice and place.
 
     For phantoms y is the clean slice with fresh full-dose noise each time; for CT y is the slice. In both, x
-    is y with the noise that the lower dose adds. Noise is cut from large periodic tiles at random shifts
-    and mirrorings, two tiles mixed at a random angle, so it is not repeated; the noise of y and what x adds come
+    is y with the noise that the lower dose adds. Noise is cut from large periodic tiles at random shifts and
+    mirrorings, two tiles mixed at a random angle, so it is not repeated; the noise of y and what x adds come
     from different tiles.
 
     Args:
@@ -89,6 +93,8 @@ class PatchSampler:
         self._groups = [
             [items for _, items in sorted(patients.items())] for _, patients in sorted(groups.items())
         ]
+        pairs = [(source, patient) for source in sorted(groups) for patient in sorted(groups[source])]
+        self._numbers = {pair: number for number, pair in enumerate(pairs)}
         self._key = derive_seed(seed, "patches")
         self._ready: dict[int, _Ready] = {}
 
@@ -103,19 +109,25 @@ class PatchSampler:
         indices = range(n)[shard or slice(None)]
         shape = (len(indices), 1, self.size, self.size)
         x, y, clean = (np.empty(shape, dtype=np.float32) for _ in range(3))
-        known = True
-        for row, index in enumerate(indices):
-            known &= self._fill(step, index, x[row, 0], y[row, 0], clean[row, 0])
+        items = [
+            self._fill(step, index, x[row, 0], y[row, 0], clean[row, 0]) for row, index in enumerate(indices)
+        ]
+        known = all(item.noise_seed is not None for item in items)
+        added = math.sqrt(1 / self.dose - 1)
         return PatchBatch(
-            torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(clean) if known else None
+            torch.from_numpy(x),
+            torch.from_numpy(y),
+            torch.from_numpy(clean) if known else None,
+            torch.tensor([item.noise * added for item in items]),
+            torch.tensor([self._numbers[item.source, item.patient] for item in items]),
         )
 
-    def _fill(self, step: int, index: int, x: np.ndarray, y: np.ndarray, clean: np.ndarray) -> bool:
-        """Write one patch into x, y and clean; return whether clean is known."""
+    def _fill(self, step: int, index: int, x: np.ndarray, y: np.ndarray, clean: np.ndarray) -> Slice:
+        """Write one patch into x, y and clean; return the slice it is from."""
         words = np.random.Philox(key=self._key, counter=[0, 0, index, step]).random_raw(WORDS).tolist()
         patients = self._groups[words[0] % len(self._groups)]
         slices = patients[words[1] % len(patients)]
-        item = slices[words[2] % len(slices)]
+        item: Slice = slices[words[2] % len(slices)]
         ready = self._prepare(item)
         row, column = ready.place(words[3])
         patch = ready.pixels[row : row + self.size, column : column + self.size]
@@ -135,7 +147,7 @@ class PatchSampler:
             self._noise(words[9:13], 2, item.noise * math.sqrt(1 / self.dose - 1), x)
             x += y
             np.clip(x, *HU_RANGE, out=x)
-        return phantom
+        return item
 
     def _noise(self, words: list[int], tile: int, deviation: float, out: np.ndarray) -> None:
         """Write noise of this standard deviation: two tiles at random places, mixed at a random angle."""
@@ -149,11 +161,7 @@ class PatchSampler:
 
     @cached_property
     def _tiles(self) -> np.ndarray:
-        """Return four periodic noise tiles, repeated at their ends so that no crop has to wrap."""
-        tiles = noise_texture(
-            4, TILE, TILE, generator=generator(self.seed, "patches", "noise tiles"), periodic=True
-        )[:, 0].numpy()
-        return np.pad(tiles, ((0, 0), (0, self.size), (0, self.size)), mode="wrap")
+        return _noise_tiles(self.seed, max(self.size, 160))
 
     def _prepare(self, item: Slice) -> _Ready:
         ready = self._ready.get(id(item))
@@ -162,6 +170,14 @@ class PatchSampler:
             ready = _Ready.of(item.image if pixels is None else pixels, self.size, self.minimum_body)
             self._ready[id(item)] = ready
         return ready
+
+
+@lru_cache(maxsize=4)
+def _noise_tiles(seed: int, margin: int) -> np.ndarray:
+    """Return four periodic noise tiles, repeated by `margin` pixels so that no crop has to wrap."""
+    random = generator(seed, "patches", "noise tiles")
+    tiles = noise_texture(4, TILE, TILE, generator=random, periodic=True)[:, 0].numpy()
+    return np.pad(tiles, ((0, 0), (0, margin), (0, margin)), mode="wrap")
 
 
 def _mirror(patch: np.ndarray, word: int) -> np.ndarray:

@@ -115,7 +115,7 @@ def load_slices(
     """Return the slices that `specs` names, all in one set.
 
     Args:
-        specs: `None` or empty for the built-in phantoms; else each is `"phantoms"`, `"phantoms:N"` (N of them)
+        specs: `None` or empty for the phantoms; else each is `"phantoms"`, `"phantoms:N"` (N of them)
             or a path: a DICOM file, folder or zip, an `.npy` file or a folder of them (HU, full dose).
         seed: seed of the phantoms; CT does not depend on it.
         size: side of the phantoms, pixels.
