@@ -1,0 +1,54 @@
+"""The decoder D: a code becomes a patch."""
+
+__all__ = ["Decoder"]
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from invkit.representation.encoder import SLOPE, Residual
+
+
+class Decoder(nn.Module):
+    """x_bar = D(z_bar): the encoder's mirror image.
+
+    Sub-pixel convolutions (Shi et al. 2016) do the two steps up.
+
+    Args:
+        patch: side of the square patches, a multiple of `2 * stem`.
+        d: length of the code.
+        stem: side of the pixel blocks that the last convolution gives.
+        width: channels.
+        inner: channels of the 3x3 convolutions inside the blocks.
+        fine: residual blocks on the grid of `patch / stem`.
+        coarse: residual blocks on the grid of half that size.
+        neck: channels on the coarse grid that the linear layer gives.
+    """
+
+    def __init__(
+        self, *, patch: int, d: int, stem: int, width: int, inner: int, fine: int, coarse: int, neck: int
+    ):
+        super().__init__()
+        self.grid = patch // (2 * stem)
+        self.neck_width = neck
+        self.spread = nn.Linear(d, neck * self.grid**2)
+        self.neck = nn.Conv2d(neck, width, 1)
+        self.coarse = nn.Sequential(*(Residual(width, inner) for _ in range(coarse)))
+        self.up = nn.Sequential(nn.Conv2d(width, 4 * width, 1), nn.PixelShuffle(2))
+        self.fine = nn.Sequential(*(Residual(width, inner) for _ in range(fine)))
+        self.head = nn.Conv2d(width, stem * stem, 3, padding=1)
+        self.unfold = nn.PixelShuffle(stem)
+
+    @property
+    def last(self) -> Tensor:
+        """The weight of the last layer, where the adversarial term is balanced against the reconstruction."""
+        return self.head.weight
+
+    def forward(self, z_bar: Tensor) -> Tensor:
+        """Return scaled patches `(B, 1, patch, patch)`, float32, of codes `(B, d)`."""
+        h = self.spread(z_bar).unflatten(1, (self.neck_width, self.grid, self.grid))
+        h = self.coarse(self.neck(h.contiguous(memory_format=torch.channels_last)))
+        h = self.up(functional.leaky_relu(h, SLOPE)).contiguous(memory_format=torch.channels_last)
+        h = self.head(functional.leaky_relu(self.fine(h), SLOPE))
+        image: Tensor = self.unfold(h.float())
+        return image.contiguous()

@@ -1,0 +1,261 @@
+"""Training of the VAE-WGAN: its task for the engine, and the whole from patches to a stored model."""
+
+__all__ = ["Domain", "TrainedVae", "VaeTask", "held_out_figures", "load_vae", "save_vae", "train_vae"]
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from invkit import artifacts
+from invkit._version import __version__
+from invkit.data.patches import PatchSampler
+from invkit.errors import DivergedError
+from invkit.representation.critic import Critic
+from invkit.representation.held_out import CHUNK, Domain, PatchSource, chosen, held_out_figures, pca_figures
+from invkit.representation.losses import (
+    adaptive_weight,
+    band_energy,
+    gradient_penalty,
+    kl_divergence,
+    sigma_nll,
+)
+from invkit.representation.trained import KIND, TrainedVae, build, load_vae, save_vae
+from invkit.representation.vae import VAE, VaeConfig
+from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.optimiser import adam, cosine
+from invkit.training.precision import autocast, supports_bf16
+from invkit.training.progress import Progress
+from invkit.training.seeds import generator
+
+FILE = "vae.safetensors"
+COLLAPSED = 0.01  # nats per dimension
+
+
+class VaeTask:
+    """Trains E and D (phase "generator") and, in the last part, C (phase "critic") as one engine task.
+
+    Generator loss, nats per pixel: `1/2 log mse + kl_weight KL / pixels + band_weight * band energy
+    - adversarial_weight * lambda * mean C(x_bar)`, with lambda the adaptive weight. Critic loss: `mean
+    C(x_bar) - mean C(x) + penalty * gradient penalty`, the latter at every `penalty_every`-th step and then
+    as many times heavier.
+
+    Args:
+        vae: what is trained.
+        critic: its critic, on the same device.
+        sampler: training patches of the VAE's size.
+        held_out: patches of other patients.
+        domain: `"low"` learns x, `"high"` learns y.
+        seed: of everything random here.
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        critic: Critic,
+        sampler: PatchSource,
+        held_out: PatchSource,
+        *,
+        domain: Domain,
+        seed: int,
+        identity: str | None = None,
+    ):
+        self.vae = vae
+        self.critic = critic
+        self.sampler = sampler
+        self.held_out = held_out
+        self.domain = domain
+        self.seed = seed
+        self.identity = identity
+        self.config = vae.config
+        self.device = vae.decoder.last.device
+        self.bf16 = self.config.bf16 and supports_bf16(self.device)
+        self._batch: tuple[tuple[int, Shard], Tensor] | None = None
+        self._optimizers = {
+            "generator": adam(vae.parameters(), lr=self.config.lr, betas=self.config.betas),
+            "critic": adam(critic.parameters(), lr=self.config.critic_lr, betas=self.config.critic_betas),
+        }
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Both networks."""
+        return {"vae": self.vae, "critic": self.critic}
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """One Adam for E and D, one for C."""
+        return self._optimizers
+
+    def phases(self, step: int) -> Sequence[str]:
+        """Return the generator's phase alone, and once the critic has joined, the critic's before it."""
+        return ("generator",) if step < self.config.critic_begins else ("critic", "generator")
+
+    def learning_rate(self, phase: str, step: int) -> float:
+        """Return the critic's constant rate, or the generator's: a warm-up, then a cosine to 0."""
+        if phase == "critic":
+            return self.config.critic_lr
+        return cosine(
+            self.config.lr, step, self.config.steps, warmup=min(self.config.warmup, self.config.steps // 4)
+        )
+
+    def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Return a phase's loss, a function of parameters, seed, step and shard alone, and figures to log."""
+        x = self._scaled(step, shard)
+        noise = generator(self.seed, "vae", phase, step, shard.rank, device=self.device)
+        return (
+            self._critic_loss(x, step, noise) if phase == "critic" else self._generator_loss(x, step, noise)
+        )
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Return RMSE, band energies and KL on two chunks of held-out patches.
+
+        Raises:
+            DivergedError: the codes carry nothing: the posterior has collapsed.
+        """
+        figures = held_out_figures(self.vae, self.held_out, self.domain, 2 * CHUNK)
+        if figures["kl_per_dim"] < COLLAPSED and self.config.kl_weight > 0:
+            raise DivergedError(
+                f"the posterior has collapsed: {figures['kl_per_dim']:.4f} nats per dimension of the code"
+            )
+        return {
+            "rmse_hu": figures["rmse_hu"],
+            "kl_per_dim": figures["kl_per_dim"],
+            "band_lowest": min(figures["bands"]),
+            "band_highest": max(figures["bands"]),
+        }
+
+    def _scaled(self, step: int, shard: Shard) -> Tensor:
+        """Return the step's patches in network units; drawn once even where two phases use them."""
+        if self._batch is None or self._batch[0] != (step, shard):
+            n = self.config.batch
+            part = None if shard.world == 1 else shard.slice(n)
+            x = chosen(self.sampler.batch(step, n, part), self.domain).to(self.device)
+            self._batch = ((step, shard), self.vae.scale(x))
+        return self._batch[1]
+
+    def _coded(self, x: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean, log-variance and the reconstruction from a posterior sample."""
+        mean, log_var = self.vae.encoder(x)
+        sample = torch.randn(mean.shape, generator=noise, device=self.device)
+        return mean, log_var, self.vae.decoder(mean + (0.5 * log_var).exp() * sample)
+
+    def _generator_loss(
+        self, x: Tensor, step: int, noise: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        config = self.config
+        with autocast(self.device, self.bf16):
+            mean, log_var, x_bar = self._coded(x, noise)
+        kl = kl_divergence(mean, log_var).mean()
+        reconstruction = sigma_nll(x, x_bar)
+        figures: dict[str, Tensor | float] = {
+            "rmse_hu": reconstruction.detach().exp() * config.hu_scale,
+            "kl_per_dim": kl.detach() / config.d,
+        }
+        if config.band_weight > 0:
+            bands = band_energy(x, x_bar, tolerance=config.band_tolerance)
+            reconstruction = reconstruction + config.band_weight * bands
+            figures["band_energy"] = bands.detach()
+        loss = reconstruction + config.kl_weight * kl / x[0].numel()
+        if step >= config.critic_begins:
+            with autocast(self.device, self.bf16):
+                adversarial = -self.critic(x_bar).mean()
+            weight = adaptive_weight(
+                reconstruction, adversarial, self.vae.decoder.last, config.adversarial_limit
+            )
+            loss = loss + config.adversarial_weight * weight * adversarial
+            figures["adversarial_scale"] = weight
+        return loss, figures
+
+    def _critic_loss(
+        self, x: Tensor, step: int, noise: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        config = self.config
+        with autocast(self.device, self.bf16):
+            with torch.no_grad():
+                _, _, fake = self._coded(x, noise)
+            scores = self.critic(torch.cat([x, fake]))
+            real_score, fake_score = scores.chunk(2)
+            distance = real_score.mean() - fake_score.mean()
+            loss = -distance
+            figures: dict[str, Tensor | float] = {"wasserstein": distance.detach()}
+            if (step - config.critic_begins) % config.penalty_every == 0:
+                penalty = gradient_penalty(self.critic, x, fake, noise)
+                loss = loss + config.penalty * config.penalty_every * penalty
+                figures["gradient_penalty"] = penalty.detach()
+        return loss, figures
+
+
+def train_vae(
+    sampler: PatchSampler,
+    held_out: PatchSampler,
+    config: VaeConfig,
+    folder: Path,
+    *,
+    domain: Domain,
+    seed: int = 0,
+    progress: Progress | None = None,
+    device: torch.device | str = "cpu",
+) -> TrainedVae:
+    """Train a VAE-WGAN, measure it on held-out patches, and store it in `folder/vae.safetensors`.
+
+    The weights are rounded to fp16 first, so the figures are those of what is stored. A training that was
+    interrupted goes on where its last checkpoint in `folder` stands.
+
+    Args:
+        sampler: training patches of size `config.patch`.
+        held_out: patches of other patients.
+        config: architecture and training.
+        folder: run folder.
+        domain: `"low"` learns the low-dose x, `"high"` the high-dose y.
+        seed: of initialisation, posterior samples and penalties; the patches have the sampler's own.
+        progress: is told how far the training is.
+        device: where it trains.
+
+    Raises:
+        DivergedError: the training diverged, or the posterior collapsed.
+    """
+    data = {
+        "fingerprint": sampler.slices.fingerprint,
+        "description": sampler.slices.description,
+        "dose": sampler.dose,
+        "seed": sampler.seed,
+    }
+    identity = artifacts.fingerprint(
+        {"kind": KIND, "config": config.model_dump(mode="json"), "data": data, "domain": domain, "seed": seed}
+    )
+    vae, critic = build(config, seed, device)
+    task = VaeTask(vae, critic, sampler, held_out, domain=domain, seed=seed, identity=identity)
+    result = fit(
+        task,
+        FitConfig(
+            steps=config.steps,
+            seed=seed,
+            checkpoint_every=max(config.steps // 20, 1),
+            evaluate_every=max(config.steps // 20, 1),
+            clip_norm=config.clip_norm,
+        ),
+        folder,
+        progress=progress,
+        device=device,
+        stage=f"VAE ({domain} dose)",
+    )
+    for module in (vae, critic):
+        module.half().float().eval()
+    figures = held_out_figures(vae, held_out, domain, config.held_out)
+    if config.pca_patches > config.d:
+        figures["pca"] = pca_figures(sampler, held_out, domain, config, seed)
+    meta = {
+        "config": config.model_dump(mode="json"),
+        "domain": domain,
+        "data": data,
+        "steps": result.steps,
+        "seed": seed,
+        "seconds": round(result.seconds, 1),
+        "exact": result.exact,
+        "held_out": {"description": held_out.slices.description, **figures},
+        "invkit": __version__,
+    }
+    path = folder / FILE
+    save_vae(path, TrainedVae(vae, critic, meta, ""), meta)
+    return load_vae(path, device=device)

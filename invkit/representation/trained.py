@@ -1,0 +1,87 @@
+"""A trained VAE-WGAN as an object and as a file."""
+
+__all__ = ["TrainedVae", "build", "load_vae", "save_vae"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from invkit import artifacts
+from invkit.errors import ArtifactError
+from invkit.representation.critic import Critic
+from invkit.representation.vae import VAE, VaeConfig, build_critic
+from invkit.training.seeds import derive_seed
+
+KIND = "vae"
+
+
+@dataclass(frozen=True)
+class TrainedVae:
+    """A trained VAE-WGAN.
+
+    Args:
+        vae: encoder and decoder, in eval mode, float32.
+        critic: the critic of scaled patches, or `None` if it was not stored.
+        meta: provenance and held-out figures.
+        sha256: of the file it was stored in.
+    """
+
+    vae: VAE
+    critic: Critic | None
+    meta: dict[str, Any]
+    sha256: str
+
+
+def build(config: VaeConfig, seed: int, device: torch.device | str) -> tuple[VAE, Critic]:
+    """Return both networks with parameters that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(seed, "vae", "parameters"))
+        return VAE(config).to(device), build_critic(config).to(device)
+
+
+def save_vae(path: Path, trained: TrainedVae, meta: Mapping[str, Any]) -> str:
+    """Write a VAE (and its critic, if there is one) in fp16 with its provenance; return the file's sha256.
+
+    `meta` needs `"config"`; the other fields are for people and for the cache.
+    """
+    tensors = {f"vae.{name}": tensor.half() for name, tensor in trained.vae.state_dict().items()}
+    if trained.critic is not None:
+        tensors |= {f"critic.{name}": tensor.half() for name, tensor in trained.critic.state_dict().items()}
+    return artifacts.save(path, tensors, kind=KIND, meta=meta)
+
+
+def load_vae(path: Path, *, sha256: str | None = None, device: torch.device | str = "cpu") -> TrainedVae:
+    """Read a VAE in eval mode, float32, without gradients on its parameters.
+
+    Raises:
+        ArtifactError: missing, changed by a bit, of another kind, or not what its own config describes.
+    """
+    stored = artifacts.load(Path(path), kind=KIND, sha256=sha256)
+    try:
+        config = VaeConfig.model_validate(stored.meta["config"])
+    except (KeyError, ValidationError) as error:
+        raise ArtifactError(
+            f"{path} does not describe a VAE that this version knows: {error}. Train again"
+        ) from None
+    vae, critic = build(config, 0, "cpu")
+    has_critic = any(name.startswith("critic.") for name in stored.tensors)
+    parts: list[tuple[str, nn.Module]] = [("vae.", vae), *([("critic.", critic)] if has_critic else [])]
+    for prefix, module in parts:
+        state = {
+            name.removeprefix(prefix): tensor.float()
+            for name, tensor in stored.tensors.items()
+            if name.startswith(prefix)
+        }
+        if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+            raise ArtifactError(f"{path} holds values that are not finite. Train again")
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            raise ArtifactError(f"{path} does not fit its own config: {error}. Train again") from None
+        module.to(device).eval().requires_grad_(False)
+    return TrainedVae(vae, critic if has_critic else None, stored.meta, stored.sha256)

@@ -1,0 +1,273 @@
+"""The autoencoder of patches: HU in, a Gaussian over flat codes, HU out."""
+
+__all__ = ["VAE", "Posterior", "VaeConfig"]
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from invkit.errors import ConfigError, ImageError
+from invkit.representation.critic import Critic
+from invkit.representation.decoder import Decoder
+from invkit.representation.encoder import Encoder
+from invkit.representation.losses import kl_divergence
+
+PresetName = Literal["default", "tiny", "paper"]
+
+
+class VaeConfig(BaseModel):
+    """Architecture and training of a VAE-WGAN. The defaults are for 20 to 25 minutes on one core.
+
+    Args:
+        patch: side of the square patches, pixels.
+        d: length of the code.
+        stem: side of the pixel blocks that become channels.
+        width: channels of encoder and decoder.
+        inner: channels of the 3x3 convolutions inside the residual blocks.
+        encoder_blocks: residual blocks of the encoder on the grids of `patch / stem` and half of it.
+        decoder_blocks: those of the decoder, in the same order.
+        neck: channels on the coarse grid next to the code.
+        critic_stem: side of the pixel blocks that the critic sees as channels.
+        critic_width: channels of the critic.
+        hu_mean: HU that become 0 inside.
+        hu_scale: HU that become 1 inside.
+        steps: steps of the generator (E and D).
+        batch: patches in a step.
+        lr: highest learning rate of E and D; a short warm-up, then a cosine to 0.
+        betas: of Adam, for E and D.
+        warmup: steps of the warm-up.
+        clip_norm: longest gradient.
+        kl_weight: factor of the KL term; 1 is the evidence lower bound.
+        band_weight: factor of the band-energy term.
+        band_tolerance: difference of log band energies that is free.
+        adversarial_from: part of the steps after which the critic joins; 1 trains without a critic.
+        adversarial_weight: factor on top of the adaptive weight; 1 gives the critic's gradient the norm of
+            the rest's.
+        adversarial_limit: upper bound of the adaptive weight.
+        critic_lr: learning rate of C, constant.
+        critic_betas: of Adam, for C.
+        penalty: lambda of the gradient penalty.
+        penalty_every: steps between two evaluations of the penalty, which then counts as often.
+        held_out: held-out patches for the figures that are stored with the model.
+        pca_patches: training patches that the PCA rival is fitted to; 0 leaves the comparison out.
+        bf16: train in bfloat16 where the processor has it; the stored model always computes in float32.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    patch: int = Field(default=128, gt=0)
+    d: int = Field(default=256, gt=0)
+    stem: int = Field(default=8, gt=0)
+    width: int = Field(default=128, gt=0)
+    inner: int = Field(default=64, gt=0)
+    encoder_blocks: tuple[int, int] = (3, 2)
+    decoder_blocks: tuple[int, int] = (4, 3)
+    neck: int = Field(default=16, gt=0)
+    critic_stem: int = Field(default=8, gt=0)
+    critic_width: int = Field(default=64, gt=0)
+    hu_mean: float = -400.0
+    hu_scale: float = Field(default=400.0, gt=0)
+    steps: int = Field(default=8000, gt=0)
+    batch: int = Field(default=32, gt=0)
+    lr: float = Field(default=2e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup: int = Field(default=200, ge=0)
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    kl_weight: float = Field(default=1.0, ge=0)
+    band_weight: float = Field(default=0.02, ge=0)
+    band_tolerance: float = Field(default=0.4, ge=0)
+    adversarial_from: float = Field(default=0.85, ge=0, le=1)
+    adversarial_weight: float = Field(default=0.2, ge=0)
+    adversarial_limit: float = Field(default=100.0, gt=0)
+    critic_lr: float = Field(default=5e-4, gt=0)
+    critic_betas: tuple[float, float] = (0.5, 0.9)
+    penalty: float = Field(default=10.0, ge=0)
+    penalty_every: int = Field(default=4, gt=0)
+    held_out: int = Field(default=512, gt=1)
+    pca_patches: int = Field(default=6144, ge=0)
+    bf16: bool = True
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.patch % (2 * self.stem):
+            raise ValueError(f"patch must be a multiple of 2 * stem = {2 * self.stem}, got {self.patch}")
+        if self.patch % (4 * self.critic_stem):
+            raise ValueError(
+                f"patch must be a multiple of 4 * critic_stem = {4 * self.critic_stem}, got {self.patch}"
+            )
+        if min(*self.encoder_blocks, *self.decoder_blocks) < 0:
+            raise ValueError("the numbers of blocks must not be negative")
+        return self
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> "VaeConfig":
+        """Return a named set of values, some of them changed.
+
+        `default`: for one CPU core. `tiny`: for tests, seconds. `paper`: the sizes of the reference.
+
+        Raises:
+            ConfigError: no such preset.
+        """
+        try:
+            values = PRESETS[name]
+        except KeyError:
+            raise ConfigError(f"no VAE preset {name!r}; there are: {', '.join(sorted(PRESETS))}") from None
+        return cls(**{**values, **changes})
+
+    @property
+    def critic_begins(self) -> int:
+        """The first step at which the critic takes part."""
+        return round(self.adversarial_from * self.steps)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "tiny": {
+        "patch": 32,
+        "d": 16,
+        "stem": 4,
+        "width": 24,
+        "inner": 12,
+        "encoder_blocks": (1, 1),
+        "decoder_blocks": (1, 1),
+        "neck": 8,
+        "critic_stem": 4,
+        "critic_width": 8,
+        "steps": 20,
+        "batch": 8,
+        "warmup": 5,
+        "held_out": 64,
+        "pca_patches": 0,
+    },
+    # Eulig et al. 2025 (Med Phys 52:188): patch 128, d 256, batch 64, about 76 k steps, rates 1e-5 and 4e-5,
+    # Adam (0.5, 0.999), penalty 10 at every step, critic from the start. What differs, because the
+    # architecture has no such knobs: a ResNet-50 encoder and a BigGAN-like decoder of 84 M parameters there,
+    # bottleneck blocks of width 512 here (about 26 M); no perceptual (VGG) term and an L1 term there,
+    # sigma-VAE and band energy here; unconditional; the critic has no InstanceNorm; the cosine lowers the
+    # rate that is constant there.
+    "paper": {
+        "width": 512,
+        "inner": 256,
+        "encoder_blocks": (8, 4),
+        "decoder_blocks": (8, 4),
+        "neck": 64,
+        "critic_stem": 4,
+        "critic_width": 256,
+        "steps": 76_000,
+        "batch": 64,
+        "lr": 1e-5,
+        "betas": (0.5, 0.999),
+        "adversarial_from": 0.0,
+        "adversarial_weight": 1.0,
+        "critic_lr": 4e-5,
+        "critic_betas": (0.5, 0.999),
+        "penalty_every": 1,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z_bar | x), a Gaussian with a diagonal covariance.
+
+    Args:
+        mean: `(B, d)`.
+        log_var: logarithm of the variances, `(B, d)`.
+    """
+
+    mean: Tensor
+    log_var: Tensor
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Return one code per image, `(B, d)`; the generator is on the device of the posterior."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
+        return self.mean + (0.5 * self.log_var).exp() * noise
+
+    def kl(self) -> Tensor:
+        """Return the divergence from N(0, 1), shape `(B,)`, nats."""
+        return kl_divergence(self.mean, self.log_var)
+
+
+class VAE(nn.Module):
+    """Encoder E and decoder D of patches in HU.
+
+    Values outside [-1024, 2000] HU are clipped before they are encoded. The same class serves low-dose x and
+    high-dose y: what it was trained on decides.
+    """
+
+    def __init__(self, config: VaeConfig):
+        super().__init__()
+        self.config = config
+        sizes = {
+            "patch": config.patch,
+            "d": config.d,
+            "stem": config.stem,
+            "width": config.width,
+            "inner": config.inner,
+            "neck": config.neck,
+        }
+        self.encoder = Encoder(**sizes, fine=config.encoder_blocks[0], coarse=config.encoder_blocks[1])
+        self.decoder = Decoder(**sizes, fine=config.decoder_blocks[0], coarse=config.decoder_blocks[1])
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def patch(self) -> int:
+        """Side of the patches, pixels."""
+        return self.config.patch
+
+    @property
+    def d(self) -> int:
+        """Length of the code."""
+        return self.config.d
+
+    def scale(self, x_hu: Tensor) -> Tensor:
+        """Map HU to network units, clipped to the range that the VAE knows."""
+        return (x_hu.clamp(*HU_RANGE) - self.config.hu_mean) / self.config.hu_scale
+
+    def unscale(self, x: Tensor) -> Tensor:
+        """Map network units to HU."""
+        return x * self.config.hu_scale + self.config.hu_mean
+
+    def encode(self, x_hu: Tensor) -> Posterior:
+        """Return the posterior `(B, d)` of the codes of patches `(B, 1, patch, patch)` in HU.
+
+        Raises:
+            ImageError: another shape.
+        """
+        if x_hu.shape[1:] != (1, self.patch, self.patch):
+            raise ImageError(
+                f"this VAE takes patches of shape (B, 1, {self.patch}, {self.patch}), "
+                f"got {tuple(x_hu.shape)}; cut larger images into tiles"
+            )
+        return Posterior(*self.encoder(self.scale(x_hu)))
+
+    def decode(self, z_bar: Tensor) -> Tensor:
+        """Return patches `(B, 1, patch, patch)` in HU of codes `(B, d)`.
+
+        Raises:
+            ImageError: codes of another length.
+        """
+        if z_bar.ndim != 2 or z_bar.shape[1] != self.d:
+            raise ImageError(f"this VAE decodes codes of shape (B, {self.d}), got {tuple(z_bar.shape)}")
+        return self.unscale(self.decoder(z_bar))
+
+    def reconstruct(self, x_hu: Tensor) -> Tensor:
+        """Return D(mean of E(x)), in HU."""
+        return self.decode(self.encode(x_hu).mean)
+
+    def forward(self, x_hu: Tensor) -> Tensor:
+        """Return `reconstruct(x_hu)`."""
+        return self.reconstruct(x_hu)
+
+
+HU_RANGE = (-1024.0, 2000.0)
+
+
+def build_critic(config: VaeConfig) -> Critic:
+    """Return a critic with the sizes of a config; it takes scaled patches."""
+    return Critic(stem=config.critic_stem, width=config.critic_width).to(  # type: ignore[call-overload, no-any-return]
+        memory_format=torch.channels_last
+    )

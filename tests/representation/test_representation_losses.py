@@ -1,0 +1,75 @@
+import math
+
+import pytest
+import torch
+from torch import distributions
+
+from invkit.representation.losses import (
+    adaptive_weight,
+    band_energy,
+    gradient_penalty,
+    kl_divergence,
+    sigma_nll,
+)
+
+
+def seeded(n=0):
+    return torch.Generator().manual_seed(n)
+
+
+def test_kl_against_torch_distributions():
+    mean, log_var = torch.randn(2, 6, 5, generator=seeded(), dtype=torch.float64)
+    posterior = distributions.Normal(mean, (0.5 * log_var).exp())
+    expected = distributions.kl_divergence(posterior, distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(kl_divergence(mean, log_var), expected)
+
+
+def test_sigma_nll_is_the_smallest_gaussian_nll():
+    x, x_bar = torch.randn(2, 3, 1, 8, 8, generator=seeded(), dtype=torch.float64)
+    constant = 0.5 * math.log(2 * math.pi * math.e)
+    likelihoods = [
+        -distributions.Normal(x_bar, sigma).log_prob(x).mean() for sigma in torch.linspace(0.5, 3, 2000)
+    ]
+    assert sigma_nll(x, x_bar) + constant == pytest.approx(min(likelihoods).item(), abs=1e-5)
+
+
+def test_gradient_penalty_of_a_linear_critic():
+    """C(x) = <w, x> has the gradient w everywhere, so the penalty is (|w| - 1)^2."""
+    weight = torch.randn(1, 8, 8, generator=seeded(), requires_grad=True)
+    real, fake = torch.randn(2, 5, 1, 8, 8, generator=seeded(1))
+
+    def critic(x):
+        return (x * weight).sum(dim=(1, 2, 3))
+
+    penalty = gradient_penalty(critic, real, fake, seeded(2))
+    norm = weight.detach().norm()
+    assert penalty.item() == pytest.approx((norm.item() - 1) ** 2, rel=1e-5)
+    penalty.backward()
+    torch.testing.assert_close(weight.grad, 2 * (norm - 1) * weight.detach() / norm)
+
+
+def test_gradient_penalty_looks_between_real_and_fake():
+    """C(x) = |x|^2 / 2 has the gradient x: with real = 0 and fake = e the penalty is (share - 1)^2."""
+    real = torch.zeros(4, 1, 4, 4)
+    fake = real.clone()
+    fake[:, 0, 0, 0] = 1.0
+    found = gradient_penalty(lambda x: 0.5 * x.square().sum(dim=(1, 2, 3)), real, fake, seeded(3))
+    share = torch.rand((4, 1, 1, 1), generator=seeded(3))
+    assert found.item() == pytest.approx(share.square().mean().item(), rel=1e-5)
+
+
+def test_adaptive_weight_is_the_ratio_of_gradient_norms_and_limited():
+    last = torch.randn(3, 3, generator=seeded(), requires_grad=True)
+    out = last.sum()
+    assert adaptive_weight(6 * out, -2 * out, last, 100.0).item() == pytest.approx(3.0)
+    assert adaptive_weight(6 * out, -2 * out, last, 2.0).item() == 2.0
+    assert not adaptive_weight(6 * out, -2 * out, last, 100.0).requires_grad
+
+
+def test_band_energy_of_a_scaled_copy():
+    """All bands of a copy at half the amplitude lack a factor 4: log 4, of which `tolerance` is free."""
+    x = torch.randn(3, 1, 32, 32, generator=seeded()) * 10
+    expected = (math.log(4) - 0.3) ** 2
+    assert band_energy(x, x / 2, tolerance=0.3).item() == pytest.approx(expected, rel=1e-3)
+    assert band_energy(x, x * 1.1, tolerance=0.3).item() == 0.0
+    assert band_energy(x, x.flip(-1), tolerance=0.0).item() < 1e-3
