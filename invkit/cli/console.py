@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["coloured", "data_on_stdout", "emit_json", "emit_table", "emit_text", "plain", "say", "say_error"]
+__all__ = [
+    "coloured",
+    "data_on_stdout",
+    "data_stream",
+    "emit_json",
+    "emit_table",
+    "emit_text",
+    "plain",
+    "say",
+    "say_error",
+]
 
 import contextlib
 import json
@@ -45,7 +55,7 @@ def emit_text(text: str) -> None:
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; on a terminal it is fitted to the width, elsewhere no cell is wrapped or cut."""
-    stream = _data.get() or sys.stdout
+    stream = data_stream()
     if not coloured(stream):
         cells: list[list[str]] = [
             list(columns),
@@ -64,6 +74,11 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
     Console(file=stream, highlight=False).print(table)
+
+
+def data_stream() -> TextIO:
+    """Return where data go: what standard output was before a command began."""
+    return _data.get() or sys.stdout
 
 
 def say(text: str) -> None:
@@ -99,6 +114,6 @@ def coloured(stream: TextIO) -> bool:
 
 
 def _write(text: str) -> None:
-    stream = _data.get() or sys.stdout
+    stream = data_stream()
     stream.write(f"{text}\n")
     stream.flush()

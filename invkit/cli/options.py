@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["JsonOption", "ModelArgument", "PluginOption", "chosen_model", "host_with"]
+__all__ = ["JsonOption", "ModelArgument", "PluginOption", "chosen_domain", "chosen_model", "host_with"]
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -54,3 +54,16 @@ def chosen_model(model: str | None, plugins: Sequence[str] | None) -> str:
         model = brought[0]
     host.denoiser(model)
     return model
+
+
+def chosen_domain(domain: str) -> Literal["low", "high"]:
+    """Return the domain.
+
+    Raises:
+        UsageError: it is neither `low` nor `high`.
+    """
+    if domain == "low":
+        return "low"
+    if domain == "high":
+        return "high"
+    raise UsageError(f"--domain is low or high, got {domain!r}")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from invkit.cli.console import emit_json, emit_text
-from invkit.cli.options import JsonOption, ModelArgument, PluginOption, chosen_model
+from invkit.cli.options import JsonOption, ModelArgument, PluginOption, chosen_domain, chosen_model
 from invkit.cli.progress import TextProgress
 
 DataOption = Annotated[
@@ -23,8 +23,12 @@ DataOption = Annotated[
 ]
 PresetOption = Annotated[str, typer.Option("--preset", help="Sizes and steps.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Decides every random number.")]
-DoseOption = Annotated[float, typer.Option("--train-dose", help="Dose of the low-dose images, of the slices' own.")]
-OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The safetensors file to write.")]
+DoseOption = Annotated[
+    float, typer.Option("--train-dose", help="Dose of the low-dose images, of the slices' own.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="The safetensors file to write.")
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")]
 
 
@@ -42,7 +46,9 @@ def denoiser(
     out: OutOption = None,
     train_data: DataOption = None,
     preset: PresetOption = "default",
-    backbone: Annotated[str | None, typer.Option("--backbone", help="Features of the perceptual term.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="Features of the perceptual term.")
+    ] = None,
     dose: DoseOption = 0.25,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
@@ -81,21 +87,32 @@ def vae(
     from invkit.pipeline.train import train_vae
 
     path = train_vae(
-        domain, out=out, train_data=train_data, preset=preset, dose=dose, seed=seed, device=device, progress=TextProgress()
+        chosen_domain(domain),
+        out=out,
+        train_data=train_data,
+        preset=preset,
+        dose=dose,
+        seed=seed,
+        device=device,
+        progress=TextProgress(),
     )
     _report(path, json)
 
 
 def cinn(
     model: ModelArgument = None,
-    layer: Annotated[str, typer.Option("--layer", help="Key or module name of a layer, input, const or output.")] = "3",
+    layer: Annotated[
+        str, typer.Option("--layer", help="Key or module name of a layer, input, const or output.")
+    ] = "3",
     domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
     out: OutOption = None,
     train_data: DataOption = None,
     preset: PresetOption = "default",
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
-    allow_bypass: Annotated[bool, typer.Option("--allow-bypass", help="Accept a layer with a skip around it.")] = False,
+    allow_bypass: Annotated[
+        bool, typer.Option("--allow-bypass", help="Accept a layer with a skip around it.")
+    ] = False,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -106,7 +123,7 @@ def cinn(
     path = train_cinn(
         name,
         layer,
-        domain=domain,
+        domain=chosen_domain(domain),
         out=out,
         train_data=train_data,
         preset=preset,

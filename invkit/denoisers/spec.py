@@ -49,7 +49,9 @@ class Affine:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
-            raise DenoiserError(f"Affine needs a finite mean and a positive std, got mean={self.mean}, std={self.std}")
+            raise DenoiserError(
+                f"Affine needs a finite mean and a positive std, got mean={self.mean}, std={self.std}"
+            )
 
     def normalise(self, x: Tensor) -> Tensor:
         """Return `(x - mean) / std`."""
@@ -110,7 +112,9 @@ class Weights:
         if not NAME.fullmatch(self.tag):
             raise DenoiserError(f"weights tag {self.tag!r} must match {NAME.pattern}")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise DenoiserError(f"weights {self.tag!r}: sha256 must be 64 hexadecimal digits, got {self.sha256!r}")
+            raise DenoiserError(
+                f"weights {self.tag!r}: sha256 must be 64 hexadecimal digits, got {self.sha256!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,9 @@ class Denoiser:
                 f"denoiser {self.name}: unit={self.unit!r}, channels={self.channels}; only 'HU' and 1 are supported"
             )
         if self.size_multiple < 1:
-            raise DenoiserError(f"denoiser {self.name}: size_multiple must be at least 1, got {self.size_multiple}")
+            raise DenoiserError(
+                f"denoiser {self.name}: size_multiple must be at least 1, got {self.size_multiple}"
+            )
         for kind, keys in (
             ("layer key", [layer.key for layer in self.layers]),
             ("weights tag", [weights.tag for weights in self.weights]),

@@ -174,4 +174,5 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, random: torc
     between = (real * t + fake * (1 - t)).requires_grad_(True)
     score = critic(between).float().sum()
     (gradient,) = torch.autograd.grad(score, between, create_graph=True)
-    return (gradient.float().flatten(1).norm(dim=1) - 1).square().mean()
+    penalty: Tensor = (gradient.float().flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty

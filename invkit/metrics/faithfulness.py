@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.metrics.streaming import StreamingMoments
+from invkit.sampling.moments import StreamingMoments
 
 Activation = Tensor | Sequence[Tensor]
 Phi = Callable[[Tensor], Any]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from invkit.data.patches import PatchSampler
 from invkit.metrics.intervals import Interval, resampling_weights
-from invkit.metrics.spectrum import noise_power, spectrum_distance
+from invkit.metrics.spectrum import spectrum_distance
 
 Json = dict[str, object]
 
@@ -30,7 +30,7 @@ def denoising_quality(
         patches: how many.
         seed: of the bootstrap.
     """
-    before, after, spectra_full, spectra_out = [], [], [], []
+    before, after, textures_full, textures_out = [], [], [], []
     with torch.no_grad():
         for step in range(max(1, patches // 16)):
             batch = sampler.batch(step, 16)
@@ -38,8 +38,8 @@ def denoising_quality(
             truth = batch.y if batch.clean is None else batch.clean
             before.append((batch.x - truth).flatten(1).square().mean(1))
             after.append((out - truth).flatten(1).square().mean(1))
-            spectra_full.append(noise_power(high_pass(batch.y)))
-            spectra_out.append(noise_power(high_pass(out)))
+            textures_full.append(high_pass(batch.y))
+            textures_out.append(high_pass(out))
     low, denoised = torch.cat(before).double().numpy(), torch.cat(after).double().numpy()
     weights = resampling_weights(len(low), None, seed=seed, draws=1000)
     cut = 1 - float(np.sqrt(denoised.mean() / low.mean()))
@@ -51,7 +51,9 @@ def denoising_quality(
         "rmse_low_dose_hu": float(np.sqrt(low.mean())),
         "rmse_denoised_hu": float(np.sqrt(denoised.mean())),
         "rmse_cut": Interval(cut, *bounds).to_json(),
-        "nps_distance": spectrum_distance(torch.cat(spectra_out), torch.cat(spectra_full), seed=seed).to_json(),
+        "nps_distance_db": spectrum_distance(
+            torch.cat(textures_out), torch.cat(textures_full), seed=seed
+        ).to_json(),
     }
 
 

@@ -67,7 +67,9 @@ def choose_subject(
         image = as_image(data)
         what = _counted(image, "given as an array")
     if min(image.shape[-2:]) < 16:
-        raise ImageError(f"an image of {image.shape[-2]} x {image.shape[-1]} pixels is too small; 16 x 16 is the least")
+        raise ImageError(
+            f"an image of {image.shape[-2]} x {image.shape[-1]} pixels is too small; 16 x 16 is the least"
+        )
     if dose is None or dose == 1:
         return Subject(image, None, 0.0, f"{what}, taken as it is", state_fingerprint({"x": image}))
     noise = [estimate_noise(one) for one in image[:, 0]]

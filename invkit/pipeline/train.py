@@ -1,6 +1,6 @@
 """Training by command: denoisers, VAEs and cINNs, each from slices to a file with its provenance."""
 
-__all__ = ["train_denoiser"]
+__all__ = ["DataSpecs", "data_specs", "train_cinn", "train_denoiser", "train_vae"]
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,13 +12,21 @@ from torch import nn
 from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.patches import PatchSampler
-from invkit.data.slices import SliceSet, load_slices
+from invkit.data.slices import load_slices
+from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.recipe import Perceptual
 from invkit.denoisers.spec import Denoiser
 from invkit.denoisers.task import DenoiserTask
 from invkit.errors import UsageError
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.loading import load
+from invkit.pipeline.parts import Parts
 from invkit.pipeline.store import Store
+from invkit.pipeline.train_layer import KIND, learn_layer
+from invkit.pipeline.train_vae import Domain, VaeRequest, learn_vae
 from invkit.plugins.manager import PluginHost, default_host
+from invkit.representation.vae import VaeConfig
+from invkit.split.split import Split
 from invkit.training.engine import fit
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed
@@ -93,7 +101,9 @@ def train_denoiser(
         spec.preprocessing,
         recipe,
         PatchSampler(slices.part("train"), recipe.patch, dose=dose, seed=derive_seed(seed, "train")),
-        PatchSampler(slices.part("validation"), recipe.patch, dose=dose, seed=derive_seed(seed, "validation")),
+        PatchSampler(
+            slices.part("validation"), recipe.patch, dose=dose, seed=derive_seed(seed, "validation")
+        ),
         seed=torch_seed,
         backbone=features(host, recipe.perceptual),
         device=device,
@@ -119,6 +129,95 @@ def train_denoiser(
     return out
 
 
+def train_vae(
+    domain: Domain = "low",
+    *,
+    out: Path | None = None,
+    train_data: DataSpecs = None,
+    preset: str = "default",
+    dose: float = 0.25,
+    seed: int = 0,
+    device: str = "cpu",
+    host: PluginHost | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train the VAE-WGAN that codes images of one dose; return its file.
+
+    Args:
+        domain: `"low"` for low-dose images, `"high"` for full-dose ones.
+        out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
+        train_data: `"phantoms"` or paths to slices; `None` for phantoms.
+        preset: `default`, `tiny` or `paper`.
+        dose: of the low-dose images, as a fraction of the slices' own.
+        seed: decides every random number.
+        device: where to train.
+        host: the plugins.
+        progress: called as the training goes on.
+
+    Raises:
+        DivergedError: the training diverged twice, or the posterior collapsed.
+    """
+    slices = load_slices(data_specs(train_data), seed=seed)
+    request = VaeRequest(domain, slices, VaeConfig.preset(preset), dose, seed)
+    return learn_vae(request, Store(host or default_host()), out=out, device=device, progress=progress)
+
+
+def train_cinn(
+    model: str | Denoiser | LoadedDenoiser | nn.Module,
+    layer: str = "3",
+    *,
+    domain: Domain = "low",
+    out: Path | None = None,
+    train_data: DataSpecs = None,
+    preset: str = "default",
+    vae_preset: str = "default",
+    seed: int = 0,
+    device: str = "cpu",
+    allow_bypass: bool = False,
+    host: PluginHost | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train the cINN of one layer, or of a control, and with it whatever VAE is missing; return its file.
+
+    Args:
+        model: name of a denoiser, its description, or any `nn.Module`.
+        layer: as `invkit.analyze` takes it.
+        domain: `"low"` or `"high"`: which images are sampled.
+        out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
+        train_data: paths to slices, or `None` for phantoms.
+        preset: `default`, `tiny`, `paper` or `eulig`.
+        vae_preset: of a VAE that has to be trained.
+        seed: decides every random number.
+        device: where to train.
+        allow_bypass: accept a layer that a skip connection goes round.
+        host: the plugins.
+        progress: called as the training goes on.
+
+    Raises:
+        SplitError: the layer cannot be used.
+        DivergedError: a training diverged twice.
+    """
+    host = host or default_host()
+    parts = Parts(
+        store=Store(host),
+        slices=load_slices(data_specs(train_data), seed=seed),
+        bundled=train_data is None,
+        config=LayerConfig.preset(preset),
+        vae_preset=vae_preset,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    split = Split(load(model, device=device, host=host), layer, allow_bypass=allow_bypass)
+    request = parts.request(split, parts.vae(domain), domain)
+    split.check(
+        PatchSampler(request.slices.part("validation"), request.vae.vae.config.patch).batch(0, 2).x.to(device)
+    )
+    path = out or parts.store.path(KIND, parts.store.key(request.describe()))
+    learn_layer(request, parts.store, out=out, progress=progress)
+    return path
+
+
 def data_specs(train_data: DataSpecs) -> Sequence[str | Path] | None:
     """Return training data as a list of specs, `None` for the built-in phantoms."""
     return [train_data] if isinstance(train_data, str | Path) else train_data
@@ -136,11 +235,3 @@ def features(host: PluginHost, perceptual: Perceptual | None) -> nn.Module | Non
     if perceptual is None:
         return None
     return host.backbone(perceptual.backbone).build()
-
-
-def parts(slices: SliceSet, size: int, *, dose: float, seed: int) -> dict[str, PatchSampler]:
-    """Return samplers of patches of one size for the three parts of a set of slices."""
-    return {
-        name: PatchSampler(slices.part(name), size, dose=dose, seed=derive_seed(seed, name))
-        for name in ("train", "validation", "test")
-    }

@@ -29,6 +29,7 @@ class LayerModel:
         vae: E and D; of the target domain.
         cinn: t.
         meta: provenance and held-out figures.
+        sha256: of the file it was read from.
         nll_rows: held-out negative log-likelihoods in nats per dimension, one a patch, shape `(n,)`.
         patients: number of the patient each of them is from, shape `(n,)`.
     """
@@ -38,6 +39,7 @@ class LayerModel:
     vae: VAE
     cinn: CINN
     meta: dict[str, Any]
+    sha256: str
     nll_rows: Tensor
     patients: Tensor
 
@@ -61,5 +63,5 @@ class LayerModel:
     @torch.no_grad()
     def invariance_of(self, patches: Tensor, condition: Tensor) -> Tensor:
         """Return v = t(E(x) | z) of patches `(B, 1, patch, patch)`, HU: what the layer does not say about them, `(B, d)`."""
-        v, _ = self.cinn(self.vae.encode(patches).mean, self.cinn.embed(condition))
+        v: Tensor = self.cinn(self.vae.encode(patches).mean, self.cinn.embed(condition))[0]
         return v

@@ -94,7 +94,9 @@ def draw(
     kept = torch.empty(samples, 1, *size)
     fiber_error, f_error = torch.empty(samples), torch.empty(samples)
     for indices, wanted in chunks(samples):
-        v = torch.stack([invariances(seed, image, tile, indices, model.vae.d) for tile in range(len(tiling))], dim=1)
+        v = torch.stack(
+            [invariances(seed, image, tile, indices, model.vae.d) for tile in range(len(tiling))], dim=1
+        )
         images = _decode(model, tiling, model.codes(condition, v.to(x.device)))[:wanted]
         rows = slice(indices.start, indices.start + wanted)
         kept[rows] = images.cpu()

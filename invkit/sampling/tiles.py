@@ -74,7 +74,9 @@ class Tiling:
             down = min(self.padded[0] - height, max(height - 1, 0))
             right = min(self.padded[1] - width, max(width - 1, 0))
             if down == 0 and right == 0:
-                return functional.pad(images, (0, self.padded[1] - width, 0, self.padded[0] - height), mode="replicate")
+                return functional.pad(
+                    images, (0, self.padded[1] - width, 0, self.padded[0] - height), mode="replicate"
+                )
             images = functional.pad(images, (0, right, 0, down), mode="reflect")
         return images
 

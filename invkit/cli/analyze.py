@@ -1,0 +1,135 @@
+"""`invkit analyze`: what does this layer of this denoiser ignore?"""
+
+from __future__ import annotations
+
+__all__ = ["register"]
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from invkit.cli.console import data_stream, emit_json, say
+from invkit.cli.options import JsonOption, PluginOption, chosen_domain, chosen_model
+from invkit.cli.progress import TextProgress
+from invkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from invkit.pipeline.result import AnalysisResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("analyze")(analyze)
+
+
+def analyze(
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Denoiser, `arch` or `arch.tag`.")
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            "-l",
+            help="Layer key or module name, `a,b` for a set, input, const or output; may be repeated.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--input", "-i", metavar="PATH", help="DICOM file, folder or zip, .npy, .png or .tiff."),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", "-n", help="Draws for each image.")] = 250,
+    domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
+    dose: Annotated[
+        float | None, typer.Option("--dose", help="Reduce the image's dose to this fraction by simulation.")
+    ] = None,
+    hu_range: Annotated[
+        str | None,
+        typer.Option("--hu-range", metavar="LOW,HIGH", help="HU of black and white of a PNG or TIFF."),
+    ] = None,
+    train_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--train-data", metavar="PATH", help="CT that missing parts are trained on. Default: phantoms."
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", help="Sizes and steps of what has to be trained.")
+    ] = "default",
+    seed: Annotated[int, typer.Option("--seed", help="Decides every random number.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where the run goes.")
+    ] = None,
+    allow_bypass: Annotated[
+        bool, typer.Option("--allow-bypass", help="Accept a layer with a skip around it.")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Sample images that a layer cannot tell apart by the model, and measure how far that holds."""
+    name = chosen_model(model, plugin)
+    from invkit.pipeline.analyze import analyze as run
+    from invkit.pipeline.layer_config import LayerConfig
+
+    progress = TextProgress()
+    result = run(
+        name,
+        layer or ["3"],
+        data,
+        samples=samples,
+        domain=chosen_domain(domain),
+        seed=seed,
+        dose=dose,
+        hu_range=parsed_range(hu_range),
+        train_data=train_data,
+        config=LayerConfig.preset(preset),
+        vae_preset="tiny" if preset == "tiny" else "default",
+        allow_bypass=allow_bypass,
+        device=device,
+        progress=progress,
+        say=say,
+    )
+    show(result, out, json)
+
+
+def show(result: AnalysisResult, out: Path | None, json: bool) -> None:
+    """Save the run and print what was found."""
+    from rich.console import Console
+
+    from invkit.pipeline.presentation import report_data
+    from invkit.pipeline.runs import new_run_folder, save_run
+    from invkit.report.console import print_report
+
+    names = "+".join(layer.layer for layer in result.layers)
+    folder = out or new_run_folder(Path("runs"), result.model, names)
+    command = shlex.join(["invkit", *sys.argv[1:]])
+    paths = save_run(result, folder, command=command)
+    if json:
+        found = {
+            **result.to_json(),
+            "run": str(paths.folder.resolve()),
+            "report": str(paths.report.resolve()),
+        }
+        emit_json("invkit.analysis/1", {key: value for key, value in found.items() if key != "schema"})
+        return
+    console = Console(file=data_stream(), highlight=False)
+    print_report(report_data(result, command=command), console, paths.report.resolve())
+
+
+def parsed_range(text: str | None) -> tuple[float, float] | None:
+    """Return `"LOW,HIGH"` as two numbers.
+
+    Raises:
+        UsageError: it is not of this form.
+    """
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--hu-range wants two numbers, as in -1024,3071; got {text!r}") from None
+    return low, high

@@ -1,0 +1,171 @@
+"""The verb the product is known by: what does this layer of this denoiser ignore?"""
+
+__all__ = ["analyze"]
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from invkit._version import __version__
+from invkit.data.slices import load_slices
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.denoisers.spec import Denoiser
+from invkit.errors import UsageError
+from invkit.pipeline.ladder import Controls, reconstruct, strangers
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.loading import load
+from invkit.pipeline.measure import Bench, measure_layer
+from invkit.pipeline.parts import Parts, silent
+from invkit.pipeline.result import AnalysisResult
+from invkit.pipeline.store import Store
+from invkit.pipeline.subject import Data, choose_subject
+from invkit.pipeline.train import DataSpecs, data_specs
+from invkit.pipeline.train_vae import Domain
+from invkit.plugins.manager import PluginHost, default_host
+from invkit.split.split import Split
+from invkit.training.progress import Progress
+
+Say = Callable[[str], None]
+
+
+def analyze(
+    model: str | Denoiser | LoadedDenoiser | nn.Module = "yang2018",
+    layer: str | Sequence[str] = "3",
+    data: Data = None,
+    *,
+    samples: int = 250,
+    domain: Domain = "low",
+    seed: int = 0,
+    dose: float | None = None,
+    hu_range: tuple[float, float] | None = None,
+    train_data: DataSpecs = None,
+    config: LayerConfig | None = None,
+    vae_preset: str = "default",
+    allow_bypass: bool = False,
+    device: str = "cpu",
+    cache: str | Path | None = None,
+    host: PluginHost | None = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> AnalysisResult:
+    """Sample images that a layer of a denoiser cannot tell apart by this model, and measure how far that holds.
+
+    What is needed and exists, bundled or in the cache, is used where its provenance matches; what is missing is trained.
+
+    Args:
+        model: name of a denoiser, its description, or any `nn.Module` that maps `(B, 1, H, W)` to the same shape.
+        layer: key or module name of a layer, `"a,b"` for a set of layers, `"input"`, `"const"` or `"output"`; several
+            are given as a list.
+        data: a path, an array or tensor in HU, or `None` for a CT slice that is at hand everywhere.
+        samples: N, draws for each image; at least 2.
+        domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
+        seed: decides every random number.
+        dose: reduce the dose of `data` to this fraction by simulation; by default it is taken for low dose as it is.
+        hu_range: HU of the smallest and largest value of a PNG or TIFF.
+        train_data: what missing parts are trained on: paths to CT, or `None` for the built-in phantoms.
+        config: sizes and steps of what is trained for a layer.
+        vae_preset: size and steps of a VAE that has to be trained.
+        allow_bypass: accept a layer that a skip connection goes round; the result says so.
+        device: where to compute.
+        cache: folder for trained parts; by default the user's cache.
+        host: the plugins.
+        progress: called as a training goes on.
+        say: called with one line for each thing done.
+
+    Raises:
+        InvkitError: the input, the layer or a plugin cannot be used; the message says why and what to do.
+
+    Example:
+        >>> import invkit
+        >>> result = invkit.analyze("yang2018", layer="3", samples=4)
+        >>> result.samples.shape
+        torch.Size([4, 1, 1, 128, 128])
+        >>> result.std.shape
+        torch.Size([1, 1, 128, 128])
+    """
+    say = say or silent
+    if samples < 2:
+        raise UsageError(f"a spread needs at least 2 samples, got {samples}")
+    if domain not in ("low", "high"):
+        raise UsageError(f"domain must be 'low' or 'high', got {domain!r}")
+    host = host or default_host()
+    denoiser = load(model, device=device, host=host)
+    subject = choose_subject(data, seed=seed, dose=dose, hu_range=hu_range)
+    subject = replace(subject, x=subject.x.to(device))
+    config = config or LayerConfig()
+    splits = [
+        Split(denoiser, name, allow_bypass=allow_bypass)
+        for name in ([layer] if isinstance(layer, str) else layer)
+    ]
+    checks = [split.check(subject.x) for split in splits]
+    parts = Parts(
+        store=Store(host, Path(cache) if cache is not None else None),
+        slices=load_slices(data_specs(train_data), seed=seed),
+        bundled=train_data is None,
+        config=config,
+        vae_preset=vae_preset,
+        seed=seed,
+        device=device,
+        progress=progress,
+        say=say,
+    )
+    low = parts.vae("low")
+    target = low if domain == "low" else parts.vae("high")
+    found = [parts.layer(split, target, domain) for split in splits]
+    controls = Controls(
+        *(parts.layer(Split(denoiser, name), target, domain).model for name in ("input", "const"))
+    )
+    bench = Bench(
+        denoiser=denoiser,
+        subject=subject,
+        controls=controls,
+        strangers=strangers(parts.slices, subject.x.shape[-2:], dose=config.dose, seed=seed).to(device),
+        reconstruction=reconstruct(low.vae, subject.x),
+        vae_limit=low.meta["held_out"]["rmse_quantiles_hu"]["0.99"],
+        samples=samples,
+        seed=seed,
+        domain=domain,
+        dose=config.dose,
+    )
+    layers = []
+    for part, check in zip(found, checks, strict=True):
+        say(f"sampling {samples} images for layer {part.model.split.layer}")
+        layers.append(measure_layer(bench, part, check))
+    return AnalysisResult(
+        model=denoiser.name,
+        subject=subject,
+        domain=domain,
+        layers=tuple(layers),
+        f_x=denoiser(subject.x),
+        vae=bench.reconstruction,
+        provenance={
+            "invkit": __version__,
+            "torch": str(torch.__version__),
+            "denoiser": {
+                "name": denoiser.name,
+                "description": denoiser.spec.description,
+                "weights": denoiser.weights_tag,
+                "trained_on": trained_on(denoiser),
+                "sha256": denoiser.sha256,
+            },
+            "vae": {"sha256": low.sha256, "trained_on": low.meta["trained_on"]},
+            "image_sha256": subject.sha256,
+            "data": parts.slices.description,
+            "config": config.model_dump(mode="json"),
+            "samples": samples,
+            "seed": seed,
+            "domain": domain,
+            "threads": torch.get_num_threads(),
+        },
+    )
+
+
+def trained_on(denoiser: LoadedDenoiser) -> str:
+    """Return what a denoiser's weights were trained on, as its plugin says."""
+    for weights in denoiser.spec.weights:
+        if weights.tag == denoiser.weights_tag:
+            return weights.trained_on
+    return "data that its plugin does not name"

@@ -1,0 +1,172 @@
+"""The rungs between the same image and any other: what a layer's samples are compared with, on one image."""
+
+__all__ = [
+    "Controls",
+    "Ladder",
+    "ladder",
+    "reconstruct",
+    "root_mean_square",
+    "sample_spread",
+    "strangers",
+    "swapped",
+]
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from invkit.data.patches import PatchSampler
+from invkit.data.slices import SliceSet
+from invkit.metrics.intervals import Interval, bootstrap
+from invkit.representation.vae import VAE
+from invkit.sampling.distance import Activation, activation_distance
+from invkit.sampling.model import LayerModel
+from invkit.sampling.sampler import Draws, Reference, draw
+from invkit.sampling.tiles import Tiling
+
+CONTROL_SAMPLES = 50
+RANDOM_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The two models that every layer is measured against: one that knows all of x, one that knows nothing."""
+
+    input: LayerModel
+    const: LayerModel
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Relative fiber errors for one image, one entry a draw; and the controls' draws.
+
+    Args:
+        samples: of the layer's samples, `(N,)`.
+        vae: of D(E(x)), `(1,)`.
+        random: of other images, `(64,)`.
+        input: draws of the `input` control.
+        const: draws of the `const` control.
+    """
+
+    samples: Tensor
+    vae: Tensor
+    random: Tensor
+    input: Draws
+    const: Draws
+
+
+def ladder(
+    draws: Draws,
+    reference: Reference,
+    controls: Controls,
+    x: Tensor,
+    reconstruction: Tensor,
+    strangers: Tensor,
+    *,
+    seed: int,
+    image: int,
+    samples: int,
+    perturb: Callable[[Tensor, Sequence[int]], Tensor] | None = None,
+) -> Ladder:
+    """Measure the rungs between the same image and any other: E1 and E2 of the method.
+
+    Args:
+        draws: the layer's.
+        reference: the layer, z of the image, and s_Phi.
+        controls: the two control models.
+        x: the image, `(1, 1, H, W)`, HU.
+        reconstruction: D(E(x)), `(1, 1, H, W)`, HU.
+        strangers: other images of the same dose and size, `(n, 1, H, W)`, HU.
+        seed: of the analysis.
+        image: index of the image.
+        samples: N; the controls draw at most 50.
+        perturb: what is done to samples before Phi sees them, as for the layer.
+    """
+    count = min(samples, CONTROL_SAMPLES)
+
+    def control(model: LayerModel) -> Draws:
+        z = model.split.phi(x)
+        return draw(model, x, z, reference, samples=count, seed=seed, image=image, perturb=perturb)
+
+    def errors(images: Tensor) -> Tensor:
+        rows = [activation_distance(reference.split.phi(one[None]), reference.z) for one in images]
+        return torch.cat(rows).cpu() / reference.scale
+
+    return Ladder(
+        samples=draws.fiber_error,
+        vae=errors(reconstruction),
+        random=errors(strangers),
+        input=control(controls.input),
+        const=control(controls.const),
+    )
+
+
+def strangers(slices: SliceSet, size: Sequence[int], *, dose: float, seed: int) -> Tensor:
+    """Return other held-out low-dose images of the size of the image under test, `(64, 1, H, W)`, HU."""
+    side = max(size)
+    count = max(8, min(RANDOM_IMAGES, RANDOM_IMAGES * 128 * 128 // (side * side)))
+    images = PatchSampler(slices.part("test"), side, dose=dose, seed=seed).batch(0, count).x
+    return images[..., : size[0], : size[1]]
+
+
+def reconstruct(vae: VAE, x: Tensor) -> Tensor:
+    """Return D(E(x)) of images of any size, tile by tile, HU."""
+    tiling = Tiling(x.shape[-2], x.shape[-1], vae.patch)
+    with torch.no_grad():
+        patches = torch.stack([vae.reconstruct(tiles) for tiles in tiling.cut(x)])
+    return tiling.blend(patches)
+
+
+def swapped(model: LayerModel, x: Tensor, z: Sequence[Activation], partner_z: Sequence[Activation]) -> Tensor:
+    """Return D(t^-1(v | z)) with v = t(E(x) | Phi(x)) of one image and z of its partner.
+
+    What comes out should have the partner's structure as far as the layer sees it, and this image's noise.
+
+    Args:
+        model: the layer's cINN.
+        x: images `(B, 1, H, W)`, HU.
+        z: their activations, one entry an image.
+        partner_z: activations of the partners.
+    """
+    size = (x.shape[-2], x.shape[-1])
+    tiling = Tiling(*size, model.vae.patch)
+    images = []
+    for one, own, other in zip(x, z, partner_z, strict=True):
+        condition, target = (
+            model.condition(tiling.cut(model.estimate(each, size))[0]) for each in (own, other)
+        )
+        v = model.invariance_of(tiling.cut(one[None])[0], condition)
+        with torch.no_grad():
+            images.append(tiling.blend(model.vae.decode(model.codes(target, v[None])[0])[None]))
+    return torch.cat(images)
+
+
+def sample_spread(samples: Sequence[Tensor], *, seed: int) -> Interval:
+    """Return the root mean square over pixels of the standard deviation over samples, HU, with a bootstrap interval.
+
+    Where there is one image the samples are resampled, else the images.
+
+    Args:
+        samples: for each image its samples, `(N, 1, H, W)`, HU.
+        seed: of the bootstrap.
+    """
+    squares = []
+    for images in samples:
+        n = len(images)
+        deviation = (images - images.mean(0)).flatten(1).square().mean(1, dtype=torch.float64)
+        squares.append(deviation * (n / (n - 1)))
+    groups = [index for index, rows in enumerate(squares) for _ in rows] if len(squares) > 1 else None
+    return root(bootstrap(torch.cat(squares), groups=groups, seed=seed))
+
+
+def root_mean_square(values: Sequence[Tensor], *, seed: int) -> Interval:
+    """Return the root mean square of figures, one tensor an image, with a bootstrap interval over samples or images."""
+    groups = [index for index, rows in enumerate(values) for _ in rows] if len(values) > 1 else None
+    return root(bootstrap(torch.cat([rows.double().square() for rows in values]), groups=groups, seed=seed))
+
+
+def root(interval: Interval) -> Interval:
+    """Return the square root of a figure and its bounds."""
+    return Interval(interval.value**0.5, interval.low**0.5, interval.high**0.5)

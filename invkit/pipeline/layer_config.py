@@ -1,0 +1,53 @@
+"""Settings of everything that is trained for one layer: regressor, table of codes, cINN."""
+
+__all__ = ["LayerConfig"]
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from invkit.errors import ConfigError
+from invkit.flow.config import PRESETS as FLOW_PRESETS
+from invkit.flow.config import CinnConfig
+from invkit.representation.regressor import RegressorConfig
+
+
+class LayerConfig(BaseModel):
+    """What decides how a layer's cINN comes out, besides the layer, the data and the seed.
+
+    Args:
+        regressor: g, from z to an image.
+        cinn: t and its training.
+        rows: patches whose codes t is trained on.
+        held_out: patches that decide when training stops, and as many others for the figures.
+        pairs: pairs of patches behind the layer's scale s_Phi.
+        dose: of the low-dose images, as a fraction of the slices' own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    regressor: RegressorConfig = RegressorConfig()
+    cinn: CinnConfig = CinnConfig()
+    rows: int = Field(12_000, ge=2)
+    held_out: int = Field(1_024, ge=2)
+    pairs: int = Field(512, ge=1)
+    dose: float = Field(0.25, gt=0, le=1)
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """Return a named preset: `default`, `tiny` (for trying out), `paper` and `eulig` (published flow sizes).
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        if name == "tiny":
+            return cls(
+                regressor=RegressorConfig(steps=20),
+                cinn=CinnConfig(d=16, blocks=2, hidden=32, steps=60, evaluate_every=30, batch=32),
+                rows=128,
+                held_out=64,
+                pairs=16,
+            )
+        if name not in FLOW_PRESETS:
+            raise ConfigError(f"no preset {name!r} for a cINN; there are: tiny, {', '.join(FLOW_PRESETS)}")
+        return cls(cinn=CinnConfig.model_validate(FLOW_PRESETS[name]))

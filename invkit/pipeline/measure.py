@@ -1,0 +1,223 @@
+"""Measuring one layer on the images under test: samples, ladder, figures, verdict."""
+
+__all__ = ["Bench", "measure_layer"]
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invkit.data.dose import estimate_noise, noise_texture
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.metrics.intervals import Interval, bootstrap
+from invkit.metrics.verdict import Measures, judge
+from invkit.pipeline.ladder import Controls, Ladder, ladder, root_mean_square, sample_spread, swapped
+from invkit.pipeline.parts import FoundLayer
+from invkit.pipeline.result import LayerResult
+from invkit.pipeline.subject import Subject
+from invkit.pipeline.train_vae import Domain
+from invkit.sampling.distance import Activation, activation_distance
+from invkit.sampling.model import LayerModel
+from invkit.sampling.sampler import Draws, Reference, draw
+from invkit.split.check import SplitReport
+from invkit.split.split import Split
+from invkit.training.seeds import generator
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every layer of one analysis is measured with.
+
+    Args:
+        denoiser: f.
+        subject: the images under test.
+        controls: the models of `input` and `const`.
+        strangers: other held-out images of the same dose and size, `(n, 1, H, W)`, HU.
+        reconstruction: D(E(x)), `(B, 1, H, W)`, HU.
+        vae_limit: the VAE's 99 % quantile of its own error on held-out patches, HU.
+        samples: N.
+        seed: of the analysis.
+        domain: `"low"` or `"high"`.
+        dose: of the low-dose images, as a fraction of the high dose.
+    """
+
+    denoiser: LoadedDenoiser
+    subject: Subject
+    controls: Controls
+    strangers: Tensor
+    reconstruction: Tensor
+    vae_limit: float
+    samples: int
+    seed: int
+    domain: Domain
+    dose: float
+
+    @property
+    def vae_rmse(self) -> Tensor:
+        """Error of the VAE's reconstruction of each image, `(B,)`, HU."""
+        return (self.reconstruction - self.subject.x).flatten(1).square().mean(1).sqrt()
+
+    def fresh_noise(self, image: int) -> Callable[[Tensor, Sequence[int]], Tensor]:
+        """Return a function that adds fresh low-dose noise to high-dose samples of these indices."""
+        level = self.subject.noise
+        if level == 0:
+            # x is taken as it is: of its own noise, high dose would have the part that is left out here.
+            level = estimate_noise(self.subject.x[image, 0]) * (1 - self.dose) ** 0.5
+
+        def add(images: Tensor, indices: Sequence[int]) -> Tensor:
+            size = (images.shape[-2], images.shape[-1])
+            noise = [
+                noise_texture(1, *size, generator=generator(self.seed, "n", image, index))
+                for index in indices
+            ]
+            return images + level * torch.cat(noise).to(images)
+
+        return add
+
+
+def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerResult:
+    """Sample one layer on every image and return what was measured."""
+    model, x = part.model, bench.subject.x
+    scale = model.meta["scale"]
+    z: list[Activation] = [model.split.phi(one[None]) for one in x]
+    draws, ladders = [], []
+    for image, (one, activation) in enumerate(zip(x, z, strict=True)):
+        reference = Reference(model.split, activation, scale)
+        perturb = bench.fresh_noise(image) if bench.domain == "high" else None
+        drawn = draw(
+            model,
+            one[None],
+            activation,
+            reference,
+            samples=bench.samples,
+            seed=bench.seed,
+            image=image,
+            perturb=perturb,
+        )
+        draws.append(drawn)
+        ladders.append(
+            ladder(
+                drawn,
+                reference,
+                bench.controls,
+                one[None],
+                bench.reconstruction[image : image + 1],
+                bench.strangers,
+                seed=bench.seed,
+                image=image,
+                samples=bench.samples,
+                perturb=perturb,
+            )
+        )
+    metrics, measures = _figures(bench, model, draws, ladders, z)
+    partners, partner_z = _partners(bench, model, z)
+    return LayerResult(
+        layer=model.split.layer,
+        note=_note(model.split),
+        draws=tuple(draws),
+        swap=swapped(model, x, z, partner_z),
+        swap_partner=partners,
+        metrics=metrics,
+        verdict=judge(measures),
+        trained=part.origin,
+        provenance=model.meta,
+        sha256=model.sha256,
+        split=dataclasses.asdict(check),
+    )
+
+
+def _note(split: Split) -> str:
+    """Return what the plugin says of the layers asked for."""
+    notes = {layer.key: layer.note for layer in split.denoiser.spec.layers}
+    return "; ".join(notes[layer.text] for layer in split.layers if notes.get(layer.text))
+
+
+def _partners(bench: Bench, model: LayerModel, z: Sequence[Activation]) -> tuple[Tensor, list[Activation]]:
+    """Return for each image the next one, or a stranger where there is only one image."""
+    x = bench.subject.x
+    if len(x) > 1:
+        return x.roll(-1, 0), [*z[1:], z[0]]
+    return bench.strangers[:1], [model.split.phi(bench.strangers[:1])]
+
+
+def _figures(
+    bench: Bench,
+    model: LayerModel,
+    draws: Sequence[Draws],
+    ladders: Sequence[Ladder],
+    z: Sequence[Activation],
+) -> tuple[dict[str, Any], Measures]:
+    seed = bench.seed
+
+    def rms(values: Sequence[Tensor]) -> Interval:
+        return root_mean_square(values, seed=seed)
+
+    fiber_error = {
+        "samples": rms([rungs.samples for rungs in ladders]),
+        "vae": rms([rungs.vae for rungs in ladders]),
+        "input": rms([rungs.input.fiber_error for rungs in ladders]),
+        "const": rms([rungs.const.fiber_error for rungs in ladders]),
+        "random": rms([rungs.random for rungs in ladders]),
+    }
+    true_y = _true_high_dose(bench, model, z)
+    if true_y is not None:
+        fiber_error["true_y"] = true_y
+    spread = sample_spread([drawn.samples for drawn in draws], seed=seed)
+    spread_input = sample_spread([rungs.input.samples for rungs in ladders], seed=seed)
+    spread_const = sample_spread([rungs.const.samples for rungs in ladders], seed=seed)
+    spread_f = Interval((torch.stack([drawn.f_std for drawn in draws]).square().mean().sqrt()).item())
+    nll = {
+        "layer": _nll(model, seed),
+        "input": _nll(bench.controls.input, seed),
+        "const": _nll(bench.controls.const, seed),
+        "floor": Interval(model.meta["floor"]),
+    }
+    vae_rmse = bench.vae_rmse.square().mean().sqrt().item()
+    eta = model.meta["eta"]
+    metrics: dict[str, Any] = {
+        "fiber_error": {name: value.to_json() for name, value in fiber_error.items()},
+        "eta": eta,
+        "f_error_hu": rms([drawn.f_error for drawn in draws]).to_json(),
+        "spread_hu": spread.to_json(),
+        "spread_input_hu": spread_input.to_json(),
+        "spread_const_hu": spread_const.to_json(),
+        "spread_f_hu": spread_f.to_json(),
+        "vae_rmse_hu": vae_rmse,
+        "vae_rmse_limit_hu": bench.vae_limit,
+        "nll": {name: value.to_json() for name, value in nll.items()},
+        "samples": bench.samples,
+    }
+    control = model.split.layer if model.split.layer in ("input", "const") else None
+    measures = Measures(
+        layer=f"`{control}`" if control else f"layer {model.split.layer} of {bench.denoiser.name}",
+        spread=spread,
+        fiber_error={name: value for name, value in fiber_error.items() if name != "true_y"},
+        spread_input=spread_input,
+        spread_f=spread_f,
+        noise_distance=eta,
+        vae_rmse=vae_rmse,
+        vae_limit=bench.vae_limit,
+        nll=nll,
+        control=control,  # type: ignore[arg-type]
+        domain=bench.domain,
+    )
+    return metrics, measures
+
+
+def _true_high_dose(bench: Bench, model: LayerModel, z: Sequence[Activation]) -> Interval | None:
+    """Return the fiber error of the true high-dose image with fresh noise, beside which the samples' stands."""
+    if bench.domain != "high" or bench.subject.y is None:
+        return None
+    errors = []
+    for image, (y, activation) in enumerate(zip(bench.subject.y.to(bench.subject.x), z, strict=True)):
+        noisy = bench.fresh_noise(image)(y[None].expand(25, -1, -1, -1), range(25))
+        errors.append(activation_distance(model.split.phi(noisy), activation).cpu() / model.meta["scale"])
+    return root_mean_square(errors, seed=bench.seed)
+
+
+def _nll(model: LayerModel, seed: int) -> Interval:
+    """Return the held-out NLL in nats per dimension, with an interval over patients."""
+    return bootstrap(model.nll_rows, groups=model.patients.tolist(), seed=seed)

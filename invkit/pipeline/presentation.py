@@ -1,0 +1,125 @@
+"""An analysis as a report: the figures and images that a person looks at."""
+
+__all__ = ["report_data", "write_html"]
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from invkit.artifacts import write_atomic
+from invkit.errors import InvkitError
+from invkit.metrics.window import WINDOWS, Window
+from invkit.pipeline.result import AnalysisResult, LayerResult
+from invkit.plugins.manager import PluginHost, default_host
+from invkit.report.data import LayerFigures, ReportData, Section
+from invkit.report.html import render_html
+
+SHOWN = 8
+
+
+def report_data(
+    result: AnalysisResult,
+    *,
+    image: int = 0,
+    command: str = "",
+    created: str = "",
+    host: PluginHost | None = None,
+) -> ReportData:
+    """Return what a report on one of the analysed images shows.
+
+    Args:
+        result: the analysis.
+        image: which of its images.
+        command: a command line that makes it again.
+        created: when it was made, for people.
+        host: the plugins, which can add sections.
+    """
+    provenance = result.provenance
+    denoiser, vae = provenance["denoiser"], provenance["vae"]
+    return ReportData(
+        model=result.model,
+        layers=tuple(_layer(result, layer, image) for layer in result.layers),
+        image=result.subject.description,
+        samples=provenance["samples"],
+        model_description=f"{denoiser['description']}; weights {denoiser['weights']}",
+        domain=result.domain,
+        verdict=tuple(sentence for layer in result.layers for sentence in layer.verdict.sentences),
+        warnings=result.all_warnings,
+        provenance=(
+            f"Denoiser {denoiser['name']} was trained on {denoiser['trained_on']}.",
+            f"The VAE was trained on {vae['trained_on']}.",
+            f"The cINNs of the layer and of its controls were trained on {provenance['data']}.",
+        ),
+        sections=tuple(_sections(result, host or default_host())),
+        config={name: provenance[name] for name in ("seed", "samples", "domain", "config")},
+        versions={name: provenance[name] for name in ("invkit", "torch")},
+        hashes={
+            "image": provenance["image_sha256"],
+            "denoiser": denoiser["sha256"],
+            "vae": vae["sha256"],
+            **{f"cinn, layer {layer.layer}": layer.sha256 for layer in result.layers},
+        },
+        command=command,
+        created=created,
+        window=_window(result.x[image]),
+    )
+
+
+def write_html(result: AnalysisResult, path: Path) -> Path:
+    """Write the report as one HTML file; return its path.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    write_atomic(path, render_html(report_data(result)).encode())
+    return path
+
+
+def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigures:
+    draws = layer.draws[image]
+    count = len(draws.samples)
+    shown = draws.samples[np.linspace(0, count - 1, min(SHOWN, count)).astype(int)]
+    y = result.subject.y
+    return LayerFigures(
+        key=layer.layer,
+        note=layer.note,
+        x=_pixels(result.x[image]),
+        mean=_pixels(draws.mean),
+        std=_pixels(draws.std),
+        samples=shown[:, 0].numpy(),
+        reconstruction=_pixels(result.vae[image]),
+        output=_pixels(result.f_x[image]),
+        output_std=_pixels(draws.f_std),
+        swaps=layer.swap[image].cpu().numpy(),
+        reference=_pixels(y[image]) if y is not None and result.domain == "high" else None,
+        metrics=layer.metrics,
+    )
+
+
+def _pixels(image: Tensor) -> np.ndarray:
+    pixels: np.ndarray = image.detach().cpu().reshape(image.shape[-2:]).numpy()
+    return pixels
+
+
+def _window(x: Tensor) -> Window:
+    """Return the lung window where most of the image is lung or air, else the soft-tissue window."""
+    return WINDOWS["chest"] if float(x.median()) < -500 else WINDOWS["abdomen"]
+
+
+def _sections(result: AnalysisResult, host: PluginHost) -> Sequence[Section]:
+    sections = []
+    for section in host.sections().values():
+        title = section.title or section.name
+        try:
+            text = section.render(result)
+        except InvkitError as error:
+            text = f"This section could not be made: {error}"
+        except Exception as error:
+            # A plugin's own fault must not cost the user the report; its message may quote anything, so it is left out.
+            text = f"This section could not be made: its plugin raised {type(error).__name__}."
+        if not isinstance(text, str):
+            text = "\n".join(Path(path).name for path in text)
+        sections.append(Section(title, text))
+    return sections

@@ -1,0 +1,194 @@
+"""What an analysis gives: images and figures in HU, ready to look at and to save."""
+
+__all__ = ["AnalysisResult", "LayerResult"]
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invkit import artifacts
+from invkit.metrics.verdict import Verdict
+from invkit.pipeline.subject import Subject
+from invkit.pipeline.train_vae import Domain
+from invkit.sampling.sampler import Draws
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One layer's samples and figures.
+
+    Args:
+        layer: as the user named it.
+        note: what stands there.
+        draws: for each image, its N draws.
+        swap: D(t^-1(v | z)) with the v of this image and the z of its partner, `(B, 1, H, W)`, HU.
+        swap_partner: the partners: the next image, or a held-out one where there is only one image, HU.
+        metrics: figures under the names of the `--json` schema.
+        verdict: what they say.
+        trained: whether the layer's cINN was `"found"`, bundled or cached, or `"trained"` just now.
+        provenance: of the layer's cINN.
+        sha256: of the layer's cINN, its file.
+        split: what the split's check found.
+    """
+
+    layer: str
+    note: str
+    draws: tuple[Draws, ...]
+    swap: Tensor
+    swap_partner: Tensor
+    metrics: dict[str, Any]
+    verdict: Verdict
+    trained: str
+    provenance: dict[str, Any]
+    sha256: str
+    split: dict[str, Any]
+
+    @property
+    def samples(self) -> Tensor:
+        """x_bar, `(N, B, 1, H, W)`, HU."""
+        return torch.stack([draws.samples for draws in self.draws], dim=1)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the samples, `(B, 1, H, W)`, HU."""
+        return torch.stack([draws.mean for draws in self.draws])
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of the samples, `(B, 1, H, W)`, HU."""
+        return torch.stack([draws.std for draws in self.draws])
+
+
+@dataclass(frozen=True)
+class AnalysisResult:
+    """The result of `invkit.analyze`: one or more layers of one denoiser on the same images.
+
+    The images and figures of the first layer stand here directly.
+
+    Args:
+        model: name of the denoiser.
+        subject: the images.
+        domain: `"low"` or `"high"`.
+        layers: one result for each layer asked for.
+        f_x: f(x), `(B, 1, H, W)`, HU.
+        vae: D(E(x)), `(B, 1, H, W)`, HU.
+        provenance: what decided the result: seeds, versions, hashes.
+        warnings: what the reader has to know.
+    """
+
+    model: str
+    subject: Subject
+    domain: Domain
+    layers: tuple[LayerResult, ...]
+    f_x: Tensor
+    vae: Tensor
+    provenance: dict[str, Any]
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """What the reader has to know, of the analysis and of each layer, each said once."""
+        said = [*self.warnings, *(warning for layer in self.layers for warning in layer.verdict.warnings)]
+        return tuple(dict.fromkeys(said))
+
+    @property
+    def x(self) -> Tensor:
+        """The low-dose images, `(B, 1, H, W)`, HU."""
+        return self.subject.x
+
+    @property
+    def layer(self) -> str:
+        """Name of the first layer."""
+        return self.layers[0].layer
+
+    @property
+    def samples(self) -> Tensor:
+        """The first layer's samples, `(N, B, 1, H, W)`, HU."""
+        return self.layers[0].samples
+
+    @property
+    def raw(self) -> Tensor:
+        """The first layer's N draws as the model gave them, `(N, B, 1, H, W)`, HU."""
+        return self.layers[0].samples
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the first layer's samples, `(B, 1, H, W)`, HU."""
+        return self.layers[0].mean
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of the first layer's samples, `(B, 1, H, W)`, HU."""
+        return self.layers[0].std
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The first layer's figures."""
+        return self.layers[0].metrics
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values, without paths."""
+        first = self.layers[0]
+        return {
+            "schema": "invkit.analysis/1",
+            "model": self.model,
+            "layer": first.layer,
+            "domain": self.domain,
+            "image": self.subject.description,
+            "metrics": first.metrics,
+            "verdict": list(first.verdict.sentences),
+            "warnings": list(self.all_warnings),
+            "layers": {
+                result.layer: {
+                    "metrics": result.metrics,
+                    "verdict": list(result.verdict.sentences),
+                    "warnings": list(result.verdict.warnings),
+                    "cinn": result.trained,
+                }
+                for result in self.layers
+            },
+            "provenance": self.provenance,
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write samples, report and manifest to a folder that does not exist yet or is empty; return it.
+
+        Raises:
+            UsageError: the folder holds files.
+            ResourceError: it cannot be written.
+        """
+        from invkit.pipeline.runs import save_run
+
+        return save_run(self, Path(folder)).folder
+
+    def report(self, path: str | Path) -> Path:
+        """Write the HTML report, one file that holds its figures; return its path."""
+        from invkit.pipeline.presentation import write_html
+
+        return write_html(self, Path(path))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every image of the result by name, HU, for saving."""
+        tensors = {"x": self.x, "f_x": self.f_x, "vae": self.vae}
+        if self.subject.y is not None:
+            tensors["y"] = self.subject.y
+        for index, result in enumerate(self.layers):
+            prefix = f"layer{index}."
+            tensors |= {
+                f"{prefix}samples": result.samples,
+                f"{prefix}mean": result.mean,
+                f"{prefix}std": result.std,
+                f"{prefix}f_mean": torch.stack([draws.f_mean for draws in result.draws]),
+                f"{prefix}f_std": torch.stack([draws.f_std for draws in result.draws]),
+                f"{prefix}fiber_error": torch.stack([draws.fiber_error for draws in result.draws], dim=1),
+                f"{prefix}swap": result.swap,
+            }
+        return tensors
+
+    def write_samples(self, path: Path) -> str:
+        """Write every image as safetensors with provenance; return the file's sha256."""
+        names = {f"layer{index}": result.layer for index, result in enumerate(self.layers)}
+        return artifacts.save(path, self.tensors(), kind="samples", meta={"layers": names, **self.provenance})

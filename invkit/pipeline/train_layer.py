@@ -1,0 +1,285 @@
+"""Training a layer's cINN: regressor, table of codes, flow, held-out figures, one file."""
+
+__all__ = ["LayerRequest", "find_layer", "learn_layer", "load_layer"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invkit import artifacts
+from invkit._version import __version__
+from invkit.data.noise import noise_texture
+from invkit.data.patches import PatchBatch, PatchSampler
+from invkit.data.slices import SliceSet
+from invkit.errors import ArtifactError
+from invkit.flow.cinn import CINN
+from invkit.flow.store import cinn_from, cinn_state, round_half
+from invkit.flow.table import CodeTable, posterior_entropy
+from invkit.flow.train import CinnTask, fit_config, nll_rows
+from invkit.metrics.faithfulness import activation_scale, dose_noise_distance
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.store import Store
+from invkit.pipeline.train_vae import Domain
+from invkit.representation.regressor import Regressor, RegressorTask
+from invkit.representation.trained import TrainedVae
+from invkit.sampling.distance import Activation
+from invkit.sampling.model import LayerModel
+from invkit.split.split import Split
+from invkit.training.engine import Shard, fit
+from invkit.training.lock import exclusive
+from invkit.training.progress import Progress
+from invkit.training.seeds import derive_seed, generator
+
+KIND = "cinn"
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class LayerRequest:
+    """What decides how a layer's cINN comes out.
+
+    Args:
+        split: the layer or control.
+        vae: the code of the target domain.
+        slices: what is trained on.
+        config: sizes and steps.
+        domain: `"low"` for codes of the low-dose image x, `"high"` for those of its high-dose partner y.
+        seed: decides every random number.
+    """
+
+    split: Split
+    vae: TrainedVae
+    slices: SliceSet
+    config: LayerConfig
+    domain: Domain = "low"
+    seed: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """Return the request as JSON values; its fingerprint is the key of the result."""
+        return {
+            "kind": KIND,
+            "phi": self.split.describe(),
+            "vae": self.vae.sha256,
+            "data": self.slices.fingerprint,
+            "config": self.config.model_dump(mode="json"),
+            "domain": self.domain,
+            "seed": self.seed,
+        }
+
+
+def find_layer(request: LayerRequest, store: Store) -> LayerModel | None:
+    """Return the trained cINN of a request, bundled or cached, or `None`."""
+    found = store.find(KIND, store.key(request.describe()))
+    return None if found is None else load_layer(found[0], request, sha256=found[1])
+
+
+def load_layer(path: Path, request: LayerRequest, *, sha256: str | None = None) -> LayerModel:
+    """Read a layer's cINN and refuse it where its provenance is not that of the request.
+
+    Raises:
+        ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
+    """
+    stored = artifacts.load(path, kind=KIND, sha256=sha256)
+    wanted = request.describe()
+    differing = [name for name in wanted if stored.meta.get(name) != wanted[name]]
+    if differing:
+        raise ArtifactError(
+            f"{path} was trained for something else: its {', '.join(differing)} differ. Train it again"
+        )
+    tensors = stored.tensors
+    device = request.vae.vae.decoder.last.device
+    return LayerModel(
+        split=request.split,
+        regressor=Regressor.from_state(_part(tensors, "regressor"), stored.meta["regressor"]).to(device),
+        vae=request.vae.vae,
+        cinn=cinn_from(_part(tensors, "cinn"), stored.meta["cinn"]).to(device),
+        meta=stored.meta,
+        sha256=stored.sha256,
+        nll_rows=tensors["nll_rows"],
+        patients=tensors["patients"],
+    )
+
+
+def learn_layer(
+    request: LayerRequest, store: Store, *, out: Path | None = None, progress: Progress | None = None
+) -> LayerModel:
+    """Train a layer's cINN and keep it, or return what another process has trained in the meantime.
+
+    Args:
+        request: what to train.
+        store: where it is kept.
+        out: the file to write instead of the cache's own.
+        progress: called as the training goes on.
+
+    Raises:
+        DivergedError: a training diverged twice.
+    """
+    key = store.key(request.describe())
+    path, work = out or store.path(KIND, key), store.work(KIND, key)
+    with exclusive(work):
+        if out is not None or store.find(KIND, key) is None:
+            _Training(request, work, progress).run(path, key)
+    return load_layer(path, request)
+
+
+class _Training:
+    """One run from nothing to a file; each stage resumes from its own checkpoints."""
+
+    def __init__(self, request: LayerRequest, work: Path, progress: Progress | None) -> None:
+        self.request, self.config, self.work, self.progress = request, request.config, work, progress
+        self.split, self.vae = request.split, request.vae.vae
+        self.device = self.vae.decoder.last.device
+        self.samplers = self._samplers(self.vae.patch)
+
+    def run(self, path: Path, key: str) -> None:
+        regressor, regressed = self._regressor()
+        train, validation, test = (self._table(name, regressor) for name in ("train", "validation", "test"))
+        cinn = CINN(self.config.cinn, train.table.condition_shape)
+        task = CinnTask(cinn.to(self.device), train.table, validation.table, seed=self._seed("cinn"))
+        flow_config = fit_config(self.config.cinn, seed=self._seed("cinn"))
+        result = fit(
+            task,
+            flow_config,
+            self.work / "cinn",
+            progress=self.progress,
+            device=self.device,
+            stage=f"{self.split.layer}: flow",
+        )
+        round_half(cinn)
+        rows = nll_rows(cinn, test.table, seed=self._seed("nll"))
+        scale, eta = self._scales()
+        tensors, cinn_meta = cinn_state(cinn)
+        regressor_tensors, regressor_meta = regressor.state()
+        meta = {
+            **self.request.describe(),
+            "key": key,
+            "cinn": cinn_meta,
+            "regressor": regressor_meta,
+            "scale": scale,
+            "eta": eta,
+            "regressor_rmse_hu": regressed["rmse_hu"],
+            "nll": rows.mean().item(),
+            "floor": posterior_entropy(test.table),
+            "steps": result.steps,
+            "stopped_early": result.stopped_early,
+            "seconds": result.seconds,
+            "trained_on": self.request.slices.description,
+            "vae_trained_on": self.request.vae.meta.get("trained_on", ""),
+            "layer": self.split.layer,
+            "invkit": __version__,
+            "torch": str(torch.__version__),
+        }
+        artifacts.save(
+            path,
+            {
+                **_named("cinn", tensors),
+                **_named("regressor", regressor_tensors),
+                "nll_rows": rows,
+                "patients": test.patients,
+            },
+            kind=KIND,
+            meta=meta,
+        )
+
+    def _regressor(self) -> tuple[Regressor, Mapping[str, float]]:
+        config = self.config.regressor
+        samplers = self._samplers(config.patch)
+
+        def batch(
+            step: int, shard: Shard | None, *, part: str = "train", n: int = config.batch
+        ) -> tuple[Activation, Tensor]:
+            pairs = samplers[part].batch(step, n, shard.slice(n) if shard is not None else None)
+            return self.split.phi(pairs.x.to(self.device)), self._target(pairs).to(self.device)
+
+        example = batch(0, None)
+        regressor = Regressor(example[0], tuple(example[1].shape[-2:]), config, seed=self._seed("g")).to(
+            self.device
+        )
+        regressor.standardise(batch(step, None)[0] for step in range(4))
+        held_out = batch(0, None, part="validation", n=4 * config.batch)
+        task = RegressorTask(regressor, batch, held_out, config)
+        result = fit(
+            task,
+            config.fit_config(seed=self._seed("g")),
+            self.work / "regressor",
+            progress=self.progress,
+            device=self.device,
+            stage=f"{self.split.layer}: regressor",
+        )
+        return regressor, result.metrics
+
+    def _table(self, part: str, regressor: Regressor) -> "_Rows":
+        rows = self.config.rows if part == "train" else self.config.held_out
+        means, log_vars, conditions, patients = [], [], [], []
+        with torch.no_grad():
+            for step in range(-(-rows // BATCH)):
+                pairs = self.samplers[part].batch(step, BATCH)
+                size = (pairs.x.shape[-2], pairs.x.shape[-1])
+                posterior = self.vae.encode(self._target(pairs).to(self.device))
+                estimate = regressor(self.split.phi(pairs.x.to(self.device)), size)
+                of_z = self.vae.encode(estimate)
+                means.append(posterior.mean)
+                log_vars.append(posterior.log_var)
+                conditions.append(torch.cat([of_z.mean, of_z.log_var], dim=1))
+                patients.append(pairs.patient)
+        table = CodeTable(torch.cat(means), torch.cat(log_vars), torch.cat(conditions))
+        return _Rows(table.rows(slice(rows)), torch.cat(patients)[:rows])
+
+    def _scales(self) -> tuple[float, float]:
+        """Return s_Phi, and eta in units of it, from held-out body patches of one dose."""
+        batches = [
+            self.samplers["test"].batch(step, BATCH) for step in range(-(-self.config.pairs // (2 * BATCH)))
+        ]
+        images = torch.cat([batch.x for batch in batches]).to(self.device)
+        scale = activation_scale(self.split.phi, images, self.config.pairs, seed=self._seed("pairs"))
+        if scale == 0:
+            return 1.0, 0.0  # const: nothing is ever far from anything
+        y, noise = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("y", "noise"))
+        size = (y.shape[-2], y.shape[-1])
+        draws = torch.stack(
+            [
+                noise.view(-1, 1, 1, 1)
+                * noise_texture(len(y), *size, generator=generator(self._seed("eta"), draw))
+                for draw in range(2)
+            ]
+        )
+        distances = [
+            dose_noise_distance(self.split.phi, part.to(self.device), added.to(self.device), scale=scale)
+            for part, added in zip(torch.split(y, BATCH), torch.split(draws, BATCH, dim=1), strict=True)
+        ]
+        return scale, torch.cat(distances).square().mean().sqrt().item()
+
+    def _samplers(self, size: int) -> dict[str, PatchSampler]:
+        return {
+            name: PatchSampler(
+                self.request.slices.part(name), size, dose=self.config.dose, seed=self._seed(name)
+            )
+            for name in ("train", "validation", "test")
+        }
+
+    def _target(self, pairs: PatchBatch) -> Tensor:
+        return pairs.x if self.request.domain == "low" else pairs.y
+
+    def _seed(self, purpose: str) -> int:
+        return derive_seed(self.request.seed, "layer", purpose)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Codes and conditions of patches, and the number of the patient that each patch is from."""
+
+    table: CodeTable
+    patients: Tensor
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
