@@ -104,7 +104,7 @@ class Checkpoints:
         return None
 
     def clean(self) -> None:
-        """Remove what a killed process left: temporary files and checkpoints without a sidecar.
+        """Remove what a killed process left: temporary files, checkpoints without a sidecar or too old.
 
         Raises:
             ResourceError: the folder cannot be written.
@@ -115,6 +115,7 @@ class Checkpoints:
             unfinished = NAME.fullmatch(path.name) and not path.with_suffix(".json").exists()
             if unfinished or path.name.startswith(".step-"):
                 self._remove(path)
+        self._prune()
 
     def _prune(self) -> None:
         steps = self.steps()

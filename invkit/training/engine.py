@@ -213,13 +213,13 @@ class _Run:
         return torch.stack([mean_loss, norm, asked])
 
     def _means(self) -> dict[str, float | None]:
-        """Return each phase's latest figures, averaged over the processes; `None` is one that is not finite."""
+        """Return each phase's latest figures, averaged over the processes; `None` is not finite."""
         names = [f"{phase}/{name}" for phase, figures in self.figures.items() for name in figures]
         values = [float(value) for figures in self.figures.values() for value in figures.values()]
         means = average(torch.tensor(values, dtype=torch.float64)).tolist()
         finite = [value if math.isfinite(value) else None for value in means]
         # A phase that has not come since the last checkpoint keeps the figures it had there.
-        return {**self.ledger.figures, **dict(zip(names, finite, strict=True))}
+        return dict(sorted({**self.ledger.figures, **dict(zip(names, finite, strict=True))}.items()))
 
     def _log(self) -> None:
         means = self._means()
@@ -245,7 +245,8 @@ class _Run:
         if "reason" in found:
             raise DivergedError(f"evaluation after step {ledger.step}: {found['reason']}")
         metrics: dict[str, float] = found["metrics"]
-        self._append({"evaluation": metrics})
+        if metrics:
+            self._append({"evaluation": metrics})
         self.shown.update(metrics)
         ledger.metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         if self.monitor is None or not metrics:
