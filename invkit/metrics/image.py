@@ -5,16 +5,16 @@ in HU on values clipped to [-1024, 1900]; SSIM and PSNR on images mapped to [0, 
 the anatomy.
 """
 
-__all__ = ["WINDOWS", "Window", "apply_window", "psnr", "rmse", "ssim"]
+__all__ = ["psnr", "rmse", "ssim"]
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from invkit.errors import InputError
+from invkit.metrics.window import Window, apply_window
 
 HU_LOW, HU_HIGH = -1024.0, 1900.0
 
@@ -23,34 +23,12 @@ _psnr: Callable[..., float] = peak_signal_noise_ratio
 _ssim: Callable[..., float] = structural_similarity
 
 
-class Window(NamedTuple):
-    """A display window: centre and width in HU."""
-
-    center: float
-    width: float
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """The HU values shown as black and as white."""
-        return self.center - self.width / 2, self.center + self.width / 2
-
-
-WINDOWS = {"chest": Window(-600.0, 1500.0), "abdomen": Window(50.0, 400.0), "neuro": Window(40.0, 80.0)}
-
-
 def _check(prediction: Tensor, target: Tensor) -> None:
     if prediction.shape != target.shape or prediction.ndim != 4 or prediction.shape[1] != 1:
         raise InputError(
             "images to compare must both be (B, 1, H, W), got "
             f"{tuple(prediction.shape)} and {tuple(target.shape)}"
         )
-
-
-def apply_window(x: Tensor, window: Window) -> Tensor:
-    """Map HU to [0, 1] by DICOM's linear window function (PS3.3 C.11.2.1.2.1), any shape."""
-    if window.width <= 1:
-        raise InputError(f"a window's width must be above 1 HU, got {window.width}")
-    return ((x - (window.center - 0.5)) / (window.width - 1) + 0.5).clamp(0, 1)
 
 
 def rmse(prediction: Tensor, target: Tensor, *, clip: bool = False) -> Tensor:

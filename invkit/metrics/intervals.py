@@ -34,10 +34,11 @@ def number(value: float, decimals: int | None = None) -> str:
 
 
 def _decimals(value: float, width: float) -> int:
-    """Return the decimals that show three digits of a value and two of its interval's width."""
-    wanted = [2 - math.floor(math.log10(abs(value)))] if value else []
-    wanted += [1 - math.floor(math.log10(width))] if width > 0 else []
-    return min(6, max(0, *wanted, 0))
+    """Return the decimals that show one to two digits of an interval's width, at most six of the value."""
+    if not width > 0:
+        return 0 if value == 0 else min(6, max(0, 2 - math.floor(math.log10(abs(value)))))
+    largest = 5 - math.floor(math.log10(abs(value))) if value else 6
+    return min(6, max(0, min(largest, math.ceil(-math.log10(width / 3)))))
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,11 @@ class Interval:
             return cls(float(value["value"]), float(value["low"]), float(value["high"]))
         return cls(float(value))
 
-    def text(self, unit: str = "") -> str:
-        """Return the figure for people, e.g. `41.2 HU [38.0, 44.5]`."""
+    def text(self, unit: str = "", decimals: int | None = None) -> str:
+        """Return the figure for people, e.g. `41.2 HU [38.0, 44.5]`; `decimals` count where bounds are unknown."""
         unit = f" {unit}" if unit else ""
         if not self.known or not math.isfinite(self.value):
-            return number(self.value) + unit
+            return number(self.value, decimals) + unit
         value, low, high = self.numbers()
         return f"{value}{unit} [{low}, {high}]"
 

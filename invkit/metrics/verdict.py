@@ -204,7 +204,7 @@ def _output(measures: Measures) -> list[str]:
     if measures.spread_f is None:
         return []
     after, before = Interval.of(measures.spread_f), Interval.of(measures.spread)
-    share = f", {after.value / before.value:.0%} of what goes in" if before.value > 0 else ""
+    share = f", {100 * after.value / before.value:.0f} % of what goes in" if before.value > 0 else ""
     return [f"After the denoiser the same samples still vary by {after.text('HU')}{share}."]
 
 
@@ -217,7 +217,7 @@ def _likelihood(nll: Mapping[str, Figure]) -> list[str]:
     share = (const - layer) / (const - floor)
     return [
         f"Knowing z lowers the code's NLL by {number(const - layer)} of at most {number(const - floor)} nats "
-        f"per dimension: by this model, the layer retains {share:.0%} of what the code holds."
+        f"per dimension: by this model, the layer retains {100 * share:.0f} % of what the code holds."
     ]
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invkit.errors import InputError
-from invkit.metrics.image import WINDOWS, Window
 from invkit.metrics.intervals import Difference, Interval
+from invkit.metrics.window import WINDOWS, Window
 
 Image = NDArray[Any]
 # marks that change the direction of writing can make a text look like another one

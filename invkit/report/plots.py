@@ -20,9 +20,9 @@ from invkit.report.theme import Theme, label
 BANDS = 10
 NAMES = {
     "vae": "VAE's reconstruction",
-    "input": "Control `input`",
+    "input": "Control: input",
     "samples": "Samples",
-    "const": "Control `const`",
+    "const": "Control: const",
     "random": "Another image",
 }
 UNIT = "Distance of the layer's activation from that of x  (1 = two different patches)"
@@ -159,6 +159,7 @@ def spectrum_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) ->
         differences = (layer.samples[1:] - layer.samples[:-1]) / np.sqrt(2)
         name = "Samples" if len(layers) == 1 else label(f"Samples, layer {layer.key}", 30)
         lines.append((f"{name}: differences", differences, theme.series[index % len(theme.series)], "-"))
+    lowest = min(_power(first.x[None])[1])
     for name, images, colour, style in lines:
         frequency, power = _power(images)
         if min(power) > 0:
@@ -173,6 +174,9 @@ def spectrum_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) ->
                 label=name.replace("$", r"\$"),
             )
     axes.set_yscale("log")
+    if lowest > 0:
+        # far below the image's own noise nothing is of interest, and the rest would be squeezed
+        axes.set_ylim(bottom=lowest / 300)
     axes.set_xlim(0, 0.5)
     axes.set_xlabel("Spatial frequency, cycles per pixel", size=9)
     axes.set_ylabel("Power, HU² px²", size=9)

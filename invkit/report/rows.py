@@ -5,6 +5,7 @@ __all__ = ["checks_figure", "samples_figure", "std_limit", "windowed_png"]
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,14 +14,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
-from invkit.metrics.image import Window
 from invkit.metrics.intervals import number
+from invkit.metrics.window import Window
 from invkit.report.data import Image, LayerFigures
 from invkit.report.theme import Theme, label
 
 STD_COLOURS = "magma"
 # inches
-CELL, GAP, MARGIN, BAR, HEADING, ROW_LABEL, FOOT = 1.5, 0.07, 0.16, 0.85, 0.72, 0.3, 0.66
+CELL, GAP, MARGIN, BAR, TITLE, ROW_LABEL, HEADINGS, FOOT = 1.5, 0.07, 0.1, 0.75, 0.5, 0.32, 0.22, 0.62
 
 
 @dataclass(frozen=True)
@@ -90,53 +91,60 @@ def _grid(
 ) -> Figure:
     """Lay images out by inches, so that no text can meet another, and add the scales that are in use."""
     columns = max(len(row) for row in table)
-    height_of_cell = CELL * layers[0].x.shape[0] / layers[0].x.shape[1]
+    cell_height = CELL * layers[0].x.shape[0] / layers[0].x.shape[1]
     maps = [cell.image for row in table for cell in row if cell.std]
-    width = 2 * MARGIN + columns * CELL + (columns - 1) * GAP + (BAR if maps else 0)
-    width = max(width, 6.0)
-    height = HEADING + len(table) * (ROW_LABEL + height_of_cell) + FOOT
+    single = len(layers) == 1
+    if single and layers[0].note:
+        title = f"{title}  ·  {layers[0].note}"
+    row_label = 0.0 if single else ROW_LABEL
+    width = max(2 * MARGIN + columns * CELL + (columns - 1) * GAP + (BAR if maps else 0), 6.0)
+    height = TITLE + HEADINGS + len(table) * (row_label + cell_height) + FOOT
     figure = Figure(figsize=(width, height))
     limit = std_limit(maps) if maps else 1.0
-    figure.text(
-        MARGIN / width, 1 - 0.14 / height, label(title), size=12, weight="bold", va="top", parse_math=False
-    )
+
+    def write(left: float, bottom: float, text: str, **style: Any) -> None:
+        figure.text(left / width, bottom / height, text, parse_math=False, **style)
+
+    write(MARGIN, height - 0.12, label(title), size=12, weight="bold", va="top")
     for index, (layer, row) in enumerate(zip(layers, table, strict=True)):
-        top = height - HEADING - index * (ROW_LABEL + height_of_cell)
-        name = label(f"Layer {layer.key}" + (f"  ·  {layer.note}" if layer.note else ""))
-        figure.text(MARGIN / width, (top - 0.02) / height, name, va="top", parse_math=False)
-        bottom = top - ROW_LABEL - height_of_cell
+        top = height - TITLE - (HEADINGS if index else 0) - index * (row_label + cell_height)
+        if not single:
+            note = f"  ·  {layer.note}" if layer.note else ""
+            write(MARGIN, top - 0.08, label(f"Layer {layer.key}{note}"), va="top")
+        bottom = height - TITLE - HEADINGS - row_label - cell_height - index * (row_label + cell_height)
         for column, cell in enumerate(row):
             left = MARGIN + column * (CELL + GAP)
-            axes = figure.add_axes((left / width, bottom / height, CELL / width, height_of_cell / height))
+            axes = figure.add_axes((left / width, bottom / height, CELL / width, cell_height / height))
             _show(axes, cell, window, limit)
             if index == 0:
-                middle = (left + CELL / 2) / width
-                figure.text(
-                    middle, (top + 0.07) / height, cell.heading, ha="center", size=9, color=theme.muted
-                )
+                write(left, bottom + cell_height + 0.06, cell.heading, size=9, color=theme.muted)
         if any(cell.std for cell in row):
-            left = MARGIN + len(row) * (CELL + GAP) + 0.03
-            bar = figure.add_axes((left / width, bottom / height, 0.11 / width, height_of_cell / height))
-            figure.colorbar(
-                ScalarMappable(Normalize(0, limit), STD_COLOURS), cax=bar, label="HU"
-            ).outline.set_visible(False)
+            left = MARGIN + len(row) * (CELL + GAP) + 0.02
+            bar = figure.add_axes((left / width, bottom / height, 0.11 / width, cell_height / height))
+            colours = ScalarMappable(Normalize(0, limit), STD_COLOURS)
+            figure.colorbar(colours, cax=bar).outline.set_visible(False)
             bar.tick_params(labelsize=8, length=2)
-    low, high = window.limits
-    grey = figure.add_axes((MARGIN / width, 0.34 / height, 2 * CELL / width, 0.1 / height))
-    grey.imshow(np.linspace(0, 1, 256)[None], cmap="gray", aspect="auto", extent=(low, high, 0, 1))
-    grey.set_yticks([])
-    grey.set_xticks(
-        [low, window.center, high], [f"{number(low)}", number(window.center), f"{number(high)} HU"]
-    )
-    grey.tick_params(labelsize=8, length=2)
-    grey.spines[:].set_visible(False)
-    scale = f"Display window: centre {number(window.center)}, width {number(window.width)} HU."
+            write(left + 0.44, bottom + cell_height / 2, "HU", size=8.5, va="center", color=theme.muted)
+    _grey_bar(figure, window, (MARGIN / width, 0.34 / height, (2 * CELL + GAP) / width, 0.1 / height))
+    scale = f"Images: centre {number(window.center)}, width {number(window.width)} HU."
     if maps:
         scale += f" Standard deviations: 0 to {number(limit)} HU."
-    figure.text(
-        (MARGIN + 2 * CELL + 0.35) / width, 0.39 / height, scale, size=8.5, color=theme.muted, va="center"
-    )
+    write(MARGIN + 2 * (CELL + GAP) + 0.1, 0.39, scale, size=8.5, color=theme.muted, va="center")
     return figure
+
+
+def _grey_bar(figure: Figure, window: Window, place: tuple[float, float, float, float]) -> None:
+    """Draw the scale of the display window; its end labels stay within its ends."""
+    low, high = window.limits
+    axes = figure.add_axes(place)
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap="gray", aspect="auto", extent=(low, high, 0, 1))
+    axes.set_yticks([])
+    axes.set_xticks([low, window.center, high], [number(low), number(window.center), f"{number(high)} HU"])
+    axes.tick_params(labelsize=8, length=2)
+    axes.spines[:].set_visible(False)
+    first, *_, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
 
 
 def _show(axes: Axes, cell: Cell, window: Window, limit: float) -> None:

@@ -8,15 +8,14 @@ from typing import Any
 
 from invkit.errors import InputError
 from invkit.metrics.intervals import Interval
-from invkit.metrics.verdict import LADDER
 from invkit.report.data import LayerFigures
 
-RELATIVE = "distance of the layer's activation from that of x; 1 is the distance of two different patches"
+NATS = "nats/dim"
 KNOWN: dict[str, tuple[str, str, str]] = {
     "spread_hu": (
         "Spread of the samples",
         "HU",
-        "how far the samples differ from each other; the spread of the model",
+        "how far samples differ from each other: the spread of the model",
     ),
     "spread_input_hu": (
         "Spread of the `input` control",
@@ -28,30 +27,41 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "HU",
         "the ceiling: here z says nothing about the image",
     ),
-    "spread_f_hu": ("Spread of f of the samples", "HU", "what is left of it after the denoiser"),
-    "vae_rmse_hu": ("Error of the VAE", "HU", "what the code loses of this image"),
-    "vae_limit_hu": ("99 % quantile of the VAE's error", "HU", "above it an image is out of distribution"),
-    "noise_distance": ("Noise at this dose", "", "the same distance between two scans of one anatomy"),
-    "fiber_error.samples": ("Fiber error of the samples", "", RELATIVE),
-    **{
-        f"fiber_error.{name}": (f"Fiber error of {words}", "", "the same")
-        for name, words in LADDER.items()
-        if name != "samples"
-    },
-    "nll.layer": ("NLL given z", "nats/dim", "how well z predicts the code; lower is better"),
-    "nll.input": ("NLL of the `input` control", "nats/dim", "given the whole image"),
-    "nll.const": ("NLL of the `const` control", "nats/dim", "given nothing"),
-    "nll.floor": ("Floor of the NLL", "nats/dim", "entropy of the code itself; no model can be below"),
-    "retained_information": ("Retained information", "", "share of what the code holds that z predicts"),
     "variance_position": (
         "Place between the controls",
         "",
         "0 is the method's floor, 1 the ceiling, in variance",
     ),
-    "effective_rank": ("Effective rank of the samples", "", "in how many directions the samples vary"),
-    "pairwise_rmse_hu": ("Difference of two samples", "HU", "root mean square over pixels and pairs"),
-    "fiber_error_eta": ("Fiber error over noise", "", "the same in units of the noise at this dose"),
+    "spread_f_hu": ("Spread of f of the samples", "HU", "what is left of it after the denoiser"),
     "f_error_hu": ("Change of f", "HU", "distance of f of a sample from f of x"),
+    "pairwise_rmse_hu": ("Difference of two samples", "HU", "root mean square over pixels and pairs"),
+    "effective_rank": ("Effective rank of the samples", "", "in how many directions the samples vary"),
+    "fiber_error.samples": (
+        "Fiber error of the samples",
+        "",
+        "distance of the layer's activation from that of x; two different patches are 1 apart",
+    ),
+    "fiber_error.vae": ("Fiber error of the VAE's D(E(x))", "", "what the code loses by itself"),
+    "fiber_error.input": (
+        "Fiber error of the `input` control",
+        "",
+        "what the method reaches given the whole image",
+    ),
+    "fiber_error.const": ("Fiber error of the `const` control", "", "what it reaches given nothing"),
+    "fiber_error.random": (
+        "Fiber error of another image",
+        "",
+        "how far a random image of the same kind is away",
+    ),
+    "noise_distance": ("Noise at this dose", "", "the same distance between two scans of one anatomy"),
+    "fiber_error_eta": ("Fiber error over noise", "", "the samples' fiber error in units of that noise"),
+    "vae_rmse_hu": ("Error of the VAE", "HU", "what the code loses of this image"),
+    "vae_limit_hu": ("99 % quantile of the VAE's error", "HU", "above it an image is out of distribution"),
+    "nll.layer": ("NLL given z", NATS, "how well z predicts the code; lower is better"),
+    "nll.input": ("NLL of the `input` control", NATS, "given the whole image"),
+    "nll.const": ("NLL of the `const` control", NATS, "given nothing"),
+    "nll.floor": ("Floor of the NLL", NATS, "entropy of the code itself; no model can be below"),
+    "retained_information": ("Retained information", "", "share of what the code holds that z predicts"),
 }
 
 
@@ -94,7 +104,11 @@ def rows(metrics: Mapping[str, Any]) -> list[Row]:
     for key in [key for key in KNOWN if key in leaves] + [key for key in leaves if key not in KNOWN]:
         label, unit, meaning = KNOWN.get(key, (key, "HU" if key.endswith("_hu") else "", ""))
         value = leaves[key]
-        text = str(value) if isinstance(value, str | bool) else _interval(key, value).text(unit)
+        text = (
+            str(value)
+            if isinstance(value, str | bool)
+            else _interval(key, value).text(unit, 3 if unit == NATS else None)
+        )
         found.append(Row(key, label, text, meaning))
     return found
 

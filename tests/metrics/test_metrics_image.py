@@ -8,7 +8,8 @@ from pydicom.pixels.processing import apply_windowing
 from skimage.metrics import structural_similarity
 
 from invkit.errors import InputError
-from invkit.metrics.image import WINDOWS, Window, apply_window, psnr, rmse, ssim
+from invkit.metrics.image import psnr, rmse, ssim
+from invkit.metrics.window import WINDOWS, Window, apply_window
 
 
 def pair(side=32):

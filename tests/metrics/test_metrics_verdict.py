@@ -99,7 +99,7 @@ def test_likelihood_order():
 
 
 def test_retained_share_is_stated():
-    assert "retains 92% of what the code holds" in " ".join(judge(measures()).sentences)
+    assert "retains 92 % of what the code holds" in " ".join(judge(measures()).sentences)
 
 
 @pytest.mark.parametrize(
