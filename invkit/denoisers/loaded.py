@@ -95,8 +95,8 @@ class LoadedDenoiser:
         """
         if x_hu.dim() != 4 or x_hu.shape[1] != 1 or x_hu.numel() == 0 or not x_hu.is_floating_point():
             raise ImageError(
-                f"denoiser {self.name} takes images of shape (B, 1, H, W) with floating numbers in HU, "
-                f"got shape {tuple(x_hu.shape)} of {x_hu.dtype}"
+                f"denoiser {self.name} takes images of shape (B, 1, H, W) with floating numbers in HU, got "
+                f"shape {tuple(x_hu.shape)} of {x_hu.dtype}"
             )
         tensor = self._first_tensor()
         if tensor is not None:
@@ -141,8 +141,8 @@ class LoadedDenoiser:
             )
         if tuple(out.shape) != shape or not out.is_floating_point() or out.device != device:
             raise DenoiserError(
-                f"denoiser {self.name} must return shape {shape} with floating numbers on {device}, "
-                f"got shape {tuple(out.shape)}, {out.dtype}, on {out.device}"
+                f"denoiser {self.name} must return shape {shape} with floating numbers on {device}, got "
+                f"shape {tuple(out.shape)}, {out.dtype}, on {out.device}"
             )
         return out
 
@@ -271,8 +271,8 @@ def check_contract(loaded: LoadedDenoiser, x_hu: Tensor) -> None:
         bad = int((~torch.isfinite(first)).sum())
         if bad:
             raise DenoiserError(
-                f"denoiser {loaded.name} returns {bad} of {first.numel()} pixels that are not finite "
-                f"for a finite image of shape {shape}"
+                f"denoiser {loaded.name} returns {bad} of {first.numel()} pixels that are not finite for a "
+                f"finite image of shape {shape}"
             )
         if not torch.equal(first, second):
             worst = float((first - second).abs().max())

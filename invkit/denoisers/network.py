@@ -39,8 +39,8 @@ def unwrap(module: Any, *, owner: str) -> nn.Module:
     lazy = [name for name, tensor in module.named_parameters() if nn.parameter.is_lazy(tensor)]
     if lazy:
         raise DenoiserError(
-            f"{owner} has parameters without a shape yet ({', '.join(lazy[:5])}): "
-            "run the network once on an image first"
+            f"{owner} has parameters without a shape yet ({', '.join(lazy[:5])}): run the network once on an "
+            "image first"
         )
     broken = [name for name, tensor in module.named_parameters() if not bool(torch.isfinite(tensor).all())]
     if broken:

@@ -112,8 +112,8 @@ def _checked(weights: Weights, data: bytes) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != weights.sha256:
         raise ArtifactError(
-            f"weights {weights.tag!r} ({weights.source}) are not the promised file: sha256 {found}, "
-            f"promised {weights.sha256}. Get the file again, or ask whoever made the plugin"
+            f"weights {weights.tag!r} ({weights.source}) are not the promised file: sha256 {found}, promised "
+            f"{weights.sha256}. Get the file again, or ask whoever made the plugin"
         )
     return data
 
@@ -185,8 +185,8 @@ def _received(weights: Weights, response: http.client.HTTPResponse, until: float
             )
     if announced not in (-1, size):
         raise ArtifactError(
-            f"weights {weights.tag!r}: {weights.source} was cut off after {size} of {announced} bytes. "
-            "Try again"
+            f"weights {weights.tag!r}: {weights.source} was cut off after {size} of {announced} bytes. Try "
+            "again"
         )
     return b"".join(parts)
 

@@ -67,43 +67,31 @@ def check_split(split: Split, x_hu: Tensor, *, allow_bypass: bool) -> SplitRepor
     """
     if not bool(torch.isfinite(x_hu).all()):
         raise ImageError("a split is checked on finite images; this one has NaN or Inf in it")
-    denoiser, owner = split.denoiser, f"layer {split.layer!r} of {split.denoiser.name}"
+    owner = f"layer {split.layer!r} of {split.denoiser.name}"
     with torch.no_grad():
+        if split.layer == "const":
+            return _report(split, x_hu, split.phi(x_hu), exact=False, leak=0.0)
+        expected = _repeated(split, x_hu)
         if split.layers:
             _require_one_run(split, x_hu, owner)
             _require_rows(split, x_hu, owner)
         z = split.phi(x_hu)
-        if split.layer == "const":
-            return _report(split, x_hu, z, exact=False, leak=0.0)
-        expected = denoiser(x_hu)
-        if not torch.equal(expected, denoiser(x_hu)):
-            raise DenoiserError(
-                f"denoiser {denoiser.name} is not deterministic: two calls on one image differ, so no "
-                "layer can be checked"
-            )
-        if not bool(torch.isfinite(expected).all()):
-            raise DenoiserError(
-                f"denoiser {denoiser.name} returns pixels that are not finite for a finite image"
-            )
         found = split.psi(z, x_hu)
         if not torch.equal(found, expected):
             worst = float((found - expected).abs().max())
             raise SplitError(
-                f"{owner} is not exact: Psi(Phi(x)) differs from f(x) by up to {worst:.3g} HU. The "
-                "module's output shares "
-                "memory with another tensor that is used later, or a later operation checks which tensor "
-                "it gets. "
-                "Choose the layer before or after it"
+                f"{owner} is not exact: Psi(Phi(x)) differs from f(x) by up to {worst:.3g} HU. The module's "
+                "output shares memory with another tensor that is used later, or a later operation looks at "
+                "which tensor it gets. Choose the layer before or after it"
             )
         leak = max(_leak(split, z, expected, other) for other in _others(x_hu))
     if leak > 0 and not allow_bypass:
         raise SplitError(
             f"{owner} is not a cut: a skip connection goes round it, so the output still depends on the "
-            "image when z "
-            f"stays (another image brings about {100 * leak:.3g} % of its change). Choose a layer that "
-            "every path runs "
-            "through, or give a set of layers that together is a cut (--layer a,b), or allow the bypass "
-            "(allow_bypass=True, --allow-bypass): then what is found holds for the carrier image only"
+            f"image when z stays (another image brings about {100 * leak:.3g} % of its change). Choose a "
+            "layer that every path runs through, or give a set of layers that together is a cut (--layer "
+            "a,b), or allow the bypass (allow_bypass=True, --allow-bypass): then what is found holds for "
+            "the carrier only"
         )
     return _report(split, x_hu, z, exact=True, leak=leak)
 
@@ -111,25 +99,39 @@ def check_split(split: Split, x_hu: Tensor, *, allow_bypass: bool) -> SplitRepor
 def grid_of(z: Tensor, size: tuple[int, int]) -> Grid:
     """Return how a tensor of z, shape `(B, ...)`, lies on the padded image of `size` (H', W')."""
     shape = tuple(z.shape[1:])
-    stride = None
-    if len(shape) == 3 and size[0] % shape[1] == 0 and size[0] // shape[1] * shape[2] == size[1]:
-        stride = size[0] // shape[1]
-    return Grid(shape, stride, size)
+    if len(shape) != 3 or 0 in shape:
+        return Grid(shape, None, size)
+    stride = size[0] // shape[1]
+    fits = (stride * shape[1], stride * shape[2]) == size
+    return Grid(shape, stride if fits else None, size)
 
 
 def _report(
     split: Split, x_hu: Tensor, z: Tensor | tuple[Tensor, ...], *, exact: bool, leak: float
 ) -> SplitReport:
-    tensors = z if isinstance(z, tuple) else (z,)
     return SplitReport(
         layer=split.layer,
         modules=tuple(layer.name for layer in split.layers),
         grids=split.grid(x_hu),
-        numbers=sum(tensor[0].numel() for tensor in tensors),
+        numbers=sum(tensor[0].numel() for tensor in _tensors(z)),
         exact=exact,
         bypass=leak > 0,
         leak=leak,
     )
+
+
+def _repeated(split: Split, x_hu: Tensor) -> Tensor:
+    """Return f(x), after it came out finite and the same twice."""
+    denoiser = split.denoiser
+    expected = denoiser(x_hu)
+    if not bool(torch.isfinite(expected).all()):
+        raise DenoiserError(f"denoiser {denoiser.name} returns pixels that are not finite for a finite image")
+    if not torch.equal(expected, denoiser(x_hu)):
+        raise DenoiserError(
+            f"denoiser {denoiser.name} is not deterministic: two calls on one image differ, so no layer of "
+            "it can be checked"
+        )
+    return expected
 
 
 def _require_one_run(split: Split, x_hu: Tensor, owner: str) -> None:
@@ -137,15 +139,14 @@ def _require_one_run(split: Split, x_hu: Tensor, owner: str) -> None:
     for layer, runs in zip(split.layers, record.runs, strict=True):
         if runs == 0:
             raise SplitError(
-                f"module {layer.module!r}, {owner}, never ran. Its parent may call its parts or use its "
-                "weights "
-                "directly; choose a module around it or one that runs"
+                f"module {layer.module!r}, {owner}, never ran. Its parent may pass it by, call its forward "
+                "or use its weights directly; choose a module around it or one that runs"
             )
         if runs > 1:
             raise SplitError(
                 f"module {layer.module!r}, {owner}, runs {runs} times in one pass, so its output is no "
-                "single z. It is "
-                "shared or part of a loop; choose a module that runs once, before, after or around it"
+                "single z. It is shared or part of a loop; choose a module that runs once, before, after or "
+                "around it"
             )
     for layer, tensor in zip(split.layers, record.outputs(), strict=True):
         if not bool(torch.isfinite(tensor).all()):
@@ -157,22 +158,24 @@ def _require_one_run(split: Split, x_hu: Tensor, owner: str) -> None:
 def _require_rows(split: Split, x_hu: Tensor, owner: str) -> None:
     """One row of z per image that depends on this image, and on no other of the batch."""
     x, (second, third) = x_hu[:1], (other[:1] for other in _others(x_hu))
-    pairs = split.record(torch.cat([x, second])).outputs(), split.record(torch.cat([x, third])).outputs()
+    pairs = (_tensors(split.phi(torch.cat([x, image]))) for image in (second, third))
     for layer, one, two in zip(split.layers, *pairs, strict=True):
         if one.dim() < 2 or one.shape[0] != 2:
             raise SplitError(
-                f"module {layer.module!r}, {owner}, gives shape {tuple(one.shape)} for 2 images; the "
-                "first axis of z must "
-                "count the images. Choose a layer before or after the rearrangement"
+                f"module {layer.module!r}, {owner}, gives shape {tuple(one.shape)} for 2 images; the first "
+                "axis of z must count the images. Choose a layer before or after the rearrangement"
             )
         if torch.equal(one[0], one[1]):
             raise SplitError(f"z of module {layer.module!r}, {owner}, does not depend on the image at all")
         if not torch.equal(one[0], two[0]):
             raise SplitError(
                 f"z of module {layer.module!r}, {owner}, depends on the other images of the batch. "
-                "Normalisation must use "
-                "stored statistics, and the first axis must count the images"
+                "Normalisation must use stored statistics, and the first axis must count the images"
             )
+
+
+def _tensors(z: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return z if isinstance(z, tuple) else (z,)
 
 
 def _others(x_hu: Tensor) -> tuple[Tensor, Tensor]:

@@ -110,9 +110,8 @@ def _resolve_one(
     if place is None:
         if text in targets:
             raise SplitError(
-                f"layer {text!r} of {owner} stands for module {targets[text]!r}, which its network does "
-                "not have. "
-                f"{_existing(names, keys, targets[text])}"
+                f"layer {text!r} of {owner} stands for module {targets[text]!r}, which its network does not "
+                f"have. {_existing(names, keys, targets[text])}"
             )
         raise SplitError(
             f"{owner} has no layer {text!r}. {_existing(names, keys, text.removeprefix('module:'))}"
@@ -173,8 +172,8 @@ def _require_runnable(names: Mapping[str, nn.Module], layer: ResolvedLayer, owne
         if isinstance(outer, torch.jit.ScriptModule):
             raise SplitError(
                 f"layer {layer.text!r} of {owner} lies inside the TorchScript module "
-                f"{'.'.join(parts[:end])!r}, which "
-                "runs no hooks. Choose that module, or give the nn.Module it was made from"
+                f"{'.'.join(parts[:end])!r}, which runs no hooks. Choose that module, or give the nn.Module "
+                "it was made from"
             )
 
 

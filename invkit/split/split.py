@@ -2,6 +2,7 @@
 
 __all__ = ["Split"]
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 
 from invkit.denoisers.loaded import LoadedDenoiser, wrap_module
 from invkit.denoisers.spec import CONTROLS
-from invkit.errors import ImageError, SplitError
+from invkit.errors import DenoiserError, ImageError, ResourceError, SplitError
 from invkit.split.check import Grid, SplitReport, check_split, grid_of
 from invkit.split.hooks import Recording, capture, replace
 from invkit.split.layers import ResolvedLayer, resolve
 
 Activation = Tensor | tuple[Tensor, ...]
+PROBE = 64
 
 
 class Split:
@@ -35,7 +37,7 @@ class Split:
         allow_bypass: let `check` accept a layer that a skip connection goes round.
 
     Raises:
-        SplitError: there is no such layer; the message lists those that exist.
+        SplitError: there is no such layer (the message lists those that exist), or the network is TorchScript.
         DenoiserError: `denoiser` is no usable network.
 
     Example:
@@ -56,7 +58,7 @@ class Split:
     def __init__(
         self, denoiser: LoadedDenoiser | nn.Module, layer: str | Sequence[str], *, allow_bypass: bool = False
     ) -> None:
-        self.denoiser = denoiser if isinstance(denoiser, LoadedDenoiser) else wrap_module(denoiser)
+        self.denoiser = denoiser if isinstance(denoiser, LoadedDenoiser) else _wrapped(denoiser)
         self.allow_bypass = allow_bypass
         owner = self.denoiser.name
         if not isinstance(layer, str | Sequence):
@@ -74,6 +76,8 @@ class Split:
         )
         if not chosen and not self.layers:
             raise SplitError(f"no layer of {owner} was named")
+        if any(layer.element is not None for layer in self.layers):
+            self._require_elements()
 
     def phi(self, x_hu: Tensor) -> Activation:
         """Return z, without gradient; the forward pass stops where z is complete.
@@ -104,8 +108,7 @@ class Split:
         if blocked and x_hu.requires_grad and self.layer != "const":
             raise SplitError(
                 f"layer {self.layer!r} of {self.denoiser.name} lets no gradient through to the image. The "
-                "network runs it "
-                "under torch.no_grad, detaches, or checkpoints it with use_reentrant=True "
+                "network runs it under torch.no_grad, detaches, or checkpoints it with use_reentrant=True "
                 "(use_reentrant=False works)"
             )
         return z
@@ -196,6 +199,11 @@ class Split:
             "layers": [layer.name for layer in self.layers] or [self.layer],
         }
 
+    def _require_elements(self) -> None:
+        # `name.key` may be a misspelt module as well; only a run of the network can tell.
+        with contextlib.suppress(DenoiserError, ResourceError):
+            self.record(torch.zeros(1, 1, PROBE, PROBE))
+
     def _phi(self, x_hu: Tensor) -> Activation:
         if self.is_control:
             if x_hu.dim() != 4 or x_hu.shape[1] != 1 or not x_hu.is_floating_point():
@@ -216,7 +224,16 @@ class Split:
     def _not_once(self, record: Recording) -> SplitError:
         runs = ", ".join(f"{layer.module} {n}" for layer, n in zip(self.layers, record.runs, strict=True))
         return SplitError(
-            f"layer {self.layer!r} of {self.denoiser.name} must run exactly once in a pass, it ran: "
-            f"{runs} times. "
-            "Choose a module that runs once, before, after or around it"
+            f"layer {self.layer!r} of {self.denoiser.name} must run exactly once in a pass, it ran: {runs} "
+            "times. Choose a module that runs once, before, after or around it"
         )
+
+
+def _wrapped(module: nn.Module) -> LoadedDenoiser:
+    try:
+        return wrap_module(module)
+    except DenoiserError as error:
+        parts = module.modules() if isinstance(module, nn.Module) else ()
+        if any(isinstance(part, torch.jit.ScriptModule) for part in parts):
+            raise SplitError(str(error)) from None
+        raise

@@ -1,5 +1,7 @@
 """Networks that cannot be split: one typed error with the way out, no hook left (faults 21-23, 28)."""
 
+import warnings
+
 import pytest
 import torch
 from split_networks import Branching, ChenLike, YangLike, hook_count, images, seeded
@@ -276,6 +278,30 @@ def test_a_network_that_swallows_exceptions_cannot_hide_a_fault():
 def test_what_is_no_network_is_refused(network):
     with pytest.raises(DenoiserError, match=r"needs a torch\.nn\.Module"):
         Split(network, "3")
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, nn.DataParallel])
+def test_torchscript_is_refused_with_the_reason(wrap):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = wrap(torch.jit.script(ChenLike()))
+    with pytest.raises(SplitError, match="TorchScript runs no hooks"):
+        Split(network, "net.0")
+
+
+@pytest.mark.parametrize("fault", ["no such element", "no such key", "key of a tuple", "element of a tensor"])
+def test_an_element_that_does_not_exist_is_found_at_once(fault):
+    make, layer, kind, text = FAULTS[fault]
+    network = seeded(make)
+    with pytest.raises(kind, match=text):
+        Split(network, layer)
+    assert hook_count(network) == 0
+
+
+def test_a_random_network_is_named_as_such_whatever_its_layer_does():
+    network = Around(lambda net, x: net.layer(x), Returning(lambda x: x + torch.rand_like(x)))
+    with pytest.raises(DenoiserError, match="not deterministic"):
+        Split(network, "layer").check(images())
 
 
 def test_mutated_input_is_neutralised():
