@@ -17,6 +17,7 @@ from invkit.errors import ArtifactError, ResourceError
 
 KIND = "checkpoint"
 NAME = re.compile(r"step-(\d{9,})\.safetensors")
+SIDECAR = re.compile(r"step-(\d{9,})\.json")
 
 
 class CheckpointWarning(UserWarning):
@@ -47,8 +48,8 @@ class Checkpoints:
         """Return the steps of all checkpoints that were written to their end, in rising order."""
         if not self.folder.is_dir():
             return []
-        found = [(NAME.fullmatch(path.name), path) for path in self.folder.iterdir()]
-        return sorted(int(match[1]) for match, path in found if match and path.with_suffix(".json").exists())
+        found = [SIDECAR.fullmatch(path.name) for path in self.folder.iterdir()]
+        return sorted(int(match[1]) for match in found if match)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Write the checkpoint of `step`, then drop those that are not needed any more.
