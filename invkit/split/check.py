@@ -43,8 +43,8 @@ class SplitReport:
         numbers: how many numbers z holds for one image.
         exact: Psi(Phi(x), x) equals f(x) bit for bit; False for `const` only, which has no Psi.
         bypass: Psi(z, carrier) still depends on the carrier.
-        leak: how much of the change of f(x) another carrier brings about though z stays: 0 for a cut, 1
-            where z does nothing.
+        leak: how much of the change of f(x) another carrier brings about though z stays: 0 for a cut,
+            about 1 and more where z does little.
     """
 
     layer: str
