@@ -11,7 +11,6 @@ AIR = -1000.0
 ANGLES = 720
 TURN = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False)
 COSINES, SINES = (np.array([wave(order * TURN) for order in range(13)]) for wave in (np.cos, np.sin))
-COSINES, SINES = (np.array([wave(order * TURN) for order in range(13)]) for wave in (np.cos, np.sin))
 Box = tuple[slice, slice]
 
 
