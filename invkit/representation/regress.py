@@ -1,0 +1,123 @@
+"""Training of regressors g: z -> x_hat with the common engine."""
+
+__all__ = ["Pairs", "RegressorTask", "train_regressor"]
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from invkit.representation.regressor import Activation, Regressor, RegressorConfig
+from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.optimiser import adam, cosine
+from invkit.training.progress import Progress
+
+Pairs = Callable[[int, Shard], tuple[Activation, Tensor]]
+WHOLE = Shard(0, 1)
+
+
+class RegressorTask:
+    """Fits g by the mean squared error of x_hat, without the image's border.
+
+    Args:
+        regressor: what is trained; standardised and its linear part fitted here, on the first batches.
+        pairs: returns the activations and images of a step, each on the regressor's device.
+        held_out: the same for other patients, step 0 and up.
+        identity: what is trained on what, for the run folder.
+    """
+
+    def __init__(self, regressor: Regressor, pairs: Pairs, held_out: Pairs, *, identity: str | None = None):
+        self.regressor = regressor
+        self.pairs = pairs
+        self.held_out = held_out
+        self.identity = identity
+        self.config = regressor.config
+        regressor.calibrate([pairs(step, WHOLE) for step in range(self.config.calibration)])
+        self._optimizers = {"main": adam(regressor.parameters(), lr=self.config.lr)}
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The regressor."""
+        return {"regressor": self.regressor}
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """One Adam."""
+        return self._optimizers
+
+    def phases(self, step: int) -> Sequence[str]:
+        """Return the only phase."""
+        return ("main",)
+
+    def learning_rate(self, phase: str, step: int) -> float:
+        """Return the rate: a warm-up, then a cosine to 0."""
+        config = self.config
+        return cosine(config.lr, step, config.steps, warmup=min(config.warmup, config.steps // 4))
+
+    def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Return the mean squared error in scaled units."""
+        z, x = self.pairs(step, shard)
+        error = self._error(z, x) / self.config.hu_scale**2
+        return error, {"rmse_hu": error.detach().sqrt() * self.config.hu_scale}
+
+    @torch.no_grad()
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Return the held-out RMSE in HU: what z keeps of x, as far as g finds it."""
+        errors = [self._error(*self.held_out(number, WHOLE)) for number in range(self.config.held_out)]
+        return {"rmse_hu": float(torch.stack(errors).mean().sqrt())}
+
+    def _error(self, z: Activation, x: Tensor) -> Tensor:
+        difference = self.regressor(z, (x.shape[-2], x.shape[-1])) - x
+        border = self.config.border
+        if min(x.shape[-2:]) > 4 * border > 0:
+            difference = difference[..., border:-border, border:-border]
+        error: Tensor = difference.square().mean()
+        return error
+
+
+def train_regressor(
+    pairs: Pairs,
+    held_out: Pairs,
+    config: RegressorConfig,
+    folder: Path,
+    *,
+    seed: int = 0,
+    identity: str | None = None,
+    progress: Progress | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[Regressor, dict[str, float]]:
+    """Build a regressor for what `pairs` gives, train it, and return it with its held-out `rmse_hu`.
+
+    Args:
+        pairs: `pairs(step, shard)` returns z and x of that part of a step's batch; a pure function.
+        held_out: the same for other patients.
+        config: sizes and steps; `pairs` should give batches of `config.batch` patches of side `config.patch`.
+        folder: run folder of the engine; an interrupted training goes on.
+        seed: of the initialisation.
+        identity: what is trained on what; a folder that holds another training is refused.
+        progress: is told how far the training is.
+        device: where it trains.
+
+    Raises:
+        DivergedError: the training diverged.
+    """
+    z, x = pairs(0, WHOLE)
+    regressor = Regressor(z, (x.shape[-2], x.shape[-1]), config, seed=seed).to(device)
+    task = RegressorTask(regressor, pairs, held_out, identity=identity)
+    result = fit(
+        task,
+        FitConfig(
+            steps=config.steps,
+            seed=seed,
+            clip_norm=1.0,
+            checkpoint_every=config.steps,
+            evaluate_every=config.steps,
+        ),
+        folder,
+        progress=progress,
+        device=device,
+        stage="regressor",
+    )
+    regressor.requires_grad_(False)
+    return regressor, result.metrics

@@ -1,0 +1,323 @@
+"""The network of a regressor g: z -> x_hat, from the activation of any layer back to the image.
+
+It turns an activation of any shape into something that an encoder of images understands: E(g(z)) is a far better
+condition for a flow than what an embedder learns from z in the same time, and it treats all layers alike.
+"""
+
+__all__ = ["Activation", "Regressor", "RegressorConfig"]
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+from torch.nn import functional
+
+from invkit.errors import ArtifactError, DenoiserError, UsageError
+from invkit.training.precision import autocast, supports_bf16
+from invkit.training.seeds import derive_seed
+
+Activation = Tensor | tuple[Tensor, ...]
+
+
+class RegressorConfig(BaseModel):
+    """Architecture and training of a regressor.
+
+    Args:
+        hidden: channels of the convolutional part.
+        kernel: side of its kernels.
+        skip_kernel: side of the linear part's kernels.
+        most_channels: activations with more channels are first reduced to so many by a 1x1 convolution.
+        flat_channels: channels of the coarse grid that a flat activation is spread over.
+        flat_grid: side of that grid.
+        hu_mean: HU that become 0 inside.
+        hu_scale: HU that become 1 inside.
+        steps: optimiser steps.
+        batch: patches in a step; whoever draws them reads it here.
+        patch: side of the patches, pixels; likewise.
+        lr: highest rate of Adam; a short warm-up, then a cosine to 0.
+        warmup: steps of the warm-up.
+        border: pixels at the edges that the loss leaves out: a network's padding spoils them.
+        calibration: batches that standardisation and the linear part are fitted to before the first step.
+        held_out: held-out batches in an evaluation.
+        bf16: train the convolutional part in bfloat16 where the processor has it; the linear part never is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hidden: int = Field(default=32, gt=0)
+    kernel: int = Field(default=3, gt=0)
+    skip_kernel: int = Field(default=5, gt=0)
+    most_channels: int = Field(default=64, gt=0)
+    flat_channels: int = Field(default=16, gt=0)
+    flat_grid: int = Field(default=8, gt=0)
+    hu_mean: float = -400.0
+    hu_scale: float = Field(default=400.0, gt=0)
+    steps: int = Field(default=400, gt=0)
+    batch: int = Field(default=16, gt=0)
+    patch: int = Field(default=64, gt=0)
+    lr: float = Field(default=2e-3, gt=0)
+    warmup: int = Field(default=20, ge=0)
+    border: int = Field(default=4, ge=0)
+    calibration: int = Field(default=2, gt=0)
+    held_out: int = Field(default=4, gt=0)
+    bf16: bool = True
+
+
+class _Entry(nn.Module):
+    """One tensor of an activation: standardised per channel and brought to the common grid."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, shape: Sequence[int], flat: bool, channels: int, grid: tuple[int, int]):
+        super().__init__()
+        features = math.prod(shape) if flat else shape[0]
+        self.flat = flat
+        self.grid = grid
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("std", torch.ones(features))
+        self.spread = nn.Linear(features, channels * grid[0] * grid[1]) if flat else None
+        self.channels = channels if flat else features
+
+    def observe(self, tensors: Sequence[Tensor]) -> None:
+        """Set mean and deviation of each channel from examples; a constant channel is only shifted."""
+        axis = (0,) if self.flat else (0, 2, 3)
+        together = torch.cat([self._shaped(tensor).double() for tensor in tensors])
+        mean, std = together.mean(axis), together.std(axis, correction=0)
+        self.mean.copy_(mean)
+        varies = std > 1e-6 * (mean.abs() + std.max() + 1e-30)
+        self.std.copy_(torch.where(varies, std, torch.ones_like(std)))
+
+    def forward(self, z: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return `(B, channels, *grid)`."""
+        z = self._shaped(z)
+        if self.spread is None:
+            h = (z - self.mean[:, None, None]) / self.std[:, None, None]
+        else:
+            h = self.spread((z - self.mean) / self.std).reshape(-1, self.channels, *self.grid)
+        if h.shape[-2:] != grid:
+            h = functional.interpolate(h, grid, mode="bilinear", align_corners=False)
+        return h
+
+    def _shaped(self, z: Tensor) -> Tensor:
+        return z.flatten(1).float() if self.flat else z.float()
+
+
+class Regressor(nn.Module):
+    """g: an activation z, one tensor or several, to an image x_hat in HU.
+
+    All tensors are standardised per channel and brought to one grid: that of the largest of them if the image is
+    an integer multiple of it, so that convolutions work where z lives and pixels are unfolded at the end, else
+    the image's own (bilinear). Flat tensors pass a linear layer to a coarse grid first. On the grid, a linear
+    convolution and a small convolutional network that starts at zero are added.
+
+    For `input`, where z is x itself, nothing is different.
+
+    Args:
+        z: an activation; only its shapes count. A tensor of shape `(B, C, h, w)` is spatial, any other is flat.
+        size: height and width of the image that it belongs to.
+        config: sizes.
+        seed: of the initial parameters.
+
+    Raises:
+        DenoiserError: the activation holds no numbers.
+    """
+
+    def __init__(
+        self, z: Activation, size: tuple[int, int], config: RegressorConfig | None = None, *, seed: int = 0
+    ):
+        super().__init__()
+        config = config or RegressorConfig()
+        self.config = config
+        self.size = (int(size[0]), int(size[1]))
+        self.shapes = tuple(tuple(tensor.shape[1:]) for tensor in _parts(z))
+        if not self.shapes or any(math.prod(shape) == 0 for shape in self.shapes):
+            raise DenoiserError(
+                f"an activation of the shapes {self.shapes} holds no numbers; choose another layer"
+            )
+        spatial = [len(shape) == 3 and min(shape[1:]) > 1 for shape in self.shapes]
+        coarse = (config.flat_grid, config.flat_grid)
+        largest = max(
+            (i for i, on in enumerate(spatial) if on),
+            key=lambda i: math.prod(self.shapes[i][1:]),
+            default=None,
+        )
+        self.follow = largest
+        grid = coarse if largest is None else (self.shapes[largest][1], self.shapes[largest][2])
+        self.stride = _stride(self.size, grid)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive_seed(seed, "regressor", "parameters"))
+            self._build(spatial, coarse)
+
+    def _build(self, spatial: Sequence[bool], coarse: tuple[int, int]) -> None:
+        config = self.config
+        self.entries = nn.ModuleList(
+            _Entry(shape, not on, config.flat_channels, coarse)
+            for shape, on in zip(self.shapes, spatial, strict=True)
+        )
+        channels = sum(entry.channels for entry in self._entries)
+        self.reduce = (
+            nn.Conv2d(channels, config.most_channels, 1) if channels > config.most_channels else None
+        )
+        channels = min(channels, config.most_channels)
+        outputs = (self.stride or 1) ** 2
+        side, wide = config.kernel, config.skip_kernel
+        self.skip = nn.Conv2d(channels, outputs, wide, padding=wide // 2)
+        last = nn.Conv2d(config.hidden, outputs, side, padding=side // 2, bias=False)
+        nn.init.zeros_(last.weight)
+        self.net = nn.Sequential(
+            nn.Conv2d(channels, config.hidden, side, padding=side // 2),
+            nn.SiLU(),
+            nn.Conv2d(config.hidden, config.hidden, side, padding=side // 2),
+            nn.SiLU(),
+            last,
+        )
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def _entries(self) -> list[_Entry]:
+        return [entry for entry in self.entries if isinstance(entry, _Entry)]
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the tensors, and as JSON values what else is needed to build the regressor again."""
+        meta = {
+            "shapes": [list(shape) for shape in self.shapes],
+            "size": list(self.size),
+            "config": self.config.model_dump(mode="json"),
+        }
+        return {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}, meta
+
+    @classmethod
+    def from_state(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> "Regressor":
+        """Return the regressor that `state` took apart, in eval mode, without gradients on its parameters.
+
+        Raises:
+            ArtifactError: this version does not know the settings, or the tensors do not fit them.
+        """
+        try:
+            z = tuple(torch.empty((1, *shape), device="meta") for shape in meta["shapes"])
+            height, width = meta["size"]
+            regressor = cls(z, (height, width), RegressorConfig.model_validate(meta["config"]))
+            regressor.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        except (KeyError, TypeError, ValueError, ValidationError, RuntimeError) as error:
+            raise ArtifactError(f"the stored regressor cannot be read: {error}. Train it again") from None
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise ArtifactError("the stored regressor holds values that are not finite. Train it again")
+        return regressor.eval().requires_grad_(False)
+
+    def forward(self, z: Activation, size: tuple[int, int] | None = None) -> Tensor:
+        """Return x_hat, `(B, 1, H, W)`, HU.
+
+        Args:
+            z: shapes as those of the example; spatial ones may be of another size.
+            size: height and width of the image. By default the multiple of z's grid, or, where there is none,
+                the size the regressor was built for.
+
+        Raises:
+            UsageError: another number of tensors or of channels, or a size that is needed and was not given.
+        """
+        h = self.features(z, size)
+        image = self.skip(h)
+        with autocast(h.device, self._bf16(h.device)):
+            correction = self.net(h.contiguous(memory_format=torch.channels_last))
+        image = image + correction.float()
+        if self.stride is not None:
+            image = functional.pixel_shuffle(image, self.stride)
+        out: Tensor = image.contiguous() * self.config.hu_scale + self.config.hu_mean
+        return out
+
+    def features(self, z: Activation, size: tuple[int, int] | None = None) -> Tensor:
+        """Return the standardised activation on the common grid, `(B, C, h, w)`."""
+        parts = _parts(z)
+        self._check(parts)
+        grid = self._grid(parts, size)
+        h = torch.cat([entry(part, grid) for entry, part in zip(self._entries, parts, strict=True)], dim=1)
+        return h if self.reduce is None else self.reduce(h)
+
+    @torch.no_grad()
+    def calibrate(self, examples: Sequence[tuple[Activation, Tensor]], ridge: float = 1e-5) -> None:
+        """Standardise on examples, and set the linear part to their ridge regression.
+
+        Training then begins at the best linear map; for z = x that is the identity.
+
+        Args:
+            examples: activations and their images x, `(B, 1, H, W)`, HU.
+            ridge: as a part of the mean power of a feature.
+        """
+        for index, entry in enumerate(self._entries):
+            entry.observe([_parts(z)[index] for z, _ in examples])
+        side, stride = self.config.skip_kernel, self.stride or 1
+        taps = self.skip.weight[0].numel() + 1
+        gram = torch.zeros(taps, taps, dtype=torch.float64, device=self.skip.weight.device)
+        cross = torch.zeros(taps, stride**2, dtype=torch.float64, device=gram.device)
+        for z, x in examples:
+            h = self.features(z, (x.shape[-2], x.shape[-1]))
+            target = functional.pixel_unshuffle((x - self.config.hu_mean) / self.config.hu_scale, stride)
+            rows, columns = _inner(h.shape[-2:], math.ceil(self.config.border / stride))
+            for one, wanted in zip(h, target, strict=True):
+                seen = functional.unfold(one[None], side, padding=side // 2).reshape(-1, *one.shape[-2:])
+                seen = seen[:, rows, columns].flatten(1)
+                seen = torch.cat([seen, torch.ones_like(seen[:1])])
+                gram += (seen @ seen.T).double()
+                cross += (seen @ wanted[:, rows, columns].flatten(1).T).double()
+        gram.diagonal().add_(ridge * gram.diagonal().mean())
+        solution = torch.linalg.solve(gram, cross).T.to(self.skip.weight)
+        self.skip.weight.copy_(solution[:, :-1].reshape(self.skip.weight.shape))
+        if self.skip.bias is not None:
+            self.skip.bias.copy_(solution[:, -1])
+
+    def _bf16(self, device: torch.device) -> bool:
+        return self.training and self.config.bf16 and supports_bf16(device)
+
+    def _check(self, parts: Sequence[Tensor]) -> None:
+        found = tuple(tuple(part.shape[1:]) for part in parts)
+        if len(found) == len(self.shapes) and all(
+            shape == wanted if entry.flat else len(shape) == 3 and shape[0] == wanted[0]
+            for shape, wanted, entry in zip(found, self.shapes, self._entries, strict=True)
+        ):
+            return
+        raise UsageError(
+            f"this regressor was built for activations of the shapes {self.shapes}, got {found}: "
+            "build one for each layer"
+        )
+
+    def _grid(self, parts: Sequence[Tensor], size: tuple[int, int] | None) -> tuple[int, int]:
+        """Return the grid to work on."""
+        if self.follow is None:
+            grid = (self.config.flat_grid, self.config.flat_grid)
+        else:
+            grid = (parts[self.follow].shape[-2], parts[self.follow].shape[-1])
+        if self.stride is not None:
+            if size is not None and (grid[0] * self.stride, grid[1] * self.stride) != tuple(size):
+                raise UsageError(
+                    f"an activation on a grid of {grid} gives images of {self.stride} times that, "
+                    f"not of {tuple(size)}"
+                )
+            return grid
+        if size is not None:
+            return size
+        if self.follow is not None and grid != tuple(self.shapes[self.follow][1:]):
+            raise UsageError(
+                f"a grid of {grid} does not tell the image's size, for {self.size} is no multiple of "
+                f"{self.shapes[self.follow][1:]}: pass size=(H, W)"
+            )
+        return self.size
+
+
+def _parts(z: Activation) -> tuple[Tensor, ...]:
+    return (z,) if isinstance(z, Tensor) else tuple(z)
+
+
+def _stride(size: tuple[int, int], grid: tuple[int, int]) -> int | None:
+    """Return how often the grid goes into the image, or `None` if it does not."""
+    stride = size[0] // grid[0]
+    return stride if stride > 0 and (grid[0] * stride, grid[1] * stride) == size else None
+
+
+def _inner(grid: Sequence[int], border: int) -> tuple[slice, slice]:
+    """Return a grid without its border; all of it where too little would be left."""
+    rows, columns = (slice(border, n - border) if n > 4 * border else slice(None) for n in grid)
+    return rows, columns

@@ -1,0 +1,177 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from invkit.data.noise import noise_texture
+from invkit.errors import ArtifactError, DenoiserError, UsageError
+from invkit.representation.regress import RegressorTask, train_regressor
+from invkit.representation.regressor import Regressor, RegressorConfig
+from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.seeds import generator
+
+SMALL = RegressorConfig(
+    hidden=8, most_channels=6, flat_channels=2, flat_grid=4, batch=4, patch=24, bf16=False
+)
+
+
+def images(step, n=4, size=24, seed=0):
+    """CT-like noise of 100 HU on slopes of a few hundred HU."""
+    rng = generator(seed, "images", step)
+    slope = torch.rand(n, 2, 1, 1, generator=rng) * 40 - 20
+    grid = torch.arange(float(size)) - size / 2
+    x = slope[:, :1] * grid[None, None, :, None] + slope[:, 1:] * grid[None, None, None, :]
+    return x + 100 * noise_texture(n, size, size, generator=rng)
+
+
+def pairs_of(phi, seed=0, **changes):
+    def pairs(step, shard):
+        x = images(step, seed=seed, **changes)
+        x = x[shard.slice(len(x))]
+        with torch.no_grad():
+            return phi(x), x
+
+    return pairs
+
+
+@pytest.mark.parametrize(
+    ("shapes", "size", "stride"),
+    [
+        ([(1, 24, 24)], (24, 24), 1),
+        ([(70, 24, 20)], (24, 20), 1),
+        ([(5, 12, 10)], (24, 20), 2),
+        ([(5, 11, 9)], (24, 20), None),
+        ([(5, 3, 3), (2, 12, 12)], (24, 24), 2),
+        ([(17,)], (24, 24), 6),
+        ([(17,)], (23, 20), None),
+        ([(4, 7)], (24, 24), 6),
+        ([(9,), (3, 24, 24)], (24, 24), 1),
+        ([(30, 1, 1)], (24, 24), 6),
+    ],
+)
+def test_any_shape_becomes_an_image(shapes, size, stride):
+    z = tuple(torch.randn(3, *shape) for shape in shapes)
+    example = z[0] if len(z) == 1 else z
+    regressor = Regressor(example, size, SMALL)
+    assert regressor.stride == stride
+    assert regressor(example).shape == (3, 1, *size)
+    x = torch.randn(3, 1, *size) * 200
+    regressor.calibrate([(example, x)])
+    assert regressor(example).isfinite().all()
+    tensors, meta = regressor.state()
+    again = Regressor.from_state(tensors, json.loads(json.dumps(meta)))
+    assert torch.equal(again(example), regressor(example))
+
+
+def test_spatial_activations_of_other_sizes():
+    regressor = Regressor(torch.zeros(1, 3, 12, 12), (24, 24), SMALL)
+    assert regressor(torch.zeros(2, 3, 20, 16)).shape == (2, 1, 40, 32)
+    resized = Regressor(torch.zeros(1, 3, 11, 11), (24, 24), SMALL)
+    assert resized(torch.zeros(2, 3, 20, 20), (40, 40)).shape == (2, 1, 40, 40)
+    with pytest.raises(UsageError, match="pass size"):
+        resized(torch.zeros(2, 3, 20, 20))
+
+
+@pytest.mark.parametrize(
+    "z", [torch.zeros(1, 4, 12, 12), (torch.zeros(1, 3, 12, 12),) * 2, torch.zeros(1, 3)]
+)
+def test_other_activations_are_refused(z):
+    regressor = Regressor(torch.zeros(1, 3, 12, 12), (24, 24), SMALL)
+    with pytest.raises(UsageError, match="build one for each layer"):
+        regressor(z)
+
+
+def test_wrong_size_and_empty_activation_are_refused():
+    with pytest.raises(UsageError, match="2 times"):
+        Regressor(torch.zeros(1, 3, 12, 12), (24, 24), SMALL)(torch.zeros(1, 3, 12, 12), (25, 24))
+    with pytest.raises(DenoiserError, match="no numbers"):
+        Regressor(torch.zeros(1, 0), (24, 24), SMALL)
+
+
+def test_standardisation_is_measured():
+    z = torch.randn(50, 3, 8, 8, generator=generator(0)) * torch.tensor([1.0, 5, 0])[:, None, None] + 7
+    regressor = Regressor(z, (8, 8), SMALL)
+    regressor.calibrate([(z[:25], torch.zeros(25, 1, 8, 8)), (z[25:], torch.zeros(25, 1, 8, 8))])
+    h = regressor.features(z)
+    torch.testing.assert_close(h.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(h.std((0, 2, 3)), torch.tensor([1.0, 1.0, 0.0]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_calibration_inverts_what_is_linear_and_invertible(stride):
+    """z = all pixels of a block, mixed by an orthogonal matrix: the best linear map is exact."""
+    mix = torch.linalg.qr(torch.randn(4, 4, generator=generator(1))).Q
+
+    def phi(x):
+        if stride == 1:
+            return 3 * x + 20
+        return torch.einsum("ij,bjhw->bihw", mix, nn.functional.pixel_unshuffle(x, 2))
+
+    pairs = pairs_of(phi)
+    z, x = pairs(0, Shard(0, 1))
+    regressor = Regressor(z, (24, 24), SMALL)
+    regressor.calibrate([pairs(step, Shard(0, 1)) for step in range(6)])
+    z, x = pairs(9, Shard(0, 1))
+    assert (regressor(z) - x)[..., 4:-4, 4:-4].square().mean().sqrt() < 2.0
+
+
+def test_constant_activation_gives_the_mean_image():
+    pairs = pairs_of(torch.zeros_like)
+    regressor = Regressor(pairs(0, Shard(0, 1))[0], (24, 24), SMALL)
+    examples = [pairs(step, Shard(0, 1)) for step in range(3)]
+    regressor.calibrate(examples)
+    mean = torch.cat([x for _, x in examples])[..., 4:-4, 4:-4].mean()
+    torch.testing.assert_close(regressor(examples[0][0]).mean(), mean, atol=1.0, rtol=0)
+
+
+def test_learns_the_identity_on_input(tmp_path):
+    pairs = pairs_of(lambda x: x.clone())
+    config = SMALL.model_copy(update={"steps": 60})
+    regressor, figures = train_regressor(
+        pairs, pairs_of(lambda x: x.clone(), seed=1), config, tmp_path, identity="input"
+    )
+    assert figures["rmse_hu"] < 3.0
+    assert not regressor.training
+
+
+def test_learns_more_than_the_linear_part(tmp_path):
+    """z = (relu(x), relu(-x)) squashed: only a nonlinear map recovers x."""
+
+    def phi(x):
+        return torch.cat([(x / 100).tanh(), (x / 400).tanh() ** 2], dim=1)
+
+    config = SMALL.model_copy(update={"steps": 120, "hidden": 12})
+    pairs = pairs_of(phi)
+    regressor = Regressor(pairs(0, Shard(0, 1))[0], (24, 24), config)
+    task = RegressorTask(regressor, pairs, pairs_of(phi, seed=1))
+    before = task.evaluate(0)["rmse_hu"]
+    fit(task, FitConfig(steps=config.steps, evaluate_every=config.steps, clip_norm=1.0), tmp_path)
+    assert task.evaluate(config.steps)["rmse_hu"] < 0.7 * before
+
+
+def test_loss_is_pure_and_leaves_the_border_out():
+    def spoilt(x):
+        z = x.clone()
+        z[..., :2, :] = z[..., :, -2:] = 1e4
+        return z
+
+    config = SMALL.model_copy(update={"skip_kernel": 1})
+    pairs = pairs_of(spoilt)
+    task = RegressorTask(Regressor(pairs(0, Shard(0, 1))[0], (24, 24), config), pairs, pairs)
+    first, second = (task.loss("main", 5, Shard(0, 1))[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert task.evaluate(0)["rmse_hu"] < 5.0
+    halves = [task.loss("main", 5, Shard(rank, 2))[0] for rank in (0, 1)]
+    torch.testing.assert_close(torch.stack(halves).mean(), first)
+
+
+def test_state_that_does_not_fit_is_refused():
+    tensors, meta = Regressor(torch.zeros(1, 3, 12, 12), (24, 24), SMALL).state()
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        Regressor.from_state(tensors, {**meta, "shapes": [[4, 12, 12]]})
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        Regressor.from_state(tensors, {**meta, "config": {"depth": 3}})
+    tensors["skip.bias"] = torch.full_like(tensors["skip.bias"], torch.nan)
+    with pytest.raises(ArtifactError, match="not finite"):
+        Regressor.from_state(tensors, meta)
