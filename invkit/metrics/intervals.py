@@ -38,7 +38,7 @@ def _decimals(value: float, width: float) -> int:
     if not width > 0:
         return 0 if value == 0 else min(6, max(0, 2 - math.floor(math.log10(abs(value)))))
     largest = 5 - math.floor(math.log10(abs(value))) if value else 6
-    return min(6, max(0, min(largest, math.ceil(-math.log10(width / 3)))))
+    return min(6, max(0, min(largest, math.ceil(-math.log10(width / 7)))))
 
 
 @dataclass(frozen=True)

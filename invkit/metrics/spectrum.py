@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from invkit.errors import InputError
 from invkit.metrics.intervals import Interval, resampling_weights
+from invkit.representation.spectrum import radial_bands
 
 
 @dataclass(frozen=True)
@@ -28,56 +28,24 @@ class Spectrum:
     power: tuple[float, ...]
 
 
-def band_power(images: Tensor, bands: int = 10) -> Tensor:
-    """Return each image's mean power density in `bands` rings of equal width up to 0.5 cycles per pixel.
-
-    The image's mean is taken off, and a Hann window keeps edges that do not meet from leaking into every
-    band. Corners of the spectrum beyond 0.5 cycles per pixel are left out.
-
-    Args:
-        images: shape `(n, 1, H, W)`, HU; at least two pixels a band and side.
-        bands: number of rings.
-
-    Returns:
-        Shape `(n, bands)`, HU^2 px^2, float64.
-
-    Raises:
-        InputError: images of another shape, or too small for so many bands.
-    """
-    if images.ndim != 4 or images.shape[1] != 1 or len(images) == 0:
-        raise InputError(f"a spectrum needs images of shape (n, 1, H, W), got {tuple(images.shape)}")
-    height, width = images.shape[2:]
-    if bands < 1 or min(height, width) < 2 * bands:
-        raise InputError(
-            f"{bands} bands need images of at least {2 * bands} pixels a side, got {height} x {width}"
-        )
-    values = images[:, 0].detach().to(torch.float64)
-    values = values - values.mean((1, 2), keepdim=True)
-    window = torch.outer(
-        torch.hann_window(height, periodic=False, dtype=torch.float64),
-        torch.hann_window(width, periodic=False, dtype=torch.float64),
-    ).to(values.device)
-    power = torch.fft.fft2(values * window).abs().square() / window.square().sum()
-    radius = torch.hypot(
-        torch.fft.fftfreq(height, dtype=torch.float64)[:, None],
-        torch.fft.fftfreq(width, dtype=torch.float64)[None],
-    )
-    ring = (radius * (2 * bands)).floor().long().flatten().to(values.device)
-    inside = ring < bands
-    counts = torch.bincount(ring[inside], minlength=bands)
-    sums = torch.zeros(len(images), bands, dtype=torch.float64, device=values.device)
-    sums.index_add_(1, ring[inside], power.flatten(1)[:, inside])
-    return sums / counts
+def _band_power(images: Tensor, bands: int) -> NDArray[Any]:
+    """Return each image's power in bands, `(n, bands)`, float64; windowed, because patches are not periodic."""
+    if len(images) == 0:
+        raise InputError("a spectrum needs at least one image")
+    return radial_bands(images.detach(), bands, window=True).cpu().numpy().astype(np.float64)
 
 
 def power_spectrum(images: Tensor, bands: int = 10) -> Spectrum:
-    """Return the radial power spectrum of images or differences, averaged over them, as `band_power` does.
+    """Return the radial power spectrum of images or differences, averaged over them.
 
     Args:
         images: shape `(n, 1, H, W)`, HU.
-        bands: number of radial bands up to 0.5 cycles per pixel.
+        bands: number of radial bands up to 0.5 cycles per pixel; the corners beyond belong to the last.
+
+    Raises:
+        InputError: images of another shape, none, or too small for so many bands.
     """
-    power = band_power(images, bands).mean(0)
+    power = _band_power(images, bands).mean(axis=0)
     centres = [(band + 0.5) / (2 * bands) for band in range(bands)]
     return Spectrum(tuple(centres), tuple(power.tolist()))
 
@@ -94,7 +62,7 @@ def _powers(bands: int, *sets: Tensor) -> list[NDArray[Any]]:
         raise InputError(
             f"spectra are compared in pairs: give sets of equal length, got {[len(s) for s in sets]}"
         )
-    powers = [band_power(images, bands).cpu().numpy() for images in sets]
+    powers = [_band_power(images, bands) for images in sets]
     if any((power.mean(axis=0) <= 0).any() for power in powers):
         raise InputError(
             "a set of images has no power in some band, so its spectrum cannot be compared in dB"

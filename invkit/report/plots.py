@@ -141,7 +141,8 @@ def _power(images: Image) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def spectrum_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> Figure | None:
     """Return the power of x, its reconstruction and sample differences; `None` for too small images."""
     first = layers[0]
-    if min(first.x.shape) < 2 * BANDS:
+    # with fewer pixels the lowest band would be empty
+    if min(first.x.shape) <= 2 * BANDS:
         return None
     height = 4.0
     figure = Figure(figsize=(9.2, height))

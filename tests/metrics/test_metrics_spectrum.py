@@ -18,7 +18,7 @@ def smooth(noise):
 def test_white_noise_is_flat_at_its_variance():
     spectrum = power_spectrum(white(60, 0) + 300)
     assert spectrum.frequency == pytest.approx([0.025 + 0.05 * band for band in range(10)])
-    # the lowest ring loses what the mean takes off
+    # the lowest band loses what the mean takes off
     assert spectrum.power[1:] == pytest.approx([100.0] * 9, rel=0.05)
 
 
@@ -53,7 +53,7 @@ def test_one_image_has_no_interval():
 
 
 def test_refuses_small_flat_and_unpaired_images():
-    with pytest.raises(InputError, match="20 pixels"):
+    with pytest.raises(InputError, match="too many"):
         power_spectrum(white(1, 0, side=16))
     with pytest.raises(InputError, match="equal length"):
         spectrum_distance(white(2, 0), white(3, 0))
@@ -61,3 +61,5 @@ def test_refuses_small_flat_and_unpaired_images():
         spectrum_distance(white(1, 0), torch.ones(1, 1, 64, 64))
     with pytest.raises(InputError, match="shape"):
         power_spectrum(torch.ones(64, 64))
+    with pytest.raises(InputError, match="at least one"):
+        power_spectrum(torch.ones(0, 1, 64, 64))

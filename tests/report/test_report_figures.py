@@ -1,0 +1,142 @@
+import io
+import itertools
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from PIL import Image
+
+from invkit.metrics.window import Window
+from invkit.report.plates import plates
+from invkit.report.plots import ladder_figure, spectrum_figure
+from invkit.report.rows import checks_figure, samples_figure, std_limit, windowed_png
+from invkit.report.theme import DARK, LIGHT, label, render
+
+WINDOW = Window(50, 400)
+BUILDERS = {
+    "samples": lambda layers, theme: samples_figure("yang2018", layers, WINDOW, theme),
+    "checks": lambda layers, theme: checks_figure("yang2018", layers, WINDOW, theme),
+    "ladder": lambda layers, theme: ladder_figure("yang2018", layers, theme),
+    "spectrum": lambda layers, theme: spectrum_figure("yang2018", layers, theme),
+}
+
+
+def built(name, layers, theme=LIGHT):
+    """Return a figure as it is drawn, for a look at its artists."""
+    kept = []
+
+    def build(theme):
+        kept.append(BUILDERS[name](layers, theme))
+        return kept[0]
+
+    render(build, theme)
+    return kept[0]
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("keys", [("3",), ("1", "3", "output")])
+@pytest.mark.parametrize("shape", [(32, 32), (24, 48)])
+def test_no_text_meets_another_or_leaves_the_figure(name, keys, shape, layer, monkeypatch):
+    drawn = {}
+    draw = Text.draw
+
+    def watched(self, renderer):
+        draw(self, renderer)
+        if self.get_visible() and self.get_text().strip():
+            drawn[id(self)] = (self.get_text(), self.get_window_extent(renderer))
+
+    monkeypatch.setattr(Text, "draw", watched)
+    figure = BUILDERS[name]([layer(key, shape=shape, seed=index) for index, key in enumerate(keys)], LIGHT)
+    FigureCanvasAgg(figure).draw()
+    boxes = list(drawn.values())
+    assert len(boxes) > 6
+    for text, box in boxes:
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= figure.bbox.width + 1, text
+        assert box.y1 <= figure.bbox.height + 1, text
+    for (one, a), (other, b) in itertools.combinations(boxes, 2):
+        meet = min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+        assert not meet, (one, other)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_figures_are_neither_empty_nor_changing(theme, layer):
+    layers = [layer()]
+    first = render(lambda t: samples_figure("m", layers, WINDOW, t), theme, ("png", "svg"))
+    again = render(lambda t: samples_figure("m", layers, WINDOW, t), theme, ("png", "svg"))
+    assert first == again
+    image = np.asarray(Image.open(io.BytesIO(first[0])).convert("L"), dtype=float)
+    assert image.shape[1] > 1500
+    assert image.std() > 20
+
+
+def test_settings_of_the_user_neither_count_nor_change(layer):
+    before = dict(mpl.rcParams)
+    plain = render(lambda t: ladder_figure("m", [layer()], t), LIGHT)
+    assert dict(mpl.rcParams) == before
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        assert render(lambda t: ladder_figure("m", [layer()], t), LIGHT) == plain
+
+
+def test_images_and_std_maps_have_their_scales(layer):
+    one = layer()
+    figure = built("samples", [one])
+    images = [
+        axes.images[0] for axes in figure.axes if axes.images and axes.images[0].get_array().shape == (32, 32)
+    ]
+    assert len(images) == 7
+    assert all(image.get_clim() == WINDOW.limits for image in images[:6])
+    assert images[6].get_clim() == (0.0, std_limit([one.std]))
+    texts = " ".join(text.get_text() for text in figure.findobj(Text))
+    assert "centre 50, width 400 HU" in texts
+
+
+def test_std_scale_is_common_and_survives_outliers_and_zero():
+    maps = [np.full((100, 100), 5.0), np.full((100, 100), 8.0)]
+    maps[0][0, 0] = 1e6
+    assert std_limit(maps) == 8.0
+    assert std_limit([np.zeros((4, 4))]) == 1.0
+
+
+def test_what_is_missing_is_left_out(layer, report):
+    bare = layer(full=False, metrics={}, shape=(12, 12))
+    assert checks_figure("m", [bare], WINDOW, LIGHT) is None
+    assert ladder_figure("m", [bare], LIGHT) is None
+    assert spectrum_figure("m", [bare], LIGHT) is None
+    assert [plate.name for plate in plates(report(bare))] == ["samples"]
+
+
+def test_ladder_places_points_at_their_values(layer):
+    figure = built("ladder", [layer()])
+    axes = figure.axes[0]
+    points = sorted(line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o")
+    assert points == [0.1, 0.11, 0.13, 0.7, 1.0]
+    assert axes.get_xscale() == "log"
+
+
+def test_ladder_with_a_zero_is_linear(layer):
+    figure = built("ladder", [layer(metrics={"fiber_error": {"samples": 0.0, "random": 1.0}})])
+    assert figure.axes[0].get_xscale() == "linear"
+
+
+HOSTILE = ["$\\frac{1", "\\alpha $ $", "层 3 \U0001f600", "a\nb\x1b[31m", "x" * 500]
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_hostile_names_are_drawn_without_a_warning(name, layer):
+    built(name, [layer(text, note=text, shape=(24, 24)) for text in HOSTILE])
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_labels_are_short_and_hold_no_control_characters(text):
+    assert len(label(text)) <= 90
+    assert label(text).isprintable()
+
+
+def test_png_of_an_image_is_its_window():
+    image = np.array([[-150.0, 50.0], [250.0, 4000.0]])
+    decoded = np.asarray(Image.open(io.BytesIO(windowed_png(image, WINDOW))))
+    assert decoded.tolist() == [[0, 128], [255, 255]]
