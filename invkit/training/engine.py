@@ -83,7 +83,11 @@ def fit(
     try:
         with lock, interrupts() as received, fork:
             return _Run(task, config, folder, progress, device, stage, shard, received).run()
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU, torch has no type of its own for this.
+        typed = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not typed and "DefaultCPUAllocator" not in str(error):
+            raise
         raise ResourceError(
             f"not enough memory on {device} to train: {error}. Use a smaller batch; checkpoints are intact"
         ) from error
@@ -120,6 +124,7 @@ class _Run:
         self.begun = time.monotonic()
         self.seconds_before = 0.0
         self.figures: dict[str, dict[str, Tensor | float]] = {}
+        self.complaint: str | None = None
         self.shown: dict[str, float] = {}
         self.time_left = TimeLeft(config.steps, window=300)
         self.reported = -math.inf
@@ -131,7 +136,12 @@ class _Run:
                 self._advance()
             except DivergedError as error:
                 self._roll_back(error)
-        return self._conclude()
+        result = self._conclude()
+        if self.received.signal is not None:
+            raise Interrupted(
+                self.received.signal, f"stopped by a signal; the training in {self.folder.path} is done"
+            )
+        return result
 
     def _begin(self) -> None:
         if self.leader:
@@ -151,7 +161,7 @@ class _Run:
     def _advance(self) -> None:
         """Do one step and all that is due after it."""
         ledger, config = self.ledger, self.config
-        stop = self._train_step(ledger.step)
+        agreed = self._train_step(ledger.step)
         ledger.step += 1
         last = ledger.step == config.steps
         if last or ledger.step % config.log_every == 0:
@@ -159,11 +169,13 @@ class _Run:
         if last or ledger.step % config.evaluate_every == 0:
             self._evaluate()
         ledger.finished = ledger.finished or last
+        # One process need not wait for the others to hear of a signal that came meanwhile.
+        stop = self.received.signal if self.shard.world == 1 else agreed
         scheduled = ledger.finished or ledger.step % config.checkpoint_every == 0
         if scheduled or stop is not None:
             self._checkpoint(scheduled=scheduled)
         self._report(force=last)
-        if stop is not None:
+        if stop is not None and not ledger.finished:
             raise Interrupted(
                 stop,
                 f"stopped by a signal after step {ledger.step} of {config.steps}; "
@@ -175,13 +187,13 @@ class _Run:
         phases = self.task.phases(step)
         checks = [self._descend(phase, turn, step) for turn, phase in enumerate(phases)]
         if not checks:
-            return self.received.signal if self.shard.world == 1 else None
+            return None
         # The only point of a step that waits for the device. What a bad gradient did to the parameters is
         # undone by the checkpoint that is gone back to.
         rows = torch.stack(checks).tolist()
         for phase, (loss, norm, _) in zip(phases, rows, strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                reason = self.figures[phase].get("reason") or f"loss {loss:.4g}, gradient norm {norm:.4g}"
+                reason = self.complaint or f"loss {loss:.4g}, gradient norm {norm:.4g}"
                 raise DivergedError(f"phase {phase!r} at step {step}: {reason}")
         if not any(asked for _, _, asked in rows):
             return None
@@ -201,7 +213,7 @@ class _Run:
             loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
         except DivergedError as error:
             # The other processes must learn of it, so it goes on as a loss that is not finite.
-            loss, figures = torch.full((), math.nan, device=self.device), {"reason": str(error)}
+            loss, self.complaint = torch.full((), math.nan, device=self.device), str(error)
         asked = torch.full((), float(self.received.signal is not None), device=loss.device)
         mean_loss, asked = average_gradients(parameters, torch.stack([loss.detach().float(), asked])).unbind()
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -295,7 +307,7 @@ class _Run:
         restore_modules(self.task.modules, stored.tensors)
         restore_optimizers(self.task.optimizers, stored.tensors, meta["optimizers"])
         self.ledger = Ledger(**meta["ledger"])
-        self.figures = {}
+        self.figures, self.complaint = {}, None
         self.best = {k: value.to(self.device) for k, value in stored.tensors.items() if k.startswith("best/")}
         self.folder.cut(meta["log_bytes"])
         changed = self.folder.changed(meta)

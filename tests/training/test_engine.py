@@ -1,7 +1,5 @@
 import json
-import random
 
-import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -68,17 +66,24 @@ def test_how_often_checkpoints_are_written_and_lines_logged_decides_nothing(tmp_
     assert one == other
 
 
-def test_random_numbers_drawn_elsewhere_change_nothing_and_the_global_state_is_handed_back(tmp_path):
+def test_random_numbers_drawn_between_steps_change_nothing_and_the_global_state_is_handed_back(tmp_path):
     reference = train(tmp_path / "reference")
 
-    def draw(step):
-        torch.rand(step + 1)
-        np.random.default_rng(0).random()
-        random.random()
+    class Wasteful(TinyTask):
+        def learning_rate(self, phase, step):
+            torch.rand(step + 1)
+            return super().learning_rate(phase, step)
+
+        def evaluate(self, step):
+            figures = super().evaluate(step)
+            torch.rand(step)
+            return figures
 
     torch.rand(7)
     before = torch.get_rng_state()
-    assert train(tmp_path / "run", before=lambda step: draw(step) if step < 0 else None) == reference
+    task = Wasteful(12)
+    result = fit(task, config(), tmp_path / "run", progress=lambda event: torch.rand(3))
+    assert outcome(task, result, tmp_path / "run") == reference
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -201,12 +206,26 @@ def test_a_phase_that_rests_keeps_its_last_figures_in_the_log(tmp_path):
     assert lines[1]["generator/loss"] == lines[2]["generator/loss"] != lines[3]["generator/loss"]
 
 
-def test_memory_that_runs_out_is_one_typed_error(tmp_path):
+@pytest.mark.parametrize("shape", [(1 << 30, 1 << 20), None], ids=["cpu", "cuda"])
+def test_memory_that_runs_out_is_one_typed_error(tmp_path, shape):
     def full(step):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        if shape is None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        torch.empty(shape)
 
     with pytest.raises(ResourceError, match="smaller batch"):
         fit(LineTask(before=full), config(), tmp_path)
+
+
+def test_other_errors_of_a_task_are_not_ours(tmp_path):
+    with pytest.raises(RuntimeError, match="shapes"):
+        fit(LineTask(before=lambda step: torch.ones(2, 3) @ torch.ones(2, 3)), config(), tmp_path)
+
+    def unfinished(step):
+        raise NotImplementedError("not yet")
+
+    with pytest.raises(NotImplementedError, match="not yet"):
+        fit(LineTask(before=unfinished), config(), tmp_path)
 
 
 @pytest.mark.parametrize(

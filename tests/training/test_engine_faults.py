@@ -9,10 +9,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tiny_training import Crash, crash_at, train
+from tiny_training import Crash, TinyTask, config, crash_at, train
 
 from invkit.errors import ResourceError
 from invkit.training.checkpoint import CheckpointWarning
+from invkit.training.engine import fit
 from invkit.training.interrupt import Interrupted
 
 SCENARIOS = (
@@ -124,6 +125,20 @@ def test_fault_3_a_signal_writes_a_checkpoint_and_the_resumed_run_is_identical(t
     assert (tmp_path / "run" / "checkpoints" / "step-000000005.json").exists()
     assert signal.getsignal(number) is handler
     assert train(tmp_path / "run") == reference
+
+
+@pytest.mark.parametrize("step", [6, 12])
+def test_fault_3_a_signal_during_an_evaluation_is_not_lost(tmp_path, step):
+    class Signalled(TinyTask):
+        def evaluate(self, now):
+            if now == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().evaluate(now)
+
+    with pytest.raises(Interrupted, match="is done" if step == 12 else "after step 6 of 12"):
+        fit(Signalled(12), config(), tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / f"step-{step:09d}.json").exists()
+    assert train(tmp_path / "run") == train(tmp_path / "reference")
 
 
 def test_fault_3_sigterm_to_a_process_ends_it_with_143_after_a_checkpoint(scenarios):
