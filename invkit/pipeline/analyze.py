@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from invkit._version import __version__
-from invkit.data.slices import load_slices
-from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.denoisers.loaded import LoadedDenoiser, check_contract
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import UsageError
+from invkit.pipeline.gather import DataSpecs, gather
 from invkit.pipeline.ladder import Controls, reconstruct, strangers
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load
@@ -22,7 +22,6 @@ from invkit.pipeline.parts import Parts, silent
 from invkit.pipeline.result import AnalysisResult
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import Data, choose_subject
-from invkit.pipeline.train import DataSpecs, data_specs
 from invkit.pipeline.train_vae import Domain
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.split.split import Split
@@ -100,10 +99,11 @@ def analyze(
         Split(denoiser, name, allow_bypass=allow_bypass)
         for name in ([layer] if isinstance(layer, str) else layer)
     ]
+    check_contract(denoiser, subject.x[:1])
     checks = [split.check(subject.x) for split in splits]
     parts = Parts(
         store=Store(host, Path(cache) if cache is not None else None),
-        slices=load_slices(data_specs(train_data), seed=seed),
+        slices=gather(train_data, host, seed),
         bundled=train_data is None,
         config=config,
         vae_preset=vae_preset,

@@ -1,8 +1,8 @@
 """Training by command: denoisers, VAEs and cINNs, each from slices to a file with its provenance."""
 
-__all__ = ["DataSpecs", "data_specs", "train_cinn", "train_denoiser", "train_vae"]
+__all__ = ["train_cinn", "train_denoiser", "train_vae"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from torch import nn
 from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.patches import PatchSampler
-from invkit.data.slices import load_slices
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.recipe import Perceptual
 from invkit.denoisers.spec import Denoiser
 from invkit.denoisers.task import DenoiserTask
 from invkit.errors import UsageError
+from invkit.pipeline.gather import DataSpecs, gather
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load
 from invkit.pipeline.parts import Parts
@@ -31,8 +31,6 @@ from invkit.training.engine import fit
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed
 from invkit.training.task import FitConfig
-
-DataSpecs = Sequence[str | Path] | str | Path | None
 
 
 def train_denoiser(
@@ -82,7 +80,7 @@ def train_denoiser(
     recipe = spec.recipe.preset(preset).changed(changes or {})
     if backbone is not None and recipe.perceptual is not None:
         recipe = recipe.changed({"perceptual": Perceptual(recipe.perceptual.weight, backbone)})
-    slices = load_slices(data_specs(train_data), seed=seed)
+    slices = gather(train_data, host, seed)
     request = {
         "kind": "denoiser",
         "name": spec.name,
@@ -157,9 +155,9 @@ def train_vae(
     Raises:
         DivergedError: the training diverged twice, or the posterior collapsed.
     """
-    slices = load_slices(data_specs(train_data), seed=seed)
-    request = VaeRequest(domain, slices, VaeConfig.preset(preset), dose, seed)
-    return learn_vae(request, Store(host or default_host()), out=out, device=device, progress=progress)
+    host = host or default_host()
+    request = VaeRequest(domain, gather(train_data, host, seed), VaeConfig.preset(preset), dose, seed)
+    return learn_vae(request, Store(host), out=out, device=device, progress=progress)
 
 
 def train_cinn(
@@ -200,7 +198,7 @@ def train_cinn(
     host = host or default_host()
     parts = Parts(
         store=Store(host),
-        slices=load_slices(data_specs(train_data), seed=seed),
+        slices=gather(train_data, host, seed),
         bundled=train_data is None,
         config=LayerConfig.preset(preset),
         vae_preset=vae_preset,
@@ -216,11 +214,6 @@ def train_cinn(
     path = out or parts.store.path(KIND, parts.store.key(request.describe()))
     learn_layer(request, parts.store, out=out, progress=progress)
     return path
-
-
-def data_specs(train_data: DataSpecs) -> Sequence[str | Path] | None:
-    """Return training data as a list of specs, `None` for the built-in phantoms."""
-    return [train_data] if isinstance(train_data, str | Path) else train_data
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -1,0 +1,78 @@
+"""Training data from everywhere: phantoms, paths, and the data sources of plugins, in one set."""
+
+__all__ = ["DataSpecs", "gather"]
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from invkit.artifacts import fingerprint
+from invkit.data.slices import PHANTOMS, SliceSet, load_slices
+from invkit.errors import DataError, InvkitError, PluginError, UsageError
+from invkit.plugins.manager import PluginHost
+from invkit.plugins.records import Source
+
+DataSpecs = Sequence[str | Path] | str | Path | None
+
+
+def gather(specs: DataSpecs, host: PluginHost, seed: int) -> SliceSet:
+    """Return the slices that `specs` names, all in one set.
+
+    What `load_slices` can read alone comes out exactly as from there, with the same fingerprint. The order of
+    the specs does not matter.
+
+    Args:
+        specs: `None` or empty for the phantoms; else each is the name of a plugin's data source, `NAME` or
+            `NAME:REST`, or what `load_slices` takes: `"phantoms"`, `"phantoms:N"`, a path. A name goes before
+            a path: write `./NAME` for a folder that is called like a source.
+        host: the plugins.
+        seed: of phantoms, and given to the sources.
+
+    Raises:
+        DataError: a path is missing, or data hold no usable slice.
+        PluginError: a data source failed.
+        UsageError: a spec is malformed, or the same data are named twice.
+    """
+    specs = [specs] if isinstance(specs, str | Path) else list(specs or [])
+    opened: list[SliceSet] = []
+    rest: list[str | Path] = []
+    for spec in specs:
+        name, _, argument = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+        if name != PHANTOMS and name in host.sources():
+            opened.append(_opened(host.source(name), argument, seed))
+        else:
+            rest.append(spec)
+    if not opened:
+        return load_slices(rest, seed=seed)
+    parts = [*opened, load_slices(rest, seed=seed)] if rest else opened
+    if len(parts) == 1:
+        return parts[0]
+    prints = sorted(part.fingerprint for part in parts)
+    if len(set(prints)) < len(prints):
+        raise UsageError("the same data are named twice among the training data; name each once")
+    return SliceSet(
+        tuple(item for part in parts for item in part.slices),
+        fingerprint(prints),
+        " + ".join(part.description for part in parts),
+    )
+
+
+def _opened(source: Source, argument: str, seed: int) -> SliceSet:
+    """Return what a plugin's source gives; hold it to its promise."""
+    try:
+        found: object = source.open(argument, seed)
+    except InvkitError:
+        raise
+    except Exception as error:
+        # Its message may quote anything of the data, a patient's attributes too, so it is left out.
+        raise PluginError(
+            f"data source {source.name} raised {type(error).__name__} for {argument!r}: "
+            "this is for whoever made the plugin"
+        ) from error
+    if not isinstance(found, SliceSet):
+        raise PluginError(
+            f"data source {source.name} must return an invkit.data.slices.SliceSet, "
+            f"got a {type(found).__name__}"
+        )
+    if not found.slices:
+        raise DataError(f"data source {source.name} holds no slices for {argument!r}")
+    return found
