@@ -81,6 +81,8 @@ class Layer:
     note: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.key, str) or not isinstance(self.module, str):
+            raise DenoiserError(f"a layer's key and module are strings, got {self.key!r} and {self.module!r}")
         if not self.key or self.key in CONTROLS or "," in self.key or self.key.startswith("module:"):
             raise DenoiserError(
                 f"{self.key!r} cannot be a layer's key: it must not be empty, one of {', '.join(CONTROLS)}, "

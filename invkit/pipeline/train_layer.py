@@ -4,6 +4,7 @@ __all__ = ["LayerRequest", "find_layer", "learn_layer", "load_layer"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from invkit.metrics.faithfulness import activation_scale, dose_noise_distance
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_vae import Domain
-from invkit.representation.regressor import Regressor, RegressorTask
+from invkit.representation.regress import train_regressor
+from invkit.representation.regressor import Regressor
 from invkit.representation.trained import TrainedVae
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import LayerModel
@@ -185,32 +187,23 @@ class _Training:
             meta=meta,
         )
 
-    def _regressor(self) -> tuple[Regressor, Mapping[str, float]]:
+    def _regressor(self) -> tuple[Regressor, dict[str, float]]:
         config = self.config.regressor
         samplers = self._samplers(config.patch)
 
-        def batch(
-            step: int, shard: Shard | None, *, part: str = "train", n: int = config.batch
-        ) -> tuple[Activation, Tensor]:
-            pairs = samplers[part].batch(step, n, shard.slice(n) if shard is not None else None)
-            return self.split.phi(pairs.x.to(self.device)), self._target(pairs).to(self.device)
+        def pairs(part: str, step: int, shard: Shard) -> tuple[Activation, Tensor]:
+            drawn = samplers[part].batch(step, config.batch, shard.slice(config.batch))
+            return self.split.phi(drawn.x.to(self.device)), self._target(drawn).to(self.device)
 
-        example = batch(0, None)
-        regressor = Regressor(example[0], tuple(example[1].shape[-2:]), config, seed=self._seed("g")).to(
-            self.device
-        )
-        regressor.standardise(batch(step, None)[0] for step in range(4))
-        held_out = batch(0, None, part="validation", n=4 * config.batch)
-        task = RegressorTask(regressor, batch, held_out, config)
-        result = fit(
-            task,
-            config.fit_config(seed=self._seed("g")),
+        return train_regressor(
+            partial(pairs, "train"),
+            partial(pairs, "validation"),
+            config,
             self.work / "regressor",
+            seed=self._seed("g"),
             progress=self.progress,
             device=self.device,
-            stage=f"{self.split.layer}: regressor",
         )
-        return regressor, result.metrics
 
     def _table(self, part: str, regressor: Regressor) -> "_Rows":
         rows = self.config.rows if part == "train" else self.config.held_out

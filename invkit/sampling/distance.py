@@ -2,6 +2,8 @@
 
 __all__ = ["Activation", "activation_distance"]
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,17 +21,23 @@ def activation_distance(a: Activation, b: Activation) -> Tensor:
         b: as many, or a single one that all are compared with.
 
     Raises:
-        InputError: shapes that do not match.
+        InputError: shapes or numbers of activations that do not match.
     """
     first = a if isinstance(a, tuple) else (a,)
     second = b if isinstance(b, tuple) else (b,)
     if [part.shape[1:] for part in first] != [part.shape[1:] for part in second]:
         shapes = [[tuple(part.shape[1:]) for part in parts] for parts in (first, second)]
         raise InputError(f"activations differ in shape: {shapes[0]} against {shapes[1]}")
-    squares = torch.stack(
-        [
-            (one - other).flatten(1).square().sum(1, dtype=torch.float64)
-            for one, other in zip(first, second, strict=True)
-        ]
-    ).sum(0)
-    return (squares / sum(part[0].numel() for part in first)).sqrt()
+    n = len(first[0])
+    if {len(part) for part in first} != {n} or {len(part) for part in second} not in ({n}, {1}):
+        counts = [[len(part) for part in parts] for parts in (first, second)]
+        raise InputError(f"activations differ in number: {counts[0]} against {counts[1]}")
+    squares = torch.stack([_sum_of_squares(*parts) for parts in zip(first, second, strict=True)]).sum(0)
+    return (squares / sum(math.prod(part.shape[1:]) for part in first)).sqrt()
+
+
+def _sum_of_squares(a: Tensor, b: Tensor) -> Tensor:
+    # Half precision would overflow: the square of 256 does.
+    dtype = torch.promote_types(a.dtype, torch.float32)
+    squares = (a.to(dtype) - b.to(dtype)).square()
+    return squares.reshape(len(a), math.prod(a.shape[1:])).sum(1, dtype=torch.float64)

@@ -24,8 +24,11 @@ def invariances(seed: int, image: int, tile: int, samples: Sequence[int], d: int
         samples: indices of the samples wanted.
         d: length of the code.
     """
-    rows = [torch.randn(d, generator=generator(seed, "v", image, tile, sample)) for sample in samples]
-    return torch.stack(rows) if rows else torch.empty(0, d)
+    rows = [
+        torch.randn(d, generator=generator(seed, "v", image, tile, sample), dtype=torch.float32)
+        for sample in samples
+    ]
+    return torch.stack(rows) if rows else torch.empty(0, d, dtype=torch.float32)
 
 
 def chunks(samples: int) -> Iterator[tuple[range, int]]:

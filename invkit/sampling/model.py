@@ -56,9 +56,18 @@ class LayerModel:
         return torch.cat([posterior.mean, posterior.log_var], dim=1)
 
     @torch.no_grad()
+    def embed(self, condition: Tensor) -> Tensor:
+        """Return h `(B, k)`, the embedding of conditions `(B, 2 d)`: once for each image, however many samples."""
+        return self.cinn.embed(condition)
+
+    @torch.no_grad()
+    def invert(self, v: Tensor, h: Tensor) -> Tensor:
+        """Return z_bar' = t^-1(v | z): v `(N, B, d)`, h `(B, k)`, result `(N, B, d)`."""
+        return self.cinn.inverse(v, h)
+
     def codes(self, condition: Tensor, v: Tensor) -> Tensor:
         """Return z_bar' = t^-1(v | z): condition `(B, 2 d)`, v `(N, B, d)`, result `(N, B, d)`."""
-        return self.cinn.sample(condition, v)
+        return self.invert(v, self.embed(condition))
 
     @torch.no_grad()
     def invariance_of(self, patches: Tensor, condition: Tensor) -> Tensor:

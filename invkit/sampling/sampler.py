@@ -87,17 +87,17 @@ def draw(
     """
     size = (x.shape[-2], x.shape[-1])
     tiling = Tiling(*size, model.vae.patch)
-    condition = model.condition(tiling.cut(model.estimate(z, size))[0])
+    h = model.embed(model.condition(tiling.cut(model.estimate(z, size))[0]))
     denoiser = reference.split.denoiser
     f_x = denoiser(x)
     moments, f_moments = StreamingMoments(), StreamingMoments()
-    kept = torch.empty(samples, 1, *size)
-    fiber_error, f_error = torch.empty(samples), torch.empty(samples)
+    kept = torch.empty(samples, 1, *size, dtype=torch.float32)
+    fiber_error, f_error = (torch.empty(samples, dtype=torch.float32) for _ in range(2))
     for indices, wanted in chunks(samples):
         v = torch.stack(
             [invariances(seed, image, tile, indices, model.vae.d) for tile in range(len(tiling))], dim=1
         )
-        images = _decode(model, tiling, model.codes(condition, v.to(x.device)))[:wanted]
+        images = _decode(model, tiling, model.invert(v.to(x.device), h))[:wanted]
         rows = slice(indices.start, indices.start + wanted)
         kept[rows] = images.cpu()
         moments.update(images)

@@ -21,7 +21,7 @@ class Tiling:
         height: of the images, pixels.
         width: of the images, pixels.
         patch: side of the patches, pixels.
-        overlap: pixels that neighbours share at least, where there is more than one.
+        overlap: pixels that neighbours share at least, where there is more than one; half a patch at most.
 
     Raises:
         ImageError: the image is empty.
@@ -33,6 +33,7 @@ class Tiling:
         self.size = (height, width)
         self.patch = patch
         self.padded = (max(height, patch), max(width, patch))
+        overlap = max(1, min(overlap, patch // 2))
         rows, columns = (_starts(length, patch, overlap) for length in self.padded)
         self.corners = [(row, column) for row in rows for column in columns]
         ramp = torch.arange(1, patch + 1, dtype=torch.float32).clamp(max=overlap)

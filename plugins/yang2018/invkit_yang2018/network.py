@@ -35,7 +35,9 @@ class Critic(nn.Module):
                 convolutions += [nn.Conv2d(channels, width, 3, stride, padding=1), nn.LeakyReLU(0.2)]
                 channels, side = width, (side - 1) // stride + 1
         self.convolutions = nn.Sequential(*convolutions)
-        self.linear = nn.Sequential(nn.Linear(channels * side * side, 1024), nn.LeakyReLU(0.2), nn.Linear(1024, 1))
+        self.linear = nn.Sequential(
+            nn.Linear(channels * side * side, 1024), nn.LeakyReLU(0.2), nn.Linear(1024, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return one score for each patch, shape `(B, 1)`; x: `(B, 1, patch, patch)`, network units."""

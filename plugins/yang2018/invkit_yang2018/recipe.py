@@ -40,6 +40,12 @@ RECIPE = invkit.Recipe(
             "adversarial": {"critic_steps": 1, "lr": 2e-4},
             "perceptual": {"backbone": "hed-vgg16", "weight": 20.0},
         },
-        "tiny": {"batch": 4, "steps": 6, "mse_steps": 2, "adversarial": {"critic_steps": 1}, "perceptual": None},
+        "tiny": {
+            "batch": 4,
+            "steps": 6,
+            "mse_steps": 2,
+            "adversarial": {"critic_steps": 1},
+            "perceptual": None,
+        },
     },
 )
