@@ -6,18 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from invkit._version import __version__
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import UsageError
+from invkit.pipeline.examine import examine
 from invkit.pipeline.gather import DataSpecs, gather
-from invkit.pipeline.ladder import Controls, reconstruct, strangers
+from invkit.pipeline.ladder import Controls
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load
-from invkit.pipeline.measure import Bench, measure_layer
 from invkit.pipeline.parts import Parts, silent
 from invkit.pipeline.result import AnalysisResult
 from invkit.pipeline.store import Store
@@ -118,54 +116,16 @@ def analyze(
     controls = Controls(
         *(parts.layer(Split(denoiser, name), target, domain).model for name in ("input", "const"))
     )
-    bench = Bench(
+    return examine(
+        zip(found, checks, strict=True),
         denoiser=denoiser,
         subject=subject,
         controls=controls,
-        strangers=strangers(parts.slices, subject.x.shape[-2:], dose=config.dose, seed=seed).to(device),
-        reconstruction=reconstruct(low.vae, subject.x),
-        vae_limit=low.meta["held_out"]["rmse_quantiles_hu"]["0.99"],
+        low=low,
+        slices=parts.slices,
+        config=config,
         samples=samples,
         seed=seed,
         domain=domain,
-        dose=config.dose,
+        say=say,
     )
-    layers = []
-    for part, check in zip(found, checks, strict=True):
-        say(f"sampling {samples} images for layer {part.model.split.layer}")
-        layers.append(measure_layer(bench, part, check))
-    return AnalysisResult(
-        model=denoiser.name,
-        subject=subject,
-        domain=domain,
-        layers=tuple(layers),
-        f_x=denoiser(subject.x),
-        vae=bench.reconstruction,
-        provenance={
-            "invkit": __version__,
-            "torch": str(torch.__version__),
-            "denoiser": {
-                "name": denoiser.name,
-                "description": denoiser.spec.description,
-                "weights": denoiser.weights_tag,
-                "trained_on": trained_on(denoiser),
-                "sha256": denoiser.sha256,
-            },
-            "vae": {"sha256": low.sha256, "trained_on": low.meta["trained_on"]},
-            "image_sha256": subject.sha256,
-            "data": parts.slices.description,
-            "config": config.model_dump(mode="json"),
-            "samples": samples,
-            "seed": seed,
-            "domain": domain,
-            "threads": torch.get_num_threads(),
-        },
-    )
-
-
-def trained_on(denoiser: LoadedDenoiser) -> str:
-    """Return what a denoiser's weights were trained on, as its plugin says."""
-    for weights in denoiser.spec.weights:
-        if weights.tag == denoiser.weights_tag:
-            return weights.trained_on
-    return "data that its plugin does not name"

@@ -62,7 +62,7 @@ class Bench:
 
     def fresh_noise(self, image: int) -> Callable[[Tensor, Sequence[int]], Tensor]:
         """Return a function that adds fresh low-dose noise to high-dose samples of these indices."""
-        level = self.subject.noise
+        level = self.subject.noise[image]
         if level == 0:
             # x is taken as it is: of its own noise, high dose would have the part that is left out here.
             level = estimate_noise(self.subject.x[image, 0]) * (1 - self.dose) ** 0.5
@@ -179,14 +179,15 @@ def _figures(
     eta = model.meta["eta"]
     metrics: dict[str, Any] = {
         "fiber_error": {name: value.to_json() for name, value in fiber_error.items()},
-        "eta": eta,
+        "fiber_error_eta": _over(fiber_error["samples"], eta).to_json() if eta > 0 else None,
+        "noise_distance": eta,
         "f_error_hu": rms([drawn.f_error for drawn in draws]).to_json(),
         "spread_hu": spread.to_json(),
         "spread_input_hu": spread_input.to_json(),
         "spread_const_hu": spread_const.to_json(),
         "spread_f_hu": spread_f.to_json(),
         "vae_rmse_hu": vae_rmse,
-        "vae_rmse_limit_hu": bench.vae_limit,
+        "vae_limit_hu": bench.vae_limit,
         "nll": {name: value.to_json() for name, value in nll.items()},
         "samples": bench.samples,
     }
@@ -216,6 +217,10 @@ def _true_high_dose(bench: Bench, model: LayerModel, z: Sequence[Activation]) ->
         noisy = bench.fresh_noise(image)(y[None].expand(25, -1, -1, -1), range(25))
         errors.append(activation_distance(model.split.phi(noisy), activation).cpu() / model.meta["scale"])
     return root_mean_square(errors, seed=bench.seed)
+
+
+def _over(interval: Interval, unit: float) -> Interval:
+    return Interval(interval.value / unit, interval.low / unit, interval.high / unit)
 
 
 def _nll(model: LayerModel, seed: int) -> Interval:

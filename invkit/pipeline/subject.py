@@ -25,14 +25,14 @@ class Subject:
     Args:
         x: low-dose images, `(B, 1, H, W)`, HU.
         y: their high-dose partners where low dose was simulated here, else `None`.
-        noise: standard deviation of the noise that was added, HU; 0 where none was.
+        noise: standard deviation of the noise that was added to each image, HU; 0 where none was.
         description: which image this is, one line for people; holds no patient attribute.
         sha256: fingerprint of x.
     """
 
     x: Tensor
     y: Tensor | None
-    noise: float
+    noise: tuple[float, ...]
     description: str
     sha256: str
 
@@ -71,11 +71,15 @@ def choose_subject(
             f"an image of {image.shape[-2]} x {image.shape[-1]} pixels is too small; 16 x 16 is the least"
         )
     if dose is None or dose == 1:
-        return Subject(image, None, 0.0, f"{what}, taken as it is", state_fingerprint({"x": image}))
+        return Subject(
+            image, None, (0.0,) * len(image), f"{what}, taken as it is", state_fingerprint({"x": image})
+        )
     noise = [estimate_noise(one) for one in image[:, 0]]
     x = simulate_low_dose(image, noise=torch.tensor(noise), dose=dose, generator=generator(seed, "dose"))
-    added = float(np.mean(noise)) * (1 / dose - 1) ** 0.5
-    what += f", its dose reduced to {dose:g} by simulation (noise of {added:.0f} HU added in the image)"
+    added = tuple(level * (1 / dose - 1) ** 0.5 for level in noise)
+    what += (
+        f", its dose reduced to {dose:g} by simulation (noise of {np.mean(added):.0f} HU added in the image)"
+    )
     return Subject(x, image, added, what, state_fingerprint({"x": x}))
 
 

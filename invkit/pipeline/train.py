@@ -3,8 +3,9 @@
 __all__ = ["train_cinn", "train_denoiser", "train_vae"]
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -31,6 +32,8 @@ from invkit.training.engine import fit
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed
 from invkit.training.task import FitConfig
+
+T = TypeVar("T")
 
 
 def train_denoiser(
@@ -94,7 +97,8 @@ def train_denoiser(
     key = store.key(request)
     torch_seed = derive_seed(seed, "denoiser", spec.name)
     network = seeded(spec.build, torch_seed)
-    task = DenoiserTask(
+    make_task = partial(
+        DenoiserTask,
         network,
         spec.preprocessing,
         recipe,
@@ -106,6 +110,7 @@ def train_denoiser(
         backbone=features(host, recipe.perceptual),
         device=device,
     )
+    task = seeded(make_task, derive_seed(torch_seed, "critic"))  # a critic draws its first weights
     config = FitConfig(
         steps=recipe.steps,
         seed=torch_seed,
@@ -216,8 +221,8 @@ def train_cinn(
     return path
 
 
-def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Return a network whose initial weights depend on `seed` alone; the global random state is left as it was."""
+def seeded(build: Callable[[], T], seed: int) -> T:
+    """Return what `build` makes with initial weights that depend on `seed` alone; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()

@@ -168,7 +168,6 @@ class _Training:
             "floor": posterior_entropy(test.table),
             "steps": result.steps,
             "stopped_early": result.stopped_early,
-            "seconds": result.seconds,
             "trained_on": self.request.slices.description,
             "vae_trained_on": self.request.vae.meta.get("trained_on", ""),
             "layer": self.split.layer,

@@ -251,7 +251,6 @@ def train_vae(
         "data": data,
         "steps": result.steps,
         "seed": seed,
-        "seconds": round(result.seconds, 1),
         "exact": result.exact,
         "held_out": {"description": held_out.slices.description, **figures},
         "invkit": __version__,

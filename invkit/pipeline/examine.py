@@ -1,0 +1,103 @@
+"""Measuring layers on images, once everything that is needed is trained: the second half of an analysis."""
+
+__all__ = ["examine"]
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from invkit._version import __version__
+from invkit.data.slices import SliceSet
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.pipeline.ladder import Controls, reconstruct, strangers
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.measure import Bench, measure_layer
+from invkit.pipeline.parts import FoundLayer, silent
+from invkit.pipeline.result import AnalysisResult
+from invkit.pipeline.subject import Subject
+from invkit.pipeline.train_vae import Domain
+from invkit.representation.trained import TrainedVae
+from invkit.split.check import SplitReport
+
+
+def examine(
+    layers: Iterable[tuple[FoundLayer, SplitReport]],
+    *,
+    denoiser: LoadedDenoiser,
+    subject: Subject,
+    controls: Controls,
+    low: TrainedVae,
+    slices: SliceSet,
+    config: LayerConfig,
+    samples: int,
+    seed: int,
+    domain: Domain,
+    say: Callable[[str], None] = silent,
+) -> AnalysisResult:
+    """Sample every layer on the same images and return what was measured.
+
+    Args:
+        layers: their trained models and what the split's check found, in the order of the report; taken one by one,
+            so that not all of them need be in memory at once.
+        denoiser: f.
+        subject: the images, on the denoiser's device.
+        controls: the models of `input` and `const`.
+        low: the VAE of low-dose images.
+        slices: what the parts were trained on; other images are drawn from its test part.
+        config: of the layers.
+        samples: N, draws for each image.
+        seed: decides every draw.
+        domain: `"low"` or `"high"`: which images are sampled.
+        say: called with one line for each layer.
+    """
+    bench = Bench(
+        denoiser=denoiser,
+        subject=subject,
+        controls=controls,
+        strangers=strangers(slices, subject.x.shape[-2:], dose=config.dose, seed=seed).to(subject.x),
+        reconstruction=reconstruct(low.vae, subject.x),
+        vae_limit=low.meta["held_out"]["rmse_quantiles_hu"]["0.99"],
+        samples=samples,
+        seed=seed,
+        domain=domain,
+        dose=config.dose,
+    )
+    measured = []
+    for part, check in layers:
+        say(f"sampling {samples} images for layer {part.model.split.layer}")
+        measured.append(measure_layer(bench, part, check))
+    return AnalysisResult(
+        model=denoiser.name,
+        subject=subject,
+        domain=domain,
+        layers=tuple(measured),
+        f_x=denoiser(subject.x),
+        vae=bench.reconstruction,
+        provenance={
+            "invkit": __version__,
+            "torch": str(torch.__version__),
+            "denoiser": {
+                "name": denoiser.name,
+                "description": denoiser.spec.description,
+                "weights": denoiser.weights_tag,
+                "trained_on": trained_on(denoiser),
+                "sha256": denoiser.sha256,
+            },
+            "vae": {"sha256": low.sha256, "trained_on": low.meta["trained_on"]},
+            "image_sha256": subject.sha256,
+            "data": slices.description,
+            "config": config.model_dump(mode="json"),
+            "samples": samples,
+            "seed": seed,
+            "domain": domain,
+            "threads": torch.get_num_threads(),
+        },
+    )
+
+
+def trained_on(denoiser: LoadedDenoiser) -> str:
+    """Return what a denoiser's weights were trained on, as its plugin says."""
+    for weights in denoiser.spec.weights:
+        if weights.tag == denoiser.weights_tag:
+            return weights.trained_on
+    return "data that its plugin does not name"
