@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 
-from invkit.errors import ArtifactError, ResourceError
+from invkit.errors import ArtifactError, ResourceError, UsageError
 
 SCHEMA = "invkit.artifact/1"
 
@@ -106,17 +107,20 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], *, kind: str, meta: Ma
 
     The provenance stands in both files. Both are written atomically, the sidecar last, so a file without a
     matching sidecar is one whose writing was cut short.
+
+    Raises:
+        UsageError: `path` ends in `.json`, which is the sidecar's name.
+        ResourceError: it cannot be written.
     """
-    meta_text = json.dumps({"schema": SCHEMA, "kind": kind, "meta": dict(meta)}, sort_keys=True, allow_nan=False)
-    data = save_bytes(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"invkit": meta_text}
-    )
+    if path.suffix == ".json":
+        raise UsageError(f"{path} would be its own sidecar. Give it the suffix .safetensors")
+    # As it will be read back: keys are strings, tuples are lists.
+    plain = json.loads(json.dumps(dict(meta), allow_nan=False))
+    data = save_bytes(_separate(tensors), {"invkit": _provenance(kind, plain)})
     sha256 = hashlib.sha256(data).hexdigest()
-    sidecar = {"schema": SCHEMA, "kind": kind, "sha256": sha256, "meta": dict(meta)}
+    sidecar = {"schema": SCHEMA, "kind": kind, "sha256": sha256, "meta": plain}
     write_atomic(path, data)
-    write_atomic(
-        path.with_suffix(".json"), json.dumps(sidecar, sort_keys=True, indent=1, allow_nan=False).encode()
-    )
+    write_atomic(path.with_suffix(".json"), json.dumps(sidecar, sort_keys=True, indent=1).encode())
     return sha256
 
 
@@ -133,13 +137,21 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{path} has no sidecar {sidecar_path.name}: it was not written to its end. Delete it and train again"
         ) from None
+    except OSError as error:
+        raise ArtifactError(f"cannot read {sidecar_path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{sidecar_path} is not valid JSON ({error}). Delete it and train again") from None
+        raise ArtifactError(
+            f"{sidecar_path} is not valid JSON ({error}). Delete it and train again"
+        ) from None
     if not isinstance(sidecar, dict) or sidecar.get("schema") != SCHEMA:
         found = sidecar.get("schema") if isinstance(sidecar, dict) else type(sidecar).__name__
         raise ArtifactError(f"{sidecar_path} has schema {found!r}, this version reads {SCHEMA!r}")
-    if not {"kind", "sha256", "meta"} <= sidecar.keys() or not isinstance(sidecar["meta"], dict):
-        raise ArtifactError(f"{sidecar_path} lacks one of kind, sha256, meta. Delete it and train again")
+    if not (
+        isinstance(sidecar.get("kind"), str)
+        and re.fullmatch(r"[0-9a-f]{64}", str(sidecar.get("sha256")))
+        and isinstance(sidecar.get("meta"), dict)
+    ):
+        raise ArtifactError(f"{sidecar_path} lacks a usable kind, sha256 or meta. Delete it and train again")
     return sidecar
 
 
@@ -147,7 +159,8 @@ def load(path: Path, *, kind: str, sha256: str | None = None) -> Stored:
     """Read an artefact and check it bit for bit against its sidecar, and against `sha256` where one is given.
 
     Raises:
-        ArtifactError: missing, changed by a single bit, not safetensors, or of another kind.
+        ArtifactError: missing, changed by a single bit (tensors or provenance), not safetensors, or of
+            another kind.
     """
     sidecar = read_sidecar(path)
     if sidecar["kind"] != kind:
@@ -165,6 +178,31 @@ def load(path: Path, *, kind: str, sha256: str | None = None) -> Stored:
             )
     try:
         tensors = load_bytes(data)
-    except (SafetensorError, ValueError) as error:
-        raise ArtifactError(f"{path} is not a safetensors file: {error}") from None
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        stated = header.get("__metadata__", {}).get("invkit")
+        wanted = _provenance(kind, sidecar["meta"])
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not a safetensors file with its provenance: {error}") from None
+    # The file's own copy is covered by its sha256, the sidecar is not.
+    if stated != wanted:
+        raise ArtifactError(
+            f"the sidecar of {path} was changed: it states another provenance than the file itself. "
+            "Delete both and train or download again"
+        )
     return Stored(kind=kind, tensors=tensors, meta=sidecar["meta"], sha256=found, path=path)
+
+
+def _provenance(kind: str, meta: Mapping[str, Any]) -> str:
+    return json.dumps({"schema": SCHEMA, "kind": kind, "meta": meta}, sort_keys=True)
+
+
+def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors on the CPU, none of which shares memory with another: safetensors refuses tied weights."""
+    separate: dict[str, torch.Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        storage = plain.untyped_storage().data_ptr()
+        separate[name] = plain.clone() if storage in storages else plain
+        storages.add(storage)
+    return separate

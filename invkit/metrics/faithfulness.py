@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError
+from invkit.sampling.distance import activation_distance
 from invkit.sampling.moments import StreamingMoments
 
 Activation = Tensor | Sequence[Tensor]
@@ -30,18 +31,6 @@ Phi = Callable[[Tensor], Any]
 def _parts(z: Activation) -> tuple[Tensor, ...]:
     """Return an activation as a tuple of tensors; several layers may be cut at once."""
     return (z,) if isinstance(z, Tensor) else tuple(z)
-
-
-def _sum_of_squares(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tuple[Tensor, int]:
-    """Return per image the sum of squared differences, `(B,)` float64, and the elements of one image."""
-    if [part.shape for part in a] != [part.shape for part in b]:
-        raise InputError(
-            f"activations differ in shape: {[tuple(p.shape) for p in a]}, {[tuple(p.shape) for p in b]}"
-        )
-    total = torch.zeros(len(a[0]), dtype=torch.float64, device=a[0].device)
-    for one, other in zip(a, b, strict=True):
-        total += (one - other).square().flatten(1).sum(1, dtype=torch.float64)
-    return total, sum(part[0].numel() for part in a)
 
 
 def fiber_error(z_samples: Activation, z: Activation, scale: float) -> Tensor:
@@ -60,11 +49,15 @@ def fiber_error(z_samples: Activation, z: Activation, scale: float) -> Tensor:
         InputError: shapes that do not match.
     """
     samples, reference = _parts(z_samples), _parts(z)
-    errors = []
-    for index in range(len(samples[0])):
-        total, elements = _sum_of_squares(tuple(part[index] for part in samples), reference)
-        errors.append((total / elements).sqrt())
-    error = torch.stack(errors)
+    if [part.shape[1:] for part in samples] != [part.shape for part in reference]:
+        shapes = [[tuple(part.shape) for part in parts] for parts in (samples, reference)]
+        raise InputError(f"activations differ in shape: samples {shapes[0]}, images {shapes[1]}")
+    error = torch.stack(
+        [
+            activation_distance(tuple(part[index] for part in samples), reference)
+            for index in range(len(samples[0]))
+        ]
+    )
     return torch.where(error == 0, error, error / scale)
 
 
@@ -107,8 +100,8 @@ def activation_scale(phi: Phi, images: Tensor, pairs: int = 512, *, seed: int = 
         z = _parts(phi(images[chain[start : start + batch]]))
         if previous is not None:
             z = tuple(torch.cat([last, part]) for last, part in zip(previous, z, strict=True))
-        squares, elements = _sum_of_squares(tuple(part[1:] for part in z), tuple(part[:-1] for part in z))
-        total += float(squares.sum()) / elements
+        distances = activation_distance(tuple(part[1:] for part in z), tuple(part[:-1] for part in z))
+        total += float(distances.square().sum())
         previous = tuple(part[-1:].clone() for part in z)
     return math.sqrt(total / pairs)
 

@@ -1,0 +1,58 @@
+"""The tree of errors: what a user meets, and what the command line ends with."""
+
+import inspect
+
+import pytest
+
+import invkit
+from invkit import errors
+
+# Name: (parent, built-in that callers may catch as well, exit code).
+TREE = {
+    "InvkitError": (None, Exception, 1),
+    "UsageError": ("InvkitError", ValueError, 2),
+    "ConfigError": ("UsageError", ValueError, 2),
+    "InputError": ("InvkitError", ValueError, 3),
+    "ImageError": ("InputError", ValueError, 3),
+    "DataError": ("InputError", ValueError, 3),
+    "ArtifactError": ("InputError", ValueError, 3),
+    "PluginError": ("InvkitError", Exception, 4),
+    "UnknownNameError": ("PluginError", LookupError, 4),
+    "DenoiserError": ("PluginError", Exception, 4),
+    "SplitError": ("InvkitError", ValueError, 4),
+    "CheckFailedError": ("InvkitError", Exception, 5),
+    "DivergedError": ("CheckFailedError", Exception, 5),
+    "ResourceError": ("InvkitError", OSError, 6),
+}
+
+
+def test_the_tree_is_complete_and_exported():
+    defined = {name for name, value in vars(errors).items() if inspect.isclass(value)}
+    assert defined == set(TREE) == set(errors.__all__)
+    assert set(TREE) <= set(invkit.__all__)
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_an_error_stands_at_its_place_with_its_exit_code(name):
+    parent, builtin, code = TREE[name]
+    error = getattr(errors, name)
+    assert getattr(invkit, name) is error
+    assert error.__mro__[1] is (getattr(errors, parent) if parent else Exception)
+    assert issubclass(error, builtin)
+    assert error("text").exit_code == error.exit_code == code
+    assert str(error("what, why, what to do")) == "what, why, what to do"
+    assert inspect.getdoc(error)
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_the_drawing_at_the_top_shows_the_error_with_its_code(name):
+    line = next(line for line in errors.__doc__.splitlines() if f" {name} " in line)
+    code = TREE[name][2]
+    assert name == "InvkitError" or f" {code} " in line
+
+
+def test_no_error_is_a_subclass_of_what_swallows_another():
+    """A caller who catches OSError for files must not catch a wrong image, and so on."""
+    for name, (_, builtin, _) in TREE.items():
+        others = {ValueError, LookupError, OSError} - {builtin}
+        assert not any(issubclass(getattr(errors, name), other) for other in others)
