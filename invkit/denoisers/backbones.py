@@ -81,7 +81,9 @@ class VggFeatures(nn.Module):
 
     def freeze(self) -> "VggFeatures":
         """Put the network in the state it is used in: eval mode, channels_last, no gradients for its weights."""
-        return self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.eval().requires_grad_(False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
 
 
 def hed_vgg16() -> VggFeatures:
