@@ -23,10 +23,21 @@ class Decoder(nn.Module):
         fine: residual blocks on the grid of `patch / stem`.
         coarse: residual blocks on the grid of half that size.
         neck: channels on the coarse grid that the linear layer gives.
+        pool: side of the pixel blocks whose means a second, linear path from the code gives.
     """
 
     def __init__(
-        self, *, patch: int, d: int, stem: int, width: int, inner: int, fine: int, coarse: int, neck: int
+        self,
+        *,
+        patch: int,
+        d: int,
+        stem: int,
+        width: int,
+        inner: int,
+        fine: int,
+        coarse: int,
+        neck: int,
+        pool: int,
     ):
         super().__init__()
         self.grid = patch // (2 * stem)
@@ -38,6 +49,9 @@ class Decoder(nn.Module):
         self.fine = nn.Sequential(*(Residual(width, inner) for _ in range(fine)))
         self.head = nn.Conv2d(width, stem * stem, 3, padding=1)
         self.unfold = nn.PixelShuffle(stem)
+        self.linear = nn.Linear(d, (patch // pool) ** 2)
+        self.blocks = nn.Unflatten(1, (1, patch // pool, patch // pool))
+        self.size = patch
 
     @property
     def last(self) -> Tensor:
@@ -50,5 +64,10 @@ class Decoder(nn.Module):
         h = self.coarse(self.neck(h.contiguous(memory_format=torch.channels_last)))
         h = self.up(functional.leaky_relu(h, SLOPE)).contiguous(memory_format=torch.channels_last)
         h = self.head(functional.leaky_relu(self.fine(h), SLOPE))
-        image: Tensor = self.unfold(h.float())
+        image: Tensor = self.unfold(h.float()) + self.smooth(z_bar)
         return image.contiguous()
+
+    def smooth(self, z_bar: Tensor) -> Tensor:
+        """Return what the linear path gives: block means, interpolated."""
+        means = self.blocks(self.linear(z_bar).float())
+        return functional.interpolate(means, self.size, mode="bilinear", align_corners=False)

@@ -47,10 +47,21 @@ class Encoder(nn.Module):
         fine: residual blocks on the grid of `patch / stem`.
         coarse: residual blocks on the grid of half that size.
         neck: channels on the coarse grid that the linear layer sees.
+        pool: side of the pixel blocks whose means a second, linear path to the code sees.
     """
 
     def __init__(
-        self, *, patch: int, d: int, stem: int, width: int, inner: int, fine: int, coarse: int, neck: int
+        self,
+        *,
+        patch: int,
+        d: int,
+        stem: int,
+        width: int,
+        inner: int,
+        fine: int,
+        coarse: int,
+        neck: int,
+        pool: int,
     ):
         super().__init__()
         grid = patch // (2 * stem)
@@ -60,6 +71,8 @@ class Encoder(nn.Module):
         self.coarse = nn.Sequential(*(Residual(width, inner) for _ in range(coarse)))
         self.neck = nn.Conv2d(width, neck, 1)
         self.head = nn.Linear(neck * grid * grid, 2 * d)
+        self.pool = nn.AvgPool2d(pool)
+        self.linear = nn.Linear((patch // pool) ** 2, d)
         # A narrow posterior from the start: with variance 1 the decoder would see noise alone.
         with torch.no_grad():
             self.head.bias[d:] = -3.0
@@ -70,4 +83,5 @@ class Encoder(nn.Module):
         h = self.coarse(self.down(self.fine(h)))
         h = self.neck(functional.leaky_relu(h, SLOPE))
         mean, log_var = self.head(h.flatten(1)).float().chunk(2, dim=1)
+        mean = mean + self.linear(self.pool(x).flatten(1)).float()
         return mean, log_var.clamp(-16.0, 4.0)

@@ -1,6 +1,14 @@
 """What a VAE keeps of patches of patients that it was not trained on."""
 
-__all__ = ["CHUNK", "Domain", "PatchSource", "chosen", "held_out_figures", "pca_figures"]
+__all__ = [
+    "CHUNK",
+    "Domain",
+    "PatchSource",
+    "chosen",
+    "first_patches",
+    "held_out_figures",
+    "pca_figures",
+]
 
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
@@ -30,6 +38,11 @@ class PatchSource(Protocol):
 def chosen(batch: PatchBatch, domain: Domain) -> Tensor:
     """Return the low-dose x or the high-dose y of a batch."""
     return batch.x if domain == "low" else batch.y
+
+
+def first_patches(source: PatchSource, domain: Domain, batch: int, count: int) -> Tensor:
+    """Return the first `count` patches that a training with this batch size sees, or a few more."""
+    return torch.cat([chosen(source.batch(step, batch), domain) for step in range(-(-count // batch))])
 
 
 def _chunks(source: PatchSource, domain: Domain, count: int) -> Iterator[Tensor]:
@@ -87,8 +100,7 @@ def pca_figures(
     sampler: PatchSource, held_out: PatchSource, domain: Domain, config: VaeConfig, seed: int
 ) -> dict[str, Any]:
     """Return the RMSE on the held-out patches of PCA with d numbers, fitted to the first training batches."""
-    batches = -(-config.pca_patches // config.batch)
-    patches = torch.cat([chosen(sampler.batch(step, config.batch), domain) for step in range(batches)])
+    patches = first_patches(sampler, domain, config.batch, config.pca_patches)
     pca = fit_pca(patches, config.d, generator=generator(seed, "vae", "pca"))
     fitted = len(patches)
     del patches

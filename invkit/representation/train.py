@@ -13,7 +13,15 @@ from invkit._version import __version__
 from invkit.data.patches import PatchSampler
 from invkit.errors import DivergedError
 from invkit.representation.critic import Critic
-from invkit.representation.held_out import CHUNK, Domain, PatchSource, chosen, held_out_figures, pca_figures
+from invkit.representation.held_out import (
+    CHUNK,
+    Domain,
+    PatchSource,
+    chosen,
+    first_patches,
+    held_out_figures,
+    pca_figures,
+)
 from invkit.representation.losses import (
     adaptive_weight,
     band_energy,
@@ -225,6 +233,7 @@ def train_vae(
         {"kind": KIND, "config": config.model_dump(mode="json"), "data": data, "domain": domain, "seed": seed}
     )
     vae, critic = build(config, seed, device)
+    vae.start(first_patches(sampler, domain, config.batch, config.start_patches).to(device))
     task = VaeTask(vae, critic, sampler, held_out, domain=domain, seed=seed, identity=identity)
     result = fit(
         task,

@@ -122,8 +122,9 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 def test_collapsed_posterior_is_a_divergence():
     subject = task()
     with torch.no_grad():
-        subject.vae.encoder.head.weight.zero_()
-        subject.vae.encoder.head.bias.zero_()
+        for layer in (subject.vae.encoder.head, subject.vae.encoder.linear):
+            layer.weight.zero_()
+            layer.bias.zero_()
     with pytest.raises(DivergedError, match="collapsed"):
         subject.evaluate(0)
 

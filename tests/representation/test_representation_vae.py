@@ -25,6 +25,7 @@ def test_default_keeps_to_the_budget():
         VaeConfig.preset("tiny", patch=48, d=5, critic_stem=2),
         VaeConfig.preset("tiny", encoder_blocks=(0, 0), decoder_blocks=(0, 2), neck=1, width=7, inner=3),
         VaeConfig.preset("tiny", stem=1, patch=16, critic_stem=1),
+        VaeConfig.preset("tiny", pool=1, d=20),
     ],
 )
 def test_shapes(config):
@@ -81,6 +82,10 @@ def test_configs_that_cannot_be_are_refused():
         VaeConfig(patch=120, stem=8)
     with pytest.raises(ValidationError, match="4 \\* critic_stem"):
         VaeConfig(patch=48, stem=8, critic_stem=8)
+    with pytest.raises(ValidationError, match="at least d = 256 blocks"):
+        VaeConfig(pool=16)
+    with pytest.raises(ValidationError, match="more than d"):
+        VaeConfig(start_patches=100)
     with pytest.raises(ValidationError):
         VaeConfig(widht=3)
 
@@ -89,3 +94,32 @@ def test_paper_preset_keeps_the_published_sizes():
     config = VaeConfig.preset("paper")
     assert (config.patch, config.d, config.batch, config.lr, config.critic_lr) == (128, 256, 64, 1e-5, 4e-5)
     assert config.critic_begins == 0
+
+
+def test_start_is_the_best_linear_vae():
+    """Patches that are block-wise constant and Gaussian: error, prior and posterior follow in closed form."""
+    config = VaeConfig.preset("tiny", pool=4, d=16, hu_mean=0.0, hu_scale=100.0)
+    vae, _ = build(config, 0, "cpu")
+    rng = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(64, 20, generator=rng)).Q.T
+    spread = torch.linspace(4, 1, 20)
+    means = (torch.randn(3000, 20, generator=rng) * spread) @ basis
+    patches = 100 * means.reshape(-1, 1, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    with torch.no_grad():
+        vae.encoder.head.weight.zero_()
+        vae.decoder.head.weight.zero_()
+        vae.decoder.head.bias.zero_()
+        vae.encoder.head.bias[:16] = 0
+    vae.start(patches)
+    with torch.no_grad():
+        posterior = vae.encode(patches)
+        torch.testing.assert_close(posterior.mean.std(0), torch.ones(16), atol=1e-3, rtol=0)
+        back = vae.decoder.blocks(vae.decoder.linear(posterior.mean)).flatten(1)
+        left = (back - means).square().sum(1).mean()
+        rest = (vae.scale(patches[:512]) - vae.decoder.smooth(posterior.mean[:512])).square().mean()
+    expected = torch.linalg.svdvals(means - means.mean(0))[16:].square().sum() / 3000
+    assert left.item() == pytest.approx(expected.item(), rel=1e-3)
+    variances = torch.linalg.svdvals(means - means.mean(0))[:16].square() / 3000
+    torch.testing.assert_close(
+        posterior.log_var[0], (rest / (16 * variances)).log().clamp(-8, -0.1), atol=1e-3, rtol=0
+    )
