@@ -1,22 +1,14 @@
 """Where trained parts are kept and found: bundled with a plugin, or in the user's cache, by what they were trained on."""
 
-__all__ = ["Store", "default_cache"]
+__all__ = ["Store"]
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from invkit.artifacts import fingerprint, read_sidecar
+from invkit.denoisers.weights import cache_folder
 from invkit.plugins.manager import PluginHost
-
-
-def default_cache() -> Path:
-    """Return the cache folder: `INVKIT_CACHE`, else `invkit` in `XDG_CACHE_HOME` or `~/.cache`."""
-    named = os.environ.get("INVKIT_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "invkit"
 
 
 class Store:
@@ -29,7 +21,7 @@ class Store:
 
     def __init__(self, host: PluginHost, root: Path | None = None) -> None:
         self.host = host
-        self.root = root or default_cache()
+        self.root = root or cache_folder()
 
     @staticmethod
     def key(request: Mapping[str, Any]) -> str:
