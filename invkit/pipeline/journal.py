@@ -26,25 +26,45 @@ class Journal:
     Args:
         folder: the run's; it exists.
         config: the resolved configuration, JSON values.
-        data: fingerprint and description of what is trained on.
         steps: names of all steps in their order.
 
     Raises:
-        ConfigError: the folder holds a run with another configuration or other data.
+        ConfigError: the folder holds a run with another configuration.
         UsageError: the folder holds files that are no run.
-        ArtifactError: its manifest is damaged.
-        ResourceError: it cannot be written.
+        ArtifactError: its configuration or manifest is damaged.
     """
 
-    def __init__(
-        self, folder: Path, *, config: Mapping[str, Any], data: Mapping[str, str], steps: Sequence[str]
-    ) -> None:
+    def __init__(self, folder: Path, *, config: Mapping[str, Any], steps: Sequence[str]) -> None:
         self.folder = folder
         self.path = folder / MANIFEST
-        self._data = dict(data)
+        self._config = dict(config)
+        self._data: dict[str, str] = {}
         self._steps: dict[str, dict[str, Any]] = {name: {"status": "waiting"} for name in steps}
-        self._begin(config)
-        self._steps |= {name: record for name, record in self._earlier().items() if name in self._steps}
+        if (folder / CONFIG).exists():
+            self._require_same(folder / CONFIG)
+        elif any(item.name != LOCK_NAME for item in folder.iterdir()):
+            raise UsageError(f"{folder} holds files, but no run. Choose a new or empty folder with --out")
+        self._read()
+
+    def begin(self, data: Mapping[str, str]) -> None:
+        """Write configuration and manifest, or go on with those that are there.
+
+        Args:
+            data: fingerprint and description of what is trained on.
+
+        Raises:
+            ConfigError: the run was begun on other data.
+            ResourceError: the folder cannot be written.
+        """
+        if self._data and self._data != data:
+            raise ConfigError(
+                f"the run in {self.folder} was begun on other data: {self._data['description']!r}, now "
+                f"{data['description']!r}. Go on with the same data, or choose another folder with --out"
+            )
+        self._data = dict(data)
+        if not (self.folder / CONFIG).exists():
+            text = json.dumps(self._config, indent=1, allow_nan=False)
+            write_atomic(self.folder / CONFIG, text.encode())
         self._write()
 
     def is_done(self, step: str, inputs: Mapping[str, Any]) -> bool:
@@ -55,7 +75,7 @@ class Journal:
             inputs: JSON values; what decides its outcome besides the configuration and the data.
         """
         record = self._steps[step]
-        if record["status"] != "done" or record["inputs"] != fingerprint(dict(inputs)):
+        if record["status"] != "done" or record.get("inputs") != fingerprint(dict(inputs)):
             return False
         return all(self._is_intact(name, sha256) for name, sha256 in record["files"].items())
 
@@ -76,23 +96,12 @@ class Journal:
         found: dict[str, str] = self._steps[step].get("files", {})
         return dict(found)
 
-    def _begin(self, config: Mapping[str, Any]) -> None:
-        path = self.folder / CONFIG
-        if path.exists():
-            self._require_same(path, config)
-            return
-        if any(item.name != LOCK_NAME for item in self.folder.iterdir()):
-            raise UsageError(
-                f"{self.folder} holds files, but no run. Choose a new or empty folder with --out"
-            )
-        write_atomic(path, json.dumps(config, indent=1, allow_nan=False).encode())
-
-    def _require_same(self, path: Path, config: Mapping[str, Any]) -> None:
+    def _require_same(self, path: Path) -> None:
         try:
             then = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"cannot read {path}: {error}. Begin the run in another folder") from None
-        changed = differences(then if isinstance(then, dict) else {}, config)
+        changed = differences(then if isinstance(then, dict) else {}, self._config)
         if changed:
             listed = "; ".join(
                 f"{name} was {json.dumps(old)}, now it is {json.dumps(new)}"
@@ -103,23 +112,21 @@ class Journal:
                 "Go on with the same one, or choose another folder with --out"
             )
 
-    def _earlier(self) -> dict[str, dict[str, Any]]:
-        """Return the records of earlier sessions."""
+    def _read(self) -> None:
+        """Take over what earlier sessions have done."""
         if not self.path.exists():
-            return {}
+            return
         try:
             manifest = json.loads(self.path.read_bytes())
-            data, steps = manifest["data"], dict(manifest["steps"])
-        except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+            self._data = {name: str(manifest["data"][name]) for name in ("fingerprint", "description")}
+            for name in self._steps:
+                record = manifest["steps"][name]
+                if record["status"] == "done":
+                    self._steps[name] = {**record, "files": dict(record["files"])}
+        except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
             raise ArtifactError(
-                f"{self.path} is damaged ({type(error).__name__}). Delete it: what is intact is found again"
+                f"{self.path} is damaged ({type(error).__name__}). Delete it to do all steps again"
             ) from None
-        if data != self._data:
-            raise ConfigError(
-                f"the run in {self.folder} was begun on other data: {data.get('description')!r}, now "
-                f"{self._data['description']!r}. Go on with the same data, or choose another folder with --out"
-            )
-        return steps
 
     def _is_intact(self, name: str, sha256: str) -> bool:
         path = self.folder / name

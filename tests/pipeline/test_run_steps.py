@@ -1,0 +1,209 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import run_denoiser
+
+from invkit.artifacts import load, sha256_file
+from invkit.denoisers.loaded import load_denoiser
+from invkit.errors import ArtifactError, ConfigError, DataError, SplitError, UnknownNameError, UsageError
+from invkit.pipeline.run import file_name, run
+from invkit.training.interrupt import Interrupted
+
+STEPS = [
+    "denoiser small",
+    "vae low",
+    "cinn low input",
+    "cinn low const",
+    "cinn low small 1",
+    "report low small",
+]
+
+
+@pytest.fixture(scope="module")
+def host():
+    return run_denoiser.host()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, host):
+    """The folder of a run that nothing disturbed, and what the call returned."""
+    folder = tmp_path_factory.mktemp("run") / "undisturbed"
+    return folder, run(run_denoiser.config(), folder, host=host)
+
+
+@pytest.fixture
+def copied(undisturbed, tmp_path):
+    """A copy of that folder."""
+    folder = tmp_path / "copied"
+    subprocess.run(["cp", "-r", undisturbed[0], folder], check=True)
+    return folder
+
+
+def manifest(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def test_every_step_is_done_in_the_order_of_the_slides(undisturbed):
+    folder, outcome = undisturbed
+    assert list(outcome.done) == STEPS
+    found = manifest(folder)
+    assert found["status"] == "finished"
+    assert [*found["steps"]] == STEPS
+    assert found["data"]["description"] == "14 built-in phantoms (seed 0)"
+    assert found["config"] == sha256_file(folder / "config.json")
+
+
+def test_the_manifest_holds_the_sha256_of_every_output(undisturbed):
+    folder, _ = undisturbed
+    files = {
+        name: sha256 for step in manifest(folder)["steps"].values() for name, sha256 in step["files"].items()
+    }
+    there = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file()
+        and path.parts[len(folder.parts)] not in ("logs", ".lock", "manifest.json", "config.json")
+    }
+    assert files.keys() == there
+    assert all(sha256_file(folder / name) == sha256 for name, sha256 in files.items())
+    assert not (folder / "work").exists()
+    assert {path.name for path in (folder / "logs").rglob("*.jsonl")} >= {"small-1.jsonl", "low-1.jsonl"}
+
+
+def test_later_steps_use_the_weights_that_were_trained(undisturbed, host):
+    folder, outcome = undisturbed
+    trained = load(folder / "denoisers/small.safetensors", kind="denoiser")
+    assert trained.meta["recipe"]["steps"] == 8
+    untrained = load_denoiser(host.denoiser("small")[0], untrained_seed=0)
+    network = untrained.network
+    network.load_state_dict(trained.tensors)
+    judge = type(untrained)(untrained.spec, network, weights_tag="run")
+    samples = load(folder / "reports/low/small/samples.safetensors", kind="samples")
+    assert samples.meta["denoiser"]["sha256"] == judge.sha256 != untrained.sha256
+    assert samples.tensors["layer0.samples"].shape == (2, 2, 1, 32, 32)
+    assert (samples.tensors["f_x"] - judge(samples.tensors["x"])).abs().max() == 0
+    report = outcome.reports[0]
+    assert (report.model, report.domain) == ("small", "low")
+    assert report.path.is_file()
+    assert (report.path.parent / "image-2/report.html").is_file()
+
+
+def test_a_finished_run_trains_nothing(copied, host):
+    events = []
+    outcome = run(run_denoiser.config(), copied, host=host, progress=events.append)
+    assert outcome.done == ()
+    assert events == []
+
+
+def test_a_damaged_output_is_made_again_and_is_the_same(copied, undisturbed, host):
+    path = copied / "cinns/low/controls/const.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    (copied / "reports/low/small/report.json").unlink()
+    said = []
+    outcome = run(run_denoiser.config(), copied, host=host, say=said.append)
+    assert outcome.done == ("cinn low const", "report low small")
+    assert "step 2 of 6, vae low: done before" in said
+    assert (copied / "manifest.json").read_bytes() == (undisturbed[0] / "manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "stop", [("training", 4), ("VAE (low dose)", 2), ("regressor", 2), ("const: flow", 3)]
+)
+def test_an_interrupted_run_goes_on_and_ends_the_same(stop, undisturbed, tmp_path, host):
+    def interrupt(event):
+        if event.stage == stop[0] and event.step >= stop[1]:
+            raise Interrupted(signal.SIGTERM)
+
+    config = run_denoiser.config()
+    with pytest.raises(Interrupted):
+        run(config, tmp_path, host=host, progress=interrupt)
+    assert manifest(tmp_path)["status"] == "unfinished"
+    resumed = run(config, tmp_path, host=host)
+    assert resumed.done
+    assert (tmp_path / "manifest.json").read_bytes() == (undisturbed[0] / "manifest.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_kill_9_again_and_again_changes_no_output(tmp_path):
+    script = str(Path(run_denoiser.__file__))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(folder):
+        return subprocess.Popen([sys.executable, script, str(folder)], env=environment)
+
+    assert start(tmp_path / "undisturbed").wait() == 0
+    wanted = (tmp_path / "undisturbed/manifest.json").read_bytes()
+    killed = tmp_path / "killed"
+    kills = 0
+    for round_ in range(60):
+        process = start(killed)
+        try:
+            process.wait(timeout=6 + 1.5 * round_)
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert process.returncode == 0
+    assert kills > 0
+    assert (killed / "manifest.json").read_bytes() == wanted
+
+
+def test_a_changed_configuration_is_refused_with_the_field(copied, host):
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*") if path.name != ".lock"}
+    with pytest.raises(ConfigError, match=r"samples was 2, now it is 3\. Go on with the same one"):
+        run(run_denoiser.config(samples=3), copied, host=host)
+    with pytest.raises(ConfigError, match=r'denoisers.small.layers was \["1"\], now it is \["1", "2"\]'):
+        run(run_denoiser.config(denoisers={"small": {"layers": ["1", "2"]}}), copied, host=host)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_other_data_are_refused(copied, monkeypatch):
+    source = run_denoiser.load_slices
+    monkeypatch.setattr(run_denoiser, "load_slices", lambda specs, seed: source(specs, seed=seed + 1))
+    with pytest.raises(ConfigError, match=r"begun on other data: '14 .*seed 0.*', now '14 .*seed 1"):
+        run(run_denoiser.config(), copied, host=run_denoiser.host())
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"denoisers": {"smal": {"layers": ["1"]}}}, UnknownNameError, "did you mean 'small'"),
+        ({"denoisers": {"fixed": {"layers": ["1"]}}}, ConfigError, "denoisers.fixed cannot be trained"),
+        ({"denoisers": {"small": {"layers": ["9"]}}}, SplitError, "9"),
+        ({"denoisers": {"bypassed": {"layers": ["1"]}}}, SplitError, "bypass"),
+        ({"data": ["nowhere"]}, DataError, "nowhere does not exist"),
+        ({"data": ["bodies:2"]}, DataError, "give data of more patients"),
+    ],
+)
+def test_what_cannot_work_is_found_before_anything_is_trained(changes, error, message, tmp_path, host):
+    with pytest.raises(error, match=message):
+        run(run_denoiser.config(**changes), tmp_path / "run", host=host)
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {".lock"}
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path, host):
+    (tmp_path / "thesis.tex").write_text("do not touch")
+    with pytest.raises(UsageError, match="holds files, but no run"):
+        run(run_denoiser.config(), tmp_path, host=host)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"data": {}}', '{"data": {"fingerprint": 1}, "steps": []}'])
+def test_a_damaged_manifest_is_named(content, copied, host):
+    (copied / "manifest.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"manifest.json is damaged .*Delete it to do all steps again"):
+        run(run_denoiser.config(), copied, host=host)
+
+
+def test_names_of_layers_become_safe_file_names():
+    assert file_name("conv-1_a") == "conv-1_a"
+    names = [file_name(text) for text in ("a.b", "a/b", "a-b", "..", "../../x", "ä", "a" * 99, "a\0")]
+    assert len(set(names)) == len(names)
+    assert all(name.replace("-", "").replace("_", "").isalnum() and len(name) < 80 for name in names)
