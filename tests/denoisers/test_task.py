@@ -1,0 +1,417 @@
+"""Training a denoiser: losses against direct computation, batches, phases, and that it learns."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from invkit.data.patches import PatchBatch, PatchSampler
+from invkit.data.slices import load_slices
+from invkit.denoisers.recipe import Adversarial, Recipe
+from invkit.denoisers.spec import Affine
+from invkit.denoisers.task import DenoiserTask, gradient_penalty
+from invkit.errors import ConfigError, UsageError
+from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.seeds import generator
+
+WHOLE = Shard(0, 1)
+SIZE = 12
+PREPROCESSING = Affine(mean=-500.0, std=400.0)
+
+
+class Pairs:
+    """y is random, x is y with noise; a function of (seed, step), which it notes."""
+
+    size, dose = SIZE, 0.25
+
+    def __init__(self, seed: int = 0, clean: bool = True):
+        self.seed, self.clean = seed, clean
+        self.slices = SimpleNamespace(fingerprint=f"pairs{seed}")
+        self.steps: list[int] = []
+
+    def batch(self, step: int, n: int, shard: slice | None = None) -> PatchBatch:
+        self.steps.append(step)
+        random = generator(self.seed, "pairs", step)
+        clean = torch.randn(n, 1, SIZE, SIZE, generator=random) * 300
+        y = clean + 10 * torch.randn(clean.shape, generator=random)
+        x = y + 20 * torch.randn(clean.shape, generator=random)
+        part = shard or slice(None)
+        known = clean[part] if self.clean else None
+        return PatchBatch(x[part], y[part], known, torch.full((n,), 20.0)[part], torch.arange(n)[part])
+
+
+class Few(Pairs):
+    """The same two patches at every step, and what is to be learned is affine."""
+
+    def batch(self, step: int, n: int, shard: slice | None = None) -> PatchBatch:
+        same = super().batch(0, 2)
+        y = 0.5 * same.x + 100
+        return PatchBatch(same.x, y, y, same.noise, same.patient)
+
+
+def network(seed: int = 0) -> nn.Module:
+    return built(lambda: nn.Conv2d(1, 1, 3, padding=1), seed)
+
+
+def built(build, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def linear_critic() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(SIZE * SIZE, 1))
+
+
+def deep_critic() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, 2), nn.LeakyReLU(0.2), nn.Conv2d(4, 4, 3, 2), nn.Flatten(), nn.Linear(16, 1)
+    )
+
+
+MSE = Recipe(patch=SIZE, batch=4, steps=20, lr=1e-3, lr_end=0.1)
+WGAN = Recipe(
+    patch=SIZE,
+    batch=4,
+    steps=20,
+    lr=1e-3,
+    lr_end=0.1,
+    mse=0.25,
+    mse_steps=2,
+    adversarial=Adversarial(linear_critic, weight=0.5, gradient_penalty=10.0, critic_steps=3, lr=2e-3),
+)
+FULL = WGAN.changed({"perceptual": {"weight": 0.3, "backbone": "squares"}})
+
+
+class Squares(nn.Module):
+    """A backbone whose features are squares of HU / 1000, with a part that acts in training mode only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.factor * (x / 1000).square())
+
+
+def task(
+    recipe: Recipe = MSE, *, seed: int = 3, sampler=None, held_out=None, net=None, **options
+) -> DenoiserTask:
+    if recipe.perceptual is not None:
+        options.setdefault("backbone", Squares().train())
+    made = DenoiserTask(
+        net or network(),
+        PREPROCESSING,
+        recipe,
+        sampler or Pairs(),
+        held_out or Pairs(1),
+        seed=seed,
+        **options,
+    )
+    # Compared with direct computation in float32.
+    made.bf16 = False
+    return made
+
+
+def pair(step: int, sampler=None) -> tuple[torch.Tensor, torch.Tensor]:
+    batch = (sampler or Pairs()).batch(step, 4)
+    return (batch.x + 500) / 400, (batch.y + 500) / 400
+
+
+def test_phases_are_the_denoiser_alone_then_critic_steps_first():
+    assert task(MSE).phases(0) == ("denoiser",)
+    wgan = task(WGAN)
+    assert [tuple(wgan.phases(step)) for step in range(4)] == [
+        ("denoiser",),
+        ("denoiser",),
+        ("critic", "critic", "critic", "denoiser"),
+        ("critic", "critic", "critic", "denoiser"),
+    ]
+
+
+def test_modules_and_optimisers_hold_everything_that_is_trained():
+    plain, wgan = task(MSE), task(FULL)
+    assert plain.modules.keys() == plain.optimizers.keys() == {"denoiser"}
+    assert wgan.modules.keys() == wgan.optimizers.keys() == {"denoiser", "critic"}
+    for made in (plain, wgan):
+        for phase, optimizer in made.optimizers.items():
+            trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            assert trained == {id(p) for p in made.modules[phase].parameters()}
+            assert all(group["betas"] == (0.9, 0.999) for group in optimizer.param_groups)
+
+
+def test_rates_are_a_cosine_for_the_denoiser_and_constant_for_the_critic():
+    wgan = task(WGAN)
+    assert wgan.learning_rate("denoiser", 0) == pytest.approx(1e-3)
+    assert wgan.learning_rate("denoiser", 19) == pytest.approx(1e-4)
+    rates = [wgan.learning_rate("denoiser", step) for step in range(20)]
+    assert rates == sorted(rates, reverse=True)
+    assert {wgan.learning_rate("critic", step) for step in range(20)} == {2e-3}
+    flat = task(MSE.changed({"lr_end": 1.0}))
+    assert {flat.learning_rate("denoiser", step) for step in range(20)} == {1e-3}
+
+
+def test_the_plain_loss_is_the_mean_squared_error_in_network_units():
+    net = network()
+    loss, figures = task(MSE.changed({"mse": 0.5}), net=net).loss("denoiser", 4, WHOLE)
+    x, y = pair(4)
+    expected = (net(x) - y).square().mean()
+    torch.testing.assert_close(loss, 0.5 * expected)
+    torch.testing.assert_close(figures["mse"], expected.detach())
+
+
+def test_the_start_is_mean_squared_error_with_factor_one_whatever_the_recipe_says():
+    net = network()
+    made = task(FULL.changed({"mse": 0.0}), net=net)
+    made.phases(1)
+    loss, figures = made.loss("denoiser", 1, WHOLE)
+    x, y = pair(1 * 3)
+    torch.testing.assert_close(loss, (net(x) - y).square().mean())
+    assert figures.keys() == {"mse"}
+
+
+def test_the_denoiser_descends_on_all_its_terms():
+    net = network()
+    made = task(FULL, net=net)
+    made.phases(5)
+    loss, figures = made.loss("denoiser", 5, WHOLE)
+    x, y = pair(5 * 3)
+    out = net(x)
+    mse, score = (out - y).square().mean(), made.critic(out).mean()
+    features = ((out * 400 - 500) / 1000).square() - ((y * 400 - 500) / 1000).square()
+    perceptual = features.square().mean()
+    torch.testing.assert_close(loss, 0.25 * mse - 0.5 * score + 0.3 * perceptual)
+    torch.testing.assert_close(figures["score"], score.detach())
+    torch.testing.assert_close(figures["perceptual"], perceptual.detach())
+
+
+def test_the_critic_ascends_on_the_distance_of_full_dose_and_denoised():
+    net = network()
+    made = task(WGAN, net=net)
+    made.phases(5)
+    loss, figures = made.loss("critic", 5, WHOLE)
+    x, y = pair(5 * 3)
+    weight = made.critic[1].weight.detach()
+    distance = made.critic(y).mean() - made.critic(net(x)).mean()
+    penalty = (weight.norm() - 1).square()
+    torch.testing.assert_close(loss, -distance + 10 * penalty)
+    torch.testing.assert_close(figures["wasserstein"], distance.detach())
+    torch.testing.assert_close(figures["penalty"], penalty)
+    loss.backward()
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 5.0])
+def test_the_penalty_of_a_linear_critic_is_known(scale):
+    """|grad| of <w, u> is |w| everywhere, so the penalty is (|w| - 1)^2, and its gradient 2 (|w| - 1) w / |w|."""
+    direction = torch.nn.functional.normalize(torch.randn(1, SIZE * SIZE, generator=generator(0)), dim=1)
+    critic = linear_critic()
+    critic[1].weight.data = scale * direction
+    real, fake = (torch.randn(6, 1, SIZE, SIZE, generator=generator(k)) for k in (1, 2))
+    penalty = gradient_penalty(critic, real, fake, generator(3))
+    assert penalty.item() == pytest.approx((scale - 1) ** 2, abs=1e-6)
+    penalty.backward()
+    found = critic[1].weight.grad
+    assert bool(found.isfinite().all())
+    if scale:
+        torch.testing.assert_close(found, 2 * (scale - 1) * direction, atol=1e-5, rtol=1e-4)
+
+
+def test_the_penalty_is_taken_between_real_and_fake_for_each_image():
+    """For C(u) = |u|^2 / 2 the gradient is u itself, so the points are seen directly."""
+    real, fake = torch.zeros(500, 1, 1, 1), torch.full((500, 1, 1, 1), 4.0)
+    seen = []
+
+    class Half(nn.Module):
+        def forward(self, u):
+            seen.append(u.detach())
+            return u.flatten(1).square().sum(1) / 2
+
+    penalty = gradient_penalty(Half(), real, fake, generator(4))
+    points = seen[0].flatten()
+    assert penalty.item() == pytest.approx((points - 1).square().mean().item(), rel=1e-6)
+    assert 0 <= points.min() < 0.1
+    assert 3.9 < points.max() <= 4
+    assert points.mean().item() == pytest.approx(2, abs=0.2)
+    real.requires_grad_()
+    assert gradient_penalty(Half(), real, fake, generator(4)).item() == pytest.approx(penalty.item())
+
+
+def run(made: DenoiserTask, step: int):
+    """Return losses and gradients of all phases of a step, without stepping."""
+    results = []
+    for phase in made.phases(step):
+        made.optimizers[phase].zero_grad()
+        loss, figures = made.loss(phase, step, WHOLE)
+        loss.backward(inputs=list(made.modules[phase].parameters()))
+        gradients = [p.grad.clone() for p in made.modules[phase].parameters()]
+        results.append((loss.detach(), gradients, {name: float(v) for name, v in figures.items()}))
+    return results
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_losses_depend_on_parameters_seed_and_step_alone(bf16):
+    first, second = task(FULL), task(FULL)
+    first.bf16 = second.bf16 = bf16
+    before = run(first, 7)
+    run(first, 8)
+    torch.rand(5)
+    # A step that was broken off in its middle leaves nothing behind.
+    first.phases(3)
+    first.loss("critic", 3, WHOLE)
+    second.loss("critic", 9, WHOLE)
+    for after in (run(first, 7), run(second, 7)):
+        for (loss, gradients, figures), (again, gradients_again, figures_again) in zip(
+            before, after, strict=True
+        ):
+            assert torch.equal(loss, again)
+            assert figures == figures_again
+            assert all(torch.equal(a, b) for a, b in zip(gradients, gradients_again, strict=True))
+    assert not torch.equal(run(first, 8)[0][0], before[0][0])
+    assert run(task(FULL, seed=4), 7)[0][2] != before[0][2]
+
+
+def test_the_critic_starts_from_the_seed_and_not_from_the_global_state():
+    torch.manual_seed(1)
+    first = task(WGAN).critic
+    torch.manual_seed(2)
+    state = torch.random.get_rng_state()
+    second = task(WGAN).critic
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    other = task(WGAN, seed=4).critic
+    assert not torch.equal(first[1].weight, other[1].weight)
+
+
+def test_every_critic_step_sees_fresh_pairs_and_the_denoiser_those_of_the_first():
+    sampler = Pairs()
+    made = task(WGAN, sampler=sampler)
+    run(made, 4)
+    run(made, 5)
+    assert sampler.steps == [12, 13, 14, 12, 15, 16, 17, 15]
+    single = Pairs()
+    run(task(WGAN.changed({"adversarial": {"critic_steps": 1}}), sampler=single), 4)
+    assert single.steps == [4]
+    distances = [figures["wasserstein"] for _, _, figures in run(made, 4)[:3]]
+    assert len(set(distances)) == 3
+
+
+def test_shards_together_are_the_batch():
+    made = task(MSE)
+    whole = made.loss("denoiser", 2, WHOLE)[0]
+    halves = [made.loss("denoiser", 2, Shard(rank, 2))[0] for rank in range(2)]
+    assert not torch.equal(halves[0], halves[1])
+    torch.testing.assert_close(sum(halves) / 2, whole)
+    with pytest.raises(ConfigError, match="evenly"):
+        made.loss("denoiser", 2, Shard(0, 3))
+
+
+def test_the_backbone_is_at_rest_and_not_trained():
+    backbone = Squares().train()
+    made = task(FULL, backbone=backbone)
+    assert not backbone.training
+    run(made, 5)
+    assert backbone.factor.grad is None
+    with pytest.raises(UsageError, match="'squares'"):
+        DenoiserTask(network(), PREPROCESSING, FULL, Pairs(), Pairs(1), seed=0)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_evaluation_is_root_mean_square_error_in_hu(clean):
+    held_out = Pairs(1, clean=clean)
+    net = network()
+    figures = task(MSE, net=net, held_out=held_out).evaluate(0)
+    batch = held_out.batch(0, 64)
+    truth = batch.clean if clean else batch.y
+    out = net((batch.x + 500) / 400) * 400 - 500
+    assert figures["rmse_low_dose_hu"] == pytest.approx((batch.x - truth).square().mean().sqrt().item())
+    assert figures["rmse_denoised_hu"] == pytest.approx((out - truth).square().mean().sqrt().item(), rel=1e-5)
+
+
+def test_mean_squared_error_overfits_two_patches(tmp_path):
+    sampler = Few()
+    recipe = MSE.changed({"steps": 300, "lr": 0.1, "lr_end": 0.01})
+    made = task(recipe, sampler=sampler, held_out=sampler)
+    before = made.evaluate(0)["rmse_denoised_hu"]
+    result = fit(made, FitConfig(steps=300, evaluate_every=300, checkpoint_every=300), tmp_path)
+    assert before > 100
+    assert result.metrics["rmse_denoised_hu"] < 0.01 * before
+    # y = x / 2 + 100 HU is, in network units, x / 2 + (100 - 500 / 2 + 500) / 400.
+    assert made.network.weight[0, 0, 1, 1].item() == pytest.approx(0.5, abs=0.02)
+    assert made.network.bias.item() == pytest.approx(0.875, abs=0.05)
+
+
+def test_a_critic_learns_to_tell_full_dose_from_denoised(tmp_path):
+    """With a denoiser that does not move, the estimated distance grows from nothing."""
+    recipe = WGAN.changed({"mse_steps": 0, "lr": 1e-12, "adversarial": {"critic": deep_critic, "lr": 1e-2}})
+    made = task(recipe)
+
+    def distance() -> float:
+        with torch.no_grad():
+            pairs = [pair(1000 + step) for step in range(10)]
+            return (
+                sum((made.critic(y).mean() - made.critic(made.network(x)).mean()).item() for x, y in pairs)
+                / 10
+            )
+
+    before = abs(distance())
+    fit(made, FitConfig(steps=40, evaluate_every=40, checkpoint_every=40), tmp_path)
+    assert distance() > max(0.05, 2 * before)
+
+
+def test_a_wasserstein_training_runs_and_resumes_bit_identically(tmp_path):
+    recipe = FULL.changed({"steps": 6, "adversarial": {"critic": deep_critic, "critic_steps": 2}})
+    slices = load_slices(["phantoms:4"], size=64)
+    config = {"evaluate_every": 3, "checkpoint_every": 2, "log_every": 1}
+
+    def made() -> DenoiserTask:
+        sampler = PatchSampler(slices, SIZE, seed=1)
+        return DenoiserTask(network(), PREPROCESSING, recipe, sampler, sampler, seed=2, backbone=Squares())
+
+    weights = {"denoiser": "weight", "critic": "0.weight"}
+    whole = made()
+    start = copy.deepcopy({name: module.state_dict() for name, module in whole.modules.items()})
+    result = fit(whole, FitConfig(steps=6, **config), tmp_path / "whole")
+    assert result.steps == 6
+    assert result.metrics.keys() == {"rmse_low_dose_hu", "rmse_denoised_hu"}
+
+    class Broken(Exception):
+        pass
+
+    broken = made()
+    loss = broken.loss
+
+    def fail(phase, step, shard):
+        if step == 5 and phase == "denoiser":
+            raise Broken
+        return loss(phase, step, shard)
+
+    broken.loss = fail
+    with pytest.raises(Broken):
+        fit(broken, FitConfig(steps=6, **config), tmp_path / "parts")
+    resumed = made()
+    fit(resumed, FitConfig(steps=6, **config), tmp_path / "parts")
+    for name, module in whole.modules.items():
+        assert not torch.equal(module.state_dict()[weights[name]], start[name][weights[name]])
+        for key, tensor in module.state_dict().items():
+            assert bool(tensor.isfinite().all())
+            assert torch.equal(tensor, resumed.modules[name].state_dict()[key])
+
+
+def test_a_folder_of_another_training_is_refused(tmp_path):
+    config = FitConfig(steps=2, evaluate_every=2, checkpoint_every=1)
+    fit(task(MSE), config, tmp_path)
+    fit(task(MSE), config, tmp_path)
+    others = [
+        task(MSE.changed({"lr": 2e-3})),
+        task(MSE, sampler=Pairs(9)),
+        task(MSE, held_out=Pairs(9)),
+        task(MSE, seed=9),
+        DenoiserTask(network(), Affine(0.0, 1.0), MSE, Pairs(), Pairs(1), seed=3),
+    ]
+    for other in others:
+        with pytest.raises(ConfigError, match="identity"):
+            fit(other, config, tmp_path)
