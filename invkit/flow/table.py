@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from invkit.artifacts import state_fingerprint
 from invkit.errors import DataError
 
 
@@ -62,6 +63,10 @@ class CodeTable:
     def rows(self, index: Tensor | slice) -> "CodeTable":
         """Return the table of these rows."""
         return CodeTable(self.mean[index], self.log_var[index], self.condition[index])
+
+    def fingerprint(self) -> str:
+        """Return a sha256 of all numbers, for provenance."""
+        return state_fingerprint({"mean": self.mean, "log_var": self.log_var, "condition": self.condition})
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Return one posterior sample z_bar = mean + exp(log_var / 2) * noise for each row, `(n, d)`.

@@ -10,7 +10,7 @@ from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.regression import fit_start
 from invkit.flow.table import CodeTable, posterior_entropy
-from invkit.flow.train import CinnTask, fit_config, nll_rows
+from invkit.flow.train import CinnTask, fit_config, nll_rows, train_cinn
 from invkit.training.engine import Shard, fit
 from invkit.training.seeds import derive_seed, generator
 
@@ -58,11 +58,11 @@ class LinearGaussian:
 def check_linear_gaussian(problem, config, rows, rank, folder):
     train, held_out = problem.table(rows, 3), problem.table(1024, 4)
     cinn = CINN(config, train.condition_shape)
-    task = CinnTask(cinn, train, held_out, seed=5)
-    result = fit(task, fit_config(config, seed=5), folder)
+    result = train_cinn(cinn, train, held_out, folder, seed=5)
     truth = problem.nll_rows(held_out, 5)
     gap = float((nll_rows(cinn, held_out, 5) - truth).mean())
-    assert result.metrics["nll"] == pytest.approx(float(nll_rows(cinn, held_out, 5).mean()), abs=1e-6)
+    assert result.nll == pytest.approx(float(nll_rows(cinn, held_out, 5).mean()), abs=1e-6)
+    assert result.nll <= result.nll_start
     assert -0.01 < gap <= 0.02
     with torch.no_grad():
         samples = cinn.sample(held_out.condition[:1], randn(8192, 1, problem.d, seed=6))[:, 0]
@@ -195,6 +195,40 @@ def test_a_table_of_another_size_is_refused():
     rows = LinearGaussian(8, 4).table(50, 3)
     with pytest.raises(DataError, match="codes of 9 numbers, the table's have 8"):
         CINN(CinnConfig(d=9, blocks=1, hidden=4, context=2), rows.condition_shape).initialise(rows)
+
+
+def test_a_training_that_does_not_help_keeps_the_start(task, tmp_path):
+    cinn = task.cinn
+    cinn.config = cinn.config.model_copy(update={"lr": 0.5})
+    before = {name: tensor.clone() for name, tensor in cinn.state_dict().items()}
+    result = train_cinn(cinn, task.train, task.held_out, tmp_path, seed=1)
+    assert (result.steps, result.nll) == (0, result.nll_start)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in cinn.state_dict().items())
+
+
+def test_training_learns_what_no_linear_start_can(tmp_path):
+    """z_bar = the square of the condition plus noise: the exact NLL is the posterior's entropy."""
+
+    def rows(n, seed):
+        c = randn(n, 2, seed=seed)
+        return CodeTable(c.square() - 1.0, torch.full((n, 2), -3.0), c)
+
+    config = CinnConfig(
+        d=2,
+        blocks=2,
+        hidden=24,
+        context=4,
+        embedder_hidden=64,
+        steps=400,
+        batch=128,
+        lr=5e-3,
+        evaluate_every=100,
+    )
+    cinn, held_out = CINN(config, (2,)), rows(512, 2)
+    result = train_cinn(cinn, rows(4096, 1), held_out, tmp_path)
+    assert result.nll_start - result.nll_floor > 1.0
+    assert result.nll - result.nll_floor < 0.15
+    assert not cinn.training
 
 
 def test_a_log_det_that_is_not_finite_is_a_diverged_training(task, tmp_path):
