@@ -1,0 +1,199 @@
+"""Fill the marked figures of the pages by measurement, with the weights that are bundled.
+
+`python docs/measure.py [--ct PATH] [NAME ...]` replaces what stands between `<!-- figure: NAME -->` and
+`<!-- end figure: NAME -->`; all of them by default. PATH is CT at full dose, split by patient as in training.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("docs/getting-started.md", "docs/cli.md", "docs/bundled.md")
+MODELS = ("chen2017", "chen2017-k3", "yang2018")
+ANALYZE = ("analyze", "--model", "yang2018", "--layer", "3")
+
+
+def invkit(*words: str) -> str:
+    """Run a command in an empty folder and return what it prints, without the folder's path."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "invkit", *words],
+            cwd=folder,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return done.stdout.replace(str(Path(folder).resolve()), "/home/you")
+
+
+def fenced(kind: str, text: str) -> str:
+    """Return a code block."""
+    return f"```{kind}\n{text.strip()}\n```"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [headings, ["---"] * len(headings), *([str(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def artifacts(kind: str) -> Iterator[tuple[str, dict[str, Any], int, str]]:
+    """Yield name, provenance, size in bytes and sha256 of each bundled file of a kind."""
+    from invkit.artifacts import read_sidecar, sha256_file
+    from invkit.plugins.manager import default_host
+
+    for artifact in default_host().artifacts():
+        if artifact.kind == kind:
+            path = artifact.locate()
+            yield path.name, read_sidecar(path)["meta"], path.stat().st_size, sha256_file(path)
+
+
+def weights() -> Iterator[tuple[str, dict[str, Any], int, str]]:
+    """Yield the same of the denoisers' weights."""
+    import importlib.resources
+
+    from invkit.artifacts import read_sidecar, sha256_file
+    from invkit.plugins.manager import default_host
+
+    for model in MODELS:
+        for item in default_host().denoiser(model)[0].weights:
+            package, _, inside = item.source.removeprefix("package:").partition("/")
+            path = Path(str(importlib.resources.files(package))).joinpath(inside)
+            meta = read_sidecar(path)["meta"] if path.with_suffix(".json").exists() else {}
+            found = sha256_file(path)
+            yield f"{model}.{item.tag}", {**meta, "trained_on": item.trained_on}, path.stat().st_size, found
+
+
+def bundled_files() -> str:
+    """Return what each bundled file is."""
+    found = [(kind, *item) for kind in ("vae", "cinn") for item in artifacts(kind)]
+    found = [("denoiser", *item) for item in weights()] + found
+    rows = [
+        (
+            kind,
+            f"`{name}`",
+            f"{size / 1e6:.2f} MB",
+            meta.get("steps", ""),
+            meta["trained_on"],
+            f"`{sha[:12]}`",
+        )
+        for kind, name, meta, size, sha in found
+    ]
+    total = sum(size for _, _, _, size, _ in found)
+    text = table(("kind", "file", "size", "steps", "trained on", "sha256 begins with"), rows)
+    return f"{text}\n\nTogether {total / 1e6:.1f} MB."
+
+
+def denoisers(ct: Path | None) -> str:
+    """Measure the denoisers on held-out patches of phantoms, and of CT where it is given."""
+    import invkit as api
+    from invkit.data.patches import PatchSampler
+    from invkit.data.slices import load_slices
+    from invkit.metrics.intervals import Interval
+    from invkit.pipeline.quality import denoising_quality
+
+    rows = []
+    for name, spec in (("phantoms", "phantoms"), ("CT", ct)):
+        if spec is None:
+            continue
+        sampler = PatchSampler(load_slices([spec]).part("test"), 128, seed=1)
+        for model in MODELS:
+            found: dict[str, Any] = denoising_quality(api.load(model), sampler)
+            cut = Interval.of(found["rmse_cut"])
+            distance = Interval.of(found["nps_distance_db"])
+            rows.append(
+                (
+                    model,
+                    name,
+                    f"{found['rmse_low_dose_hu']:.1f} HU",
+                    f"{found['rmse_denoised_hu']:.1f} HU",
+                    f"{100 * cut.value:.1f} % [{100 * cut.low:.1f}, {100 * cut.high:.1f}]",
+                    distance.text("dB"),
+                )
+            )
+    return table(("denoiser", "data", "low dose", "denoised", "cut by", "spectrum"), rows)
+
+
+def vaes() -> str:
+    """Return the held-out figures that the VAEs' files hold."""
+    rows = []
+    for name, meta, _, _ in artifacts("vae"):
+        held_out = meta["held_out"]
+        limit, bands = held_out["rmse_quantiles_hu"]["0.99"], held_out["bands"]
+        pca = held_out.get("pca", {}).get("rmse_hu")
+        rows.append(
+            (
+                f"`{name}`",
+                meta["domain"],
+                f"{held_out['rmse_hu']:.1f} HU",
+                "not measured" if pca is None else f"{pca:.1f} HU",
+                f"{limit:.1f} HU",
+                f"{min(bands):.2f} to {max(bands):.2f}",
+            )
+        )
+    return table(("file", "domain", "RMSE", "RMSE of PCA", "99 % quantile", "energy in bands"), rows)
+
+
+def cinns() -> str:
+    """Return the held-out figures that the cINNs' files hold."""
+    rows = [
+        (
+            f"`{name}`",
+            meta["layer"],
+            meta["domain"],
+            f"{meta['nll']:.3f}",
+            f"{meta['floor']:.3f}",
+            f"{meta['regressor_rmse_hu']:.1f} HU",
+            f"{meta['eta']:.3g}" if meta["eta"] else "none",
+        )
+        for name, meta, _, _ in artifacts("cinn")
+    ]
+    return table(("file", "z", "domain", "NLL", "floor", "error of g(z)", "η"), rows)
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """Return a page with the figure of this name filled in."""
+    begin, end = f"<!-- figure: {name} -->\n", f"<!-- end figure: {name} -->"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}{content}\n{end}{after}"
+
+
+def figures(ct: Path | None) -> dict[str, Callable[[], str]]:
+    """Return how each figure is made, by name."""
+    return {
+        "analyze-output": lambda: fenced("text", invkit(*ANALYZE)),
+        "analyze-json": lambda: fenced(
+            "json", json.dumps(json.loads(invkit(*ANALYZE, "--json"))["metrics"], indent=2)
+        ),
+        "bundled-files": bundled_files,
+        "denoisers": lambda: denoisers(ct),
+        "vaes": vaes,
+        "cinns": cinns,
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--ct", type=Path)
+    chosen = parser.parse_args()
+    ways = figures(chosen.ct)
+    for name in chosen.names or ways:
+        content = ways[name]()
+        for page in PAGES:
+            path = ROOT / page
+            text = path.read_text(encoding="utf-8")
+            if f"<!-- figure: {name} -->" in text:
+                path.write_text(replaced(text, name, content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
