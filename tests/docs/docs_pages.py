@@ -1,4 +1,5 @@
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class Page:
 
     def blocks(self, kind):
         """Return the fenced blocks of a kind."""
-        return [body for _, found, body in FENCE.findall(self.text) if found == kind]
+        return [textwrap.dedent(body) for _, found, body in FENCE.findall(self.text) if found == kind]
 
     def commands(self):
         """Return every command of the console blocks, and those that stand in the prose as code."""
@@ -41,7 +42,14 @@ class Page:
             joined = block.replace("\\\n", " ")
             found += [line.strip()[2:] for line in joined.splitlines() if line.strip().startswith("$ ")]
         inline = [" ".join(code.split()) for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", self.prose)]
-        return found + [code for code in inline if re.match(r"(invkit|make|python docs/) ?\S", code)]
+        inline = [code for code in inline if re.match(r"(invkit|make) \S", code)]
+        return found + [line for code in inline for line in alternatives(code)]
+
+
+def alternatives(code):
+    """Return a line for each of the words in `a|b|c`."""
+    word = next((word for word in code.split() if "|" in word), None)
+    return [code] if word is None else [code.replace(word, each) for each in word.split("|")]
 
 
 def published():

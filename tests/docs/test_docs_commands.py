@@ -17,9 +17,7 @@ MAKE = [(name, command) for name, command in FOUND if command.startswith("make "
 
 def parsed(command):
     """Return the command that a line calls, its options and the words that are none."""
-    words = shlex.split(
-        command.replace("[", "'[").replace("]", "]'") if "[FOLDER]" in command else command, comments=True
-    )
+    words = shlex.split(command.replace("[FOLDER]", "FOLDER"), comments=True)
     while "=" in words[0] or words[0].endswith("invkit"):
         words = words[1:]
     return words
