@@ -11,7 +11,7 @@ from invkit.errors import DataError, InvkitError, PluginError, UsageError
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Source
 
-DataSpecs = Sequence[str | Path] | str | Path | None
+DataSpecs = Sequence[str | Path] | str | Path | SliceSet | None
 
 
 def gather(specs: DataSpecs, host: PluginHost, seed: int) -> SliceSet:
@@ -21,9 +21,10 @@ def gather(specs: DataSpecs, host: PluginHost, seed: int) -> SliceSet:
     the specs does not matter.
 
     Args:
-        specs: `None` or empty for the phantoms; else each is the name of a plugin's data source, `NAME` or
-            `NAME:REST`, or what `load_slices` takes: `"phantoms"`, `"phantoms:N"`, a path. A name goes before
-            a path: write `./NAME` for a folder that is called like a source.
+        specs: `None` or empty for the phantoms; a set that is open already, which is returned as it is; else each
+            is the name of a plugin's data source, `NAME` or `NAME:REST`, or what `load_slices` takes:
+            `"phantoms"`, `"phantoms:N"`, a path. A name goes before a path: write `./NAME` for a folder that is
+            called like a source.
         host: the plugins.
         seed: of phantoms, and given to the sources.
 
@@ -32,6 +33,8 @@ def gather(specs: DataSpecs, host: PluginHost, seed: int) -> SliceSet:
         PluginError: a data source failed.
         UsageError: a spec is malformed, or the same data are named twice.
     """
+    if isinstance(specs, SliceSet):
+        return specs
     specs = [specs] if isinstance(specs, str | Path) else list(specs or [])
     opened: list[SliceSet] = []
     rest: list[str | Path] = []

@@ -230,7 +230,7 @@ class _Run:
             train_denoiser(
                 self.specs[model],
                 out=self._weights(model),
-                train_data=self.config.data,
+                train_data=self.slices,
                 preset=chosen.preset,
                 changes=chosen.changes,
                 dose=self.config.dose,

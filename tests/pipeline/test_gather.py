@@ -62,6 +62,11 @@ def test_what_needs_no_plugin_is_what_load_slices_gives(specs, host, ct):
     assert [item.patient for item in found.slices] == [item.patient for item in wanted.slices]
 
 
+def test_a_set_that_is_open_stays_as_it_is(host):
+    slices = load_slices("phantoms:2")
+    assert gather(slices, host, 5) is slices
+
+
 def test_a_source_gets_the_rest_of_its_name_and_the_seed(host):
     alone = gather("ward:5", host, 7)
     assert Plugin.opened == [("5", 7)]
