@@ -46,6 +46,8 @@ class Decoder(nn.Module):
         self.neck = nn.Conv2d(neck, width, 1)
         self.coarse = nn.Sequential(*(Residual(width, inner) for _ in range(coarse)))
         self.up = nn.Sequential(nn.Conv2d(width, 4 * width, 1), nn.PixelShuffle(2))
+        # With the smooth image in view, sharpening its edges is a local task, which is learned fast.
+        self.view = nn.Sequential(nn.PixelUnshuffle(stem), nn.Conv2d(stem * stem, width, 3, padding=1))
         self.fine = nn.Sequential(*(Residual(width, inner) for _ in range(fine)))
         self.head = nn.Conv2d(width, stem * stem, 3, padding=1)
         self.unfold = nn.PixelShuffle(stem)
@@ -62,9 +64,11 @@ class Decoder(nn.Module):
         """Return scaled patches `(B, 1, patch, patch)`, float32, of codes `(B, d)`."""
         h = self.spread(z_bar).unflatten(1, (self.neck_width, self.grid, self.grid))
         h = self.coarse(self.neck(h.contiguous(memory_format=torch.channels_last)))
-        h = self.up(functional.leaky_relu(h, SLOPE)).contiguous(memory_format=torch.channels_last)
+        smooth = self.smooth(z_bar)
+        h = self.up(functional.leaky_relu(h, SLOPE)) + self.view(smooth)
+        h = h.contiguous(memory_format=torch.channels_last)
         h = self.head(functional.leaky_relu(self.fine(h), SLOPE))
-        image: Tensor = self.unfold(h.float()) + self.smooth(z_bar)
+        image: Tensor = self.unfold(h.float()) + smooth
         return image.contiguous()
 
     def smooth(self, z_bar: Tensor) -> Tensor:
