@@ -34,7 +34,8 @@ def invkit(*words: str) -> str:
 
 def fenced(kind: str, text: str) -> str:
     """Return a code block."""
-    return f"```{kind}\n{text.strip()}\n```"
+    lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
+    return f"```{kind}\n{lines}\n```"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -113,7 +114,7 @@ def denoisers(ct: Path | None) -> str:
                     name,
                     f"{found['rmse_low_dose_hu']:.1f} HU",
                     f"{found['rmse_denoised_hu']:.1f} HU",
-                    f"{100 * cut.value:.1f} % [{100 * cut.low:.1f}, {100 * cut.high:.1f}]",
+                    Interval(100 * cut.value, 100 * cut.low, 100 * cut.high).text("%"),
                     distance.text("dB"),
                 )
             )
