@@ -1,0 +1,142 @@
+import hashlib
+import importlib.resources
+import json
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import torch
+from invkit_chen2017 import PREPROCESSING, invkit_denoisers
+from invkit_chen2017.network import Chen2017
+from safetensors import safe_open
+from torch import nn
+from torch.nn import functional
+
+import invkit
+from invkit.denoisers.loaded import load_denoiser
+from invkit.plugins.manager import PluginHost
+from invkit.split.split import Split
+from invkit.testing import check_denoiser
+
+SPECS = {spec.name: spec for spec in invkit_denoisers()}
+BUNDLED = [(spec, weights) for spec in SPECS.values() for weights in spec.weights]
+
+
+def image(height: int = 40, width: int = 48) -> torch.Tensor:
+    return torch.randn(2, 1, height, width, generator=torch.Generator().manual_seed(0)) * 300
+
+
+def test_the_plugin_is_found_by_its_entry_point():
+    (point,) = [point for point in entry_points(group="invkit") if point.name == "chen2017"]
+    assert point.dist.name == "invkit-chen2017"
+    host = PluginHost()
+    (report,) = [report for report in host.reports() if report.name == "chen2017"]
+    assert (report.status, report.distribution) == ("ok", "invkit-chen2017")
+    assert set(report.provides["denoisers"]) == set(SPECS) == {"chen2017", "chen2017-k3"}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_it_keeps_the_contract(name):
+    report = check_denoiser(SPECS[name])
+    assert {check.name for check in report.checks} >= {f"layer {key} is a cut" for key in "135"}
+
+
+# Convolution by convolution: 81 * 64 + 64, 9 * 64 * 32 + 32, k * k * 32 + 1 (Chen et al. 2017, section 2).
+@pytest.mark.parametrize(("kernel", "count"), [(5, 5248 + 18464 + 801), (3, 5248 + 18464 + 289)])
+def test_the_sizes_are_the_papers(kernel, count):
+    network = Chen2017(last_kernel=kernel)
+    assert sum(parameter.numel() for parameter in network.parameters()) == count
+    shapes = [tuple(module.weight.shape) for module in network if isinstance(module, nn.Conv2d)]
+    assert shapes == [(64, 1, 9, 9), (32, 64, 3, 3), (1, 32, kernel, kernel)]
+    kinds = [type(module) for module in network]
+    assert kinds == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.Conv2d]
+    assert all(module.stride == (1, 1) and module.padding_mode == "zeros" for module in list(network)[::2])
+    assert not any(module.inplace for module in list(network)[1::2])
+
+
+@pytest.mark.parametrize(("name", "kernel"), [("chen2017", 5), ("chen2017-k3", 3)])
+def test_each_name_builds_its_last_kernel(name, kernel):
+    assert SPECS[name].build().conv3.kernel_size == (kernel, kernel)
+    assert f"{kernel}x{kernel}" in SPECS[name].layers[-1].note
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_keys_count_the_relus_and_name_the_convolutions(name):
+    """The slides count layers with their ReLUs: 1, 3 and 5 are the convolutions."""
+    spec = SPECS[name]
+    network = spec.build()
+    assert [layer.key for layer in spec.layers] == ["1", "3", "5"]
+    for layer in spec.layers:
+        module = network.get_submodule(layer.module)
+        assert module is list(network.children())[int(layer.key) - 1]
+        assert isinstance(module, nn.Conv2d)
+
+
+def test_z_is_the_convolutions_output_before_its_relu():
+    loaded = load_denoiser(SPECS["chen2017"], untrained_seed=0)
+    x = image()
+    network = loaded.network
+    h = (x - (481.4542 - 1024)) / 502.1851
+    channels = {"1": 64, "3": 32, "5": 1}
+    for key, layer in (("1", network.conv1), ("3", network.conv2), ("5", network.conv3)):
+        h = functional.conv2d(h, layer.weight, layer.bias, padding=layer.kernel_size[0] // 2)
+        z = Split(loaded, key).phi(x)
+        assert z.shape == (2, channels[key], 40, 48)
+        torch.testing.assert_close(z, h.detach(), rtol=1e-4, atol=1e-5)
+        assert bool((z < 0).any())
+        h = h.relu()
+    torch.testing.assert_close(loaded(x), z * 502.1851 + 481.4542 - 1024, rtol=1e-4, atol=1e-2)
+
+
+def test_preprocessing_is_the_benchmarks_in_hu():
+    """The LDCT benchmark takes (HU + 1024 - 481.4542) / 502.1851."""
+    x = image()
+    torch.testing.assert_close(PREPROCESSING.normalise(x), (x + 1024 - 481.4542) / 502.1851)
+
+
+def test_the_recipe_is_mean_squared_error_on_patches_of_33():
+    for spec in SPECS.values():
+        recipe = spec.recipe
+        assert (recipe.patch, recipe.mse, recipe.mse_steps) == (33, 1.0, 0)
+        assert (recipe.lr, recipe.lr_end, recipe.betas) == (1.58e-4, 1.0, (0.9, 0.999))
+        for name in ("default", *recipe.presets):
+            preset = recipe.preset(name)
+            assert preset.adversarial is None
+            assert preset.perceptual is None
+            assert preset.mse == 1.0
+        benchmark = recipe.preset("ldct-benchmark")
+        assert (benchmark.patch, benchmark.batch, benchmark.steps) == (92, 68, 86_000)
+        assert recipe.preset("bundled").patch == 33
+
+
+def test_the_description_names_the_paper():
+    assert all("1610.00321" in spec.citation and spec.description for spec in SPECS.values())
+
+
+@pytest.mark.skipif(not BUNDLED, reason="no weights are bundled yet")
+@pytest.mark.parametrize(("spec", "weights"), BUNDLED, ids=lambda item: getattr(item, "name", None))
+def test_bundled_weights_are_what_they_say(spec, weights):
+    package, _, inside = weights.source.removeprefix("package:").partition("/")
+    path = Path(str(importlib.resources.files(package))) / inside
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == weights.sha256
+    with safe_open(path, "pt") as file:
+        provenance = json.loads(file.metadata()["invkit"])
+    assert provenance["kind"] == "denoiser"
+    meta = provenance["meta"]
+    assert meta["name"] == spec.name
+    assert meta["preprocessing"] == spec.preprocessing.describe()
+    for field in ("recipe", "data", "dose", "seed", "steps", "trained_on", "invkit", "torch", "key"):
+        assert meta[field] is not None
+    assert meta["held_out"]["rmse_denoised_hu"] < 0.8 * meta["held_out"]["rmse_low_dose_hu"]
+    assert weights.trained_on
+    assert weights.license
+    loaded = load_denoiser(spec, weights.tag)
+    x = image()
+    assert torch.isfinite(loaded(x)).all()
+    assert loaded.sha256 != load_denoiser(spec, untrained_seed=0).sha256
+
+
+def test_it_loads_by_name():
+    loaded = invkit.load("chen2017-k3")
+    assert loaded.name == "chen2017-k3"
+    assert loaded(image()).shape == image().shape
