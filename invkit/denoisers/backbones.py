@@ -147,7 +147,7 @@ def vgg19(path: Path | None = None) -> VggFeatures:
     if named is None:
         raise DataError(
             f"backbone vgg19 needs its weights, which invkit does not ship. Set {VGG19_VARIABLE} to a safetensors "
-            "file with the state dict of torchvision's VGG-19 (safetensors.torch.save_file writes one), "
+            "file with torchvision's VGG-19 (`invkit convert vgg19.pth vgg19.safetensors` makes one), "
             "or choose --backbone hed-vgg16"
         )
     try:
