@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from invkit.data.patches import PatchSampler
+from invkit.errors import InputError
 from invkit.metrics.intervals import Interval, resampling_weights
 from invkit.metrics.spectrum import spectrum_distance
 
@@ -23,14 +24,18 @@ def denoising_quality(
 
     Where the noise-free image is known (phantoms) errors are against it; elsewhere against the full-dose image, whose own noise a
     perfect output would still differ by. The noise of an image is taken as its high-pass part: the image minus its blurred self.
+    Intervals are over patients.
 
     Args:
         denoise: HU in, HU out, `(B, 1, H, W)`.
         sampler: held-out pairs.
         patches: how many.
         seed: of the bootstrap.
+
+    Raises:
+        InputError: the low-dose patches have no error to be cut.
     """
-    before, after, textures_full, textures_out = [], [], [], []
+    before, after, textures_full, textures_out, patients = [], [], [], [], []
     with torch.no_grad():
         for step in range(max(1, patches // 16)):
             batch = sampler.batch(step, 16)
@@ -40,8 +45,11 @@ def denoising_quality(
             after.append((out - truth).flatten(1).square().mean(1))
             textures_full.append(high_pass(batch.y))
             textures_out.append(high_pass(out))
+            patients += batch.patient.tolist()
     low, denoised = torch.cat(before).double().numpy(), torch.cat(after).double().numpy()
-    weights = resampling_weights(len(low), None, seed=seed, draws=1000)
+    if not low.any():
+        raise InputError("the low-dose patches equal their reference, so there is no error to be cut")
+    weights = resampling_weights(len(low), patients, seed=seed, draws=1000)
     cut = 1 - float(np.sqrt(denoised.mean() / low.mean()))
     bounds = (math.nan, math.nan)
     if weights is not None:
@@ -52,7 +60,7 @@ def denoising_quality(
         "rmse_denoised_hu": float(np.sqrt(denoised.mean())),
         "rmse_cut": Interval(cut, *bounds).to_json(),
         "nps_distance_db": spectrum_distance(
-            torch.cat(textures_out), torch.cat(textures_full), seed=seed
+            torch.cat(textures_out), torch.cat(textures_full), patients, seed=seed
         ).to_json(),
     }
 

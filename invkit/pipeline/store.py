@@ -8,7 +8,9 @@ from typing import Any
 
 from invkit.artifacts import fingerprint, read_sidecar
 from invkit.denoisers.weights import cache_folder
+from invkit.errors import ArtifactError
 from invkit.plugins.manager import PluginHost
+from invkit.plugins.records import Artifact
 
 
 class Store:
@@ -37,12 +39,24 @@ class Store:
         return self.root / "unfinished" / f"{kind}-{key[:32]}"
 
     def find(self, kind: str, key: str) -> tuple[Path, str | None] | None:
-        """Return a part's file, and its known sha256 where a plugin states one; `None` where there is no such part."""
+        """Return a part's file, and its known sha256 where a plugin states one; `None` where there is no such part.
+
+        Raises:
+            ArtifactError: a plugin brings it, but its file is missing.
+        """
         for artifact in self.host.artifacts():
-            if artifact.kind != kind:
-                continue
-            path = artifact.locate()
-            if read_sidecar(path)["meta"].get("key") == key:
-                return path, artifact.sha256
+            if artifact.kind == kind and _key(artifact) == key:
+                return artifact.locate(), artifact.sha256
         path = self.path(kind, key)
         return (path, None) if path.exists() and path.with_suffix(".json").exists() else None
+
+
+def _key(artifact: Artifact) -> object:
+    """Return the key in an artefact's provenance, which stands in the plugin's record or else in the sidecar."""
+    if artifact.meta:
+        return artifact.meta.get("key")
+    try:
+        return read_sidecar(artifact.locate())["meta"].get("key")
+    except ArtifactError:
+        # One broken artefact must not keep those of other plugins from being found.
+        return None

@@ -12,6 +12,7 @@ from torch import Tensor
 from invkit.artifacts import state_fingerprint
 from invkit.data.dose import estimate_noise, simulate_low_dose
 from invkit.data.images import as_image, default_image, read_image
+from invkit.data.slices import HU_RANGE
 from invkit.errors import ImageError
 from invkit.training.seeds import generator
 
@@ -55,8 +56,13 @@ def choose_subject(
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
 
     Raises:
-        ImageError: the data are no usable image.
+        ImageError: the data are no usable image, or `hu_range` is given for what is in HU already.
+        UsageError: the dose is not in (0, 1].
     """
+    if hu_range is not None and not isinstance(data, str | Path):
+        raise ImageError(
+            "an HU range is for PNG and TIFF files; arrays and the default image are in HU already"
+        )
     if data is None:
         image, what = default_image(), "the CT slice of 128 x 128 pixels that ships with pydicom"
         dose = default_dose if dose is None else dose
@@ -76,9 +82,11 @@ def choose_subject(
         )
     noise = [estimate_noise(one) for one in image[:, 0]]
     x = simulate_low_dose(image, noise=torch.tensor(noise), dose=dose, generator=generator(seed, "dose"))
+    # As in the pairs that everything is trained on: a scanner stores nothing below air.
+    x = x.clamp(*HU_RANGE)
     added = tuple(level * (1 / dose - 1) ** 0.5 for level in noise)
     what += (
-        f", its dose reduced to {dose:g} by simulation (noise of {np.mean(added):.0f} HU added in the image)"
+        f", dose reduced to {dose:g} by simulation (noise of {np.mean(added):.0f} HU added in the image)"
     )
     return Subject(x, image, added, what, state_fingerprint({"x": x}))
 
