@@ -28,6 +28,8 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_title = f"invkit {VERSION}"
 html_show_sphinx = False
 html_copy_source = False
