@@ -39,6 +39,7 @@ def analyze(
     dose: float | None = None,
     hu_range: tuple[float, float] | None = None,
     train_data: DataSpecs = None,
+    train_seed: int = 0,
     config: LayerConfig | None = None,
     vae_preset: str = "default",
     allow_bypass: bool = False,
@@ -59,10 +60,11 @@ def analyze(
         data: a path, an array or tensor in HU, or `None` for a CT slice that is at hand everywhere.
         samples: N, draws for each image; at least 2.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
-        seed: decides every random number.
+        seed: decides the noise of a simulated dose and every draw.
         dose: reduce the dose of `data` to this fraction by simulation; by default it is taken for low dose as it is.
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
         train_data: what missing parts are trained on: paths to CT, or `None` for the built-in phantoms.
+        train_seed: decides every random number of what has to be trained.
         config: sizes and steps of what is trained for a layer.
         vae_preset: size and steps of a VAE that has to be trained.
         allow_bypass: accept a layer that a skip connection goes round; the result says so.
@@ -101,11 +103,11 @@ def analyze(
     checks = [split.check(subject.x) for split in splits]
     parts = Parts(
         store=Store(host, Path(cache) if cache is not None else None),
-        slices=gather(train_data, host, seed),
+        slices=gather(train_data, host, train_seed),
         bundled=train_data is None,
         config=config,
         vae_preset=vae_preset,
-        seed=seed,
+        seed=train_seed,
         device=device,
         progress=progress,
         say=say,

@@ -13,7 +13,7 @@ from invkit.pipeline.ladder import Controls, reconstruct, strangers
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.measure import Bench, measure_layer
 from invkit.pipeline.parts import FoundLayer, silent
-from invkit.pipeline.result import AnalysisResult
+from invkit.pipeline.result import AnalysisResult, LayerResult
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
 from invkit.representation.trained import TrainedVae
@@ -62,8 +62,14 @@ def examine(
         domain=domain,
         dose=config.dose,
     )
-    measured = []
+    measured: list[LayerResult] = []
+    warnings: list[str] = []
     for part, check in layers:
+        if check.bypass:
+            warnings.append(
+                f"Layer {check.layer} is not a cut: a skip connection goes round it, and another image brings about "
+                f"{100 * check.leak:.2g} % of its change of the output though z stays. What is shown holds for z alone."
+            )
         say(f"sampling {samples} images for layer {part.model.split.layer}")
         measured.append(measure_layer(bench, part, check))
     return AnalysisResult(
@@ -73,6 +79,7 @@ def examine(
         layers=tuple(measured),
         f_x=denoiser(subject.x),
         vae=bench.reconstruction,
+        warnings=tuple(warnings),
         provenance={
             "invkit": __version__,
             "torch": str(torch.__version__),

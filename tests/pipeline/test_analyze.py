@@ -1,0 +1,170 @@
+"""The whole path from an image to a saved report, at tiny sizes; every figure is checked against a direct computation."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import invkit
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.plugins.manager import PluginHost
+from invkit.sampling.distance import activation_distance
+
+
+class Small(nn.Sequential):
+    """Two convolutions from HU to HU, nearly the identity."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 1, 1))
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            for parameter in self.parameters():
+                nn.init.normal_(parameter, 0.2, 0.1)
+
+
+OPTIONS = {
+    "config": LayerConfig.preset("tiny"),
+    "vae_preset": "tiny",
+    "train_data": ["phantoms:12"],
+    "samples": 30,
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return {"cache": tmp_path_factory.mktemp("cache"), "host": PluginHost(installed=False)}
+
+
+@pytest.fixture(scope="module")
+def image():
+    rows, columns = np.mgrid[:70, :45]
+    noise = np.random.default_rng(0).normal(0, 20, (70, 45))
+    return (40 + 100 * (np.hypot(rows - 35, columns - 22) < 15) + noise).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Small()
+
+
+@pytest.fixture(scope="module")
+def said():
+    return []
+
+
+@pytest.fixture(scope="module")
+def result(place, image, network, said):
+    return invkit.analyze(network, ["0", "output"], image, **OPTIONS, **place, say=said.append)
+
+
+def test_shapes_and_units_are_as_promised(result, image):
+    assert result.x.shape == (1, 1, 70, 45)
+    assert np.array_equal(result.x[0, 0].numpy(), image)
+    assert result.samples.shape == result.raw.shape == (30, 1, 1, 70, 45)
+    assert result.mean.shape == result.std.shape == result.vae.shape == result.f_x.shape == (1, 1, 70, 45)
+    assert [layer.layer for layer in result.layers] == ["0", "output"]
+
+
+def test_mean_and_std_are_those_of_the_samples(result):
+    samples = result.samples.double()
+    torch.testing.assert_close(result.mean.double(), samples.mean(0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(result.std.double(), samples.std(0), atol=1e-3, rtol=0)
+
+
+def test_spread_and_fiber_error_follow_from_the_samples(result, network):
+    layer = result.layers[0]
+    spread = result.samples[:, 0].double().std(0).square().mean().sqrt().item()
+    assert layer.metrics["spread_hu"]["value"] == pytest.approx(spread, rel=1e-4)
+    split = invkit.Split(network, "0")
+    distance = activation_distance(split.phi(result.samples[:, 0]), split.phi(result.x))
+    relative = (distance.square().mean().sqrt() / layer.provenance["scale"]).item()
+    assert layer.metrics["fiber_error"]["samples"]["value"] == pytest.approx(relative, rel=1e-4)
+    vae = activation_distance(split.phi(result.vae), split.phi(result.x)).item() / layer.provenance["scale"]
+    assert layer.metrics["fiber_error"]["vae"] == pytest.approx(vae, rel=1e-4)
+    assert layer.metrics["vae_rmse_hu"] == pytest.approx(
+        (result.vae - result.x).square().mean().sqrt().item(), rel=1e-4
+    )
+
+
+def test_f_of_every_sample_is_measured(result, network):
+    with torch.no_grad():
+        f = torch.cat([network(sample) for sample in result.samples[:, 0, None]]).double()
+    std = result.layers[0].draws[0].f_std
+    torch.testing.assert_close(std.double()[None], f.std(0, keepdim=True), atol=1e-3, rtol=1e-4)
+    assert result.metrics["spread_f_hu"] == pytest.approx(f.std(0).square().mean().sqrt().item(), rel=1e-4)
+
+
+def test_the_numbers_that_must_never_be_missing_are_there(result):
+    for layer in result.layers:
+        assert {"samples", "vae", "input", "const", "random"} <= layer.metrics["fiber_error"].keys()
+        assert {"layer", "input", "const", "floor"} <= layer.metrics["nll"].keys()
+        assert {"spread_hu", "spread_f_hu", "vae_rmse_hu"} <= layer.metrics.keys()
+        assert any("spread of the model" in sentence for sentence in layer.verdict.sentences)
+        assert not any("invarian" in sentence.lower() for sentence in layer.verdict.sentences)
+
+
+def test_missing_parts_are_said_and_trained_once(result, said, place, image, network):
+    assert sum("training it" in line for line in said) == 5  # the VAE, two layers, input, const
+    again = []
+    second = invkit.analyze(network, "0", image, **OPTIONS, **place, say=again.append)
+    assert not [line for line in again if "training it" in line]
+    assert torch.equal(second.samples, result.samples)
+
+
+def test_samples_do_not_depend_on_how_many_are_drawn(result, place, image, network):
+    few = invkit.analyze(network, "0", image, **{**OPTIONS, "samples": 7}, **place)
+    assert torch.equal(few.samples, result.samples[:7])
+    other = invkit.analyze(network, "0", image, **{**OPTIONS, "samples": 7}, **place, seed=1)
+    assert not torch.equal(other.samples, few.samples)
+
+
+def test_other_weights_are_another_layer(place, image, said):
+    changed = Small()
+    with torch.no_grad():
+        changed[0].weight[0, 0, 0, 0] += 0.5
+    lines = []
+    invkit.analyze(changed, "0", image, **{**OPTIONS, "samples": 2}, **place, say=lines.append)
+    assert [line for line in lines if "training it" in line]  # never the cINN of the other weights
+
+
+def test_high_dose_domain_stands_beside_the_true_image(place, network):
+    y = torch.zeros(1, 1, 32, 32)
+    result = invkit.analyze(network, "0", y, **{**OPTIONS, "samples": 5}, **place, domain="high", dose=0.25)
+    assert result.domain == "high"
+    assert {"samples", "true_y"} <= result.metrics["fiber_error"].keys()
+
+
+def test_a_run_folder_holds_everything_and_is_never_overwritten(result, tmp_path):
+    folder = result.save(tmp_path / "run")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in ("report.html", "report.json", "samples.safetensors"):
+        assert name in manifest["files"]
+    saved = load_file(folder / "samples.safetensors")
+    assert torch.equal(saved["layer0.samples"], result.samples)
+    with pytest.raises(invkit.UsageError, match="never overwritten"):
+        result.save(folder)
+
+
+def test_the_report_is_one_page_without_the_word(result, tmp_path):
+    page = result.report(tmp_path / "report.html").read_text()
+    assert "spread of the model" in page
+    assert 'src="http' not in page
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"samples": 1}, invkit.UsageError, "at least 2"),
+        ({"domain": "middle"}, invkit.UsageError, "low"),
+        ({"layer": "7"}, invkit.SplitError, "7"),
+        ({"data": "/none/such.dcm"}, invkit.ImageError, "such.dcm"),
+        ({"data": np.full((40, 40), np.nan)}, invkit.ImageError, "finite"),
+    ],
+)
+def test_bad_calls_are_one_typed_error(place, network, image, change, error, match):
+    call = {"layer": "0", "data": image, **OPTIONS, **place, **change}
+    with pytest.raises(error, match=match):
+        invkit.analyze(network, **call)
