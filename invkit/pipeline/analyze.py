@@ -2,7 +2,8 @@
 
 __all__ = ["analyze"]
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,12 +119,13 @@ def analyze(
     controls = Controls(
         *(parts.layer(Split(denoiser, name), target, domain).model for name in ("input", "const"))
     )
-    return examine(
+    result = examine(
         zip(found, checks, strict=True),
         denoiser=denoiser,
         subject=subject,
         controls=controls,
         low=low,
+        target=target,
         slices=parts.slices,
         config=config,
         samples=samples,
@@ -131,3 +133,21 @@ def analyze(
         domain=domain,
         say=say,
     )
+    add_plugin_metrics(result, host)
+    return result
+
+
+def add_plugin_metrics(result: AnalysisResult, host: PluginHost) -> None:
+    """Compute the plugins' metrics and put them beside the first layer's figures, under their own names.
+
+    A metric that fails costs the user neither the analysis nor the others: its entry says so.
+    """
+    for metric in host.metrics().values():
+        try:
+            value = metric.compute(result)
+        except Exception as error:
+            # The message of a stranger's error may quote anything, so only its kind is kept.
+            result.metrics[metric.name] = None
+            warnings.warn(f"metric {metric.name} failed: {type(error).__name__}", stacklevel=2)
+        else:
+            result.metrics[metric.name] = dict(value) if isinstance(value, Mapping) else float(value)

@@ -27,6 +27,7 @@ def examine(
     subject: Subject,
     controls: Controls,
     low: TrainedVae,
+    target: TrainedVae,
     slices: SliceSet,
     config: LayerConfig,
     samples: int,
@@ -43,6 +44,7 @@ def examine(
         subject: the images, on the denoiser's device.
         controls: the models of `input` and `const`.
         low: the VAE of low-dose images.
+        target: the VAE of the domain that is sampled.
         slices: what the parts were trained on; other images are drawn from its test part.
         config: of the layers.
         samples: N, draws for each image.
@@ -91,6 +93,7 @@ def examine(
                 "sha256": denoiser.sha256,
             },
             "vae": {"sha256": low.sha256, "trained_on": low.meta["trained_on"]},
+            "target_vae": {"sha256": target.sha256, "trained_on": target.meta["trained_on"]},
             "image_sha256": subject.sha256,
             "data": slices.description,
             "config": config.model_dump(mode="json"),

@@ -189,7 +189,6 @@ def _figures(
         "vae_rmse_hu": vae_rmse,
         "vae_limit_hu": bench.vae_limit,
         "nll": {name: value.to_json() for name, value in nll.items()},
-        "samples": bench.samples,
     }
     control = model.split.layer if model.split.layer in ("input", "const") else None
     measures = Measures(

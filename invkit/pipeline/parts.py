@@ -71,7 +71,10 @@ class Parts:
 
     def request(self, split: Split, vae: TrainedVae, domain: Domain) -> LayerRequest:
         """Return what the cINN of a layer or control is to be."""
-        return LayerRequest(split, vae, self.slices, self.config, domain, self.seed)
+        # The length of a code is the VAE's, whatever the preset was made for.
+        cinn = self.config.cinn.model_copy(update={"d": vae.vae.config.d})
+        config = self.config.model_copy(update={"cinn": cinn})
+        return LayerRequest(split, vae, self.slices, config, domain, self.seed)
 
     def layer(self, split: Split, vae: TrainedVae, domain: Domain) -> FoundLayer:
         """Return the cINN of a layer or control."""

@@ -264,6 +264,7 @@ class _Run:
             subject=subject,
             controls=Controls(*(self._layer(domain, model, control) for control in CONTROLS)),
             low=self._vae("low"),
+            target=self._vae(domain),
             slices=self.slices,
             config=self.config.layer,
             samples=self.config.samples,

@@ -18,7 +18,7 @@ from invkit.pipeline.result import AnalysisResult
 from invkit.plugins.manager import PluginHost
 from invkit.report.write import write_report
 
-SCHEMA = "invkit.run/1"
+SCHEMA = "invkit.manifest/1"
 RUNS_ON = ("invkit", "torch", "numpy", "pydicom", "safetensors", "scikit-image", "matplotlib")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["invkit_backbones", "invkit_sources"]
+__all__ = ["invkit_artifacts", "invkit_backbones", "invkit_sources"]
 
 from typing import TYPE_CHECKING
 
+from invkit.plugins.bundled import BUNDLED
 from invkit.plugins.hookspecs import hookimpl
-from invkit.plugins.records import Backbone, Source
+from invkit.plugins.records import Artifact, Backbone, Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 def invkit_sources() -> list[Source]:
     """Return the phantoms, which every training uses that is given no data."""
     return [Source("phantoms", open_phantoms, "phantoms made from the seed; `phantoms:N` takes N patients")]
+
+
+@hookimpl
+def invkit_artifacts() -> tuple[Artifact, ...]:
+    """Return the VAEs of both domains, and the cINNs of the controls for low dose."""
+    return BUNDLED
 
 
 @hookimpl

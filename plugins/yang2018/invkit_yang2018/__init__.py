@@ -1,8 +1,9 @@
 """The WGAN denoiser of Yang et al. 2018 for invkit."""
 
-__all__ = ["invkit_denoisers"]
+__all__ = ["invkit_artifacts", "invkit_denoisers"]
 
 import invkit
+from invkit_yang2018.cinns import CINNS
 from invkit_yang2018.recipe import RECIPE
 from invkit_yang2018.weights import WEIGHTS
 
@@ -42,3 +43,9 @@ def invkit_denoisers() -> list[invkit.Denoiser]:
             description="eight convolutions trained as a Wasserstein GAN with a perceptual term",
         )
     ]
+
+
+@invkit.hookimpl
+def invkit_artifacts() -> tuple[invkit.Artifact, ...]:
+    """Return the trained cINN of layer 3."""
+    return CINNS
