@@ -34,11 +34,11 @@ class CinnConfig(BaseModel):
         seed: of the mixing and of the start of all parameters.
         batch: rows in a step.
         steps: optimiser steps.
-        lr: learning rate of Adam; rises over `warmup` steps, then decays to nothing by a cosine.
+        lr: learning rate of Adam; rises over `warmup` steps, then decays to nothing by a cosine. What has a start
+            in closed form moves at a tenth of it.
         warmup: see `lr`.
         decay: whether the learning rate decays.
         betas: of Adam.
-        weight_decay: decoupled, on the matrices of the coupling and embedding networks.
         clip_norm: largest norm of the gradient.
         evaluate_every: steps between two looks at the held-out rows.
         patience: looks without gain after which training ends.
@@ -47,8 +47,8 @@ class CinnConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     d: int = Field(256, ge=2)
-    blocks: int = Field(6, ge=0)
-    hidden: int = Field(160, ge=1)
+    blocks: int = Field(4, ge=0)
+    hidden: int = Field(96, ge=1)
     depth: int = Field(1, ge=0)
     separate: bool = False
     activation: Activation = "silu"
@@ -62,14 +62,13 @@ class CinnConfig(BaseModel):
     bf16: bool = False
     seed: int = 0
     batch: int = Field(192, ge=1)
-    steps: int = Field(2500, ge=1)
+    steps: int = Field(2000, ge=1)
     lr: float = Field(1e-3, gt=0)
     warmup: int = Field(50, ge=0)
     decay: bool = True
     betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(5.0, gt=0)
-    evaluate_every: int = Field(250, ge=1)
+    evaluate_every: int = Field(200, ge=1)
     patience: int | None = Field(4, ge=1)
 
     @classmethod

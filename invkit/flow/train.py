@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from invkit.training.progress import Progress
 from invkit.training.seeds import generator
 
 ROWS_AT_ONCE = 1024
+SOLVED_PART = 0.1
 
 
 @torch.no_grad()
@@ -201,11 +203,29 @@ def train_cinn(
     )
 
 
+class _Adam(torch.optim.Adam):
+    """Adam whose groups move at their own `part` of the rate, which the engine sets for all of them alike."""
+
+    def step(self, closure: Any = None) -> Any:
+        rates = [group["lr"] for group in self.param_groups]
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"] = rate * group["part"]
+        result = super().step(closure)
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"] = rate
+        return result
+
+
 def _adam(cinn: CINN, config: CinnConfig) -> torch.optim.Optimizer:
-    # what has a closed-form start must not be pulled to zero: only the networks' own matrices decay
-    solved = {id(cinn.embedder.readout.weight)}
-    decayed = [p for p in cinn.parameters() if p.ndim > 1 and id(p) not in solved]
-    chosen = {id(p) for p in decayed}
-    rest = [p for p in cinn.parameters() if id(p) not in chosen]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    # Adam moves every parameter by about the rate, however small its gradient: at full rate the closed-form start is
+    # lost to noise, and most of the training goes into finding it again
+    solved = (
+        [] if cinn.whitening is None else [*cinn.embedder.readout.parameters(), *cinn.whitening.parameters()]
+    )
+    known = {id(parameter) for parameter in solved}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in cinn.parameters() if id(p) not in known], "part": 1.0}
+    ]
+    if solved:
+        groups.append({"params": solved, "part": SOLVED_PART})
+    return _Adam(groups, lr=config.lr, betas=config.betas, fused=True)

@@ -185,6 +185,22 @@ def test_all_layers_are_judged_on_the_same_codes(task):
     assert not torch.equal(first, nll_rows(task.cinn, task.held_out, 10))
 
 
+def test_what_has_a_closed_form_start_moves_at_a_tenth_of_the_rate(task):
+    """Adam's first step is the rate itself for every parameter that has a gradient."""
+    optimiser = task.optimizers["main"]
+    for group in optimiser.param_groups:
+        group["lr"] = 0.01
+    cinn = task.cinn
+    watched = {"solved": cinn.embedder.readout.weight, "learnt": cinn.embedder.out.weight}
+    before = {name: parameter.detach().clone() for name, parameter in watched.items()}
+    task.loss("main", 0, WHOLE)[0].backward()
+    optimiser.step()
+    moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in watched.items()}
+    assert moved["solved"] == pytest.approx(0.001, rel=0.02)
+    assert moved["learnt"] == pytest.approx(0.01, rel=0.02)
+    assert [group["lr"] for group in optimiser.param_groups] == [0.01, 0.01]
+
+
 def test_a_flow_that_has_a_start_keeps_it(task):
     state = {name: tensor.clone() for name, tensor in task.cinn.state_dict().items()}
     CinnTask(task.cinn, LinearGaussian(8, 4).table(99, 8), task.held_out, seed=derive_seed(1, "other"))
