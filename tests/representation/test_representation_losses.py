@@ -70,6 +70,19 @@ def test_band_energy_of_a_scaled_copy():
     """All bands of a copy at half the amplitude lack a factor 4: log 4, of which `tolerance` is free."""
     x = torch.randn(3, 1, 32, 32, generator=seeded()) * 10
     expected = (math.log(4) - 0.3) ** 2
-    assert band_energy(x, x / 2, tolerance=0.3).item() == pytest.approx(expected, rel=1e-3)
+    assert band_energy(x, x / 2, tolerance=0.3).item() == pytest.approx(2 * expected, rel=1e-3)
+    assert band_energy(x[:1], x[:1] / 2, tolerance=0.3).item() == pytest.approx(expected, rel=1e-3)
     assert band_energy(x, x * 1.1, tolerance=0.3).item() == 0.0
     assert band_energy(x, x.flip(-1), tolerance=0.0).item() < 1e-3
+
+
+def test_band_energy_sees_single_patches_and_their_sum():
+    """A faint patch that is lost costs as much as a strong one; only the sum tells them apart."""
+    x = torch.randn(4, 1, 32, 32, generator=seeded())
+    x[2:] *= 100
+    faint, strong = x.clone(), x.clone()
+    faint[:2] /= 4
+    strong[2:] /= 4
+    single = 0.5 * math.log(16) ** 2
+    assert band_energy(x, faint, tolerance=0.0).item() == pytest.approx(single, rel=1e-2)
+    assert band_energy(x, strong, tolerance=0.0).item() == pytest.approx(3 * single, rel=1e-2)
