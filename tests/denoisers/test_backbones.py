@@ -157,12 +157,15 @@ def test_hed_starts_with_the_convolution_of_its_file():
     )
     network = hed_vgg16()
     seen = []
-    network.features[0].register_forward_hook(lambda _module, _given, output: seen.append(output))
+    for place in (0, -1):
+        network.features[place].register_forward_hook(lambda _module, _given, output: seen.append(output))
     features = network(torch.from_numpy(x).float()[None, None].repeat(1, 1, 2, 2))
     found = seen[0][0, :, 1:7, 1:7].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(found, expected[1:7, 1:7], rtol=1e-3, atol=2e-2)
     assert features.shape == (1, 512, 1, 1)
     assert bool(features.isfinite().all())
+    # Stock VGG divides its input by about 58, HED does not.
+    torch.testing.assert_close(features, seen[1] / 58)
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 

@@ -171,6 +171,7 @@ def test_the_start_is_mean_squared_error_with_factor_one_whatever_the_recipe_say
     x, y = pair(1 * 3)
     torch.testing.assert_close(loss, (net(x) - y).square().mean())
     assert figures.keys() == {"mse"}
+    assert made.loss("denoiser", 2, WHOLE)[1].keys() == {"mse", "score", "perceptual"}
 
 
 def test_the_denoiser_descends_on_all_its_terms():
@@ -257,6 +258,9 @@ def test_losses_depend_on_parameters_seed_and_step_alone(bf16):
     first, second = task(FULL), task(FULL)
     first.bf16 = second.bf16 = bf16
     before = run(first, 7)
+    # Gone back to a checkpoint, the same step comes again.
+    again = run(first, 7)
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(before, again, strict=True))
     run(first, 8)
     torch.rand(5)
     # A step that was broken off in its middle leaves nothing behind.
