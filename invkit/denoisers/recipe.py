@@ -68,8 +68,6 @@ class Recipe:
         lr: learning rate of Adam; decays by a cosine to `lr_end` times itself.
         betas: of Adam.
         mse: factor of the mean squared error, in network units.
-        border: so many pixels at a patch's edge do not count in the mean squared error: there the padding with zeros
-            decides. 0 in the published recipes.
         mse_steps: so many steps at the start train with the mean squared error alone (factor 1), before the
             critic and the perceptual term set in. 0 in the published recipes.
         adversarial: a critic, or `None`.
@@ -88,7 +86,6 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     lr_end: float = 1.0
     mse: float = 1.0
-    border: int = 0
     mse_steps: int = 0
     adversarial: Adversarial | None = None
     perceptual: Perceptual | None = None
@@ -151,7 +148,7 @@ class Recipe:
 
         described = {
             name: plain(getattr(self, name))
-            for name in ("patch", "batch", "steps", "lr", "betas", "lr_end", "mse", "border", "mse_steps")
+            for name in ("patch", "batch", "steps", "lr", "betas", "lr_end", "mse", "mse_steps")
         }
         for part in ("adversarial", "perceptual"):
             value = getattr(self, part)

@@ -168,7 +168,7 @@ class DenoiserTask:
         recipe = self.recipe
         with autocast(self.device, enabled=self.bf16):
             out = self.network(x).float()
-        mse = _inner(out - y, recipe.border).square().mean()
+        mse = (out - y).square().mean()
         if warming_up:
             return mse, {"mse": mse.detach()}
         loss = recipe.mse * mse
@@ -187,10 +187,6 @@ class DenoiserTask:
             loss = loss + recipe.perceptual.weight * distance
             logs["perceptual"] = distance.detach()
         return loss, logs
-
-
-def _inner(images: Tensor, border: int) -> Tensor:
-    return images[..., border:-border, border:-border] if border else images
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, random: torch.Generator) -> Tensor:

@@ -8,7 +8,10 @@ from torch import nn
 
 
 class Chen2017(nn.Sequential):
-    """Conv 9x9x64, ReLU, conv 3x3x32, ReLU, conv k x k x1, each padded with zeros to keep the size.
+    """Conv 9x9x64, ReLU, conv 3x3x32, ReLU, conv k x k x1, each padded to keep the size.
+
+    Padding is by reflection: with zeros, which stand for -543 HU here, two thirds of the pixels of a patch of 33 x 33
+    would be learned from neighbourhoods that no image has.
 
     Args:
         last_kernel: k; 5 in the paper.
@@ -17,10 +20,10 @@ class Chen2017(nn.Sequential):
     def __init__(self, last_kernel: int = 5) -> None:
         super().__init__(
             OrderedDict(
-                conv1=nn.Conv2d(1, 64, 9, padding=4),
+                conv1=nn.Conv2d(1, 64, 9, padding=4, padding_mode="reflect"),
                 relu1=nn.ReLU(),
-                conv2=nn.Conv2d(64, 32, 3, padding=1),
+                conv2=nn.Conv2d(64, 32, 3, padding=1, padding_mode="reflect"),
                 relu2=nn.ReLU(),
-                conv3=nn.Conv2d(32, 1, last_kernel, padding=last_kernel // 2),
+                conv3=nn.Conv2d(32, 1, last_kernel, padding=last_kernel // 2, padding_mode="reflect"),
             )
         )
