@@ -136,12 +136,12 @@ class VaeConfig(BaseModel):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    # What the VAEs that ship with invkit were trained with: about half an hour on one core.
+    # What the VAEs that ship with invkit were trained with: about twenty minutes on one core.
     "bundled": {
-        "steps": 6_000,
+        "steps": 5_000,
         "band_weight": 0.06,
         "band_tolerance": 0.3,
-        "adversarial_from": 0.8,
+        "adversarial_from": 0.85,
         "adversarial_weight": 0.3,
     },
     "tiny": {
