@@ -34,6 +34,7 @@ from safetensors.torch import save as save_bytes
 from invkit.errors import ArtifactError, ResourceError, UsageError
 
 SCHEMA = "invkit.artifact/1"
+MODE = 0o644
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
+            os.fchmod(stream.fileno(), MODE)  # mkstemp's own lets nobody else read, not even a shared report
             os.fsync(stream.fileno())
         os.replace(temporary, path)
         temporary = None

@@ -49,7 +49,7 @@ def report_data(
         warnings=result.all_warnings,
         provenance=(
             f"Denoiser {denoiser['name']} was trained on {denoiser['trained_on']}.",
-            f"The VAE was trained on {vae['trained_on']}.",
+            f"The VAE was trained on {vae['trained_on']}. {_inside(result)}",
             f"The cINNs of the layer and of its controls were trained on {provenance['data']}.",
         ),
         sections=tuple(_sections(result, host or default_host())),
@@ -75,6 +75,16 @@ def write_html(result: AnalysisResult, path: Path) -> Path:
     """
     write_atomic(path, render_html(report_data(result)).encode())
     return path
+
+
+def _inside(result: AnalysisResult) -> str:
+    """Say whether the image lies in the distribution that the VAE was trained on; a warning says it louder."""
+    error, limit = (result.metrics[name] for name in ("vae_rmse_hu", "vae_limit_hu"))
+    place = "inside" if error <= limit else "outside"
+    return (
+        f"The image lies {place} what it knows: it is reconstructed with an error of {error:.0f} HU, and 99 % of held-out "
+        f"patches with at most {limit:.0f} HU."
+    )
 
 
 def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigures:
