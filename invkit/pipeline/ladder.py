@@ -119,28 +119,30 @@ def reconstruct(vae: VAE, x: Tensor) -> Tensor:
     return tiling.blend(patches)
 
 
-def swapped(model: LayerModel, x: Tensor, z: Sequence[Activation], partner_z: Sequence[Activation]) -> Tensor:
-    """Return D(t^-1(v | z)) with v = t(E(x) | Phi(x)) of one image and z of its partner.
+def swapped(
+    model: LayerModel, images: Tensor, z: Sequence[Activation], partner_z: Sequence[Activation]
+) -> Tensor:
+    """Return D(t^-1(v | z)) with v = t(E(.) | Phi(x)) of one image and z of its partner.
 
     What comes out should have the partner's structure as far as the layer sees it, and this image's noise.
 
     Args:
         model: the layer's cINN.
-        x: images `(B, 1, H, W)`, HU.
-        z: their activations, one entry an image.
+        images: of the domain that the model samples, `(B, 1, H, W)`, HU: x for low dose, y for high dose.
+        z: activations of the low-dose images, one entry an image.
         partner_z: activations of the partners.
     """
-    size = (x.shape[-2], x.shape[-1])
+    size = (images.shape[-2], images.shape[-1])
     tiling = Tiling(*size, model.vae.patch)
-    images = []
-    for one, own, other in zip(x, z, partner_z, strict=True):
+    swaps = []
+    for one, own, other in zip(images, z, partner_z, strict=True):
         condition, target = (
             model.condition(tiling.cut(model.estimate(each, size))[0]) for each in (own, other)
         )
         v = model.invariance_of(tiling.cut(one[None])[0], condition)
         with torch.no_grad():
-            images.append(tiling.blend(model.vae.decode(model.codes(target, v[None])[0])[None]))
-    return torch.cat(images)
+            swaps.append(tiling.blend(model.vae.decode(model.codes(target, v[None])[0])[None]))
+    return torch.cat(swaps)
 
 
 def sample_spread(samples: Sequence[Tensor], *, seed: int) -> Interval:

@@ -118,7 +118,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
         layer=model.split.layer,
         note=_note(model.split),
         draws=tuple(draws),
-        swap=swapped(model, x, z, partner_z),
+        swap=swapped(model, _own(bench, draws), z, partner_z),
         swap_partner=partners,
         metrics=metrics,
         verdict=judge(measures),
@@ -127,6 +127,15 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
         sha256=model.sha256,
         split=dataclasses.asdict(check),
     )
+
+
+def _own(bench: Bench, draws: Sequence[Draws]) -> Tensor:
+    """Return the images under test in the domain that is sampled; the samples' mean where a high-dose one is unknown."""
+    if bench.domain == "low":
+        return bench.subject.x
+    if bench.subject.y is not None:
+        return bench.subject.y.to(bench.subject.x)
+    return torch.stack([drawn.mean for drawn in draws]).to(bench.subject.x)
 
 
 def _note(split: Split) -> str:
