@@ -93,12 +93,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require(self, whole=("patch", "batch", "steps"), positive=("lr",), not_negative=("lr_end", "mse"))
-        for name in ("border", "mse_steps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ConfigError(f"{name} must be a whole number of at least 0, got {value!r}")
-        if 2 * self.border >= self.patch:
-            raise ConfigError(f"a border of {self.border} pixels leaves nothing of a patch of {self.patch}")
+        if isinstance(self.mse_steps, bool) or not isinstance(self.mse_steps, int) or self.mse_steps < 0:
+            raise ConfigError(f"mse_steps must be a whole number of at least 0, got {self.mse_steps!r}")
         betas = self.betas
         if not isinstance(betas, Sequence) or len(betas) != 2 or not all(_number(b) and b < 1 for b in betas):
             raise ConfigError(f"betas must be two numbers from 0 to below 1, got {betas!r}")

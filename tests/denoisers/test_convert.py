@@ -9,7 +9,9 @@ from invkit.denoisers.convert import convert_state_dict
 from invkit.errors import ArtifactError, UsageError
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": {"params": s}}])
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": {"params": s}}]
+)
 def test_tensors_come_out_as_they_went_in(tmp_path, wrap):
     state = torch.nn.Conv2d(1, 2, 3).state_dict()
     torch.save(wrap(state), tmp_path / "a.pt")

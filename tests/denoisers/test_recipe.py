@@ -93,8 +93,6 @@ def test_a_part_that_is_missing_is_made_from_its_changes():
         ({"mse": math.inf}, "mse must be"),
         ({"mse_steps": -1}, "mse_steps must be a whole number of at least 0"),
         ({"mse_steps": 2.0}, "mse_steps must be"),
-        ({"border": -1}, "border must be a whole number of at least 0"),
-        ({"border": 32}, "a border of 32 pixels leaves nothing of a patch of 64"),
         ({"betas": (0.5,)}, "betas must be two numbers"),
         ({"betas": (0.5, 1.0)}, "betas must be"),
         ({"betas": 0.9}, "betas must be"),
@@ -140,7 +138,6 @@ def test_the_description_is_json_and_tells_recipes_apart():
         *(WGAN.preset(name) for name in WGAN.presets),
         WGAN.changed({"mse_steps": 1}),
         WGAN.changed({"lr_end": 0.5}),
-        WGAN.changed({"border": 31}),
         WGAN.changed({"adversarial": {"weight": 0.5}}),
         WGAN.changed({"perceptual": {"backbone": "hed-vgg16"}}),
     ]

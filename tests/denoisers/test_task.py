@@ -163,13 +163,6 @@ def test_the_plain_loss_is_the_mean_squared_error_in_network_units():
     torch.testing.assert_close(figures["mse"], expected.detach())
 
 
-def test_the_border_of_a_patch_does_not_count():
-    net = network()
-    loss, _ = task(MSE.changed({"border": 3}), net=net).loss("denoiser", 4, WHOLE)
-    x, y = pair(4)
-    torch.testing.assert_close(loss, (net(x) - y)[..., 3:9, 3:9].square().mean())
-
-
 def test_the_start_is_mean_squared_error_with_factor_one_whatever_the_recipe_says():
     net = network()
     made = task(FULL.changed({"mse": 0.0}), net=net)
