@@ -66,6 +66,11 @@ def examine(
     )
     measured: list[LayerResult] = []
     warnings: list[str] = []
+    if denoiser.weights_tag == "built" and denoiser.spec.recipe is not None:
+        warnings.append(
+            f"{denoiser.name} comes without trained weights, so what is analysed is the network as it is built. "
+            f"`invkit train denoiser {denoiser.name}` trains it."
+        )
     for part, check in layers:
         if check.bypass:
             warnings.append(
