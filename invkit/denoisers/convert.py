@@ -36,7 +36,15 @@ def convert_state_dict(source: Path, target: Path) -> int:
         loaded = torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ArtifactError(f"{source} does not exist") from None
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError, AttributeError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        OSError,
+        KeyError,
+        AttributeError,
+    ) as error:
         raise ArtifactError(
             f"{source} cannot be converted: it is no PyTorch file that holds only tensors ({type(error).__name__}). "
             "Save its state_dict alone with torch.save(model.state_dict(), ...)"

@@ -1,6 +1,6 @@
 """Training a denoiser by its recipe: mean squared error, or a Wasserstein GAN with a perceptual term."""
 
-__all__ = ["DenoiserTask", "gradient_penalty"]
+__all__ = ["DenoiserTask", "seeded"]
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,6 +14,7 @@ from invkit.denoisers.spec import Preprocessing
 from invkit.errors import UsageError
 from invkit.training.engine import Shard
 from invkit.training.optimiser import adam, cosine
+from invkit.training.penalty import gradient_penalty
 from invkit.training.precision import autocast, supports_bf16
 from invkit.training.seeds import derive_seed, generator
 
@@ -73,7 +74,7 @@ class DenoiserTask:
         }
         self.critic: nn.Module | None = None
         if recipe.adversarial is not None:
-            critic = _seeded(recipe.adversarial.critic, derive_seed(seed, "critic"))
+            critic = seeded(recipe.adversarial.critic, derive_seed(seed, "critic"))
             critic = critic.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.critic = modules["critic"] = critic
             self.optimizers = {
@@ -189,24 +190,7 @@ class DenoiserTask:
         return loss, logs
 
 
-def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, random: torch.Generator) -> Tensor:
-    """Return the mean of `(|grad C(u)| - 1)^2` over points u between real and fake images (Gulrajani et al. 2017, eq. 3).
-
-    Args:
-        critic: maps `(B, 1, H, W)` to one score an image.
-        real: images of the target's kind, `(B, 1, H, W)`.
-        fake: images to be told from them, the same shape.
-        random: draws the position of each u.
-    """
-    t = torch.rand(len(real), 1, 1, 1, generator=random).to(real.device)
-    between = (real * t + fake * (1 - t)).detach().requires_grad_(True)
-    score = critic(between).float().sum()
-    (gradient,) = torch.autograd.grad(score, between, create_graph=True)
-    penalty: Tensor = (gradient.float().flatten(1).norm(dim=1) - 1).square().mean()
-    return penalty
-
-
-def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Return a network whose initial weights depend on `seed` alone; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -85,9 +85,7 @@ def choose_subject(
     # As in the pairs that everything is trained on: a scanner stores nothing below air.
     x = x.clamp(*HU_RANGE)
     added = tuple(level * (1 / dose - 1) ** 0.5 for level in noise)
-    what += (
-        f", dose reduced to {dose:g} by simulation (noise of {np.mean(added):.0f} HU added in the image)"
-    )
+    what += f", dose reduced to {dose:g} by simulation (noise of {np.mean(added):.0f} HU added in the image)"
     return Subject(x, image, added, what, state_fingerprint({"x": x}))
 
 

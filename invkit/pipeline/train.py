@@ -2,10 +2,9 @@
 
 __all__ = ["train_cinn", "train_denoiser", "train_vae"]
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +15,7 @@ from invkit.data.patches import PatchSampler
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.recipe import Perceptual
 from invkit.denoisers.spec import Denoiser
-from invkit.denoisers.task import DenoiserTask
+from invkit.denoisers.task import DenoiserTask, seeded
 from invkit.errors import UsageError
 from invkit.pipeline.gather import DataSpecs, gather
 from invkit.pipeline.layer_config import LayerConfig
@@ -32,8 +31,6 @@ from invkit.training.engine import fit
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed
 from invkit.training.task import FitConfig
-
-T = TypeVar("T")
 
 
 def train_denoiser(
@@ -97,8 +94,7 @@ def train_denoiser(
     key = store.key(request)
     torch_seed = derive_seed(seed, "denoiser", spec.name)
     network = seeded(spec.build, torch_seed)
-    make_task = partial(
-        DenoiserTask,
+    task = DenoiserTask(
         network,
         spec.preprocessing,
         recipe,
@@ -110,7 +106,6 @@ def train_denoiser(
         backbone=features(host, recipe.perceptual),
         device=device,
     )
-    task = seeded(make_task, derive_seed(torch_seed, "critic"))  # a critic draws its first weights
     config = FitConfig(
         steps=recipe.steps,
         seed=torch_seed,
@@ -219,13 +214,6 @@ def train_cinn(
     path = out or parts.store.path(KIND, parts.store.key(request.describe()))
     learn_layer(request, parts.store, out=out, progress=progress)
     return path
-
-
-def seeded(build: Callable[[], T], seed: int) -> T:
-    """Return what `build` makes with initial weights that depend on `seed` alone; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
 
 
 def features(host: PluginHost, perceptual: Perceptual | None) -> nn.Module | None:

@@ -1,8 +1,7 @@
 """The terms of the VAE-WGAN's loss, each in nats per pixel or without unit."""
 
-__all__ = ["adaptive_weight", "band_energy", "gradient_penalty", "kl_divergence", "sigma_nll"]
+__all__ = ["adaptive_weight", "band_energy", "kl_divergence", "sigma_nll"]
 
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -62,24 +61,6 @@ def band_energy(
             ):
                 total = total + 0.5 * (ratio.abs() - tolerance).clamp_min(0).square().mean()
     return total
-
-
-def gradient_penalty(
-    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Return `mean (|grad C(x_hat)| - 1)^2` on random points between real and fake (Gulrajani 2017, eq. 3).
-
-    Args:
-        critic: `(B, 1, H, W)` to `(B,)`.
-        real: scaled patches, `(B, 1, H, W)`.
-        fake: patches of the decoder, of the same shape.
-        generator: of the mixing factors, on the device of `real`.
-    """
-    share = torch.rand((len(real), 1, 1, 1), generator=generator, device=real.device, dtype=real.dtype)
-    between = (share * real + (1 - share) * fake).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    penalty: Tensor = (gradient.flatten(1).float().norm(dim=1) - 1).square().mean()
-    return penalty
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor, limit: float) -> Tensor:

@@ -25,7 +25,6 @@ from invkit.representation.held_out import (
 from invkit.representation.losses import (
     adaptive_weight,
     band_energy,
-    gradient_penalty,
     kl_divergence,
     sigma_nll,
 )
@@ -33,6 +32,7 @@ from invkit.representation.trained import KIND, TrainedVae, build, load_vae, sav
 from invkit.representation.vae import VAE, VaeConfig
 from invkit.training.engine import FitConfig, Shard, fit
 from invkit.training.optimiser import adam, cosine
+from invkit.training.penalty import gradient_penalty
 from invkit.training.precision import autocast, supports_bf16
 from invkit.training.progress import Progress
 from invkit.training.seeds import generator

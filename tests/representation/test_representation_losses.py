@@ -7,7 +7,6 @@ from torch import distributions
 from invkit.representation.losses import (
     adaptive_weight,
     band_energy,
-    gradient_penalty,
     kl_divergence,
     sigma_nll,
 )
@@ -31,31 +30,6 @@ def test_sigma_nll_is_the_smallest_gaussian_nll():
         -distributions.Normal(x_bar, sigma).log_prob(x).mean() for sigma in torch.linspace(0.5, 3, 2000)
     ]
     assert sigma_nll(x, x_bar) + constant == pytest.approx(min(likelihoods).item(), abs=1e-5)
-
-
-def test_gradient_penalty_of_a_linear_critic():
-    """C(x) = <w, x> has the gradient w everywhere, so the penalty is (|w| - 1)^2."""
-    weight = torch.randn(1, 8, 8, generator=seeded(), requires_grad=True)
-    real, fake = torch.randn(2, 5, 1, 8, 8, generator=seeded(1))
-
-    def critic(x):
-        return (x * weight).sum(dim=(1, 2, 3))
-
-    penalty = gradient_penalty(critic, real, fake, seeded(2))
-    norm = weight.detach().norm()
-    assert penalty.item() == pytest.approx((norm.item() - 1) ** 2, rel=1e-5)
-    penalty.backward()
-    torch.testing.assert_close(weight.grad, 2 * (norm - 1) * weight.detach() / norm)
-
-
-def test_gradient_penalty_looks_between_real_and_fake():
-    """C(x) = |x|^2 / 2 has the gradient x: with real = 0 and fake = e the penalty is (share - 1)^2."""
-    real = torch.zeros(4, 1, 4, 4)
-    fake = real.clone()
-    fake[:, 0, 0, 0] = 1.0
-    found = gradient_penalty(lambda x: 0.5 * x.square().sum(dim=(1, 2, 3)), real, fake, seeded(3))
-    share = torch.rand((4, 1, 1, 1), generator=seeded(3))
-    assert found.item() == pytest.approx(share.square().mean().item(), rel=1e-5)
 
 
 def test_adaptive_weight_is_the_ratio_of_gradient_norms_and_limited():
