@@ -8,6 +8,7 @@ __all__ = ["VggFeatures", "hed_vgg16", "vgg19"]
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -17,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from invkit.denoisers.spec import Weights
+from invkit.denoisers.weights import read_weights
 from invkit.errors import ArtifactError, DataError
 
 VGG16 = (2, 2, 3, 3, 3)
@@ -132,34 +135,42 @@ def hed_vgg16() -> VggFeatures:
     return network.freeze()
 
 
-def vgg19(path: Path | None = None) -> VggFeatures:
-    """Return the 16 convolutions of the stock VGG-19 from a safetensors file with torchvision's names
-    (`features.0.weight`, ...).
+def vgg19(source: Path | str | None = None) -> VggFeatures:
+    """Return the 16 convolutions of the stock VGG-19 from safetensors with torchvision's names (`features.0.weight`, ...).
 
     Args:
-        path: the file; where it is missing the environment variable `INVKIT_VGG19` names it.
+        source: a file, or `https://...#sha256=HEX`, which is downloaded once, checked and kept in the cache; where it is
+            missing the environment variable `INVKIT_VGG19` names it.
 
     Raises:
-        DataError: no file was named.
-        ArtifactError: the file is not such a state dict, or holds numbers that are not finite.
+        DataError: nothing was named, or a URL without its sha256.
+        ArtifactError: it is not such a state dict, or has another sha256.
     """
-    named = path or (Path(os.environ[VGG19_VARIABLE]) if os.environ.get(VGG19_VARIABLE) else None)
-    if named is None:
+    named = str(source or os.environ.get(VGG19_VARIABLE, ""))
+    if not named:
         raise DataError(
             f"backbone vgg19 needs its weights, which invkit does not ship. Set {VGG19_VARIABLE} to a safetensors "
-            "file with torchvision's VGG-19 (`invkit convert vgg19.pth vgg19.safetensors` makes one), "
-            "or choose --backbone hed-vgg16"
+            "file with torchvision's VGG-19 (`invkit convert vgg19.pth vgg19.safetensors` makes one) or to "
+            "https://...#sha256=HEX, or choose --backbone hed-vgg16"
         )
-    try:
-        state = load_file(named)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{named} is not a readable safetensors file: {error}") from None
     network = VggFeatures(VGG19, scale=1.0, offset=(0.485, 0.456, 0.406), spread=(0.229, 0.224, 0.225))
-    network.load_state_dict(_convolutions(state, network, named))
+    network.load_state_dict(_convolutions(_state(named), network, named))
     return network.freeze()
 
 
-def _convolutions(state: Mapping[str, Tensor], network: VggFeatures, path: Path) -> dict[str, Tensor]:
+def _state(named: str) -> Mapping[str, Tensor]:
+    if "://" not in named:
+        try:
+            return load_file(named)
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            raise ArtifactError(f"{named} is not a readable safetensors file: {error}") from None
+    url, mark, sha256 = named.partition("#sha256=")
+    if not mark or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise DataError(f"{url} needs the sha256 of the file behind it: write {url}#sha256= and 64 hexadecimal digits")
+    return read_weights(Weights("vgg19", url, sha256, trained_on="ImageNet", license="that of the file"))
+
+
+def _convolutions(state: Mapping[str, Tensor], network: VggFeatures, path: str) -> dict[str, Tensor]:
     wanted = network.state_dict()
     wrong = sorted(name for name in wanted if name not in state or state[name].shape != wanted[name].shape)
     if wrong:

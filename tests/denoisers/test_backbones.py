@@ -103,6 +103,27 @@ def test_the_file_is_named_by_the_environment(vgg19_file, monkeypatch):
         vgg19()
 
 
+def test_a_url_needs_its_sha256_and_https(monkeypatch):
+    with pytest.raises(DataError, match="sha256"):
+        vgg19("https://example.org/vgg19.safetensors")
+    with pytest.raises(DataError, match="64 hexadecimal digits"):
+        vgg19("https://example.org/vgg19.safetensors#sha256=12")
+    with pytest.raises(ArtifactError, match="https"):
+        vgg19(f"http://example.org/vgg19.safetensors#sha256={'0' * 64}")
+
+
+def test_a_url_is_read_like_the_weights_of_a_denoiser(state, monkeypatch):
+    asked = []
+
+    def read(weights):
+        asked.append((weights.source, weights.sha256))
+        return state
+
+    monkeypatch.setattr("invkit.denoisers.backbones.read_weights", read)
+    assert isinstance(vgg19(f"https://example.org/v.safetensors#sha256={'a' * 64}"), VggFeatures)
+    assert asked == [("https://example.org/v.safetensors", "a" * 64)]
+
+
 def test_files_that_are_no_vgg19_are_refused(tmp_path, state):
     path = tmp_path / "vgg19.safetensors"
     with pytest.raises(ArtifactError, match="not a readable"):
