@@ -38,6 +38,7 @@ from invkit.training.progress import Progress
 from invkit.training.seeds import generator
 
 FILE = "vae.safetensors"
+EQUALISED = 512  # training patches
 COLLAPSED = 0.01  # nats per dimension
 
 
@@ -251,6 +252,7 @@ def train_vae(
     )
     for module in (vae, critic):
         module.half().float().eval()
+    equalise(vae, sampler, domain)
     figures = held_out_figures(vae, held_out, domain, config.held_out)
     if config.pca_patches > config.d:
         figures["pca"] = pca_figures(sampler, held_out, domain, config, seed)
@@ -261,9 +263,21 @@ def train_vae(
         "steps": result.steps,
         "seed": seed,
         "exact": result.exact,
+        "equaliser": vae.equaliser.gain.tolist(),
         "held_out": {"description": held_out.slices.description, **figures},
         "invkit": __version__,
     }
     path = folder / FILE
     save_vae(path, TrainedVae(vae, critic, meta, ""), meta)
     return load_vae(path, device=device)
+
+
+@torch.no_grad()
+def equalise(vae: VAE, sampler: PatchSource, domain: Domain) -> None:
+    """Measure the gains of a trained VAE's equaliser on its first training patches."""
+    images, reconstructions = [], []
+    for step in range(EQUALISED // CHUNK):
+        x = vae.scale(chosen(sampler.batch(step, CHUNK), domain).to(vae.decoder.last.device))
+        images.append(x)
+        reconstructions.append(vae.decoder(vae.encoder(x)[0]))
+    vae.equaliser.calibrate(torch.cat(images), torch.cat(reconstructions))

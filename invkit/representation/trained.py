@@ -84,4 +84,8 @@ def load_vae(path: Path, *, sha256: str | None = None, device: torch.device | st
         except RuntimeError as error:
             raise ArtifactError(f"{path} does not fit its own config: {error}. Train again") from None
         module.to(device).eval().requires_grad_(False)
+    gains = torch.tensor(stored.meta.get("equaliser", [1.0] * len(vae.equaliser.gain)))
+    if gains.shape != vae.equaliser.gain.shape or not bool(gains.isfinite().all()):
+        raise ArtifactError(f"{path} holds {len(gains)} gains of bands that cannot be used. Train again")
+    vae.equaliser.gain.copy_(gains)
     return TrainedVae(vae, critic if has_critic else None, stored.meta, stored.sha256)

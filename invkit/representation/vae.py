@@ -13,6 +13,7 @@ from invkit.errors import ConfigError, ImageError
 from invkit.representation.critic import Critic
 from invkit.representation.decoder import Decoder
 from invkit.representation.encoder import Encoder
+from invkit.representation.equaliser import Equaliser
 from invkit.representation.losses import kl_divergence
 
 PresetName = Literal["default", "bundled", "tiny", "paper"]
@@ -81,12 +82,12 @@ class VaeConfig(BaseModel):
     warmup: int = Field(default=200, ge=0)
     clip_norm: float | None = Field(default=1.0, gt=0)
     kl_weight: float = Field(default=1.0, ge=0)
-    band_weight: float = Field(default=0.1, ge=0)
+    band_weight: float = Field(default=0.2, ge=0)
     band_tolerance: float = Field(default=0.2, ge=0)
     adversarial_from: float = Field(default=0.85, ge=0, le=1)
     adversarial_weight: float = Field(default=0.2, ge=0)
     adversarial_limit: float = Field(default=100.0, gt=0)
-    critic_lr: float = Field(default=1e-4, gt=0)
+    critic_lr: float = Field(default=5e-4, gt=0)
     critic_betas: tuple[float, float] = (0.5, 0.9)
     penalty: float = Field(default=10.0, ge=0)
     penalty_every: int = Field(default=4, gt=0)
@@ -232,6 +233,7 @@ class VAE(nn.Module):
         }
         self.encoder = Encoder(**sizes, fine=config.encoder_blocks[0], coarse=config.encoder_blocks[1])
         self.decoder = Decoder(**sizes, fine=config.decoder_blocks[0], coarse=config.decoder_blocks[1])
+        self.equaliser = Equaliser()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
@@ -302,7 +304,7 @@ class VAE(nn.Module):
         """
         if z_bar.ndim != 2 or z_bar.shape[1] != self.d:
             raise ImageError(f"this VAE decodes codes of shape (B, {self.d}), got {tuple(z_bar.shape)}")
-        return self.unscale(self.decoder(z_bar))
+        return self.unscale(self.equaliser(self.decoder(z_bar)))
 
     def reconstruct(self, x_hu: Tensor) -> Tensor:
         """Return D(mean of E(x)), in HU."""
