@@ -2,6 +2,7 @@
 
 __all__ = ["LayerRequest", "find_layer", "learn_layer", "load_layer"]
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +34,7 @@ from invkit.sampling.model import LayerModel
 from invkit.split.split import Split
 from invkit.training.engine import Shard, fit
 from invkit.training.lock import exclusive
-from invkit.training.progress import Progress
+from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator
 
 KIND = "cinn"
@@ -202,13 +203,16 @@ class _Training:
             seed=self._seed("g"),
             progress=self.progress,
             device=self.device,
+            stage=f"{self.split.layer}: regressor",
         )
 
     def _table(self, part: str, regressor: Regressor) -> "_Rows":
         rows = self.config.rows if part == "train" else self.config.held_out
         means, log_vars, conditions, patients = [], [], [], []
+        steps, begun = -(-rows // BATCH), time.monotonic()
+        left = TimeLeft(steps)
         with torch.no_grad():
-            for step in range(-(-rows // BATCH)):
+            for step in range(steps):
                 pairs = self.samplers[part].batch(step, BATCH)
                 size = (pairs.x.shape[-2], pairs.x.shape[-1])
                 posterior = self.vae.encode(self._target(pairs).to(self.device))
@@ -218,6 +222,10 @@ class _Training:
                 log_vars.append(posterior.log_var)
                 conditions.append(torch.cat([of_z.mean, of_z.log_var], dim=1))
                 patients.append(pairs.patient)
+                if self.progress is not None:
+                    now = time.monotonic() - begun
+                    stage = f"{self.split.layer}: codes, {part}"
+                    self.progress(ProgressEvent(stage, step + 1, steps, now, left.update(step + 1, now)))
         table = CodeTable(torch.cat(means), torch.cat(log_vars), torch.cat(conditions))
         return _Rows(table.rows(slice(rows)), torch.cat(patients)[:rows])
 

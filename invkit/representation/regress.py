@@ -86,6 +86,7 @@ def train_regressor(
     identity: str | None = None,
     progress: Progress | None = None,
     device: torch.device | str = "cpu",
+    stage: str = "regressor",
 ) -> tuple[Regressor, dict[str, float]]:
     """Build a regressor for what `pairs` gives, train it, and return it with its held-out `rmse_hu`.
 
@@ -98,6 +99,7 @@ def train_regressor(
         identity: what is trained on what; a folder that holds another training is refused.
         progress: is told how far the training is.
         device: where it trains.
+        stage: what progress calls it.
 
     Raises:
         DivergedError: the training diverged.
@@ -117,7 +119,7 @@ def train_regressor(
         folder,
         progress=progress,
         device=device,
-        stage="regressor",
+        stage=stage,
     )
     regressor.requires_grad_(False)
     return regressor, result.metrics
