@@ -166,7 +166,9 @@ def _state(named: str) -> Mapping[str, Tensor]:
             raise ArtifactError(f"{named} is not a readable safetensors file: {error}") from None
     url, mark, sha256 = named.partition("#sha256=")
     if not mark or not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise DataError(f"{url} needs the sha256 of the file behind it: write {url}#sha256= and 64 hexadecimal digits")
+        raise DataError(
+            f"{url} needs the sha256 of the file behind it: write {url}#sha256= and 64 hexadecimal digits"
+        )
     return read_weights(Weights("vgg19", url, sha256, trained_on="ImageNet", license="that of the file"))
 
 
