@@ -4,4 +4,7 @@ __all__ = ["WEIGHTS"]
 
 import invkit
 
-WEIGHTS: dict[int, tuple[invkit.Weights, ...]] = {5: (), 3: ()}
+WEIGHTS: dict[int, tuple[invkit.Weights, ...]] = {
+    5: (),
+    3: (),
+}

@@ -4,4 +4,12 @@ __all__ = ["WEIGHTS"]
 
 import invkit
 
-WEIGHTS: tuple[invkit.Weights, ...] = ()
+WEIGHTS: tuple[invkit.Weights, ...] = (
+    invkit.Weights(
+        tag="bundled",
+        source="package:invkit_yang2018/trained/yang2018.safetensors",
+        sha256="2f5cb8f18734e42324b07b0af60dd68bca23b384e0678de5464039e7688cacf5",
+        trained_on="240 built-in phantoms (seed 0) + 16 CT slices of 8 patients; the CT slices are from COVID-19-NY-SBU, TCIA, doi 10.7937/TCIA.BBAG-2923, CC BY 4.0",
+        license="Apache-2.0",
+    ),
+)

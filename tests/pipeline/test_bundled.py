@@ -1,0 +1,136 @@
+"""The trained parts that ship meet their floors; all figures are measured here or stand in their checked files."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from invkit import artifacts
+from invkit.data.patches import PatchSampler
+from invkit.data.slices import SliceSet, load_slices
+from invkit.errors import UnknownNameError
+from invkit.metrics.intervals import paired_difference
+from invkit.pipeline.loading import load
+from invkit.pipeline.quality import denoising_quality
+from invkit.plugins.manager import default_host
+
+ROOT = Path(__file__).resolve().parents[2]
+CT = ROOT.parent / "shared" / "data" / "tcia-covid-19-ny-sbu"
+LIMIT = 25 * 2**20
+
+vaes = pytest.mark.parametrize("domain", ["low", "high"])
+
+
+def bundled(kind):
+    return [artifact for artifact in default_host().artifacts() if artifact.kind == kind]
+
+
+def stored(artifact):
+    return artifacts.load(artifact.locate(), kind=artifact.kind, sha256=artifact.sha256)
+
+
+def vae(domain):
+    (found,) = [stored(a) for a in bundled("vae") if a.meta.get("default_for") == domain]
+    return found
+
+
+def cinn(layer, module=None):
+    (found,) = [
+        part
+        for part in map(stored, bundled("cinn"))
+        if part.meta["layer"] == layer
+        and part.meta["domain"] == "low"
+        and (module is None or module in str(part.meta["phi"]))
+    ]
+    return found
+
+
+def denoiser(name):
+    try:
+        return load(f"{name}.bundled")
+    except UnknownNameError:
+        pytest.skip(f"the plugin of {name} is not installed")
+
+
+def test_all_files_together_stay_under_25_megabytes():
+    folders = [ROOT / "invkit/bundled", *ROOT.glob("plugins/*/*/trained")]
+    assert (
+        sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()) < LIMIT
+    )
+
+
+@vaes
+def test_a_vae_beats_pca_with_as_many_numbers(domain):
+    held_out = vae(domain).meta["held_out"]
+    assert held_out["pca"]["components"] == vae(domain).meta["config"]["d"]
+    assert held_out["rmse_hu"] < held_out["pca"]["rmse_hu"]
+
+
+@vaes
+def test_band_energies_of_a_vae_are_those_of_images(domain):
+    bands = vae(domain).meta["held_out"]["bands"]
+    assert len(bands) == 10
+    assert min(bands) >= 0.4
+    assert max(bands) <= 1.6
+
+
+@vaes
+def test_no_patient_and_no_path_stands_in_provenance(domain):
+    text = str(vae(domain).meta)
+    assert "/" not in text.replace("1/", "")
+    assert "COVID" not in text
+
+
+def test_likelihoods_are_in_the_order_that_theory_demands():
+    if not any(part.meta["layer"] == "3" for part in map(stored, bundled("cinn"))):
+        pytest.skip("the plugin of yang2018 is not installed")
+    rows = {name: cinn(name) for name in ("input", "3", "const")}
+    patients = rows["3"].tensors["patients"].tolist()
+    for lower, higher in (("input", "3"), ("3", "const")):
+        a, b = (rows[name].tensors["nll_rows"].double().numpy() for name in (higher, lower))
+        gap = paired_difference(a, b)
+        assert gap.value > 3 * gap.standard_error, (lower, higher, gap)
+        assert paired_difference(a, b, patients).value > 0
+    assert rows["input"].meta["nll"] > rows["input"].meta["floor"]
+    assert all(math.isfinite(row.meta["scale"]) for row in rows.values())
+    assert np.isfinite(rows["3"].tensors["nll_rows"].numpy()).all()
+
+
+def phantoms():
+    return PatchSampler(load_slices(["phantoms"]).part("test"), 128, seed=5)
+
+
+@pytest.mark.parametrize(("name", "floor"), [("chen2017", 0.5), ("yang2018", 0.3)])
+def test_noise_of_phantoms_is_cut(name, floor):
+    f = denoiser(name)
+    assert denoising_quality(f, phantoms(), patches=48)["rmse_cut"]["value"] >= floor
+
+
+@pytest.mark.realdata
+def test_noise_of_real_slices_is_cut_and_texture_kept():
+    if not CT.exists():
+        pytest.skip("the CT slices of COVID-19-NY-SBU are not beside this checkout")
+    slices = load_slices([CT])
+    held_out = SliceSet(slices.part("validation").slices + slices.part("test").slices, "", "held-out CT")
+    found = {
+        name: denoising_quality(denoiser(name), PatchSampler(held_out, 128, seed=5), patches=48)
+        for name in ("chen2017", "yang2018")
+    }
+    assert found["chen2017"]["rmse_cut"]["value"] >= 0.2
+    assert found["yang2018"]["nps_distance_db"]["value"] < found["chen2017"]["nps_distance_db"]["value"]
+
+
+def test_the_inverse_of_the_bundled_flows_is_exact():
+    from invkit.flow.store import cinn_from
+
+    for part in map(stored, bundled("cinn")):
+        tensors = {name[5:]: tensor for name, tensor in part.tensors.items() if name.startswith("cinn.")}
+        flow = cinn_from(tensors, part.meta["cinn"])
+        source = torch.Generator().manual_seed(0)
+        v = torch.randn(1, 64, flow.config.d, generator=source)
+        condition = torch.randn(64, *flow.condition_shape, generator=source)
+        with torch.no_grad():
+            back, _ = flow(flow.sample(condition, v)[0], flow.embed(condition))
+        assert (back - v[0]).abs().max() < 1e-4
