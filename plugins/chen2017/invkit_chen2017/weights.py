@@ -5,6 +5,14 @@ __all__ = ["WEIGHTS"]
 import invkit
 
 WEIGHTS: dict[int, tuple[invkit.Weights, ...]] = {
-    5: (),
+    5: (
+        invkit.Weights(
+            tag="bundled",
+            source="package:invkit_chen2017/trained/chen2017.safetensors",
+            sha256="95cee47b96067c2b6eb4206e8e711bab03940a2c3b5137bbbfd0d24ebc4c6a8c",
+            trained_on="240 built-in phantoms (seed 0) + 16 CT slices of 8 patients; the CT slices are from COVID-19-NY-SBU, TCIA, doi 10.7937/TCIA.BBAG-2923, CC BY 4.0",
+            license="Apache-2.0",
+        ),
+    ),
     3: (),
 }
