@@ -8,6 +8,8 @@ SOURCES = pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS))
 MODEL ?= yang2018
 LAYER ?= 3
 TESTS ?= tests plugins docs
+# One thread each: processes that share cores with two threads each slow each other down many times.
+JOBS ?= 2
 
 .PHONY: analyze test test-slow check format docs clean
 
@@ -15,7 +17,7 @@ analyze: $(VENV)/installed
 	$(BIN)/invkit analyze --model $(MODEL) --layer $(LAYER)
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(TESTS)
 
 test-slow: $(VENV)/dev
 	$(BIN)/python -m pytest -m slow $(TESTS)
