@@ -110,9 +110,14 @@ def phantoms():
 
 
 @pytest.mark.parametrize(("name", "floor"), [("chen2017", 0.5), ("yang2018", 0.3)])
-def test_noise_of_phantoms_is_cut(name, floor):
-    f = denoiser(name)
-    assert value(denoising_quality(f, phantoms(), patches=48)["rmse_cut"]) >= floor
+def test_noise_of_whole_held_out_phantoms_is_cut(name, floor):
+    slices = PatchSampler(load_slices(["phantoms"]).part("test"), 512, seed=3)
+    assert value(denoising_quality(denoiser(name), slices, patches=16)["rmse_cut"]) >= floor
+
+
+@pytest.mark.parametrize(("name", "floor"), [("chen2017", 0.45), ("yang2018", 0.25)])
+def test_noise_of_patches_full_of_body_is_cut(name, floor):
+    assert value(denoising_quality(denoiser(name), phantoms(), patches=48)["rmse_cut"]) >= floor
 
 
 @pytest.fixture(scope="module")
