@@ -14,5 +14,13 @@ WEIGHTS: dict[int, tuple[invkit.Weights, ...]] = {
             license="Apache-2.0",
         ),
     ),
-    3: (),
+    3: (
+        invkit.Weights(
+            tag="bundled",
+            source="package:invkit_chen2017/trained/chen2017-k3.safetensors",
+            sha256="4166787a4b04a8d833f95a7584afcee17df5076c4362b452d966f448655ca4ef",
+            trained_on="240 built-in phantoms (seed 0) + 16 CT slices of 8 patients; the CT slices are from COVID-19-NY-SBU, TCIA, doi 10.7937/TCIA.BBAG-2923, CC BY 4.0",
+            license="Apache-2.0",
+        ),
+    ),
 }
