@@ -159,16 +159,16 @@ def sample_spread(samples: Sequence[Tensor], *, seed: int) -> Interval:
         n = len(images)
         deviation = (images - images.mean(0)).flatten(1).square().mean(1, dtype=torch.float64)
         squares.append(deviation * (n / (n - 1)))
-    groups = [index for index, rows in enumerate(squares) for _ in rows] if len(squares) > 1 else None
-    return root(bootstrap(torch.cat(squares), groups=groups, seed=seed))
+    return _root_of_mean(squares, seed)
 
 
 def root_mean_square(values: Sequence[Tensor], *, seed: int) -> Interval:
     """Return the root mean square of figures, one tensor an image, with a bootstrap interval over samples or images."""
-    groups = [index for index, rows in enumerate(values) for _ in rows] if len(values) > 1 else None
-    return root(bootstrap(torch.cat([rows.double().square() for rows in values]), groups=groups, seed=seed))
+    return _root_of_mean([rows.double().square() for rows in values], seed)
 
 
-def root(interval: Interval) -> Interval:
-    """Return the square root of a figure and its bounds."""
-    return Interval(interval.value**0.5, interval.low**0.5, interval.high**0.5)
+def _root_of_mean(squares: Sequence[Tensor], seed: int) -> Interval:
+    """Return the root of the mean, with an interval over images, or over samples where there is one image."""
+    groups = [index for index, rows in enumerate(squares) for _ in rows] if len(squares) > 1 else None
+    mean = bootstrap(torch.cat(list(squares)), groups=groups, seed=seed)
+    return Interval(mean.value**0.5, mean.low**0.5, mean.high**0.5)

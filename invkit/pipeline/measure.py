@@ -113,13 +113,11 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
             )
         )
     metrics, measures = _figures(bench, model, draws, ladders, z)
-    partners, partner_z = _partners(bench, model, z)
     return LayerResult(
         layer=model.split.layer,
         note=_note(model.split),
         draws=tuple(draws),
-        swap=swapped(model, _own(bench, draws), z, partner_z),
-        swap_partner=partners,
+        swap=swapped(model, _own(bench, draws), z, _partners(bench, model, z)),
         metrics=metrics,
         verdict=judge(measures),
         trained=part.origin,
@@ -144,12 +142,11 @@ def _note(split: Split) -> str:
     return "; ".join(notes[layer.text] for layer in split.layers if notes.get(layer.text))
 
 
-def _partners(bench: Bench, model: LayerModel, z: Sequence[Activation]) -> tuple[Tensor, list[Activation]]:
-    """Return for each image the next one, or a stranger where there is only one image."""
-    x = bench.subject.x
-    if len(x) > 1:
-        return x.roll(-1, 0), [*z[1:], z[0]]
-    return bench.strangers[:1], [model.split.phi(bench.strangers[:1])]
+def _partners(bench: Bench, model: LayerModel, z: Sequence[Activation]) -> list[Activation]:
+    """Return z of the next image for each, or of a stranger where there is only one image."""
+    if len(z) > 1:
+        return [*z[1:], z[0]]
+    return [model.split.phi(bench.strangers[:1])]
 
 
 def _figures(

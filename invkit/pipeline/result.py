@@ -24,8 +24,8 @@ class LayerResult:
         layer: as the user named it.
         note: what stands there.
         draws: for each image, its N draws.
-        swap: D(t^-1(v | z)) with the v of this image and the z of its partner, `(B, 1, H, W)`, HU.
-        swap_partner: the partners: the next image, or a held-out one where there is only one image, HU.
+        swap: D(t^-1(v | z)) with the v of this image and the z of its partner (the next image, or a
+            held-out one where there is only one image), `(B, 1, H, W)`, HU.
         metrics: figures under the names of the `--json` schema.
         verdict: what they say.
         trained: whether the layer's cINN was `"found"`, bundled or cached, or `"trained"` just now.
@@ -38,7 +38,6 @@ class LayerResult:
     note: str
     draws: tuple[Draws, ...]
     swap: Tensor
-    swap_partner: Tensor
     metrics: dict[str, Any]
     verdict: Verdict
     trained: str

@@ -3,7 +3,7 @@
 __all__ = ["VAE", "Posterior", "VaeConfig"]
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,8 +15,6 @@ from invkit.representation.decoder import Decoder
 from invkit.representation.encoder import Encoder
 from invkit.representation.equaliser import Equaliser
 from invkit.representation.losses import kl_divergence
-
-PresetName = Literal["default", "bundled", "tiny", "paper"]
 
 
 class VaeConfig(BaseModel):
