@@ -11,6 +11,7 @@ from torch import Tensor
 
 from invkit.data.patches import PatchSampler
 from invkit.errors import InputError
+from invkit.metrics.flat import flat_regions, noise_in
 from invkit.metrics.intervals import Interval, resampling_weights
 from invkit.metrics.spectrum import spectrum_distance
 
@@ -22,9 +23,10 @@ def denoising_quality(
 ) -> Json:
     """Return RMSE in HU before and after, the relative cut, and the distance of noise spectra to the full dose's.
 
-    Where the noise-free image is known (phantoms) errors are against it; elsewhere against the full-dose image, whose own noise a
-    perfect output would still differ by. The noise of an image is taken as its high-pass part: the image minus its blurred self.
-    Intervals are over patients.
+    Where the noise-free image is known (phantoms) errors are against it; elsewhere against the full-dose image,
+    whose own noise a perfect output would still differ by. The noise power spectra are of flat regions of soft
+    tissue, found in the full-dose image; their distance is `None` where there are none. Intervals are over
+    patients.
 
     Args:
         denoise: HU in, HU out, `(B, 1, H, W)`.
@@ -35,7 +37,8 @@ def denoising_quality(
     Raises:
         InputError: the low-dose patches have no error to be cut.
     """
-    before, after, textures_full, textures_out, patients = [], [], [], [], []
+    before, after, patients = [], [], []
+    noises: tuple[list[Tensor], list[Tensor], list[int]] = ([], [], [])
     with torch.no_grad():
         for step in range(max(1, patches // 16)):
             batch = sampler.batch(step, 16)
@@ -43,9 +46,11 @@ def denoising_quality(
             truth = batch.y if batch.clean is None else batch.clean
             before.append((batch.x - truth).flatten(1).square().mean(1))
             after.append((out - truth).flatten(1).square().mean(1))
-            textures_full.append(high_pass(batch.y))
-            textures_out.append(high_pass(out))
             patients += batch.patient.tolist()
+            if len(regions := flat_regions(batch.y)):
+                noises[0].append(noise_in(out, regions))
+                noises[1].append(noise_in(batch.y, regions))
+                noises[2].extend(batch.patient[list(regions.image)].tolist())
     low, denoised = torch.cat(before).double().numpy(), torch.cat(after).double().numpy()
     if not low.any():
         raise InputError("the low-dose patches equal their reference, so there is no error to be cut")
@@ -60,12 +65,9 @@ def denoising_quality(
         "rmse_denoised_hu": float(np.sqrt(denoised.mean())),
         "rmse_cut": Interval(cut, *bounds).to_json(),
         "nps_distance_db": spectrum_distance(
-            torch.cat(textures_out), torch.cat(textures_full), patients, seed=seed
-        ).to_json(),
+            torch.cat(noises[0]), torch.cat(noises[1]), noises[2], seed=seed
+        ).to_json()
+        if noises[0]
+        else None,
+        "nps_regions": len(noises[2]),
     }
-
-
-def high_pass(images: Tensor, size: int = 9) -> Tensor:
-    """Return images minus their mean over `size` x `size` pixels: noise and the finest structure."""
-    padded = torch.nn.functional.pad(images, (size // 2,) * 4, mode="reflect")
-    return images - torch.nn.functional.avg_pool2d(padded, size, stride=1)
