@@ -2,6 +2,7 @@
 
 __all__ = ["LoadedDenoiser", "check_contract", "load_denoiser", "wrap_module"]
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,8 @@ def load_denoiser(
             f"denoiser {spec.name}: give weights ({tag!r}) or untrained_seed ({untrained_seed}), not both"
         )
     weights = None if untrained_seed is not None else _choose(spec, tag)
-    network = unwrap(_build(spec, untrained_seed or 0), owner=f"denoiser {spec.name}")
+    build = weights.build if weights is not None and weights.build is not None else spec.build
+    network = unwrap(_build(spec.name, build, untrained_seed or 0), owner=f"denoiser {spec.name}")
     if weights is not None:
         load_into(network, read_weights(weights, cache=cache), owner=f"{spec.name}.{weights.tag}")
     try:
@@ -292,13 +294,13 @@ def _choose(spec: Denoiser, tag: str | None) -> Weights | None:
     raise UnknownNameError(f"denoiser {spec.name} has no weights {tag!r}; there are: {known}")
 
 
-def _build(spec: Denoiser, seed: int) -> Any:
+def _build(name: str, build: Callable[[], nn.Module], seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         # Only the CPU's generator: networks are initialised there, and no other state may change.
         torch.default_generator.manual_seed(seed)
         try:
-            return spec.build()
+            return build()
         except Exception as error:
             raise DenoiserError(
-                f"denoiser {spec.name}: build() raised {type(error).__name__}: {str(error)[:500]}"
+                f"denoiser {name}: build() raised {type(error).__name__}: {str(error)[:500]}"
             ) from error

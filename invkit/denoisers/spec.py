@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Affine", "Denoiser", "Layer", "Preprocessing", "Weights"]
+__all__ = ["Affine", "Denoiser", "Layer", "Preprocessing", "Upstream", "Weights"]
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from invkit.errors import DenoiserError
@@ -101,6 +102,8 @@ class Weights:
         trained_on: what they were trained on, one line for people.
         license: under which terms they may be used.
         preprocessing: overrides the denoiser's preprocessing where these weights were trained with another.
+        build: overrides the denoiser's `build` where these weights were trained in another variant of the network,
+            e.g. with another padding; its tensors have the same names and shapes.
     """
 
     tag: str
@@ -109,6 +112,7 @@ class Weights:
     trained_on: str
     license: str
     preprocessing: Preprocessing | None = None
+    build: Callable[[], nn.Module] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.tag):
@@ -117,6 +121,34 @@ class Weights:
             raise DenoiserError(
                 f"weights {self.tag!r}: sha256 must be 64 hexadecimal digits, got {self.sha256!r}"
             )
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Another project's code of the same network, whose state dicts `invkit models add` takes under their own names.
+
+    Args:
+        name: of the project; lower case letters, digits, `_`, `-`.
+        modules: its names of the modules that hold weights, and ours, e.g. `{"layers.0": "conv1"}`.
+        preprocessing: its map between HU and network units; `None` where it is the denoiser's.
+        build: makes the network as the project has it, with our names, where it differs from the denoiser's `build`.
+        note: one line for people.
+    """
+
+    name: str
+    modules: Mapping[str, str]
+    preprocessing: Preprocessing | None = None
+    build: Callable[[], nn.Module] | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise DenoiserError(f"upstream name {self.name!r} must match {NAME.pattern}")
+        if not self.modules or len(set(self.modules.values())) < len(self.modules):
+            raise DenoiserError(
+                f"upstream {self.name}: modules must name each of ours once, got {self.modules}"
+            )
+        object.__setattr__(self, "modules", MappingProxyType(dict(self.modules)))
 
 
 @dataclass(frozen=True)
@@ -134,6 +166,8 @@ class Denoiser:
         channels: channels of the network's input and output.
         size_multiple: height and width must be multiples of this; images are padded by reflection and cropped again.
         citation: the paper.
+        description: one line for people.
+        upstreams: other projects' code of this network, whose trained weights it can take.
     """
 
     name: str
@@ -147,10 +181,12 @@ class Denoiser:
     size_multiple: int = 1
     citation: str = ""
     description: str = field(default="", kw_only=True)
+    upstreams: tuple[Upstream, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "weights", tuple(self.weights))
+        object.__setattr__(self, "upstreams", tuple(self.upstreams))
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise DenoiserError(f"denoiser name {self.name!r} must match {NAME.pattern}")
         if not callable(self.build):
@@ -170,6 +206,7 @@ class Denoiser:
         for kind, keys in (
             ("layer key", [layer.key for layer in self.layers]),
             ("weights tag", [weights.tag for weights in self.weights]),
+            ("upstream", [upstream.name for upstream in self.upstreams]),
         ):
             twice = sorted({key for key in keys if keys.count(key) > 1})
             if twice:

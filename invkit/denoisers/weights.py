@@ -1,6 +1,6 @@
 """Trained weights of a denoiser: fetched from a package, a file or the web, checked, put into the network."""
 
-__all__ = ["cache_folder", "load_into", "read_weights"]
+__all__ = ["LARGEST", "cache_folder", "download", "listed", "load_into", "read_weights"]
 
 import hashlib
 import http.client
@@ -80,9 +80,9 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], *, owner: str) ->
     """
     wanted = network.state_dict()
     faults = [
-        _listed("it lacks", wanted.keys() - state.keys()),
-        _listed("it has, but the network does not,", state.keys() - wanted.keys()),
-        _listed(
+        listed("it lacks", wanted.keys() - state.keys()),
+        listed("it has, but the network does not,", state.keys() - wanted.keys()),
+        listed(
             "other shapes than the network has:",
             (
                 f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
@@ -90,7 +90,7 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], *, owner: str) ->
                 if state[name].shape != wanted[name].shape
             ),
         ),
-        _listed("numbers that are not finite in", (name for name in state if not _finite(state[name]))),
+        listed("numbers that are not finite in", (name for name in state if not _finite(state[name]))),
     ]
     found = [fault for fault in faults if fault]
     if found:
@@ -102,7 +102,8 @@ def _finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor.float()).all())
 
 
-def _listed(text: str, names: Iterable[str]) -> str:
+def listed(text: str, names: Iterable[str]) -> str:
+    """Return a text with the first names of a set behind it, or nothing where there are none."""
     ordered = sorted(names)
     more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
     return f"{text} {', '.join(ordered[:SHOWN])}{more}" if ordered else ""
@@ -155,6 +156,22 @@ def _from_web(weights: Weights, cache: Path, timeout: float, deadline: float) ->
         except ArtifactError:
             # A damaged copy in the cache is ours to replace; a second mismatch is the server's and is raised.
             path.unlink(missing_ok=True)
+    data = download(weights, timeout=timeout, deadline=deadline)
+    write_atomic(path, data)
+    return data
+
+
+def download(weights: Weights, *, timeout: float = 30.0, deadline: float = 1800.0) -> bytes:
+    """Return the bytes behind an https URL, after their sha256 was checked; nothing is kept.
+
+    Args:
+        weights: `source` and `sha256` say what and which bytes.
+        timeout: seconds a server may stay silent.
+        deadline: seconds a download may take.
+
+    Raises:
+        ArtifactError: no https, other bytes than promised, or the download failed.
+    """
     _require_https(weights.source)
     try:
         request = urllib.request.Request(weights.source, headers={"User-Agent": "invkit"})
@@ -163,8 +180,7 @@ def _from_web(weights: Weights, cache: Path, timeout: float, deadline: float) ->
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise ArtifactError(f"weights {weights.tag!r}: cannot download {weights.source}: {reason}") from None
-    write_atomic(path, _checked(weights, data))
-    return data
+    return _checked(weights, data)
 
 
 def _received(weights: Weights, response: http.client.HTTPResponse, until: float) -> bytes:
