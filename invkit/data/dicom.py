@@ -1,19 +1,28 @@
 """CT slices from DICOM files, folders and zip archives, in HU, without anything that names a patient."""
 
-__all__ = ["DicomSlice", "Gap", "Scan", "decode", "read_dicom_slices", "read_slices"]
+__all__ = [
+    "DicomSlice",
+    "Gap",
+    "Scan",
+    "decode",
+    "read_dicom_slices",
+    "read_header",
+    "read_slices",
+]
 
 import logging
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
+from pydicom.filereader import read_dataset, read_partial
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -23,8 +32,8 @@ from pydicom.uid import (
 )
 
 from invkit.data.archive import FILE_LIMIT, read_members, shown
-from invkit.data.dicom_header import check_is_ct, frame_headers, pixel_layout
-from invkit.data.dicom_pixels import hounsfield
+from invkit.data.dicom_header import Frame, PixelLayout, check_is_ct, frame_headers, pixel_layout
+from invkit.data.dicom_pixels import check_decoder, check_length, hounsfield
 from invkit.data.dicom_slice import DicomSlice, Gap, Scan, pseudonym
 from invkit.errors import ImageError
 
@@ -33,6 +42,10 @@ TOTAL_LIMIT = 2**30
 
 NOT_DICOM = "is not a DICOM file"
 KINDS = "a CT slice in DICOM, a folder or zip archive of them, .npy in HU, or .png or .tif with its HU range"
+
+PIXEL_DATA = 0x7FE00010
+Read = TypeVar("Read")
+StopWhen = Callable[[BaseTag, str | None, int], bool]
 
 # First element of a data set without preamble: group 2 or 8, or 0 (a command set), in either byte order.
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08", b"\x00\x02")
@@ -84,17 +97,46 @@ def read_dicom_slices(path: str | Path) -> list[DicomSlice]:
     return list(scan.slices)
 
 
-def decode(content: bytes) -> list[DicomSlice]:
+def decode(content: bytes, *, rescale: tuple[float, float] | None = None) -> list[DicomSlice]:
     """Return the slices, one per frame, of one DICOM file given by its bytes.
+
+    Args:
+        content: the bytes.
+        rescale: slope and intercept by the user's word, taken where the file lacks them.
 
     Raises:
         ImageError: not a usable CT image; the message completes "this file ..." and quotes no element but
             modality, transfer syntax and sizes.
     """
+    return _guarded(lambda: _decode(content, rescale))
+
+
+def read_header(
+    stream: BinaryIO, size: int, *, rescale: tuple[float, float] | None = None
+) -> tuple[Dataset, PixelLayout, list[Frame]]:
+    """Return what one DICOM file says of its slices, without reading pixels.
+
+    Args:
+        stream: the file, at its beginning.
+        size: its length in bytes.
+        rescale: as for `decode`.
+
+    Raises:
+        ImageError: not a usable CT image by all that its header says, as from `decode`; or cut off.
+    """
+    return _guarded(lambda: _read_header(stream, size, rescale))
+
+
+def _guarded(read: Callable[[], Read]) -> Read:
+    """Return what `read` returns; raise one typed error, free of the file's content, whatever it raises.
+
+    Raises:
+        ImageError: always this.
+    """
     # Raised outside of `except`, so that no traceback carries pydicom's own, which can quote elements.
     try:
         with _silent():
-            return _decode(content)
+            return read()
     except ImageError as error:
         reason = str(error)
     except RecursionError:
@@ -109,12 +151,16 @@ def decode(content: bytes) -> list[DicomSlice]:
     raise ImageError(reason)
 
 
-def _decode(content: bytes) -> list[DicomSlice]:
-    data = _parse(content)
-    check_is_ct(data)
+def _decode(content: bytes, rescale: tuple[float, float] | None) -> list[DicomSlice]:
+    stream = BytesIO(content)
+    preamble = _has_preamble(stream)
+    if (start := _deflated_from(stream, preamble)) is not None:
+        _check_inflated_size(content[start:])
+    data = _parse(stream, preamble)
+    check_is_ct(data, pixels="PixelData" in data)
     layout = pixel_layout(data)
     series, patient = pseudonym(data.get("SeriesInstanceUID")), pseudonym(data.get("PatientID"))
-    headers = list(frame_headers(data, layout.frames))
+    headers = list(frame_headers(data, layout.frames, rescale))
     images = hounsfield(data, layout, headers)
     return [
         DicomSlice(image=image, series=series, patient=patient, **header.numbers)
@@ -122,13 +168,49 @@ def _decode(content: bytes) -> list[DicomSlice]:
     ]
 
 
-def _parse(content: bytes) -> Dataset:
-    preamble = content[128:132] == b"DICM"
-    if not preamble and content[:2] not in FIRST_GROUPS:
+def _read_header(
+    stream: BinaryIO, size: int, rescale: tuple[float, float] | None
+) -> tuple[Dataset, PixelLayout, list[Frame]]:
+    # Where the pixels begin and how many bytes they are said to have; 2**32 - 1 stands for "until marked".
+    found: list[tuple[int, int]] = []
+
+    def at_pixels(tag: BaseTag, _: str | None, length: int) -> bool:
+        if tag == PIXEL_DATA and not found:
+            found.append((stream.tell(), length))
+        return bool(tag == PIXEL_DATA)
+
+    preamble = _has_preamble(stream)
+    deflated = _deflated_from(stream, preamble)
+    if deflated is not None:
+        content = stream.read()
+        _check_inflated_size(content[deflated:])
+        stream = BytesIO(content)
+    data = _parse(stream, preamble, at_pixels)
+    check_is_ct(data, pixels=bool(found))
+    layout = pixel_layout(data)
+    frames = list(frame_headers(data, layout.frames, rescale))
+    decoder, _, _ = check_decoder(data)
+    if decoder.is_native:
+        start, length = found[0]
+        check_length(length, layout)
+        if deflated is None and start + length > size:
+            raise ImageError("is cut off: its pixels are not all there")
+    return data, layout, frames
+
+
+def _has_preamble(stream: BinaryIO) -> bool:
+    """Return whether a file begins as DICOM files do; refuse one that cannot be DICOM. The stream is rewound."""
+    head = stream.read(132)
+    stream.seek(0)
+    if head[128:] != b"DICM" and head[:2] not in FIRST_GROUPS:
         raise ImageError(NOT_DICOM)
-    _check_inflated_size(content, 132 if preamble else 0)
+    return head[128:] == b"DICM"
+
+
+def _parse(stream: BinaryIO, preamble: bool, stop: StopWhen | None = None) -> Dataset:
+    """Read a data set to its end or to where `stop` says; state its transfer syntax where it does not."""
     try:
-        data = dcmread(BytesIO(content), force=True)
+        data = read_partial(stream, stop, force=True)
     except Exception:
         if preamble:
             raise
@@ -147,14 +229,19 @@ def _parse(content: bytes) -> Dataset:
     return data
 
 
-def _check_inflated_size(content: bytes, start: int) -> None:
-    """Refuse a deflated data set that grows beyond the limit, before pydicom inflates it without one."""
-    stream = BytesIO(content)
-    stream.seek(start)
+def _deflated_from(stream: BinaryIO, preamble: bool) -> int | None:
+    """Return where the deflated data set of a file begins, None if it has none. The stream is rewound."""
+    stream.seek(132 if preamble else 0)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag.group != 2)
-    if UID(str(meta.get("TransferSyntaxUID") or "")) != DeflatedExplicitVRLittleEndian:
-        return
-    inflater, size, part = zlib.decompressobj(-zlib.MAX_WBITS), 0, content[stream.tell() :]
+    start = stream.tell()
+    stream.seek(0)
+    deflated = UID(str(meta.get("TransferSyntaxUID") or "")) == DeflatedExplicitVRLittleEndian
+    return start if deflated else None
+
+
+def _check_inflated_size(part: bytes) -> None:
+    """Refuse a deflated data set that grows beyond the limit, before pydicom inflates it without one."""
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     while part and not inflater.eof:
         size += len(inflater.decompress(part, 2**20))
         part = inflater.unconsumed_tail

@@ -59,8 +59,12 @@ class Frame:
     numbers: dict[str, Any]
 
 
-def check_is_ct(data: Dataset) -> None:
+def check_is_ct(data: Dataset, *, pixels: bool) -> None:
     """Refuse a data set that is no CT slice.
+
+    Args:
+        data: the data set.
+        pixels: whether the file has pixel data.
 
     Raises:
         ImageError: of another modality or storage class, a localizer, projections, or without pixels.
@@ -79,7 +83,7 @@ def check_is_ct(data: Dataset) -> None:
         raise ImageError("is a localizer, not a slice")
     if any(tag.group in PROJECTION_GROUPS for tag in data.keys()):  # noqa: SIM118 - iterating would parse every element
         raise ImageError("holds projections, not a slice")
-    if "PixelData" not in data:
+    if not pixels:
         raise ImageError("has no pixel data")
 
 
@@ -121,8 +125,13 @@ def pixel_layout(data: Dataset) -> PixelLayout:
     )
 
 
-def frame_headers(data: Dataset, frames: int) -> Iterator[Frame]:
+def frame_headers(data: Dataset, frames: int, stated: tuple[float, float] | None = None) -> Iterator[Frame]:
     """Yield the rescale and the numbers of each frame, from its functional groups where the file has them.
+
+    Args:
+        data: the data set.
+        frames: how many frames its header promises.
+        stated: slope and intercept by the user's word, for elements that the file lacks.
 
     Raises:
         ImageError: a rescale is missing, zero, not finite or not to HU; there are not as many groups as
@@ -139,19 +148,25 @@ def frame_headers(data: Dataset, frames: int) -> Iterator[Frame]:
             if "LOCALIZER" in _words(kind.get("FrameType")):
                 raise ImageError("is a localizer, not a slice")
         numbers = {**_geometry(parts), **_exposure(parts), "frame": index}
-        yield Frame(None if table else _rescale(parts), numbers)
+        yield Frame(None if table else _rescale(parts, stated), numbers)
 
 
-def _rescale(parts: Sequence[Dataset]) -> tuple[float, float]:
-    """Return slope and intercept of the innermost group that states one."""
+def _rescale(parts: Sequence[Dataset], stated: tuple[float, float] | None) -> tuple[float, float]:
+    """Return slope and intercept of the innermost group that states one, or else those the user states."""
     for group in _groups(parts, "PixelValueTransformationSequence"):
         if "RescaleSlope" in group or "RescaleIntercept" in group:
             break
     else:
+        if stated is not None:
+            return stated
         raise ImageError(
             "states no Rescale Slope and Intercept, so its HU are not known; invkit does not guess them"
         )
     slope, intercept = _number(group, "RescaleSlope"), _number(group, "RescaleIntercept")
+    if stated is not None:
+        # One that is there but cannot be read is damage, of which the user said nothing.
+        slope = slope if "RescaleSlope" in group else stated[0]
+        intercept = intercept if "RescaleIntercept" in group else stated[1]
     if slope is None or intercept is None:
         missing = "Slope" if slope is None else "Intercept"
         raise ImageError(
@@ -173,18 +188,20 @@ def _geometry(parts: Sequence[Dataset]) -> dict[str, Any]:
     thickness = _first(_groups(parts, "PixelMeasuresSequence"), "SliceThickness")
     corner = _vector(_groups(parts, "PlanePositionSequence"), "ImagePositionPatient", 3)
     axes = _vector(_groups(parts, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
-    position = _first(parts, "SliceLocation")
+    position, plane = _first(parts, "SliceLocation"), None
     if corner is not None and axes is not None:
         normal = np.cross(axes[:3], axes[3:])
         # Both directions of the normal occur. Taken towards the head, axial slices have their z.
         length = math.copysign(float(np.linalg.norm(normal)), normal[np.argmax(np.abs(normal))])
         if 0.5 < abs(length) < 2:
             position = float(np.dot(normal, corner)) / length
+            plane = (*axes, float(np.dot(axes[:3], corner)), float(np.dot(axes[3:], corner)))
     instance = _first(parts, "InstanceNumber")
     return {
         "spacing": None if spacing is None else (spacing[0], spacing[1]),
         "thickness": thickness if thickness is not None and thickness > 0 else None,
         "position": position,
+        "plane": plane,
         "instance": None if instance is None else int(instance),
     }
 

@@ -1,6 +1,6 @@
 """Stored pixels of a CT data set in Hounsfield units."""
 
-__all__ = ["AIR", "HU_RANGE", "hounsfield"]
+__all__ = ["AIR", "HU_RANGE", "check_decoder", "check_length", "hounsfield"]
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, get_decoder
+from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
 
 from invkit.data.dicom_header import Frame, PixelLayout
@@ -57,16 +58,9 @@ def hounsfield(data: Dataset, layout: PixelLayout, frames: Iterable[Frame]) -> I
 
 def _stored_frames(data: Dataset, layout: PixelLayout) -> NDArray[Any]:
     """Return the stored pixels of all frames, shape `(B, H, W)`, with their unused bits as they are."""
-    syntax = UID(str(data.file_meta.TransferSyntaxUID))
-    name = syntax.name if syntax.name != syntax else "unknown"
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise ImageError(f"has transfer syntax {name}, which is not supported") from None
+    decoder, syntax, name = check_decoder(data)
     if decoder.is_native:
-        _check_length(len(data.PixelData), layout)
-    elif not decoder.is_available:
-        raise ImageError(f"is compressed ({name}). To read it: {EXTRA}{_not_in_extra(name)}")
+        check_length(len(data.PixelData), layout)
     # pylibjpeg-rle stops on damaged data with a panic of Rust, which is no Exception, and prints it.
     plugin = "pydicom" if syntax == RLELossless else ""
     try:
@@ -82,14 +76,35 @@ def _stored_frames(data: Dataset, layout: PixelLayout) -> NDArray[Any]:
     return stored.reshape(wanted)
 
 
+def check_decoder(data: Dataset) -> tuple[Decoder, UID, str]:
+    """Return what decodes the pixels of a data set, its transfer syntax, and that one's name.
+
+    Raises:
+        ImageError: nothing installed here can decode them.
+    """
+    syntax = UID(str(data.file_meta.TransferSyntaxUID))
+    name = syntax.name if syntax.name != syntax else "unknown"
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise ImageError(f"has transfer syntax {name}, which is not supported") from None
+    if not decoder.is_native and not decoder.is_available:
+        raise ImageError(f"is compressed ({name}). To read it: {EXTRA}{_not_in_extra(name)}")
+    return decoder, syntax, name
+
+
 def _not_in_extra(name: str) -> str:
     if "2000" in name or "JPEG-LS" in name or "JPEG" not in name:
         return ""
     return " and pylibjpeg-libjpeg (GPL, so not part of it), or unpack the files with dcmdjpeg"
 
 
-def _check_length(length: int, layout: PixelLayout) -> None:
-    """Refuse native pixels of another size than the header states; up to a row of filling is let through."""
+def check_length(length: int, layout: PixelLayout) -> None:
+    """Refuse native pixels of another size than the header states; up to a row of filling is let through.
+
+    Raises:
+        ImageError: they are too few or too many bytes.
+    """
     row = layout.cols * layout.bits_allocated // 8
     wanted = row * layout.rows * layout.frames
     if not wanted <= length < wanted + max(row, 2):

@@ -28,6 +28,8 @@ class DicomSlice:
         patient: pseudonym of the patient, "unknown" where the file states none.
         spacing: distance of the pixels' centres in mm, (between rows, between columns), or None.
         position: place along the normal of the slice in mm, growing towards the head, or None.
+        plane: direction cosines of rows and columns and, in mm along them, the centre of the first pixel:
+            eight numbers, or None.
         instance: number of the image in its series, or None.
         frame: index of the image in its file, 0 where a file holds one image.
         thickness: thickness of the slice in mm, or None.
@@ -43,6 +45,7 @@ class DicomSlice:
     patient: str
     spacing: tuple[float, float] | None = None
     position: float | None = None
+    plane: tuple[float, ...] | None = None
     instance: int | None = None
     frame: int = 0
     thickness: float | None = None
