@@ -39,6 +39,7 @@ from invkit.training.seeds import derive_seed, generator
 
 KIND = "cinn"
 BATCH = 32
+AT_ONCE = 4  # of these, through Phi: its activations, up to 64 channels at full resolution, then stay in the cache
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,12 @@ class _Training:
                 pairs = self.samplers[part].batch(step, BATCH)
                 size = (pairs.x.shape[-2], pairs.x.shape[-1])
                 posterior = self.vae.encode(self._target(pairs).to(self.device))
-                estimate = regressor(self.split.phi(pairs.x.to(self.device)), size)
+                estimate = torch.cat(
+                    [
+                        regressor(self.split.phi(part.to(self.device)), size)
+                        for part in torch.split(pairs.x, AT_ONCE)
+                    ]
+                )
                 of_z = self.vae.encode(estimate)
                 means.append(posterior.mean)
                 log_vars.append(posterior.log_var)

@@ -3,7 +3,9 @@
 __all__ = ["Chen2017"]
 
 from collections import OrderedDict
+from typing import Literal
 
+import torch
 from torch import nn
 
 
@@ -15,15 +17,17 @@ class Chen2017(nn.Sequential):
 
     Args:
         last_kernel: k; 5 in the paper.
+        padding_mode: `"zeros"` as the LDCT benchmark has it.
     """
 
-    def __init__(self, last_kernel: int = 5) -> None:
+    def __init__(self, last_kernel: int = 5, padding_mode: Literal["reflect", "zeros"] = "reflect") -> None:
         super().__init__(
             OrderedDict(
-                conv1=nn.Conv2d(1, 64, 9, padding=4, padding_mode="reflect"),
+                conv1=nn.Conv2d(1, 64, 9, padding=4, padding_mode=padding_mode),
                 relu1=nn.ReLU(),
-                conv2=nn.Conv2d(64, 32, 3, padding=1, padding_mode="reflect"),
+                conv2=nn.Conv2d(64, 32, 3, padding=1, padding_mode=padding_mode),
                 relu2=nn.ReLU(),
-                conv3=nn.Conv2d(32, 1, last_kernel, padding=last_kernel // 2, padding_mode="reflect"),
+                conv3=nn.Conv2d(32, 1, last_kernel, padding=last_kernel // 2, padding_mode=padding_mode),
             )
         )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

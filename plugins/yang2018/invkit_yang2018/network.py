@@ -4,6 +4,7 @@ __all__ = ["Critic", "Yang2018"]
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 
 
@@ -17,6 +18,7 @@ class Yang2018(nn.Sequential):
             layers[f"relu{k}"] = nn.ReLU()
         layers["conv8"] = nn.Conv2d(32, 1, 3, padding=1)
         super().__init__(layers)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class Critic(nn.Module):
