@@ -90,6 +90,8 @@ def draw(
     h = model.embed(model.condition(tiling.cut(model.estimate(z, size))[0]))
     denoiser = reference.split.denoiser
     f_x = denoiser(x)
+    # What the draws of a tile scatter around; tiles are drawn independently.
+    centre = _decode(model, model.invert(torch.zeros(1, len(tiling), model.vae.d, device=x.device), h))
     moments, f_moments = StreamingMoments(), StreamingMoments()
     kept = torch.empty(samples, 1, *size, dtype=torch.float32)
     fiber_error, f_error = (torch.empty(samples, dtype=torch.float32) for _ in range(2))
@@ -97,7 +99,7 @@ def draw(
         v = torch.stack(
             [invariances(seed, image, tile, indices, model.vae.d) for tile in range(len(tiling))], dim=1
         )
-        images = _decode(model, tiling, model.invert(v.to(x.device), h))[:wanted]
+        images = tiling.blend_draws(_decode(model, model.invert(v.to(x.device), h)), centre)[:wanted]
         rows = slice(indices.start, indices.start + wanted)
         kept[rows] = images.cpu()
         moments.update(images)
@@ -122,11 +124,10 @@ def draw(
     )
 
 
-def _decode(model: LayerModel, tiling: Tiling, codes: Tensor) -> Tensor:
-    """Return images `(N, 1, H, W)` from codes `(N, T, d)`, one tile at a time so that batches never depend on N or T."""
+def _decode(model: LayerModel, codes: Tensor) -> Tensor:
+    """Return patches `(N, T, 1, p, p)` from codes `(N, T, d)`, tile by tile so that batches never depend on N or T."""
     with torch.no_grad():
-        patches = [model.vae.decode(codes[:, tile]) for tile in range(len(tiling))]
-    return tiling.blend(torch.stack(patches, dim=1))
+        return torch.stack([model.vae.decode(codes[:, tile]) for tile in range(codes.shape[1])], dim=1)
 
 
 def _parts(images: Tensor) -> list[tuple[int, Tensor]]:

@@ -116,12 +116,13 @@ def test_samples_are_the_decoded_codes_of_v_given_z(size):
     tiling = Tiling(*size, PATCH)
     estimate = parts.split.phi(x).mean(1, keepdim=True)
     codes = tiling.cut(estimate)[0][:, 0, :D].mean(-1) / 100
+    centre = (codes @ parts.vae.matrix).view(1, len(tiling), 1, PATCH, PATCH)
     samples = drawn(x).samples
     assert samples.shape == (30, 1, *size)
     for k in (0, 7, 24, 25, 29):
         v = torch.cat([invariances(3, 1, tile, [k], D) for tile in range(len(tiling))])
         patches = ((v + codes) @ parts.vae.matrix).view(1, len(tiling), 1, PATCH, PATCH)
-        torch.testing.assert_close(samples[k], tiling.blend(patches)[0], rtol=1e-5, atol=1e-3)
+        torch.testing.assert_close(samples[k], tiling.blend_draws(patches, centre)[0], rtol=1e-5, atol=1e-3)
 
 
 def test_mean_and_deviation_are_those_of_the_samples_in_float64():
