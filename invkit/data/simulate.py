@@ -1,0 +1,310 @@
+"""Physical dose reduction: noise drawn on the rays of a scanner, reconstructed, and added to a slice."""
+
+__all__ = ["add_dose_noise", "calibrate_photons", "simulate_dose"]
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from invkit.data.backprojection import backproject, filter_rays, filter_taps
+from invkit.data.ct_geometry import ScannerGeometry
+from invkit.data.ct_kernel import Kernel, chosen_kernel
+from invkit.data.dose import SOFT_TISSUE, estimate_noise
+from invkit.data.noise import noise_power
+from invkit.data.physics import ELECTRONIC, WATER, attenuation, draw_noise, ray_transmission
+from invkit.data.projection import project
+from invkit.errors import ImageError, UsageError
+from invkit.training.seeds import generator
+
+GEOMETRY = ScannerGeometry()
+PART = 4  # one of so many rays and directions is projected: what noise depends on changes slowly over them
+MAP = 64  # side of the map on which the noise of a slice is predicted
+BLUR = 1.5  # pixels, of the high-pass filter of `estimate_noise`
+LEAST_NOISE = 0.1  # HU
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """One slice grid on one scanner."""
+
+    size: tuple[int, int]
+    spacing: tuple[float, float]
+    electronic: float
+    kernel: Kernel
+    geometry: ScannerGeometry
+    bowtie: bool
+    modulation: bool
+
+    def integrals(self, y: Tensor) -> Tensor:
+        """Return the line integrals of one slice `(1, 1, H, W)` on one of `PART` rays and directions."""
+        step = PART * self.geometry.ray_spacing
+        return project(
+            attenuation(y),
+            self.spacing,
+            self.geometry.angles(PART),
+            self.geometry.offsets(self.size, self.spacing, PART),
+            step=step,
+        )[0]
+
+    def transmission(self, integrals: Tensor, part: int) -> Tensor:
+        """Return the share of photons that each ray lets through, for line integrals on one of `part` rays."""
+        offsets = self.geometry.offsets(self.size, self.spacing, part)
+        return ray_transmission(
+            integrals, self.geometry, offsets, bowtie=self.bowtie, modulation=self.modulation
+        )
+
+    def ray_noise(
+        self, integrals: Tensor, photons: float, dose: float, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the noise of all rays at full and at low dose, each of shape `(V, n)`, on the CPU."""
+        rays = len(self.geometry.offsets(self.size, self.spacing))
+        fine = interpolate(
+            integrals[None, None], (len(self.geometry.angles()), rays), mode="bilinear", align_corners=False
+        )[0, 0]
+        counts = photons * self.transmission(fine, 1)
+        # Drawn on the CPU, so that a seed means the same noise on every device.
+        return draw_noise(counts.cpu(), dose=dose, electronic=self.electronic, generator=rng)
+
+    def reconstruct(self, noise: Tensor) -> Tensor:
+        """Return the noise in HU, shape `(B, 1, H, W)`, of noise of line integrals, shape `(B, V, n)`."""
+        spacing = self.geometry.ray_spacing
+        total = backproject(filter_rays(noise, spacing, self.kernel), self.size, self.spacing, spacing)
+        return total * (math.pi / noise.shape[1] * 1000 / WATER)
+
+    def photons(self, y: Tensor, integrals: Tensor, noise: float | None) -> float:
+        """Return the photons per ray that make `noise` HU in the soft tissue of y, or what is estimated there."""
+        few = 1 / self.transmission(integrals, PART)
+        spacing = PART * self.geometry.ray_spacing
+        coarse = (self.size[0] * self.spacing[0] / MAP, self.size[1] * self.spacing[1] / MAP)
+        means = backproject(torch.stack([few, few**2]), (MAP, MAP), coarse, spacing) / len(few)
+        tissue = _soft_tissue(y)
+        quantum, electronic = (float(mean[0][tissue].median()) for mean in means)
+        wanted = self._noise_of(y, (quantum / means[:1]).sqrt()) if noise is None else noise
+        # wanted^2 = gain (quantum / photons + self.electronic^2 electronic / photons^2)
+        half = self._gain() * quantum / wanted**2 / 2
+        return half + math.sqrt(half**2 + self._gain() * self.electronic**2 * electronic / wanted**2)
+
+    def _gain(self) -> float:
+        """Return the variance in HU^2 that unit variance on all rays becomes in the image."""
+        taps = filter_taps(
+            len(self.geometry.offsets(self.size, self.spacing)), self.geometry.ray_spacing, self.kernel
+        )
+        # Linear interpolation at an offset w gives (1 - w) a + w b; the mean over w of its variance.
+        power = float((2 * taps.square().sum() + (taps * taps.roll(1)).sum()) / 3)
+        return power * (math.pi * 1000 / WATER) ** 2 / len(self.geometry.angles())
+
+    def _noise_of(self, y: Tensor, evening: Tensor) -> float:
+        """Return the noise in the soft tissue of one slice in HU, for noise of this kernel on these pixels.
+
+        `estimate_noise` takes the noise for the same everywhere, and of one texture in pixels. So the slice is
+        multiplied by what makes its noise even, a map, and the estimate is corrected for the texture.
+        """
+        even = y * interpolate(evening, self.size, mode="bilinear", align_corners=False)
+        frequency = np.fft.fftfreq(256)
+        pixels = np.hypot(frequency[:, None], frequency[None, :])
+        per_mm = np.hypot(frequency[:, None] / self.spacing[0], frequency[None, :] / self.spacing[1])
+        power = self.kernel.power(torch.from_numpy(per_mm)).numpy()
+        noise = estimate_noise(even) * _kept(noise_power(pixels), pixels) / _kept(power, pixels)
+        if noise < LEAST_NOISE:
+            raise ImageError(
+                f"the slice holds no noise that its dose could be read from (estimated: {noise:.2g} HU). "
+                "State the photons per ray"
+            )
+        return noise
+
+
+def simulate_dose(
+    y: Tensor,
+    spacing: tuple[float, float],
+    *,
+    dose: float,
+    seed: int,
+    photons: float | None = None,
+    noise: float | None = None,
+    electronic: float = ELECTRONIC,
+    kernel: str | Kernel = "standard",
+    geometry: ScannerGeometry = GEOMETRY,
+    bowtie: bool = False,
+    modulation: bool = False,
+) -> Tensor:
+    """Return full-dose slices as they would look at a fraction of their dose, shape `(B, 1, H, W)`, HU.
+
+    What a lower dose would add to the noise of each ray is drawn (`draw_noise`), reconstructed by filtered
+    back-projection, and added to y: the noise alone, so that y keeps its own resolution and texture. The image
+    must show the whole body: what lies outside of it attenuates nothing.
+
+    Args:
+        y: full-dose slices, shape `(B, 1, H, W)`, HU.
+        spacing: distance of rows and of columns, mm.
+        dose: fraction of the full dose, in (0, 1]; 1 changes nothing.
+        seed: decides the noise, together with the index of an image in the batch.
+        photons: of an unattenuated ray at full dose; by default `calibrate_photons` of each slice.
+        noise: standard deviation of the full-dose noise in soft tissue, HU, to calibrate on; by default
+            estimated from each slice.
+        electronic: standard deviation of the detector's own noise, photons.
+        kernel: reconstruction kernel, by name or itself.
+        geometry: the scanner.
+        bowtie: a bowtie filter is in the beam.
+        modulation: the tube's current is modulated over the rotation.
+
+    Raises:
+        UsageError: an argument is out of its range, or `photons` and `noise` are both given.
+        ImageError: y is not of shape `(B, 1, H, W)`, or holds no noise to calibrate on.
+    """
+    scan = _scan(y, spacing, electronic, kernel, geometry, bowtie, modulation)
+    _check(dose, photons, noise)
+    if dose == 1 or not len(y):
+        return y.clone()
+    full, low = _draw(y, scan, dose, seed, photons, noise)
+    return y + scan.reconstruct(low - full).to(y)
+
+
+def add_dose_noise(
+    clean: Tensor,
+    spacing: tuple[float, float],
+    *,
+    dose: float,
+    seed: int,
+    photons: float | None = None,
+    noise: float | None = None,
+    electronic: float = ELECTRONIC,
+    kernel: str | Kernel = "standard",
+    geometry: ScannerGeometry = GEOMETRY,
+    bowtie: bool = False,
+    modulation: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Return noise-free slices with the noise of full dose, y, and with that of low dose, x; `(B, 1, H, W)`, HU.
+
+    As in `simulate_dose`, x is y plus noise that is uncorrelated with that of y. In all x has the noise of a
+    scan at low dose.
+
+    Args:
+        clean: noise-free slices, shape `(B, 1, H, W)`, HU.
+        spacing: distance of rows and of columns, mm.
+        dose: of x, as a fraction of the full dose, in (0, 1]; at 1, x equals y.
+        seed: decides the noise, together with the index of an image in the batch.
+        photons: of an unattenuated ray at full dose; either this or `noise` is needed.
+        noise: standard deviation of the noise of y in soft tissue, HU.
+        electronic: standard deviation of the detector's own noise, photons.
+        kernel: reconstruction kernel, by name or itself.
+        geometry: the scanner.
+        bowtie: a bowtie filter is in the beam.
+        modulation: the tube's current is modulated over the rotation.
+
+    Raises:
+        UsageError: an argument is out of its range, or not exactly one of `photons` and `noise` is given.
+        ImageError: clean is not of shape `(B, 1, H, W)`.
+    """
+    scan = _scan(clean, spacing, electronic, kernel, geometry, bowtie, modulation)
+    _check(dose, photons, noise)
+    if photons is None and noise is None:
+        raise UsageError("a noise-free slice does not show its dose: give photons, or the noise in HU")
+    if not len(clean):
+        return clean.clone(), clean.clone()
+    full, low = _draw(clean, scan, dose, seed, photons, noise)
+    y = clean + scan.reconstruct(full).to(clean)
+    return y, y.clone() if dose == 1 else y + scan.reconstruct(low - full).to(clean)
+
+
+def calibrate_photons(
+    y: Tensor,
+    spacing: tuple[float, float],
+    *,
+    noise: float | None = None,
+    electronic: float = ELECTRONIC,
+    kernel: str | Kernel = "standard",
+    geometry: ScannerGeometry = GEOMETRY,
+    bowtie: bool = False,
+    modulation: bool = False,
+) -> tuple[float, ...]:
+    """Return the photons per unattenuated ray at which each slice would have the noise that it has.
+
+    The variance that quantum and electronic noise of all rays leave at a pixel is known in closed form but for
+    the photons. They are chosen so that its median over soft tissue is the square of the noise. That is
+    estimated from the slice (`estimate_noise`) by what a high-pass filter leaves, for noise with the texture of
+    this kernel and these pixels.
+
+    Args:
+        y: slices, shape `(B, 1, H, W)`, HU.
+        spacing: distance of rows and of columns, mm.
+        noise: standard deviation of the noise in soft tissue, HU; by default estimated from each slice.
+        electronic: standard deviation of the detector's own noise, photons.
+        kernel: reconstruction kernel, by name or itself.
+        geometry: the scanner.
+        bowtie: a bowtie filter is in the beam.
+        modulation: the tube's current is modulated over the rotation.
+
+    Raises:
+        UsageError: an argument is out of its range.
+        ImageError: y is not of shape `(B, 1, H, W)`, or holds no noise.
+    """
+    scan = _scan(y, spacing, electronic, kernel, geometry, bowtie, modulation)
+    _check(1.0, None, noise)
+    return tuple(scan.photons(image[None], scan.integrals(image[None]), noise) for image in y.unbind(0))
+
+
+def _draw(
+    y: Tensor, scan: _Scan, dose: float, seed: int, photons: float | None, noise: float | None
+) -> tuple[Tensor, Tensor]:
+    """Return the rays' noise of each slice at full and at low dose, each of shape `(B, V, n)`."""
+    drawn = []
+    for index, image in enumerate(y.unbind(0)):
+        integrals = scan.integrals(image[None])
+        level = scan.photons(image[None], integrals, noise) if photons is None else photons
+        drawn.append(torch.stack(scan.ray_noise(integrals, level, dose, generator(seed, "dose", index))))
+    full, low = torch.stack(drawn, dim=1).to(y.device).unbind(0)
+    return full, low
+
+
+def _scan(
+    y: Tensor,
+    spacing: tuple[float, float],
+    electronic: float,
+    kernel: str | Kernel,
+    geometry: ScannerGeometry,
+    bowtie: bool,
+    modulation: bool,
+) -> _Scan:
+    if y.ndim != 4 or y.shape[1] != 1:
+        raise ImageError(f"images need the shape (B, 1, H, W), got {tuple(y.shape)}")
+    if len(spacing) != 2 or not all(math.isfinite(side) and side > 0 for side in spacing):
+        raise UsageError(
+            f"spacing is the distance of rows and of columns in mm, both above 0, got {spacing!r}"
+        )
+    if not (math.isfinite(electronic) and electronic >= 0):
+        raise UsageError(
+            f"electronic noise is a standard deviation in photons, 0 or more, got {electronic!r}"
+        )
+    size = (int(y.shape[-2]), int(y.shape[-1]))
+    return _Scan(
+        size, (spacing[0], spacing[1]), electronic, chosen_kernel(kernel), geometry, bowtie, modulation
+    )
+
+
+def _check(dose: float, photons: float | None, noise: float | None) -> None:
+    if not 0 < dose <= 1:
+        raise UsageError(f"dose is a fraction in (0, 1], got {dose!r}; a quarter of the dose is 0.25")
+    if photons is not None and noise is not None:
+        raise UsageError("give photons or the noise in HU, not both: one follows from the other")
+    for name, value in (("photons", photons), ("noise", noise)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UsageError(f"{name} is a number above 0, got {value!r}")
+
+
+def _soft_tissue(y: Tensor) -> Tensor:
+    """Return where the map of predicted noise is soft tissue, else where it is body, else all of it."""
+    means = adaptive_avg_pool2d(y.to(torch.float32), MAP)[0, 0]
+    for mask in ((means > SOFT_TISSUE[0]) & (means < SOFT_TISSUE[1]), means > -900):
+        if int(mask.sum()) >= 4:
+            return mask
+    return torch.ones_like(means, dtype=torch.bool)
+
+
+def _kept(power: np.ndarray, frequency: np.ndarray) -> float:
+    """Return the standard deviation that the high-pass filter keeps of unit noise with this power."""
+    response = 1 - np.exp(-2 * (math.pi * BLUR * frequency) ** 2)
+    return float(np.sqrt((power * response**2).sum() / power.sum()))
