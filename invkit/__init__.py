@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from invkit.data.images import read_image
     from invkit.denoisers.loaded import LoadedDenoiser
     from invkit.denoisers.recipe import Adversarial, Perceptual, Recipe
-    from invkit.denoisers.spec import Affine, Denoiser, Layer, Preprocessing, Weights
+    from invkit.denoisers.spec import Affine, Denoiser, Layer, Preprocessing, Upstream, Weights
     from invkit.errors import (
         ArtifactError,
         CheckFailedError,
@@ -72,6 +72,7 @@ __all__ = [
     "SplitError",
     "SplitReport",
     "UnknownNameError",
+    "Upstream",
     "UsageError",
     "Weights",
     "__version__",
@@ -89,7 +90,7 @@ _HOMES = {
     "invkit.data.images": ("read_image",),
     "invkit.denoisers.loaded": ("LoadedDenoiser",),
     "invkit.denoisers.recipe": ("Adversarial", "Perceptual", "Recipe"),
-    "invkit.denoisers.spec": ("Affine", "Denoiser", "Layer", "Preprocessing", "Weights"),
+    "invkit.denoisers.spec": ("Affine", "Denoiser", "Layer", "Preprocessing", "Upstream", "Weights"),
     "invkit.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "invkit.pipeline.analyze": ("analyze",),
     "invkit.pipeline.loading": ("load",),

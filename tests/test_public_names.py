@@ -37,6 +37,7 @@ PUBLIC = [
     "SplitError",
     "SplitReport",
     "UnknownNameError",
+    "Upstream",
     "UsageError",
     "Weights",
     "__version__",

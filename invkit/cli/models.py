@@ -1,28 +1,48 @@
-"""`invkit models`: the denoisers there are."""
+"""`invkit models`: the denoisers there are, and weights that the user adds to them."""
 
 from __future__ import annotations
 
 __all__ = ["register"]
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from invkit.cli.console import emit_json, emit_table
+from invkit.cli.console import emit_json, emit_table, emit_text, say
 from invkit.cli.options import JsonOption, PluginOption, host_with
+from invkit.denoisers.installed import Installed, installed, remove, with_installed
+from invkit.denoisers.spec import Affine
+from invkit.errors import UsageError
 from invkit.plugins.manager import PluginHost
+
+if TYPE_CHECKING:
+    from invkit.denoisers.spec import Denoiser
+
+commands = typer.Typer(
+    help="List the denoisers, add weights to them, remove added ones.", rich_markup_mode=None
+)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("models")(models)
+    """Add the group of commands."""
+    app.add_typer(commands, name="models")
 
 
-def models(plugin: PluginOption = None, json: JsonOption = False) -> None:
+@commands.callback(invoke_without_command=True)
+def without_command(context: typer.Context, plugin: PluginOption = None, json: JsonOption = False) -> None:
+    """List the denoisers, add weights to them, remove added ones; without a command they are listed."""
+    if context.invoked_subcommand is None:
+        list_models(plugin, json)
+
+
+@commands.command("list")
+def list_models(plugin: PluginOption = None, json: JsonOption = False) -> None:
     """List the denoisers, their weights and layers."""
     described = describe_models(host_with(plugin))
+    problems = installed()[1]
     if json:
-        emit_json("invkit.models/1", {"models": described})
+        emit_json("invkit.models/1", {"models": described, "problems": problems})
         return
     emit_table(
         ("model", "weights", "layers", "plugin", "about"),
@@ -37,10 +57,66 @@ def models(plugin: PluginOption = None, json: JsonOption = False) -> None:
             for model in described
         ],
     )
+    for problem in problems:
+        say(problem)
+
+
+@commands.command("add")
+def add(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|URL", help="A .safetensors, .pt or .pth state dict, or an https URL of one."
+        ),
+    ],
+    tag: Annotated[str, typer.Option("--tag", help="Name of the weights: NAME.TAG is used from then on.")],
+    model: Annotated[str | None, typer.Option("--model", "-m", help="The denoiser they are for.")] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", help="Of the file; needed for a URL.")] = None,
+    trained_on: Annotated[str | None, typer.Option("--trained-on", help="One line for people.")] = None,
+    terms: Annotated[str | None, typer.Option("--license", help="Terms of their use.")] = None,
+    normalise: Annotated[
+        str | None,
+        typer.Option(
+            "--normalise", metavar="MEAN,STD", help="HU that become 0, and the width in HU that becomes 1."
+        ),
+    ] = None,
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Keep trained weights of others as safetensors, under a tag that names them for ever. No code in them is run."""
+    spec = chosen_denoiser(model, source, host_with(plugin))
+    from invkit.denoisers.install import install  # imports torch
+
+    record, there = install(
+        spec, source, tag, sha256=sha256, trained_on=trained_on, terms=terms, preprocessing=affine(normalise)
+    )
+    if json:
+        emit_json("invkit.models.add/1", {**describe_added(record), "added": not there})
+        return
+    emit_text(f"{record.name}: {record.path}, sha256 of the source {record.meta['source_sha256']}")
+    say(
+        f"It was there already: {record.name}"
+        if there
+        else f"Use it with `invkit analyze --model {record.name}`"
+    )
+
+
+@commands.command("remove")
+def remove_weights(
+    name: Annotated[str, typer.Argument(metavar="NAME.TAG", help="What `invkit models add` made.")],
+    json: JsonOption = False,
+) -> None:
+    """Delete added weights. Their tag stays taken: it can name no other weights later."""
+    path = remove(name)
+    if json:
+        emit_json("invkit.models.remove/1", {"name": name, "removed": str(path)})
+    else:
+        emit_text(f"{name}: removed {path}")
 
 
 def describe_models(host: PluginHost) -> list[dict[str, Any]]:
     """Return every denoiser as JSON values."""
+    added = {record.path: record for record in installed()[0]}
     return [
         {
             "name": spec.name,
@@ -55,9 +131,51 @@ def describe_models(host: PluginHost) -> list[dict[str, Any]]:
                     "sha256": weights.sha256,
                     "trained_on": weights.trained_on,
                     "license": weights.license,
+                    "added": any(str(path) == weights.source for path in added),
                 }
                 for weights in spec.weights
             ],
         }
-        for spec in host.denoisers().values()
+        for spec in map(with_installed, host.denoisers().values())
     ]
+
+
+def describe_added(record: Installed) -> dict[str, Any]:
+    """Return added weights as JSON values."""
+    return {"name": record.name, "path": str(record.path.resolve()), "sha256": record.sha256, **record.meta}
+
+
+def chosen_denoiser(model: str | None, source: str, host: PluginHost) -> Denoiser:
+    """Return the denoiser that weights are for: the one named, or the one that the file says it was trained as.
+
+    Raises:
+        UsageError: none was named, and the file does not say; or a tag was named with it.
+        UnknownNameError: there is no such denoiser.
+    """
+    if model is None:
+        from invkit.denoisers.install import stated_model  # imports torch
+
+        model = stated_model(Path(source))
+        if model is None:
+            raise UsageError(
+                f"{source} does not say what it is for: add --model with one of {', '.join(host.denoisers())}"
+            )
+    if "." in model:
+        raise UsageError(f"--model takes the denoiser alone, got {model!r}; the tag goes to --tag")
+    spec: Denoiser = host.find("denoisers", model)
+    return spec
+
+
+def affine(text: str | None) -> Affine | None:
+    """Return `"MEAN,STD"` as a preprocessing.
+
+    Raises:
+        UsageError: it is not of this form.
+    """
+    if text is None:
+        return None
+    try:
+        mean, std = (float(part) for part in text.split(","))
+        return Affine(mean, std)
+    except ValueError:
+        raise UsageError(f"--normalise wants two numbers, as in -542.5,502.2; got {text!r}") from None

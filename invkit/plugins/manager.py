@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from invkit._version import __version__
+from invkit.denoisers.installed import with_installed
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import PluginError, UnknownNameError
 from invkit.plugins import builtins
@@ -76,6 +77,8 @@ class PluginHost:
     def denoiser(self, name: str) -> tuple[Denoiser, str | None]:
         """Resolve `arch` or `arch.tag` to a denoiser and the tag of its weights (`None`: its default).
 
+        A tag is the plugin's, or one that the user added; a bare name never means added weights.
+
         Raises:
             UnknownNameError: there is no such denoiser or tag; the message lists what there is.
         """
@@ -83,6 +86,7 @@ class PluginHost:
         spec = self.find("denoisers", arch)
         if not dot:
             return spec, None
+        spec = with_installed(spec)
         tags = [weights.tag for weights in spec.weights]
         if tag not in tags:
             raise UnknownNameError(unknown(f"weights of {arch}", tag, tags))

@@ -30,6 +30,23 @@ def build_k3():  # type: ignore[no-untyped-def]
     return _build(3)
 
 
+def build_cnn10():  # type: ignore[no-untyped-def]
+    """Return the network as the LDCT benchmark has it: the paper's, padded with zeros."""
+    from invkit_chen2017.network import Chen2017
+
+    return Chen2017(padding_mode="zeros")
+
+
+# `cnn10` of github.com/eeulig/ldct-benchmark: a ModuleList `layers` in which the ReLUs are counted.
+LDCT_BENCHMARK = invkit.Upstream(
+    name="ldct-benchmark",
+    modules={"layers.0": "conv1", "layers.2": "conv2", "layers.4": "conv3"},
+    preprocessing=PREPROCESSING,
+    build=build_cnn10,
+    note="cnn10 of the LDCT benchmark, padded with zeros",
+)
+
+
 def _layers(last_kernel: int) -> tuple[invkit.Layer, ...]:
     return (
         invkit.Layer("1", module="conv1", note="conv 9x9x64, before ReLU"),
@@ -50,6 +67,7 @@ def invkit_denoisers() -> list[invkit.Denoiser]:
             weights=WEIGHTS[last_kernel],
             recipe=RECIPE,
             citation=CITATION,
+            upstreams=(LDCT_BENCHMARK,) if last_kernel == 5 else (),
             description=f"three convolutions trained by mean squared error, last kernel {last_kernel} x {last_kernel}",
         )
         for suffix, last_kernel, build_network in (("", 5, build), ("-k3", 3, build_k3))

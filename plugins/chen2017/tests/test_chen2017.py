@@ -1,3 +1,4 @@
+import argparse
 import hashlib
 import importlib.resources
 import json
@@ -13,7 +14,10 @@ from torch import nn
 from torch.nn import functional
 
 import invkit
+from invkit.denoisers.install import install
+from invkit.denoisers.installed import with_installed
 from invkit.denoisers.loaded import load_denoiser
+from invkit.errors import ArtifactError
 from invkit.plugins.manager import PluginHost
 from invkit.split.split import Split
 from invkit.testing import check_denoiser
@@ -136,6 +140,46 @@ def test_bundled_weights_are_what_they_say(spec, weights):
     x = image()
     assert torch.isfinite(loaded(x)).all()
     assert loaded.sha256 != load_denoiser(spec, untrained_seed=0).sha256
+
+
+class Cnn10(nn.Module):
+    """The network with the names of the LDCT benchmark's `cnn10`: a list of layers, padded with zeros."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = [(1, 64, 9), (64, 32, 3), (32, 1, 5)]
+        convolutions = [nn.Conv2d(a, b, k, padding=k // 2) for a, b, k in sizes]
+        self.layers = nn.ModuleList([convolutions[0], nn.ReLU(), convolutions[1], nn.ReLU(), convolutions[2]])
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def test_it_takes_the_ldct_benchmarks_cnn10(tmp_path):
+    """A checkpoint as the benchmark writes it gives the function that it has there, borders included."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        theirs = Cnn10()
+    checkpoint = {
+        "args": argparse.Namespace(lr=1e-4),
+        "iteration": 9,
+        "model_state_dict": theirs.state_dict(),
+    }
+    torch.save(checkpoint, tmp_path / "cnn10.pt")
+    record, _ = install(SPECS["chen2017"], str(tmp_path / "cnn10.pt"), "ldct", folder=tmp_path / "models")
+    assert record.meta["upstream"] == "ldct-benchmark"
+    loaded = load_denoiser(with_installed(SPECS["chen2017"], tmp_path / "models"), "ldct")
+    x = image()
+    with torch.no_grad():
+        expected = theirs((x + 1024 - 481.4542) / 502.1851) * 502.1851 + 481.4542 - 1024
+    torch.testing.assert_close(loaded(x), expected, rtol=1e-5, atol=1e-2)
+    assert Split(loaded, "3").check(x).exact
+    with pytest.raises(
+        ArtifactError, match=r"holds no weights of chen2017-k3: its names are layers\.0\.bias"
+    ):
+        install(SPECS["chen2017-k3"], str(tmp_path / "cnn10.pt"), "ldct", folder=tmp_path / "models")
 
 
 def test_it_loads_by_name():

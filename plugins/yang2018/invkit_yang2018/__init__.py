@@ -22,6 +22,15 @@ def build():  # type: ignore[no-untyped-def]  # naming nn.Module would import to
     return Yang2018()
 
 
+# `wganvgg` of github.com/eeulig/ldct-benchmark: a Sequential `net` in which the ReLUs are counted.
+LDCT_BENCHMARK = invkit.Upstream(
+    name="ldct-benchmark",
+    modules={f"net.{2 * k - 2}": f"conv{k}" for k in range(1, 9)},
+    preprocessing=PREPROCESSING,
+    note="wganvgg of the LDCT benchmark",
+)
+
+
 @invkit.hookimpl
 def invkit_denoisers() -> list[invkit.Denoiser]:
     """Return yang2018."""
@@ -40,6 +49,7 @@ def invkit_denoisers() -> list[invkit.Denoiser]:
             weights=WEIGHTS,
             recipe=RECIPE,
             citation=CITATION,
+            upstreams=(LDCT_BENCHMARK,),
             description="eight convolutions trained as a Wasserstein GAN with a perceptual term",
         )
     ]

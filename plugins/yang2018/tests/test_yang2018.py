@@ -1,3 +1,4 @@
+import argparse
 import hashlib
 import importlib.resources
 import itertools
@@ -17,6 +18,8 @@ from torch.nn import functional
 import invkit
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
+from invkit.denoisers.install import install
+from invkit.denoisers.installed import with_installed
 from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.task import DenoiserTask
 from invkit.plugins.manager import PluginHost
@@ -181,6 +184,40 @@ def test_bundled_weights_are_what_they_say(weights):
     loaded = load_denoiser(SPEC, weights.tag)
     assert torch.isfinite(loaded(image())).all()
     assert loaded.sha256 != load_denoiser(SPEC, untrained_seed=0).sha256
+
+
+class WganVgg(nn.Module):
+    """The generator with the names of the LDCT benchmark's `wganvgg`."""
+
+    def __init__(self):
+        super().__init__()
+        layers = []
+        for k in range(8):
+            layers += [nn.Conv2d(1 if k == 0 else 32, 1 if k == 7 else 32, 3, 1, 1), nn.ReLU()]
+        self.net = nn.Sequential(*layers[:-1])
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_it_takes_the_ldct_benchmarks_wganvgg(tmp_path):
+    """A checkpoint as the benchmark writes it gives the function that it has there."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        theirs = WganVgg()
+    checkpoint = {
+        "args": argparse.Namespace(lr=1e-4),
+        "iteration": 9,
+        "model_state_dict": theirs.state_dict(),
+    }
+    torch.save(checkpoint, tmp_path / "wganvgg.pt")
+    record, _ = install(SPEC, str(tmp_path / "wganvgg.pt"), "ldct", folder=tmp_path / "models")
+    assert record.meta["upstream"] == "ldct-benchmark"
+    loaded = load_denoiser(with_installed(SPEC, tmp_path / "models"), "ldct")
+    x = image()
+    with torch.no_grad():
+        expected = theirs((x + 1024 - 481.4542) / 502.1851) * 502.1851 + 481.4542 - 1024
+    torch.testing.assert_close(loaded(x), expected, rtol=1e-5, atol=1e-2)
 
 
 def test_it_loads_by_name():
