@@ -25,7 +25,7 @@ class SliceInfo:
         file: where it is.
         frame: index of the image in its file.
         frames: how many images the file has.
-        copy: the same for copies of one slice only.
+        copy: the same for copies of one slice only; empty where the file does not say.
         words: what the series' description says of the dose.
         exam: a key of `invkit.data.exam.EXAMS`.
     """

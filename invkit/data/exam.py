@@ -18,9 +18,8 @@ BODY_PARTS = {
 }
 PUBLIC_ID = re.compile(r"[CLN]\d{3}")
 WORDS = re.compile(
-    r"(?P<full>full|routine|normal|high)[ _-]*dose|(?P<low>quarter|low|reduced|sparse)[ _-]*dose"
-    r"|(?P<ndct>\bndct\b)|(?P<ldct>\bldct\b)"
-    r"|(?<![a-z])(?P<plain_full>full)(?![a-z])|(?<![a-z])(?P<plain_low>quarter|low)(?![a-z])",
+    r"(?P<full>(?:full|routine|normal|high)[ _-]*dose|^(?:full|high)(?=[ _-]|$)|[ _-]full$|^ndct$)"
+    r"|(?P<low>(?:quarter|low|reduced|sparse)[ _-]*dose|^(?:quarter|low)(?=[ _-]|$)|[ _-](?:quarter|low)$|^ldct$)",
     re.IGNORECASE,
 )
 LDCT_DOSES = {"C": 0.1, "L": 0.25, "N": 0.25}
@@ -44,13 +43,11 @@ class Words:
 def dose_words(name: str) -> Words | None:
     """Return what a folder's, file's or series' name says of the dose; `None` where it says nothing, or both.
 
-    Known are "full", "routine", "normal" or "high dose" and "quarter", "low", "reduced" or "sparse dose", and
-    alone "full", "quarter", "low", "ndct" and "ldct".
+    Known are "full", "routine", "normal" or "high dose" and "quarter", "low", "reduced" or "sparse dose"; at the
+    beginning or end of a name "full", "high", "quarter" and "low"; and the names "ndct" and "ldct".
     """
     found = list(WORDS.finditer(name))
-    roles: set[Role] = {
-        "full" if match.lastgroup in ("full", "ndct", "plain_full") else "low" for match in found
-    }
+    roles: set[Role] = {"full" if match["full"] else "low" for match in found}
     if len(roles) != 1:
         return None
     rest = re.sub(r"[^a-z0-9]+", " ", WORDS.sub(" ", name).lower()).strip()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invkit.data.cache import Mapped
 from invkit.data.noise import noise_texture
 from invkit.data.slices import HU_RANGE, Slice, SliceSet
 from invkit.errors import DataError, UsageError
@@ -20,6 +21,7 @@ from invkit.training.seeds import derive_seed, generator
 BODY = -500.0  # HU: more is patient (or table), less is air or lung
 TILE = 1024  # side of the noise tiles that patches are cut from, pixels
 WORDS = 13  # random 64-bit words for one patch
+TRIES = 16  # places that are tried on a mapped slice before all of it is looked at
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class PatchBatch:
         x: at the reduced dose.
         y: at full dose, with its noise.
         clean: without noise; `None` if any patch of the batch is from CT, where nobody knows it.
-        noise: standard deviation of the noise that x adds to y, `(n,)`, HU.
+        noise: standard deviation of what x adds to y, `(n,)`, HU.
         patient: number of the patient each patch is from, `(n,)`, in the order of sources and names.
     """
 
@@ -45,14 +47,15 @@ class PatchSampler:
     """Draws patch pairs: every source equally likely, then every patient, slice and place.
 
     For phantoms y is the clean slice with fresh full-dose noise each time; for CT y is the slice. In both, x
-    is y with the noise that the lower dose adds. Noise is cut from large periodic tiles at random shifts and
+    is y with the noise that the lower dose adds. For CT with a real low-dose partner x is the same place of that one,
+    at the dose that it has. Noise is cut from large periodic tiles at random shifts and
     mirrorings, two tiles mixed at a random angle, so it is not repeated; the noise of y and what x adds come
     from different tiles.
 
     Args:
         slices: what to draw from.
         size: side of the square patches, pixels. Smaller slices are padded by reflection.
-        dose: fraction of the full dose that x has, in (0, 1].
+        dose: fraction of the full dose that x has, in (0, 1]; pairs of real doses keep their own, unless it is 1.
         seed: of everything that is random here.
         minimum_body: smallest fraction of a patch's pixels above -500 HU; where a slice has no such place,
             its fullest place is taken.
@@ -113,24 +116,22 @@ class PatchSampler:
             self._fill(step, index, x[row, 0], y[row, 0], clean[row, 0]) for row, index in enumerate(indices)
         ]
         known = all(item.noise_seed is not None for item in items)
-        added = math.sqrt(1 / self.dose - 1)
         return PatchBatch(
             torch.from_numpy(x),
             torch.from_numpy(y),
             torch.from_numpy(clean) if known else None,
-            torch.tensor([item.noise * added for item in items]),
+            torch.tensor([self._added(item) for item in items]),
             torch.tensor([self._numbers[item.source, item.patient] for item in items]),
         )
 
     def _fill(self, step: int, index: int, x: np.ndarray, y: np.ndarray, clean: np.ndarray) -> Slice:
         """Write one patch into x, y and clean; return the slice it is from."""
-        words = np.random.Philox(key=self._key, counter=[0, 0, index, step]).random_raw(WORDS).tolist()
+        random = np.random.Philox(key=self._key, counter=[0, 0, index, step])
+        words = random.random_raw(WORDS).tolist()
         patients = self._groups[words[0] % len(self._groups)]
         slices = patients[words[1] % len(patients)]
         item: Slice = slices[words[2] % len(slices)]
-        ready = self._prepare(item)
-        row, column = ready.place(words[3])
-        patch = ready.pixels[row : row + self.size, column : column + self.size]
+        patch, partner = self._cut(item, words[3], random)
         if self.augment:
             patch = _mirror(patch, words[4])
         phantom = item.noise_seed is not None
@@ -143,11 +144,49 @@ class PatchSampler:
             y[...] = patch
         if self.dose == 1:
             x[...] = y
+        elif partner is not None:
+            x[...] = _mirror(partner, words[4]) if self.augment else partner
         else:
             self._noise(words[9:13], 2, item.noise * math.sqrt(1 / self.dose - 1), x)
             x += y
             np.clip(x, *HU_RANGE, out=x)
         return item
+
+    def _added(self, item: Slice) -> float:
+        """Return the standard deviation of what x adds to y, HU."""
+        if item.added is not None and self.dose != 1:
+            return item.added
+        return item.noise * math.sqrt(1 / self.dose - 1)
+
+    def _cut(self, item: Slice, word: int, random: np.random.Philox) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return a patch of a slice with enough body, all of them equally likely, and its low-dose partner."""
+        if isinstance(item.pixels, Mapped) and min(item.pixels.shape) >= self.size:
+            return self._cut_mapped(item, item.pixels, word, random)
+        ready = self._prepare(item)
+        place = ready.place(word)
+        return _window(ready.pixels, place, self.size), self._partner(item, place)
+
+    def _cut_mapped(
+        self, item: Slice, pixels: Mapped, word: int, random: np.random.Philox
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Do the same without reading the whole slice, by trying places until one has enough body."""
+        height, width = pixels.shape
+        words = [word, *random.random_raw(TRIES - 1).tolist()]
+        for drawn in words:
+            place = drawn % (height - self.size + 1), (drawn >> 32) % (width - self.size + 1)
+            patch = pixels.cut(*place, self.size)
+            if np.count_nonzero(patch > BODY) >= math.ceil(self.minimum_body * self.size**2):
+                return patch, self._partner(item, place)
+        ready = _Ready.of(item.image, self.size, self.minimum_body)
+        place = ready.place(word)
+        return _window(ready.pixels, place, self.size), self._partner(item, place)
+
+    def _partner(self, item: Slice, place: tuple[int, int]) -> np.ndarray | None:
+        if item.low is None or self.dose == 1:
+            return None
+        if isinstance(item.low, Mapped) and min(item.low.shape) >= self.size:
+            return item.low.cut(*place, self.size)
+        return _window(_padded(item.low(), self.size), place, self.size)
 
     def _noise(self, words: list[int], tile: int, deviation: float, out: np.ndarray) -> None:
         """Write noise of this standard deviation: two tiles at random places, mixed at a random angle."""
@@ -168,7 +207,8 @@ class PatchSampler:
         if ready is None:
             pixels = item.clean
             ready = _Ready.of(item.image if pixels is None else pixels, self.size, self.minimum_body)
-            self._ready[id(item)] = ready
+            if not isinstance(item.pixels, Mapped):
+                self._ready[id(item)] = ready
         return ready
 
 
@@ -178,6 +218,18 @@ def _noise_tiles(seed: int, margin: int) -> np.ndarray:
     random = generator(seed, "patches", "noise tiles")
     tiles = noise_texture(4, TILE, TILE, generator=random, periodic=True)[:, 0].numpy()
     return np.pad(tiles, ((0, 0), (0, margin), (0, margin)), mode="wrap")
+
+
+def _padded(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Return a slice that is at least as large as a patch."""
+    missing = [max(0, size - side) for side in pixels.shape]
+    if not any(missing):
+        return pixels
+    return np.pad(pixels, [(m // 2, m - m // 2) for m in missing], mode="symmetric")
+
+
+def _window(pixels: np.ndarray, place: tuple[int, int], size: int) -> np.ndarray:
+    return pixels[place[0] : place[0] + size, place[1] : place[1] + size]
 
 
 def _mirror(patch: np.ndarray, word: int) -> np.ndarray:
@@ -196,9 +248,7 @@ class _Ready:
 
     @classmethod
     def of(cls, pixels: np.ndarray, size: int, minimum_body: float) -> _Ready:
-        missing = [max(0, size - side) for side in pixels.shape]
-        if any(missing):
-            pixels = np.pad(pixels, [(m // 2, m - m // 2) for m in missing], mode="symmetric")
+        pixels = _padded(pixels, size)
         table = np.zeros((pixels.shape[0] + 1, pixels.shape[1] + 1), dtype=np.int32)
         np.cumsum(np.cumsum(pixels > BODY, axis=0, dtype=np.int32), axis=1, out=table[1:, 1:])
         body = table[size:, size:] - table[:-size, size:] - table[size:, :-size] + table[:-size, :-size]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["Slice", "SliceSet", "load_slices"]
+__all__ = ["Slice", "SliceSet", "join_slices", "load_slices", "split_hash", "split_meta"]
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from invkit.artifacts import fingerprint
+from invkit.data.cache import TRAINING_RANGE, Mapped, open_cache
+from invkit.data.cache_files import is_cache
+from invkit.data.cache_split import entries_hash, stratum
 from invkit.data.dicom import read_slices
 from invkit.data.dose import estimate_noise
+from invkit.data.exam import dose_words
 from invkit.data.images import read_image
 from invkit.data.noise import noise_texture
 from invkit.data.partition import PARTS, Part, partition
@@ -26,7 +32,7 @@ from invkit.training.seeds import derive_seed, generator
 PHANTOMS = "phantoms"
 PATIENTS = 240
 NOISE = (8.0, 22.0)  # HU at full dose, so that a quarter of the dose has 16 to 44
-HU_RANGE = (-1024.0, 3071.0)
+HU_RANGE = TRAINING_RANGE
 SPEC = re.compile(r"phantoms(?::(\d+))?")
 
 
@@ -36,11 +42,15 @@ class Slice:
 
     Args:
         patient: pseudonym, unique within the source.
-        source: `"phantoms"` or `"ct-"` and the start of a content hash.
+        source: `"phantoms"`, `"ct-"` and the start of a content hash, or of a cache its name, or `"ldct"`.
         noise: standard deviation of the full-dose noise in `image`, HU.
         spacing: rows and columns, mm, where known.
         pixels: gives the stored pixels, shape `(H, W)`, float32, HU: with noise for CT, without for phantoms.
         noise_seed: seed of a phantom's own noise; `None` for CT.
+        low: gives the pixels of a real low-dose partner, as `pixels` does; `None` where there is none.
+        added: standard deviation of what low dose adds to `image`, HU, where there is a partner.
+        exam: type of examination, a key of `invkit.data.exam.EXAMS`, where it is known.
+        part: to which part a cache assigned the patient; `None` where that is decided by rank.
     """
 
     patient: str
@@ -49,6 +59,10 @@ class Slice:
     spacing: tuple[float, float] | None
     pixels: Callable[[], np.ndarray] = field(repr=False)
     noise_seed: int | None = None
+    low: Callable[[], np.ndarray] | None = field(default=None, repr=False)
+    added: float | None = None
+    exam: str = ""
+    part: Part | None = None
 
     @property
     def clean(self) -> np.ndarray | None:
@@ -65,8 +79,18 @@ class Slice:
         noisy: np.ndarray = np.clip(self._pixels + np.float32(self.noise) * texture, *HU_RANGE)
         return noisy
 
-    @cached_property
+    @property
+    def low_image(self) -> np.ndarray | None:
+        """The real low-dose partner, shape `(H, W)`, float32, HU; `None` where there is none."""
+        return None if self.low is None else self.low()
+
+    @property
     def _pixels(self) -> np.ndarray:
+        # What lies on disk is not kept: there can be more of it than memory.
+        return self.pixels() if isinstance(self.pixels, Mapped) else self._kept
+
+    @cached_property
+    def _kept(self) -> np.ndarray:
         return self.pixels()
 
 
@@ -79,11 +103,24 @@ class SliceSet:
         fingerprint: sha256 over generator version, seed and counts of phantoms, and over pixels and spacing
             of CT.
         description: one line for people.
+        whole_split: `split` of the set that this is a part of; `None` for a whole one.
     """
 
     slices: tuple[Slice, ...]
     fingerprint: str
     description: str
+    whole_split: str | None = field(default=None, repr=False)
+
+    @cached_property
+    def split(self) -> str:
+        """The sha256 over (source and exam type, patient, part) of all; a part has that of the whole."""
+        if self.whole_split is not None:
+            return self.whole_split
+        parts = self._parts()
+        return entries_hash(
+            (stratum(item.source, item.exam), item.patient, parts[item.source, item.patient])
+            for item in self.slices
+        )
 
     def part(self, name: Part) -> SliceSet:
         """Return the slices of "train", "validation" or "test": 70 / 20 / 10 % of the patients.
@@ -95,14 +132,63 @@ class SliceSet:
         """
         if name not in PARTS:
             raise UsageError(f"there is no part {name!r}; parts are {', '.join(PARTS)}")
-        patients: dict[str, list[str]] = {}
-        for item in self.slices:
-            patients.setdefault(item.source, []).append(item.patient)
-        parts = {source: partition(names) for source, names in patients.items()}
-        chosen = tuple(item for item in self.slices if parts[item.source][item.patient] == name)
+        parts = self._parts()
+        chosen = tuple(item for item in self.slices if parts[item.source, item.patient] == name)
         return SliceSet(
-            chosen, fingerprint({"part": name, "of": self.fingerprint}), f"{name} part of {self.description}"
+            chosen,
+            fingerprint({"part": name, "of": self.fingerprint}),
+            f"{name} part of {self.description}",
+            self.split,
         )
+
+    def _parts(self) -> dict[tuple[str, str], Part]:
+        """Return the part of every (source, patient): a cache's own, else by rank within the source."""
+        result: dict[tuple[str, str], Part] = {}
+        ranked: dict[str, set[str]] = {}
+        for item in self.slices:
+            if item.part is None:
+                ranked.setdefault(item.source, set()).add(item.patient)
+            elif result.setdefault((item.source, item.patient), item.part) != item.part:
+                raise DataError(
+                    f"patient {item.patient} is in two parts of {item.source}: prepare one cache of both"
+                )
+        for source, names in ranked.items():
+            result |= {(source, patient): part for patient, part in partition(names).items()}
+        return result
+
+
+def split_hash(slices: SliceSet) -> str:
+    """Return the one hash of who is in which part, for the provenance of everything trained on these slices."""
+    return slices.split
+
+
+def split_meta(slices: SliceSet) -> dict[str, Any]:
+    """Return the fields `split` and `split_sources` for the provenance of a trained file.
+
+    `invkit.data.cache_split.check_same_split` compares them.
+    """
+    return {"split": slices.split, "split_sources": sorted({item.source for item in slices.slices})}
+
+
+def join_slices(sets: Sequence[SliceSet]) -> SliceSet:
+    """Return several whole sets as one; their order does not change its fingerprint.
+
+    Raises:
+        UsageError: two are the same.
+        DataError: a patient would be in two parts.
+    """
+    if len(sets) == 1:
+        return sets[0]
+    prints = sorted(part.fingerprint for part in sets)
+    if len(set(prints)) < len(prints):
+        raise UsageError("the same data are named twice among the training data; name each once")
+    joined = SliceSet(
+        tuple(item for part in sets for item in part.slices),
+        fingerprint(prints),
+        " + ".join(part.description for part in sets),
+    )
+    joined._parts()
+    return joined
 
 
 def load_slices(
@@ -116,13 +202,15 @@ def load_slices(
 
     Args:
         specs: `None` or empty for the phantoms; else each is `"phantoms"`, `"phantoms:N"` (N of them)
-            or a path: a DICOM file, folder or zip, an `.npy` file or a folder of them (HU, full dose).
+            or a path: a cache of `invkit data prepare`; a DICOM file, folder or zip, an `.npy` file or a folder of
+            them (HU, full dose).
         seed: seed of the phantoms; CT does not depend on it.
         size: side of the phantoms, pixels.
         cache: folder in which phantoms are kept between runs; nothing is kept without it.
 
     Raises:
-        DataError: a path is missing or holds no usable slice.
+        DataError: a path is missing or holds no usable slice; a cache is damaged; a folder holds two doses, which
+            only a cache can keep apart.
         UsageError: a phantom spec is malformed.
     """
     if isinstance(specs, str | Path):
@@ -137,6 +225,11 @@ def load_slices(
             slices += _phantoms(count, seed, size, cache)
             made_of.append({PHANTOMS: PHANTOM_VERSION, "seed": seed, "count": count, "size": size})
             descriptions.append(f"{count} built-in phantoms (seed {seed})")
+        elif is_cache(Path(spec)):
+            cached, sha256 = _cached(Path(spec))
+            slices += cached
+            made_of.append({"cache": sha256})
+            descriptions.append(_described(cached))
         else:
             found, hashes = _read(Path(spec))
             slices += found
@@ -146,7 +239,9 @@ def load_slices(
     unique = sorted((fingerprint(part), part) for part in made_of)
     if len({key for key, _ in unique}) < len(unique):
         raise UsageError("the same data are named twice among the training data; name each once")
-    return SliceSet(tuple(slices), fingerprint([key for key, _ in unique]), " + ".join(descriptions))
+    whole = SliceSet(tuple(slices), fingerprint([key for key, _ in unique]), " + ".join(descriptions))
+    whole._parts()
+    return whole
 
 
 def _phantom_count(text: str) -> int:
@@ -177,12 +272,52 @@ def _phantoms(count: int, seed: int, size: int, cache: Path | None) -> list[Slic
     return result
 
 
+def _cached(folder: Path) -> tuple[list[Slice], str]:
+    """Return the slices of a cache, which stay on disk, and their fingerprint."""
+    opened = open_cache(folder)
+    result = []
+    for record, shard in opened.shards:
+        for index, noise in enumerate(record.noise):
+            result.append(
+                Slice(
+                    patient=record.patient,
+                    source=opened.source,
+                    noise=noise,
+                    spacing=record.spacing,
+                    pixels=Mapped(shard, index, 0),
+                    low=Mapped(shard, index, 1) if record.paired else None,
+                    added=record.added[index] if record.paired else None,
+                    exam=opened.split.exams[record.patient],
+                    part=opened.split.parts[record.patient],
+                )
+            )
+    return result, opened.fingerprint
+
+
+def _described(slices: Sequence[Slice]) -> str:
+    patients, pairs = len({item.patient for item in slices}), sum(item.low is not None for item in slices)
+    partners = f", {'all' if pairs == len(slices) else pairs} with a real low-dose partner" if pairs else ""
+    return f"{len(slices)} CT slices of {patients} patients from a cache{partners}"
+
+
+def _refuse_two_doses(path: Path) -> None:
+    """Refuse a folder whose sub-folders are named for full and for low dose: not all of it is at full dose."""
+    roles = {words.role for _, folders, _ in os.walk(path) for name in folders if (words := dose_words(name))}
+    if len(roles) == 2:
+        raise DataError(
+            f"{path} holds slices at full and at low dose. Prepare it once: invkit data prepare {path} --out CACHE, then "
+            "give CACHE"
+        )
+
+
 def _read(path: Path) -> tuple[list[Slice], list[str]]:
     """Return the slices below a path and the sorted hashes of their contents."""
     if not path.exists():
         raise DataError(
-            f"{path} does not exist: training data are 'phantoms', 'phantoms:N', or a path of CT slices"
+            f"{path} does not exist: training data are 'phantoms', 'phantoms:N', or a path of CT slices. "
+            "Pairs of full and low dose are prepared first, with invkit data prepare"
         )
+    _refuse_two_doses(path)
     images = _arrays(path)
     if not images:
         raise DataError(f"{path} holds no CT slice that can be read (DICOM, zip of DICOM, or .npy in HU)")

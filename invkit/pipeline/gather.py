@@ -5,9 +5,8 @@ __all__ = ["DataSpecs", "gather"]
 from collections.abc import Sequence
 from pathlib import Path
 
-from invkit.artifacts import fingerprint
-from invkit.data.slices import PHANTOMS, SliceSet, load_slices
-from invkit.errors import DataError, InvkitError, PluginError, UsageError
+from invkit.data.slices import PHANTOMS, SliceSet, join_slices, load_slices
+from invkit.errors import DataError, InvkitError, PluginError
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Source
 
@@ -47,16 +46,7 @@ def gather(specs: DataSpecs, host: PluginHost, seed: int) -> SliceSet:
     if not opened:
         return load_slices(rest, seed=seed)
     parts = [*opened, load_slices(rest, seed=seed)] if rest else opened
-    if len(parts) == 1:
-        return parts[0]
-    prints = sorted(part.fingerprint for part in parts)
-    if len(set(prints)) < len(prints):
-        raise UsageError("the same data are named twice among the training data; name each once")
-    return SliceSet(
-        tuple(item for part in parts for item in part.slices),
-        fingerprint(prints),
-        " + ".join(part.description for part in parts),
-    )
+    return join_slices(parts)
 
 
 def _opened(source: Source, argument: str, seed: int) -> SliceSet:
