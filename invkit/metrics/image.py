@@ -5,7 +5,7 @@ in HU on values clipped to [-1024, 1900]; SSIM and PSNR on images mapped to [0, 
 the anatomy.
 """
 
-__all__ = ["psnr", "rmse", "ssim"]
+__all__ = ["HU_HIGH", "HU_LOW", "check_pair", "psnr", "rmse", "ssim"]
 
 from collections.abc import Callable
 
@@ -23,7 +23,8 @@ _psnr: Callable[..., float] = peak_signal_noise_ratio
 _ssim: Callable[..., float] = structural_similarity
 
 
-def _check(prediction: Tensor, target: Tensor) -> None:
+def check_pair(prediction: Tensor, target: Tensor) -> None:
+    """Raise InputError where two batches of images cannot be compared."""
     if prediction.shape != target.shape or prediction.ndim != 4 or prediction.shape[1] != 1:
         raise InputError(
             "images to compare must both be (B, 1, H, W), got "
@@ -39,7 +40,7 @@ def rmse(prediction: Tensor, target: Tensor, *, clip: bool = False) -> Tensor:
         target: shape `(B, 1, H, W)`, HU.
         clip: clip both to [-1024, 1900] HU first, as the benchmark does.
     """
-    _check(prediction, target)
+    check_pair(prediction, target)
     a, b = prediction.to(torch.float64), target.to(torch.float64)
     if clip:
         a, b = a.clamp(HU_LOW, HU_HIGH), b.clamp(HU_LOW, HU_HIGH)
@@ -56,7 +57,7 @@ def psnr(prediction: Tensor, target: Tensor, window: Window) -> Tensor:
         target: shape `(B, 1, H, W)`, HU.
         window: the display window; its whole range counts as peak.
     """
-    _check(prediction, target)
+    check_pair(prediction, target)
     a, b = _windowed(prediction, window), _windowed(target, window)
     values = [
         float("inf") if torch.equal(p, t) else _psnr(t.numpy(), p.numpy(), data_range=1.0)
@@ -75,7 +76,7 @@ def ssim(prediction: Tensor, target: Tensor, window: Window) -> Tensor:
         target: shape `(B, 1, H, W)`, HU.
         window: the display window.
     """
-    _check(prediction, target)
+    check_pair(prediction, target)
     if min(prediction.shape[2:]) < 7:
         raise InputError(f"SSIM needs images of at least 7 x 7 pixels, got {tuple(prediction.shape[2:])}")
     a, b = _windowed(prediction, window), _windowed(target, window)

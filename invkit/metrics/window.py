@@ -1,6 +1,6 @@
 """Display windows: which HU are shown as black and as white."""
 
-__all__ = ["WINDOWS", "Window", "apply_window"]
+__all__ = ["EXAM_WINDOWS", "WINDOWS", "Window", "apply_window"]
 
 from typing import NamedTuple
 
@@ -22,6 +22,10 @@ class Window(NamedTuple):
 
 
 WINDOWS = {"chest": Window(-600.0, 1500.0), "abdomen": Window(50.0, 400.0), "neuro": Window(40.0, 80.0)}
+
+
+# By the letter of the exam type in the LDCT benchmark.
+EXAM_WINDOWS = {"C": WINDOWS["chest"], "L": WINDOWS["abdomen"], "N": WINDOWS["neuro"]}
 
 
 def apply_window(x: Tensor, window: Window) -> Tensor:
