@@ -47,6 +47,7 @@ class Series:
         dose: of low dose, where the data set states it.
         slices: the slices.
         source: number of the path it was found below.
+        root: that path.
     """
 
     patient: str
@@ -59,6 +60,7 @@ class Series:
     dose: float | None
     slices: tuple[SliceInfo, ...]
     source: int
+    root: Path
 
     @property
     def first(self) -> SliceInfo:
@@ -112,7 +114,8 @@ def find_series(paths: Sequence[str | Path] = (), *, rescale: tuple[float, float
     series: list[Series] = []
     skipped: list[Skip] = []
     seen: set[tuple[str, Role | None]] = set()
-    for number, roots in enumerate([_roots(path) for path in paths or (LDCT,)]):
+    named = [(Path(path), _roots(path)) for path in paths or (LDCT,)]
+    for number, (spec, roots) in enumerate(named):
         groups: dict[tuple[object, ...], list[tuple[SliceInfo, _Place]]] = {}
         for root, role in roots:
             for file, folders in _files(root, skipped):
@@ -129,7 +132,7 @@ def find_series(paths: Sequence[str | Path] = (), *, rescale: tuple[float, float
                     if info.copy:
                         seen.add((info.copy, place.role))
                     groups.setdefault(_group(info, place), []).append((info, place))
-        series += [_series(key, members, number, skipped) for key, members in groups.items()]
+        series += [_series(key, members, number, spec, skipped) for key, members in groups.items()]
     return Found(
         tuple(sorted(series, key=lambda item: (item.source, item.patient, item.key))), tuple(skipped)
     )
@@ -229,7 +232,11 @@ def _group(info: SliceInfo, place: _Place) -> tuple[object, ...]:
 
 
 def _series(
-    key: tuple[object, ...], members: list[tuple[SliceInfo, _Place]], source: int, skipped: list[Skip]
+    key: tuple[object, ...],
+    members: list[tuple[SliceInfo, _Place]],
+    source: int,
+    root: Path,
+    skipped: list[Skip],
 ) -> Series:
     place = members[0][1]
     kept: list[SliceInfo] = []
@@ -251,6 +258,7 @@ def _series(
         dose=stated_dose(place.public, place.words) if place.words else None,
         slices=tuple(kept),
         source=source,
+        root=root.absolute(),
     )
 
 

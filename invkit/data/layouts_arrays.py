@@ -48,7 +48,7 @@ def array_info(path: Path, root: Path) -> list[SliceInfo]:
     place = path.relative_to(root) if path != root else Path(path.name)
     folders = [name for name in place.parent.parts if dose_words(name) is None]
     patient = pseudonym("/".join([*folders, words.rest if words else stem]) or stem)
-    series = pseudonym(Path(root.absolute().name) / place)
+    series = pseudonym(path.absolute())
     volume = _opened(path)
     spacing, step = volume.spacing, volume.step
     return [
