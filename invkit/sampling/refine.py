@@ -1,0 +1,175 @@
+"""Refinement onto the fiber: from a sample to an image that the layer provably cannot tell from x."""
+
+__all__ = ["Certificates", "Refined", "refine"]
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from invkit.sampling.distance import Activation
+from invkit.sampling.linearise import Linearisation, dot
+
+STEPS = 12  # Gauss-Newton
+PRODUCTS = 60  # pairs of products with J and its transpose in one step
+HALVINGS = 5
+ENOUGH = 0.2  # of the residual, left by a step's linear problem: Phi is linear in a neighbourhood only
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """What is known of each refined sample.
+
+    Args:
+        before: distance of Phi from z before refinement, `(N,)`, units of the activation (root mean square).
+        after: the same afterwards, computed in full precision by Phi itself.
+        moved: root mean square change of the image, `(N,)`, HU.
+        steps: Gauss-Newton steps, `(N,)`.
+        products: pairs of products with the Jacobian and its transpose, `(N,)`.
+        epsilon: what `after` had to reach.
+    """
+
+    before: Tensor
+    after: Tensor
+    moved: Tensor
+    steps: Tensor
+    products: Tensor
+    epsilon: float
+
+    @property
+    def holds(self) -> Tensor:
+        """Which samples lie in the epsilon-fiber, `(N,)`."""
+        return self.after <= self.epsilon
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Samples after refinement.
+
+    Args:
+        images: `(N, 1, H, W)`, HU.
+        certificates: one entry for each.
+    """
+
+    images: Tensor
+    certificates: Certificates
+
+
+def refine(
+    phi: Callable[[Tensor], Activation],
+    phi_grad: Callable[[Tensor], Activation],
+    images: Tensor,
+    z: Activation,
+    epsilon: float,
+) -> Refined:
+    """Move each image as little as possible until Phi of it is z to within epsilon.
+
+    Gauss-Newton: each step solves `J d = z - Phi(x)` for the smallest d by conjugate gradients on the normal equations
+    (CGLS; Bjorck, Elfving, Strakos 1998), no further than linearity reaches, and halves d until the distance falls.
+
+    Args:
+        phi: the layer, without gradient, in full precision (`Split.phi`).
+        phi_grad: the same, differentiable with respect to the image (`Split.phi_grad`).
+        images: proposals, `(N, 1, H, W)`, HU.
+        z: the activation whose fiber is sought, `(1, ...)`.
+        epsilon: largest root mean square distance from z, units of the activation.
+
+    Raises:
+        SplitError: no gradient of the layer reaches the image.
+    """
+    target = z if isinstance(z, tuple) else (z,)
+    size = sum(math.prod(part.shape[1:]) for part in target)
+    x = images.clone()
+    n = len(x)
+    residual = _minus(target, _tuple(phi(x)))
+    distance = _norm(residual, size)
+    before = distance.clone()
+    steps, products = (torch.zeros(n, dtype=torch.int64) for _ in range(2))
+    stuck = torch.zeros(n, dtype=torch.bool, device=x.device)
+    for _ in range(STEPS):
+        active = ((distance > epsilon) & ~stuck).nonzero()[:, 0]
+        if not len(active):
+            break
+        at = Linearisation(phi_grad, x[active])
+        left = tuple(part[active] for part in residual)
+        wanted = (0.7 * epsilon / distance[active]).clamp(min=ENOUGH)
+        direction, used = _least_norm(at, left, wanted)
+        steps[active.cpu()] += 1
+        products[active.cpu()] += used.cpu()
+        moved, remaining, reached = _backtrack(phi, x[active], direction, target, distance[active], size)
+        better = reached < distance[active]
+        rows = active[better]
+        x[rows] = moved[better]
+        distance[rows] = reached[better]
+        for part, new in zip(residual, remaining, strict=True):
+            part[rows] = new[better]
+        stuck[active] = ~better
+    change = (x - images).flatten(1).square().mean(1).sqrt()
+    return Refined(x, Certificates(before, distance, change, steps, products, epsilon))
+
+
+def _least_norm(at: Linearisation, residual: tuple[Tensor, ...], wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the smallest d with |J d - r| <= wanted |r|, `(N, 1, H, W)`, and the products it took, `(N,)`."""
+    gradient = at.transposed(residual)
+    direction, p = torch.zeros_like(gradient), gradient
+    gamma = dot((gradient,), (gradient,))
+    goal = wanted.square() * dot(residual, residual)
+    left = residual
+    used = torch.zeros(len(gradient), dtype=torch.int64, device=gradient.device)
+    going = gamma > 0
+    for _ in range(PRODUCTS):
+        q = at.forward(p)
+        curvature = dot(q, q)
+        going = going & (curvature > 0)
+        alpha = torch.where(going, gamma / curvature.clamp(min=1e-300), 0.0)
+        direction = direction + _scaled(alpha, p)
+        left = tuple(part - _scaled(alpha, change) for part, change in zip(left, q, strict=True))
+        used += going
+        going = going & (dot(left, left) > goal)
+        if not bool(going.any()):
+            break
+        gradient = at.transposed(left)
+        new = dot((gradient,), (gradient,))
+        p = gradient + _scaled(new / gamma.clamp(min=1e-300), p)
+        gamma = new
+    return direction, used
+
+
+def _backtrack(
+    phi: Callable[[Tensor], Activation],
+    x: Tensor,
+    direction: Tensor,
+    target: tuple[Tensor, ...],
+    distance: Tensor,
+    size: int,
+) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+    """Return x + t d with the largest t of 1, 1/2, 1/4, ... that lessens the distance, its residual and distance."""
+    t = torch.ones_like(distance)
+    for _ in range(HALVINGS):
+        moved = x + _scaled(t, direction)
+        residual = _minus(target, _tuple(phi(moved)))
+        reached = _norm(residual, size)
+        worse = ~(reached < (1 - 0.1 * t) * distance)
+        if not bool(worse.any()):
+            break
+        t = torch.where(worse, t / 2, t)
+    return moved, residual, reached
+
+
+def _tuple(z: Activation) -> tuple[Tensor, ...]:
+    return z if isinstance(z, tuple) else (z,)
+
+
+def _minus(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(one - other for one, other in zip(a, b, strict=True))
+
+
+def _norm(residual: tuple[Tensor, ...], size: int) -> Tensor:
+    return (dot(residual, residual) / size).sqrt()
+
+
+def _scaled(factor: Tensor, images: Tensor) -> Tensor:
+    """Return images times one factor each."""
+    return factor.to(images.dtype).view(-1, *[1] * (images.dim() - 1)) * images

@@ -1,0 +1,83 @@
+"""Products with the Jacobian agree with autograd's own Jacobian, by both ways of computing them."""
+
+import pytest
+import torch
+from torch import nn
+
+from invkit.errors import SplitError
+from invkit.sampling import linearise
+from invkit.sampling.linearise import Linearisation, dot
+from invkit.split.split import Split
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(4, 3, 3, stride=2), nn.Tanh()
+    ).double()
+
+
+def images(n=3, size=8):
+    return torch.randn(n, 1, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def jacobians(split, x):
+    """Return J of each image, `(N, M, H * W)`, by one backward pass for each element of z."""
+    rows = []
+    for one in x:
+        full = torch.autograd.functional.jacobian(lambda image: split.phi_grad(image[None]).flatten(), one)
+        rows.append(full.reshape(len(full), -1))
+    return torch.stack(rows)
+
+
+@pytest.fixture(params=["forward mode", "twice backward"])
+def way(request, monkeypatch):
+    if request.param == "twice backward":
+        monkeypatch.setattr(linearise, "_forward_mode", lambda phi, x: None)
+    return request.param
+
+
+@pytest.mark.parametrize("layer", ["0", "2", "3", "input"])
+def test_both_products_are_those_of_the_full_jacobian(way, layer):
+    split, x = Split(network(), layer), images()
+    at, full = Linearisation(split.phi_grad, x), jacobians(Split(network(), layer), x)
+    p = torch.randn_like(x)
+    (product,) = at.forward(p)
+    torch.testing.assert_close(product.flatten(1), torch.einsum("nmk,nk->nm", full, p.flatten(1)))
+    q = torch.randn_like(product)
+    torch.testing.assert_close(at.transposed((q,)).flatten(1), torch.einsum("nmk,nm->nk", full, q.flatten(1)))
+
+
+def test_a_set_of_layers_has_one_jacobian(way):
+    split, x = Split(network(), "0,2"), images()
+    at = Linearisation(split.phi_grad, x)
+    p = torch.randn_like(x)
+    product = at.forward(p)
+    q = tuple(torch.randn_like(part) for part in product)
+    torch.testing.assert_close(dot(product, q), dot((p,), (at.transposed(q),)))
+    for part, layer in zip(product, ("0", "2"), strict=True):
+        alone = Linearisation(Split(network(), layer).phi_grad, x).forward(p)[0]
+        torch.testing.assert_close(part, alone)
+
+
+def test_an_operation_without_forward_mode_is_no_obstacle():
+    class Cube(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return 3 * x**2 * g
+
+    x = images(2)
+    at = Linearisation(Cube.apply, x)
+    p = torch.randn_like(x)
+    torch.testing.assert_close(at.forward(p)[0], 3 * x**2 * p)
+
+
+def test_what_gives_no_gradient_cannot_be_linearised():
+    with pytest.raises(SplitError, match="no gradient"):
+        Linearisation(lambda x: x.detach().round(), images())
