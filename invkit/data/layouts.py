@@ -213,11 +213,8 @@ def _placed(info: SliceInfo, folders: tuple[str, ...], forced: Role | None) -> _
 def _group(info: SliceInfo, place: _Place) -> tuple[object, ...]:
     """Return what the slices of one series share."""
     spacing = info.spacing and tuple(round(value, 5) for value in info.spacing)
-    # Turned by a thousandth or shifted by a hundredth of a millimetre is still the same plane.
-    plane = info.plane and (
-        *(round(value, 3) + 0.0 for value in info.plane[:6]),
-        *(round(value, 2) + 0.0 for value in info.plane[6:]),
-    )
+    # Turned by a thousandth is still the same plane.
+    plane = info.plane and tuple(round(value, 3) + 0.0 for value in info.plane[:6])
     size = (info.rows, info.cols)
     return (
         place.patient,

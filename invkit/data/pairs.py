@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from invkit.data.archive import shown
 from invkit.data.dicom_info import SliceInfo
-from invkit.data.dose import estimate_noise
 from invkit.data.exam import Role
 from invkit.data.layouts import Found, Series, Skip
 from invkit.data.scan_pixels import read_pixels
@@ -87,7 +86,8 @@ def arrange(found: Found, *, rescale: tuple[float, float] | None = None) -> Arra
 def match(full: Series, low: Series) -> list[tuple[SliceInfo, SliceInfo]]:
     """Return the slices that two series have in common, by position, or by number where no slice has one.
 
-    Positions are the same within a tenth of the distance between slices.
+    Positions are the same within a tenth of the distance between slices; the first pixels lie at the same place within a
+    tenth of a pixel.
     """
     if not full.positions and not low.positions:
         numbers = {item.instance: item for item in low.slices if item.instance is not None}
@@ -101,7 +101,7 @@ def match(full: Series, low: Series) -> list[tuple[SliceInfo, SliceInfo]]:
         if item.position is None or not len(places):
             continue
         nearest = int(np.abs(places - item.position).argmin())
-        if abs(float(places[nearest]) - item.position) <= tolerance:
+        if abs(float(places[nearest]) - item.position) <= tolerance and _aligned(item, others[nearest]):
             pairs.append((item, others[nearest]))
     return pairs
 
@@ -150,12 +150,7 @@ def _alike(one: Series, other: Series) -> bool:
     a, b = one.first, other.first
     if (a.rows, a.cols) != (b.rows, b.cols) or not _close(a.spacing, b.spacing, 1e-3):
         return False
-    pixel = min(a.spacing) if a.spacing else 1.0
-    if (
-        a.plane
-        and b.plane
-        and not (_close(a.plane[:6], b.plane[:6], 1e-3) and _close(a.plane[6:], b.plane[6:], 0.1 * pixel))
-    ):
+    if a.plane and b.plane and not _close(a.plane[:6], b.plane[:6], 1e-3):
         return False
     if "the call" in (one.told_by, other.told_by):
         return True
@@ -163,6 +158,11 @@ def _alike(one: Series, other: Series) -> bool:
     return (None in (a.kernel, b.kernel) or a.kernel == b.kernel) and (
         a.thickness is None or b.thickness is None or _close(*thickness, 1e-2)
     )
+
+
+def _aligned(one: SliceInfo, other: SliceInfo) -> bool:
+    limit = 0.1 * min(one.spacing) if one.spacing else 0.1
+    return not (one.plane and other.plane) or _close(one.plane[6:], other.plane[6:], limit)
 
 
 def _close(a: Sequence[float | None] | None, b: Sequence[float | None] | None, limit: float) -> bool:
@@ -220,15 +220,14 @@ def _compare(
             [read_pixels(item.file, [item.frame], rescale=rescale)[0][0] for item in probe]
             for probe in probes
         ]
-        noises = [median(estimate_noise(pair[number]) for pair in images) for number in (0, 1)]
     except ImageError:
         return set()
     if max(_difference(first, second) for first, second in images) > SAME_ANATOMY:
         return set()
     if _dose(one, other) or _dose(other, one):
         full, low, told_by = (one, other, "exposure") if _dose(one, other) else (other, one, "exposure")
-    elif max(noises) >= MORE_NOISE * min(noises) and min(noises) > 0:
-        full, low, told_by = (one, other, "noise") if noises[1] > noises[0] else (other, one, "noise")
+    elif noisier := _noisier(images):
+        full, low, told_by = (one, other, "noise") if noisier == 2 else (other, one, "noise")
     else:
         reason = (
             "at the positions of another one; which of them is low dose cannot be told: name them as FULL,LOW"
@@ -237,6 +236,20 @@ def _compare(
         return {id(other)}
     _pair(full, low, match(full, low), told_by, result)
     return {id(one), id(other)}
+
+
+def _noisier(images: Sequence[Sequence[NDArray[np.float32]]]) -> int:
+    """Return which of two images of the same anatomy has more noise, the 1st or the 2nd; 0 if neither clearly has.
+
+    The difference holds no anatomy, so its covariance with either image is that one's noise alone.
+    """
+    noise = np.zeros(2)
+    for first, second in images:
+        one, other = (np.diff(image.astype(np.float64), axis=1) for image in (first, second))
+        noise += [np.mean((one - other) * one), np.mean((other - one) * other)]
+    if noise.max() <= MORE_NOISE**2 * max(noise.min(), 0):
+        return 0
+    return 1 + int(noise.argmax())
 
 
 def _difference(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

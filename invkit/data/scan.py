@@ -37,13 +37,15 @@ class ScanReport:
     @cached_property
     def patients(self) -> dict[str, str]:
         """The names to show of all patients that are used."""
-        hidden = sorted({item.patient for item, *_ in self._used() if not item.public})
+        owners = [row.owner for row in self._used]
+        hidden = sorted({owner.patient for owner in owners if not owner.public})
         numbers = {patient: f"patient-{number:03d}" for number, patient in enumerate(hidden, 1)}
-        return {item.patient: numbers.get(item.patient, item.patient) for item, *_ in self._used()}
+        return {owner.patient: numbers.get(owner.patient, owner.patient) for owner in owners}
 
     def describe(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         rows = self._rows()
+        exams = {row["patient"]: row["exam"] for row in rows}
         full, low = (sum(row["slices"] for row in rows if row["dose"] == dose) for dose in ("full", "low"))
         return {
             "patients": len(self.patients),
@@ -51,7 +53,7 @@ class ScanReport:
             "slices": full + low,
             "pairs": sum(len(pair.slices) for pair in self.arrangement.pairs),
             "doses": {"full": full, "low": low},
-            "exams": dict(sorted(Counter(exam for _, exam in self._examined()).items())),
+            "exams": dict(sorted(Counter(exams.values()).items())),
             "kernels": sorted({row["kernel"] for row in rows if row["kernel"]}),
             "spacings": sorted({tuple(row["spacing"]) for row in rows if row["spacing"]}),
             "layouts": sorted({row["layout"] for row in rows}),
@@ -63,53 +65,65 @@ class ScanReport:
                     "stop": stop,
                     "missing": missing,
                 }
-                for row, (item, *_) in zip(rows, self._used(), strict=True)
-                for start, stop, missing in item.gaps()
+                for row, used in zip(rows, self._used, strict=True)
+                for start, stop, missing in used.series.gaps()
             ],
             "skipped": [{"file": skip.file, "reason": skip.reason} for skip in self.arrangement.skipped],
             "details": rows,
         }
 
     def _rows(self) -> list[dict[str, Any]]:
-        used = self._used()
-        names = {id(item): f"series-{number:03d}" for number, (item, *_) in enumerate(used, 1)}
-        return [
-            {
-                "name": names[id(item)],
-                "patient": self.patients[item.patient],
-                "exam": EXAMS[item.exam],
-                "dose": role,
-                "told_by": told_by,
-                "partner": None if partner is None else names[id(partner)],
-                "fraction": fraction,
-                "layout": _layout(item),
-                "slices": len(item.slices),
-                "size": [item.first.rows, item.first.cols],
-                "spacing": None if item.first.spacing is None else list(item.first.spacing),
-                "step": item.step,
-                "thickness": item.first.thickness,
-                "kernel": item.first.kernel,
-                **{
-                    name: _usual(item.slices, name)
-                    for name in ("kvp", "tube_current", "exposure", "ctdi_vol")
-                },
-            }
-            for item, role, partner, fraction, told_by in used
-        ]
+        names = {id(row.series): f"series-{number:03d}" for number, row in enumerate(self._used, 1)}
+        rows = []
+        for row in self._used:
+            first, slices = row.series.first, row.series.slices
+            rows.append(
+                {
+                    "name": names[id(row.series)],
+                    "patient": self.patients[row.owner.patient],
+                    "exam": EXAMS[row.owner.exam],
+                    "dose": row.role,
+                    "told_by": row.told_by,
+                    "partner": None if row.partner is None else names[id(row.partner)],
+                    "fraction": row.fraction,
+                    "layout": _layout(row.series),
+                    "slices": len(slices),
+                    "size": [first.rows, first.cols],
+                    "spacing": None if first.spacing is None else list(first.spacing),
+                    "step": row.series.step,
+                    "thickness": first.thickness,
+                    "kernel": first.kernel,
+                    **{
+                        name: _usual(slices, name) for name in ("kvp", "tube_current", "exposure", "ctdi_vol")
+                    },
+                }
+            )
+        return rows
 
-    def _used(self) -> list[tuple[Series, Role, Series | None, float | None, str]]:
-        """Return every series with its dose, partner, the fraction of the dose, and what told it."""
-        return sorted(self._listed(), key=lambda row: (not row[0].public, row[0].patient, row[0].key))
+    @cached_property
+    def _used(self) -> "list[_Used]":
+        return sorted(
+            self._listed(), key=lambda row: (not row.owner.public, row.owner.patient, row.series.key)
+        )
 
-    def _listed(self) -> Iterator[tuple[Series, Role, Series | None, float | None, str]]:
+    def _listed(self) -> "Iterator[_Used]":
         for pair in self.arrangement.pairs:
-            yield pair.full, "full", pair.low, None, pair.told_by
-            yield pair.low, "low", pair.full, pair.dose, pair.told_by
+            yield _Used(pair.full, pair.full, "full", pair.low, None, pair.told_by)
+            yield _Used(pair.low, pair.full, "low", pair.full, pair.dose, pair.told_by)
         for single in self.arrangement.singles:
-            yield single, "full", None, None, single.told_by
+            yield _Used(single, single, "full", None, None, single.told_by)
 
-    def _examined(self) -> set[tuple[str, str]]:
-        return {(item.patient, EXAMS[item.exam]) for item, *_ in self._used()}
+
+@dataclass(frozen=True, eq=False)
+class _Used:
+    """A series that is used; its patient is that of `owner`, the series at full dose."""
+
+    series: Series
+    owner: Series
+    role: Role
+    partner: Series | None
+    fraction: float | None
+    told_by: str
 
 
 def scan(paths: Sequence[str | Path] = (), *, rescale: tuple[float, float] | None = None) -> ScanReport:

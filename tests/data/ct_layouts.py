@@ -44,7 +44,8 @@ def slice_file(pixels, *, index, uid, sop, **elements):
 
 def write_tcia(root, patients=PATIENTS, slices=3, size=64, *, kinds=("Low", "Full"), **elements):
     """Write patients as LDCT-and-Projection-data has them; low-dose slices are named in another order."""
-    for number, patient in enumerate(patients):
+    for patient in patients:
+        number = sum(patient.encode()[:1]) + int(patient[1:])
         study = Path(root) / "LDCT-and-Projection-data" / patient / "08-30-2018-NA-NA-12345"
         for kind in kinds:
             serial = 10000 + 97 * number + (7 if kind == "Low" else 0)
@@ -70,7 +71,8 @@ def write_tcia(root, patients=PATIENTS, slices=3, size=64, *, kinds=("Low", "Ful
 
 def write_challenge(root, patients=PATIENTS, slices=3, size=64, *, variant="3mm_sharp", suffix=".IMA"):
     """Write patients as the 2016 challenge has them: names say nothing of the position, ids differ by dose."""
-    for number, patient in enumerate(patients):
+    for patient in patients:
+        number = sum(patient.encode()[:1]) + int(patient[1:])
         for kind, mark in (("full", "FD"), ("quarter", "QD")):
             folder = Path(root) / patient / f"{kind}_{variant}"
             folder.mkdir(parents=True, exist_ok=True)
