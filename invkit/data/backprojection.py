@@ -83,7 +83,7 @@ def backproject(
     first = torch.arange(half, device=device, dtype=torch.int32) * columns
     rows = []
     for part in torch.split(along_y, max(1, CHUNK // (width * half))):
-        place = (part[:, None, :] + along_x).clamp_(0, columns - 1 - MARGIN).reshape(-1, half)
+        place = (part[:, None, :] + along_x).clamp_(0, columns - MARGIN).reshape(-1, half)
         before = place.floor()
         weight = place.sub_(before)
         index = before.to(torch.int32).add_(first)

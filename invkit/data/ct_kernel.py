@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invkit.data.noise import MEASURED_NPS
+from invkit.data.noise import MEASURED_NPS, noise_power
 from invkit.errors import UsageError
 
 MEASURED_PIXEL = 0.91
@@ -34,7 +34,7 @@ class Kernel:
     @classmethod
     def exponential(cls, name: str, cutoff: float, exponent: float) -> "Kernel":
         """Return the kernel whose noise power is f exp(-(f / cutoff) ** exponent), cutoff in cycles per mm."""
-        frequency = np.linspace(0, 3 * cutoff, 301)
+        frequency = np.linspace(0, 4 * cutoff, 401)
         return cls.tabulated(name, frequency, np.exp(-0.5 * (frequency / cutoff) ** exponent))
 
     @classmethod
@@ -72,17 +72,19 @@ class Kernel:
         return frequency.abs() * self.response(frequency) ** 2
 
 
+_NODES = sorted({frequency for table in MEASURED_NPS.values() for frequency, _ in table})
+_MEASURED_MEAN = tuple(zip(_NODES, noise_power(np.array(_NODES)).tolist(), strict=True))
+
 KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
     for kernel in (
-        # The fit that `MEASURED_NPS` states, in mm.
-        Kernel.exponential("standard", 0.136 / MEASURED_PIXEL, 1.38),
+        Kernel.of_noise("standard", _MEASURED_MEAN, MEASURED_PIXEL),
         Kernel.exponential("sharp", 0.45, 4.0),
         Kernel("ramp", ((0.0, 1.0), (0.7, 1.0))),
         *(Kernel.of_noise(name, power, MEASURED_PIXEL) for name, power in MEASURED_NPS.items()),
     )
 }
-"""The kernels by name. "standard" is the mean of the two that were measured and also stand here alone; "sharp"
+"""The kernels by name. "standard" gives the mean of the two measured spectra, which also stand here alone; "sharp"
 has its noise peak at 0.32 cycles per mm and was measured on no scanner; "ramp" ends at a channel's Nyquist
 frequency."""
 

@@ -1,6 +1,6 @@
 """Physical dose reduction: noise drawn on the rays of a scanner, reconstructed, and added to a slice."""
 
-__all__ = ["add_dose_noise", "calibrate_photons", "simulate_dose"]
+__all__ = ["SIMULATION_VERSION", "add_dose_noise", "calibrate_photons", "simulate_dose"]
 
 import math
 from dataclasses import dataclass
@@ -20,9 +20,12 @@ from invkit.data.projection import project
 from invkit.errors import ImageError, UsageError
 from invkit.training.seeds import generator
 
+# Part of every fingerprint: change it with every change that alters a pixel.
+SIMULATION_VERSION = 1
+
 GEOMETRY = ScannerGeometry()
 PART = 4  # one of so many rays and directions is projected: what noise depends on changes slowly over them
-MAP = 64  # side of the map on which the noise of a slice is predicted
+MAP = 64  # largest side of the map on which the noise of a slice is predicted
 BLUR = 1.5  # pixels, of the high-pass filter of `estimate_noise`
 LEAST_NOISE = 0.1  # HU
 
@@ -79,9 +82,10 @@ class _Scan:
         """Return the photons per ray that make `noise` HU in the soft tissue of y, or what is estimated there."""
         few = 1 / self.transmission(integrals, PART)
         spacing = PART * self.geometry.ray_spacing
-        coarse = (self.size[0] * self.spacing[0] / MAP, self.size[1] * self.spacing[1] / MAP)
-        means = backproject(torch.stack([few, few**2]), (MAP, MAP), coarse, spacing) / len(few)
-        tissue = _soft_tissue(y)
+        size = (min(MAP, self.size[0]), min(MAP, self.size[1]))
+        coarse = (self.size[0] * self.spacing[0] / size[0], self.size[1] * self.spacing[1] / size[1])
+        means = backproject(torch.stack([few, few**2]), size, coarse, spacing) / len(few)
+        tissue = _soft_tissue(y, size)
         quantum, electronic = (float(mean[0][tissue].median()) for mean in means)
         wanted = self._noise_of(y, (quantum / means[:1]).sqrt()) if noise is None else noise
         # wanted^2 = gain (quantum / photons + self.electronic^2 electronic / photons^2)
@@ -112,7 +116,7 @@ class _Scan:
         if noise < LEAST_NOISE:
             raise ImageError(
                 f"the slice holds no noise that its dose could be read from (estimated: {noise:.2g} HU). "
-                "State the photons per ray"
+                "State the photons per ray (--photons)"
             )
         return noise
 
@@ -295,9 +299,9 @@ def _check(dose: float, photons: float | None, noise: float | None) -> None:
             raise UsageError(f"{name} is a number above 0, got {value!r}")
 
 
-def _soft_tissue(y: Tensor) -> Tensor:
-    """Return where the map of predicted noise is soft tissue, else where it is body, else all of it."""
-    means = adaptive_avg_pool2d(y.to(torch.float32), MAP)[0, 0]
+def _soft_tissue(y: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return where a map of this size is soft tissue, else where it is body, else all of it."""
+    means = adaptive_avg_pool2d(y.to(torch.float32), size)[0, 0]
     for mask in ((means > SOFT_TISSUE[0]) & (means < SOFT_TISSUE[1]), means > -900):
         if int(mask.sum()) >= 4:
             return mask
