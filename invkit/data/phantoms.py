@@ -4,7 +4,7 @@ They are made for training where no CT is at hand: realistic in HU values, edge 
 the arrangement of every organ. The noise-free image is exact, which no CT can offer.
 """
 
-__all__ = ["PHANTOM_VERSION", "REGIONS", "Phantom", "make_phantom", "phantom_spacing"]
+__all__ = ["PHANTOM_VERSION", "REGIONS", "Phantom", "make_phantom", "phantom_region", "phantom_spacing"]
 
 import hashlib
 import os
@@ -77,6 +77,11 @@ def make_phantom(seed: int, index: int, *, size: int = 512, region: str | None =
 def phantom_spacing(seed: int, index: int, *, size: int = 512) -> float:
     """Return the side of a pixel of that phantom, mm."""
     return _start(seed, index, size, None)[1]
+
+
+def phantom_region(seed: int, index: int) -> str:
+    """Return what that phantom shows, one of `REGIONS`."""
+    return _start(seed, index, 512, None)[0]
 
 
 def _start(seed: int, index: int, size: int, region: str | None) -> tuple[str, float, np.random.Generator]:

@@ -3,7 +3,6 @@
 __all__ = ["install", "stated_model"]
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from invkit.denoisers.convert import state_of
 from invkit.denoisers.installed import Installed, affine, models_folder, read_record, tombstone
 from invkit.denoisers.rename import fitted
 from invkit.denoisers.spec import NAME, Affine, Denoiser, Upstream, Weights
-from invkit.denoisers.weights import LARGEST, download, load_into
+from invkit.denoisers.weights import LARGEST, download, load_into, provenance_of
 from invkit.errors import ArtifactError, DenoiserError, UsageError
 from invkit.training.lock import exclusive
 
@@ -71,7 +70,7 @@ def install(
     except DenoiserError as error:
         raise ArtifactError(str(error)) from None
     upstream = matched.upstream
-    meta = {
+    meta: dict[str, Any] = {
         "model": spec.name,
         "tag": tag,
         "source": label,
@@ -80,6 +79,7 @@ def install(
         "preprocessing": _preprocessing(preprocessing, stated, spec, upstream),
         "trained_on": trained_on or str(stated.get("trained_on", UNKNOWN)),
         "license": terms or UNKNOWN,
+        **{key: stated[key] for key in ("split", "split_sources") if key in stated},
     }
     folder = folder or models_folder()
     path = folder / f"{spec.name}.{tag}.safetensors"
@@ -101,16 +101,6 @@ def stated_model(path: Path) -> str | None:
         return None
     name = provenance_of(length + header).get("name")
     return name if isinstance(name, str) else None
-
-
-def provenance_of(data: bytes) -> dict[str, Any]:
-    """Return what invkit wrote into a safetensors file that it trained; nothing for any other file."""
-    try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        meta = json.loads(header["__metadata__"]["invkit"])["meta"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return {}
-    return meta if isinstance(meta, dict) else {}
 
 
 def _existing(path: Path, meta: dict[str, Any]) -> Installed | None:

@@ -1,10 +1,20 @@
 """Trained weights of a denoiser: fetched from a package, a file or the web, checked, put into the network."""
 
-__all__ = ["LARGEST", "cache_folder", "download", "listed", "load_into", "read_weights"]
+__all__ = [
+    "LARGEST",
+    "cache_folder",
+    "download",
+    "listed",
+    "load_into",
+    "provenance_of",
+    "read_weights",
+    "weights_provenance",
+]
 
 import hashlib
 import http.client
 import importlib.resources
+import json
 import os
 import time
 import urllib.error
@@ -70,6 +80,27 @@ def read_weights(
             f"weights {weights.tag!r} ({source}) are not a safetensors file: {error}. Only safetensors is "
             "read, because other formats can run code"
         ) from None
+
+
+def provenance_of(data: bytes) -> dict[str, Any]:
+    """Return what invkit wrote into a safetensors file that it trained; nothing for any other file."""
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        meta = json.loads(header["__metadata__"]["invkit"])["meta"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def weights_provenance(weights: Weights) -> dict[str, Any]:
+    """Return what invkit wrote into trained weights that lie on this machine; nothing for any others.
+
+    Raises:
+        ArtifactError: they are missing, or other bytes than promised.
+    """
+    if weights.source.startswith("package:"):
+        return provenance_of(_from_package(weights))
+    return {} if "://" in weights.source else provenance_of(_from_file(weights, Path(weights.source)))
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], *, owner: str) -> None:

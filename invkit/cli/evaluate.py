@@ -1,0 +1,98 @@
+"""`invkit evaluate MODEL`: image quality on held-out slices."""
+
+from __future__ import annotations
+
+__all__ = ["register"]
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from invkit.cli.console import emit_json, emit_table, say
+from invkit.cli.options import JsonOption, ModelArgument, PluginOption, chosen_model
+from invkit.cli.progress import TextProgress
+from invkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from invkit.pipeline.evaluate import Evaluation
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    model: ModelArgument = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="CT, with its low-dose partners or at full dose alone; may be repeated. Default: phantoms.",
+        ),
+    ] = None,
+    part: Annotated[str, typer.Option("--part", help="test, validation, train or all patients.")] = "test",
+    window: Annotated[
+        str,
+        typer.Option("--window", help="auto: that of the exam type; C, L or N for chest, abdomen or head."),
+    ] = "auto",
+    dose: Annotated[
+        float, typer.Option("--dose", help="Of low-dose images that have to be simulated.")
+    ] = 0.25,
+    seed: Annotated[int, typer.Option("--seed", help="Decides every random number.")] = 0,
+    table: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures of every slice.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure SSIM, PSNR, RMSE and VIF against full dose, before and after denoising, for each exam type."""
+    name = chosen_model(model, plugin)
+    if table is not None and table.exists():
+        raise UsageError(f"{table} exists already. Choose another name; nothing is overwritten")
+    from invkit.artifacts import write_atomic
+    from invkit.pipeline.evaluate import evaluate as run
+
+    found = run(
+        name, data, part=part, window=window, dose=dose, seed=seed, device=device, progress=TextProgress()
+    )
+    if table is not None:
+        write_atomic(table, found.to_csv().encode())
+    if json:
+        emit_json("invkit.evaluate/1", found.to_json())
+    else:
+        show(found)
+
+
+def show(found: Evaluation) -> None:
+    """Print the table, and what it is made of."""
+    from invkit.metrics.benchmark import FIGURES
+
+    rows = []
+    for exam in found.exams:
+        stated = exam.to_json()
+        place = f"{exam.exam} ({stated['name']})" if exam.exam else stated["name"]
+        for name in ("low_dose", "denoised", "change"):
+            figures = getattr(exam, name)
+            rows.append(
+                (
+                    place,
+                    str(exam.patients),
+                    str(exam.slices),
+                    name.replace("_", " "),
+                    *(figures[key].text(decimals=FIGURES[key].decimals) for key in FIGURES),
+                )
+            )
+    emit_table(("exam", "patients", "slices", "image", *(figure.title for figure in FIGURES.values())), rows)
+    say(f"{found.about['model']}.{found.about['weights']} on the {found.about['data']}")
+    simulated = sum(exam.slices - exam.paired for exam in found.exams)
+    if simulated:
+        slices = sum(exam.slices for exam in found.exams)
+        say(
+            f"Low dose is simulated for {simulated} of {slices} slices, at {found.about['dose']} of their dose"
+        )
+    if any(exam.patients < found.enough for exam in found.exams):
+        say(f"Intervals need {found.enough} patients of an exam type")
