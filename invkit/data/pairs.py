@@ -13,14 +13,13 @@ from invkit.data.archive import shown
 from invkit.data.dicom_info import SliceInfo
 from invkit.data.exam import Role
 from invkit.data.layouts import Found, Series, Skip
-from invkit.data.scan_pixels import read_pixels
+from invkit.data.scan_pixels import anatomy_difference, read_pixels
 from invkit.errors import ImageError
 
 LESS_EXPOSURE = 0.8
 MORE_NOISE = 1.25
-SAME_ANATOMY = 15.0  # HU, root mean square of differences of means over 8 x 8 pixels inside the body
+SAME_ANATOMY = 15.0  # HU, the most that two series may differ where nothing else says that they are partners
 PROBES = 3
-BLOCK = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +221,7 @@ def _compare(
         ]
     except ImageError:
         return set()
-    if max(_difference(first, second) for first, second in images) > SAME_ANATOMY:
+    if max(anatomy_difference(first, second) for first, second in images) > SAME_ANATOMY:
         return set()
     if _dose(one, other) or _dose(other, one):
         full, low, told_by = (one, other, "exposure") if _dose(one, other) else (other, one, "exposure")
@@ -250,22 +249,6 @@ def _noisier(images: Sequence[Sequence[NDArray[np.float32]]]) -> int:
     if noise.max() <= MORE_NOISE**2 * max(noise.min(), 0):
         return 0
     return 1 + int(noise.argmax())
-
-
-def _difference(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Return how far two slices differ once their noise is averaged away, HU."""
-    one, other = (_means(image) for image in (first, second))
-    body = one > -500
-    return (
-        float(np.sqrt(np.mean((one - other)[body] ** 2))) if body.any() else float(np.abs(one - other).max())
-    )
-
-
-def _means(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    rows, cols = image.shape[0] // BLOCK, image.shape[1] // BLOCK
-    blocks = image[: rows * BLOCK, : cols * BLOCK].reshape(rows, BLOCK, cols, BLOCK)
-    means: NDArray[np.float32] = blocks.mean(axis=(1, 3))
-    return means
 
 
 def _series_skip(series: Series, reason: str) -> Skip:

@@ -212,9 +212,9 @@ class _Preparation:
     def _sweep(self, known: Mapping[str, Record]) -> None:
         """Remove what a killed process left half written, or written but not noted down."""
         shards = self.folder / SHARDS
-        for path in shards.iterdir() if shards.is_dir() else ():
-            if path.name.startswith(".") or path.stem not in known:
-                path.unlink(missing_ok=True)
+        wrecks = [path for path in shards.glob("*") if path.name.startswith(".") or path.stem not in known]
+        for path in (*wrecks, *self.folder.glob(".*.json.*"), *self.folder.glob(f".{SALT}.*")):
+            path.unlink(missing_ok=True)
 
     def _blocks(self, report: ScanReport) -> Iterator[Block]:
         arrangement = report.arrangement
@@ -286,13 +286,13 @@ def _reasons(records: Sequence[Record]) -> str:
 def _salt(folder: Path) -> bytes:
     """Return the secret of a cache, made at its first preparation."""
     path = folder / SALT
+    if (folder / INDEX).exists() and not path.exists():
+        raise DataError(
+            f"{path} is missing, so nobody in the cache can be recognised: it can be trained on, but not prepared "
+            "again. Prepare a new cache"
+        )
     try:
         if not path.exists():
-            if (folder / INDEX).exists():
-                raise DataError(
-                    f"{path} is missing, so nobody in the cache can be recognised: it can be trained on, but not "
-                    "prepared again. Prepare a new cache"
-                )
             write_atomic(path, secrets.token_hex(32).encode())
             path.chmod(0o600)
         return bytes.fromhex(path.read_text())

@@ -16,6 +16,9 @@ from invkit.data.cache_files import Record
 from invkit.data.prepare_shard import Block, make_shard
 from invkit.errors import ResourceError
 
+# Not forked: a copy of a process whose other threads hold locks, as torch's, can hang.
+START = "spawn"
+
 
 def in_processes(
     blocks: Sequence[Block], folder: Path, known: Mapping[str, Record], workers: int
@@ -35,8 +38,7 @@ def in_processes(
         for block in blocks:
             yield make_shard(block, folder, known.get(block.key))
         return
-    # Not forked: a copy of a process whose other threads hold locks, as torch's, can hang.
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(START)
     waiting = iter(blocks)
     pool = ProcessPoolExecutor(min(workers, len(blocks)), mp_context=context, initializer=_prepare_worker)
     running: set[Future[tuple[Record, bool]]] = set()

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from invkit.artifacts import fingerprint, sha256_file
 from invkit.data.cache_files import Record, Source, shard_is_intact, write_shard
 from invkit.data.dose import SOFT_TISSUE, estimate_noise
-from invkit.data.scan_pixels import read_pixels
+from invkit.data.scan_pixels import anatomy_difference, read_pixels
 from invkit.errors import ImageError
 
-BLOCK = 8
-SAME_ANATOMY = 0.8  # least correlation of a pair's means over 8 x 8 pixels
-FLAT = 20.0  # HU; slices with less structure cannot be correlated
+SAME_ANATOMY = 100.0  # HU; a guard against gross mistakes, which even streaks of a very low dose pass
+ENOUGH = 64  # pixels
 VERSION = 1
 
 
@@ -200,31 +199,17 @@ def _checked(pieces: Sequence[NDArray[np.float32]], shape: tuple[int, int]) -> f
     """Return the noise of a slice at full dose, HU; refuse what cannot be used."""
     if any(piece.shape != shape for piece in pieces):
         raise ImageError("has another size than its series")
-    if len(pieces) == 2 and not _same_anatomy(*pieces):
+    noise = estimate_noise(pieces[0])
+    if len(pieces) == 2 and anatomy_difference(*pieces) > SAME_ANATOMY:
         raise ImageError("shows something else than its partner of the other dose")
-    return estimate_noise(pieces[0])
-
-
-def _same_anatomy(full: NDArray[np.float32], low: NDArray[np.float32]) -> bool:
-    """Return whether two slices are alike once their noise is averaged away: a guard against gross mistakes."""
-    one, other = _means(full), _means(low)
-    if min(one.std(), other.std()) < FLAT:
-        return float(np.abs(one - other).mean()) < 5 * FLAT
-    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1]) >= SAME_ANATOMY
-
-
-def _means(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    rows, cols = max(image.shape[0] // BLOCK, 1), max(image.shape[1] // BLOCK, 1)
-    blocks = image[: rows * BLOCK, : cols * BLOCK].reshape(rows, -1, cols, min(BLOCK, image.shape[1]))
-    means: NDArray[np.float32] = blocks.mean(axis=(1, 3))
-    return means
+    return noise
 
 
 def _added(full: NDArray[np.float32], low: NDArray[np.float32]) -> float:
     """Return the standard deviation of what low dose adds, from soft tissue where there is enough of it, HU."""
     tissue = (full > SOFT_TISSUE[0]) & (full < SOFT_TISSUE[1])
     difference = low.astype(np.float64) - full
-    return float(np.std(difference[tissue] if tissue.sum() >= BLOCK**2 else difference))
+    return float(np.std(difference[tissue] if tissue.sum() >= ENOUGH else difference))
 
 
 def _lossless(values: NDArray[np.float32]) -> NDArray[np.int16] | NDArray[np.float32]:

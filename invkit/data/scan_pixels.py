@@ -1,6 +1,6 @@
 """Pixels of slices that a scan found."""
 
-__all__ = ["read_pixels"]
+__all__ = ["anatomy_difference", "read_pixels"]
 
 import hashlib
 from collections.abc import Sequence
@@ -13,6 +13,9 @@ from invkit.data.archive import FILE_LIMIT
 from invkit.data.dicom import decode
 from invkit.data.layouts_arrays import is_array, read_arrays
 from invkit.errors import ImageError
+
+BLOCK = 8  # pixels
+BODY = -500.0  # HU
 
 
 def read_pixels(
@@ -43,3 +46,25 @@ def read_pixels(
     if max(frames) >= len(images):
         raise ImageError("has fewer frames than its header said before")
     return [images[frame] for frame in frames], hashlib.sha256(content).hexdigest()
+
+
+def anatomy_difference(full: NDArray[np.float32], low: NDArray[np.float32]) -> float:
+    """Return how far two slices differ once their noise is averaged away, HU.
+
+    It is the root mean square of the differences of means over 8 x 8 pixels, inside the body.
+
+    Args:
+        full: a slice, `(H, W)`, HU; at least 8 x 8 pixels.
+        low: another one of the same size.
+    """
+    one, other = _means(full), _means(low)
+    body = (one > BODY) | (other > BODY)
+    squares = (one - other)[body] ** 2 if body.any() else (one - other) ** 2
+    return float(np.sqrt(squares.mean()))
+
+
+def _means(image: NDArray[np.float32]) -> NDArray[np.float64]:
+    rows, cols = image.shape[0] // BLOCK, image.shape[1] // BLOCK
+    blocks = image[: rows * BLOCK, : cols * BLOCK].reshape(rows, BLOCK, cols, BLOCK)
+    means: NDArray[np.float64] = blocks.mean(axis=(1, 3), dtype=np.float64)
+    return means

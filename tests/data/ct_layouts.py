@@ -26,6 +26,11 @@ def pair(number, index, size=64):
     return tuple(np.clip(image, -1024, 3071).round().astype(np.int16) for image in (full, low))
 
 
+def patient_number(patient):
+    """What tells one simulated patient from others."""
+    return 1000 * ord(patient[0]) + int(patient[1:])
+
+
 def slice_file(pixels, *, index, uid, sop, **elements):
     """The bytes of a slice at its position."""
     fields = {
@@ -45,7 +50,7 @@ def slice_file(pixels, *, index, uid, sop, **elements):
 def write_tcia(root, patients=PATIENTS, slices=3, size=64, *, kinds=("Low", "Full"), **elements):
     """Write patients as LDCT-and-Projection-data has them; low-dose slices are named in another order."""
     for patient in patients:
-        number = sum(patient.encode()[:1]) + int(patient[1:])
+        number = patient_number(patient)
         study = Path(root) / "LDCT-and-Projection-data" / patient / "08-30-2018-NA-NA-12345"
         for kind in kinds:
             serial = 10000 + 97 * number + (7 if kind == "Low" else 0)
@@ -72,7 +77,7 @@ def write_tcia(root, patients=PATIENTS, slices=3, size=64, *, kinds=("Low", "Ful
 def write_challenge(root, patients=PATIENTS, slices=3, size=64, *, variant="3mm_sharp", suffix=".IMA"):
     """Write patients as the 2016 challenge has them: names say nothing of the position, ids differ by dose."""
     for patient in patients:
-        number = sum(patient.encode()[:1]) + int(patient[1:])
+        number = patient_number(patient)
         for kind, mark in (("full", "FD"), ("quarter", "QD")):
             folder = Path(root) / patient / f"{kind}_{variant}"
             folder.mkdir(parents=True, exist_ok=True)
