@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Adversarial", "Perceptual", "Recipe"]
+__all__ = ["Adversarial", "Perceptual", "Recipe", "packaged_text"]
 
+import importlib.resources
+import inspect
 import math
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from invkit.errors import ConfigError
@@ -20,14 +24,15 @@ class Adversarial:
     """A Wasserstein critic with gradient penalty (Gulrajani et al. 2017, eq. 3).
 
     Args:
-        critic: makes the critic, from `(B, 1, patch, patch)` to `(B, 1)`.
+        critic: makes the critic, from `(B, 1, patch, patch)` to `(B, 1)`; called with `patch=` the side of the recipe's
+            patches where it has a parameter of that name.
         weight: factor of `-C(f(x))` in the denoiser's loss.
         gradient_penalty: lambda of the penalty.
         critic_steps: critic steps for each step of the denoiser.
         lr: learning rate of the critic.
     """
 
-    critic: Callable[[], nn.Module]
+    critic: Callable[..., nn.Module]
     weight: float = 1.0
     gradient_penalty: float = 10.0
     critic_steps: int = 1
@@ -37,6 +42,11 @@ class Adversarial:
         if not callable(self.critic):
             raise ConfigError(f"critic must be a function that makes the critic, got {self.critic!r}")
         _require(self, whole=("critic_steps",), positive=("weight", "lr"), not_negative=("gradient_penalty",))
+
+    def build_critic(self, patch: int) -> nn.Module:
+        """Return a new critic for patches of this side."""
+        sized = "patch" in inspect.signature(self.critic).parameters
+        return self.critic(patch=patch) if sized else self.critic()
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,8 @@ class Recipe:
         adversarial: a critic, or `None`.
         perceptual: a perceptual term, or `None`.
         presets: changes to these fields under a name, e.g. `{"paper": {"steps": 100_000}}`; a change to
-            `adversarial` or `perceptual` is itself a mapping of that part's fields.
+            `adversarial` or `perceptual` is itself a mapping of that part's fields. Where a text stands in place of the
+            changes, it names a TOML file that holds them: `package:MODULE/path/in/it.toml`.
 
     Raises:
         ConfigError: a field is out of range, or no term is left to train with.
@@ -93,7 +104,7 @@ class Recipe:
     average: float = 0.0
     adversarial: Adversarial | None = None
     perceptual: Perceptual | None = None
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any] | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(
@@ -126,11 +137,11 @@ class Recipe:
         if name == "default" and name not in self.presets:
             return self
         try:
-            changes = dict(self.presets[name])
+            changes = self.presets[name]
         except KeyError:
             known = ", ".join(sorted({"default", *self.presets}))
             raise ConfigError(f"no training preset {name!r}; there are: {known}") from None
-        return self.changed(changes)
+        return self.changed(tomllib.loads(packaged_text(changes)) if isinstance(changes, str) else changes)
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """Return the recipe with some fields changed; `adversarial` and `perceptual` take a mapping.
@@ -167,6 +178,22 @@ class Recipe:
             value = getattr(self, part)
             described[part] = value and {key: plain(item) for key, item in vars(value).items()}
         return described
+
+
+def packaged_text(source: str) -> str:
+    """Return the text of a file in an installed package, `package:MODULE/path/in/it`.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    package, _, inside = source.removeprefix("package:").partition("/")
+    parts = PurePosixPath(inside).parts
+    if not source.startswith("package:") or not parts or ".." in parts or inside.startswith("/"):
+        raise ConfigError(f"preset {source!r} is not of the form package:MODULE/path/in/it.toml")
+    try:
+        return importlib.resources.files(package).joinpath(*parts).read_text(encoding="utf-8")
+    except (ImportError, OSError) as error:
+        raise ConfigError(f"preset {source} is missing: {error}. Install the plugin again") from None
 
 
 def _require(

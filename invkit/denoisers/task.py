@@ -4,6 +4,7 @@ __all__ = ["DenoiserTask", "seeded"]
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,8 @@ class DenoiserTask:
         }
         self.critic: nn.Module | None = None
         if recipe.adversarial is not None:
-            critic = seeded(recipe.adversarial.critic, derive_seed(seed, "critic"))
+            build = partial(recipe.adversarial.build_critic, recipe.patch)
+            critic = seeded(build, derive_seed(seed, "critic"))
             critic = critic.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.critic = modules["critic"] = critic
             self.optimizers = {

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import sys
 
 import pytest
 
@@ -157,3 +158,29 @@ def test_a_critic_that_is_no_plain_function_is_described_without_its_address():
     for made in (Maker(), functools.partial(critic)):
         text = json.dumps(WGAN.changed({"adversarial": {"critic": made}}).describe())
         assert "0x" not in text
+
+
+def test_a_preset_can_be_a_file_of_a_package(tmp_path, monkeypatch):
+    package = tmp_path / "recipe_of_a_stranger"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "big.toml").write_text("steps = 99\nbetas = [0.1, 0.2]\n[adversarial]\ncritic_steps = 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    big = dataclasses.replace(WGAN, presets={"big": "package:recipe_of_a_stranger/big.toml"}).preset("big")
+    assert (big.steps, big.betas, big.adversarial) == (
+        99,
+        (0.1, 0.2),
+        Adversarial(critic, critic_steps=2, lr=1e-5),
+    )
+    for source in ("package:recipe_of_a_stranger/lost.toml", "package:no_such_package_here/big.toml"):
+        with pytest.raises(ConfigError, match="is missing"):
+            dataclasses.replace(WGAN, presets={"big": source}).preset("big")
+    for source in ("big.toml", "package:recipe_of_a_stranger", "package:recipe_of_a_stranger/../secret.toml"):
+        with pytest.raises(ConfigError, match="is not of the form"):
+            dataclasses.replace(WGAN, presets={"big": source}).preset("big")
+    sys.modules.pop("recipe_of_a_stranger", None)
+
+
+def test_a_critic_is_built_for_the_patch_where_it_can_be():
+    assert Adversarial(lambda patch=64: patch).build_critic(33) == 33
+    assert Adversarial(lambda: "one size").build_critic(33) == "one size"

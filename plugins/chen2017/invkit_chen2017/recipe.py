@@ -11,8 +11,11 @@ RECIPE = invkit.Recipe(
     lr=1.58e-4,
     betas=(0.9, 0.999),
     presets={
-        # Patches as in the slides of Eulig, Ommer and Kachelriess; optimiser as in the LDCT benchmark, whose patches are larger.
-        "ldct-benchmark": {"patch": 92, "batch": 68},
+        # Every figure with its source, in files to read and to copy.
+        **{
+            name: f"package:invkit_chen2017/presets/{name}.toml"
+            for name in ("default", "paper", "ldct-benchmark")
+        },
         # What the bundled weights were trained with: fewer steps at a higher rate that decays.
         "bundled": {"steps": 12_000, "lr": 2e-3, "lr_end": 0.005},
         "tiny": {"steps": 20, "batch": 8, "lr": 1e-3},

@@ -1,7 +1,9 @@
 import argparse
+import dataclasses
 import hashlib
 import importlib.resources
 import json
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import invkit
 from invkit.denoisers.install import install
 from invkit.denoisers.installed import with_installed
 from invkit.denoisers.loaded import load_denoiser
+from invkit.denoisers.recipe import packaged_text
 from invkit.errors import ArtifactError
 from invkit.plugins.manager import PluginHost
 from invkit.split.split import Split
@@ -99,20 +102,30 @@ def test_preprocessing_is_the_benchmarks_in_hu():
     torch.testing.assert_close(PREPROCESSING.normalise(x), (x + 1024 - 481.4542) / 502.1851)
 
 
-def test_the_recipe_is_mean_squared_error_on_patches_of_33():
-    for spec in SPECS.values():
-        recipe = spec.recipe
-        assert (recipe.patch, recipe.mse, recipe.mse_steps) == (33, 1.0, 0)
-        assert (recipe.lr, recipe.lr_end, recipe.betas) == (1.58e-4, 1.0, (0.9, 0.999))
-        for name in ("default", *recipe.presets):
-            preset = recipe.preset(name)
-            assert preset.adversarial is None
-            assert preset.perceptual is None
-            assert preset.mse == 1.0
-        benchmark = recipe.preset("ldct-benchmark")
-        assert (benchmark.patch, benchmark.batch, benchmark.steps) == (92, 68, 86_000)
-        bundled = recipe.preset("bundled")
-        assert bundled.patch == 33
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_the_recipe_is_mean_squared_error_on_patches_of_33(spec):
+    recipe = spec.recipe
+    assert (recipe.patch, recipe.mse, recipe.mse_steps) == (33, 1.0, 0)
+    assert (recipe.lr, recipe.lr_end, recipe.betas) == (1.58e-4, 1.0, (0.9, 0.999))
+    for name in ("default", *recipe.presets):
+        preset = recipe.preset(name)
+        assert preset.adversarial is None
+        assert preset.perceptual is None
+        assert preset.mse == 1.0
+    assert recipe.preset("bundled").patch == 33
+
+
+def test_the_files_of_the_presets_hold_every_field_and_the_published_figures():
+    recipe = SPECS["chen2017"].recipe
+    fields = {field.name for field in dataclasses.fields(recipe)} - {"presets", "adversarial", "perceptual"}
+    for name in ("default", "paper", "ldct-benchmark"):
+        assert set(tomllib.loads(packaged_text(recipe.presets[name]))) == fields
+    assert recipe.preset("default").describe() == recipe.describe()
+    paper, benchmark = recipe.preset("paper"), recipe.preset("ldct-benchmark")
+    assert (paper.patch, paper.lr, paper.lr * paper.lr_end) == (33, 1e-3, 1e-4)
+    assert (benchmark.patch, benchmark.batch, benchmark.steps) == (92, 68, 86188)
+    assert benchmark.lr == pytest.approx(1.58e-4, rel=3e-3)
+    assert (benchmark.betas, benchmark.lr_end) == ((0.9, 0.999), 1.0)
 
 
 def test_the_description_names_the_paper():

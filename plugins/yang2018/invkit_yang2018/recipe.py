@@ -5,11 +5,11 @@ __all__ = ["RECIPE", "critic_64"]
 import invkit
 
 
-def critic_64():  # type: ignore[no-untyped-def]  # naming nn.Module would import torch
-    """Return the critic for patches of 64 x 64 pixels."""
+def critic_64(patch: int = 64):  # type: ignore[no-untyped-def]  # naming nn.Module would import torch
+    """Return the critic for square patches of this side; the function's name stands in the bundled weights' provenance."""
     from invkit_yang2018.network import Critic
 
-    return Critic(64)
+    return Critic(patch)
 
 
 RECIPE = invkit.Recipe(
@@ -22,12 +22,10 @@ RECIPE = invkit.Recipe(
     adversarial=invkit.Adversarial(critic=critic_64, gradient_penalty=10.0, critic_steps=4, lr=1e-5),
     perceptual=invkit.Perceptual(weight=0.1, backbone="vgg19"),
     presets={
-        # The LDCT benchmark's rates and weights; it used patches of 77 pixels and batches of 77.
-        "ldct-benchmark": {
-            "batch": 77,
-            "lr": 7.1e-5,
-            "adversarial": {"critic_steps": 1, "lr": 7.1e-5},
-            "perceptual": {"weight": 0.689},
+        # Every figure with its source, in files to read and to copy.
+        **{
+            name: f"package:invkit_yang2018/presets/{name}.toml"
+            for name in ("default", "paper", "ldct-benchmark")
         },
         # What the bundled weights were trained with: a start by mean squared error, then the published losses at a
         # higher rate that decays, with features that can be had offline and the weight that suits them.

@@ -1,8 +1,10 @@
 import argparse
+import dataclasses
 import hashlib
 import importlib.resources
 import itertools
 import json
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from invkit.data.slices import load_slices
 from invkit.denoisers.install import install
 from invkit.denoisers.installed import with_installed
 from invkit.denoisers.loaded import load_denoiser
+from invkit.denoisers.recipe import packaged_text
 from invkit.denoisers.task import DenoiserTask
 from invkit.plugins.manager import PluginHost
 from invkit.split.split import Split
@@ -131,15 +134,39 @@ def test_the_recipe_is_the_papers():
 
 
 def test_presets_change_what_they_say_and_keep_the_losses():
-    benchmark = RECIPE.preset("ldct-benchmark")
-    assert (benchmark.batch, benchmark.lr, benchmark.perceptual.weight) == (77, 7.1e-5, 0.689)
-    assert (benchmark.adversarial.critic_steps, benchmark.adversarial.lr) == (1, 7.1e-5)
-    bundled = RECIPE.preset("bundled")
-    assert bundled.perceptual.backbone == "hed-vgg16"
-    for preset in (benchmark, bundled):
+    for name in ("paper", "ldct-benchmark", "bundled"):
+        preset = RECIPE.preset(name)
         assert preset.adversarial.gradient_penalty == 10.0
         assert preset.adversarial.critic is RECIPE.adversarial.critic
-        assert (preset.patch, preset.mse) == (64, 0.0)
+        assert preset.mse == 0.0
+    assert RECIPE.preset("bundled").perceptual.backbone == "hed-vgg16"
+    assert RECIPE.preset("bundled").patch == 64
+
+
+def test_the_files_of_the_presets_hold_every_field_and_the_published_figures():
+    fields = {field.name for field in dataclasses.fields(RECIPE)} - {"presets"}
+    for name in ("default", "paper", "ldct-benchmark"):
+        values = tomllib.loads(packaged_text(RECIPE.presets[name]))
+        assert set(values) == fields
+        assert set(values["adversarial"]) == {f.name for f in dataclasses.fields(RECIPE.adversarial)} - {
+            "critic"
+        }
+        assert set(values["perceptual"]) == {f.name for f in dataclasses.fields(RECIPE.perceptual)}
+    assert RECIPE.preset("default").describe() == RECIPE.preset("paper").describe() == RECIPE.describe()
+    benchmark = RECIPE.preset("ldct-benchmark")
+    assert (benchmark.patch, benchmark.batch, benchmark.steps) == (77, 77, 67306)
+    assert benchmark.lr == benchmark.adversarial.lr == pytest.approx(7.1e-5, rel=1e-3)
+    assert benchmark.perceptual.weight == pytest.approx(0.689, rel=1e-3)
+    assert (benchmark.adversarial.critic_steps, benchmark.perceptual.backbone) == (1, "vgg19")
+
+
+def test_the_critic_has_the_size_of_the_recipes_patches():
+    recipe = RECIPE.preset("tiny").changed({"patch": 33})
+    sampler = PatchSampler(load_slices(["phantoms:3"], size=64), recipe.patch, seed=0)
+    task = DenoiserTask(SPEC.build(), SPEC.preprocessing, recipe, sampler, sampler, seed=0)
+    assert task.critic.linear[0].in_features == 256 * 5 * 5
+    task.phases(recipe.mse_steps)
+    assert bool(task.loss("critic", recipe.mse_steps, Shard(0, 1))[0].isfinite())
 
 
 def test_a_tiny_training_descends_in_both_phases():
