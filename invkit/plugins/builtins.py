@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["invkit_artifacts", "invkit_backbones", "invkit_sources"]
+__all__ = ["invkit_artifacts", "invkit_backbones", "invkit_denoisers", "invkit_sources"]
 
 from typing import TYPE_CHECKING
 
+from invkit.denoisers.oracles import ORACLES
 from invkit.plugins.bundled import BUNDLED
 from invkit.plugins.hookspecs import hookimpl
 from invkit.plugins.records import Artifact, Backbone, Source
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from invkit.data.slices import SliceSet
+    from invkit.denoisers.spec import Denoiser
+
+
+@hookimpl
+def invkit_denoisers() -> tuple[Denoiser, ...]:
+    """Return the oracles, denoisers whose invariances are known in closed form."""
+    return ORACLES
 
 
 @hookimpl
