@@ -78,9 +78,6 @@ class Recipe:
         lr: learning rate of Adam; decays by a cosine to `lr_end` times itself.
         betas: of Adam.
         mse: factor of the mean squared error, in network units.
-        average: decay of a running mean of the weights over the steps after `mse_steps`, which is then what the training
-            gives; it takes away the wandering of adversarial training (Yazici et al. 2019, arXiv 1806.04498). 0 gives the
-            last weights, as in the published recipes.
         mse_steps: so many steps at the start train with the mean squared error alone (factor 1), before the
             critic and the perceptual term set in. 0 in the published recipes.
         adversarial: a critic, or `None`.
@@ -101,7 +98,6 @@ class Recipe:
     lr_end: float = 1.0
     mse: float = 1.0
     mse_steps: int = 0
-    average: float = 0.0
     adversarial: Adversarial | None = None
     perceptual: Perceptual | None = None
     presets: Mapping[str, Mapping[str, Any] | str] = field(default_factory=dict)
@@ -111,10 +107,8 @@ class Recipe:
             self,
             whole=("patch", "batch", "steps"),
             positive=("lr",),
-            not_negative=("lr_end", "mse", "average"),
+            not_negative=("lr_end", "mse"),
         )
-        if self.average >= 1:
-            raise ConfigError(f"average is a decay from 0 to below 1, got {self.average!r}")
         if isinstance(self.mse_steps, bool) or not isinstance(self.mse_steps, int) or self.mse_steps < 0:
             raise ConfigError(f"mse_steps must be a whole number of at least 0, got {self.mse_steps!r}")
         betas = self.betas
@@ -172,8 +166,6 @@ class Recipe:
             name: plain(getattr(self, name))
             for name in ("patch", "batch", "steps", "lr", "betas", "lr_end", "mse", "mse_steps")
         }
-        if self.average:
-            described["average"] = self.average
         for part in ("adversarial", "perceptual"):
             value = getattr(self, part)
             described[part] = value and {key: plain(item) for key, item in vars(value).items()}

@@ -2,7 +2,6 @@
 
 __all__ = ["DenoiserTask", "seeded"]
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -71,9 +70,6 @@ class DenoiserTask:
             backbone.to(self.device).eval().requires_grad_(False) if backbone is not None else None
         )
         modules = {"denoiser": self.network}
-        self.averaged: nn.Module | None = None
-        if recipe.average:
-            self.averaged = modules["average"] = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {
             "denoiser": adam(self.network.parameters(), recipe.lr, recipe.betas)
         }
@@ -103,18 +99,9 @@ class DenoiserTask:
         self._turn = (0, 0)
         self._batch: tuple[tuple[int, int, Shard], PatchBatch] | None = None
 
-    @property
-    def trained(self) -> nn.Module:
-        """The denoiser that the training gives: the running mean of the weights where the recipe asks for one."""
-        return self.network if self.averaged is None else self.averaged
-
     def phases(self, step: int) -> Sequence[str]:
-        """Return the denoiser alone during `mse_steps`, then the critic's steps before the denoiser's.
-
-        The running mean takes in the weights as the step finds them.
-        """
+        """Return the denoiser alone during `mse_steps`, then the critic's steps before the denoiser's."""
         self._turn = (step, 0)
-        self._update_average(step - self.recipe.mse_steps)
         if self.recipe.adversarial is None or step < self.recipe.mse_steps:
             return ("denoiser",)
         return (*["critic"] * self.recipe.adversarial.critic_steps, "denoiser")
@@ -148,22 +135,12 @@ class DenoiserTask:
         batch = self.held_out.batch(0, 64)
         with torch.no_grad():
             x = self.preprocessing.normalise(batch.x.to(self.device))
-            out = self.preprocessing.denormalise(self.trained(x)).cpu()
+            out = self.preprocessing.denormalise(self.network(x)).cpu()
         truth = batch.y if batch.clean is None else batch.clean
         return {
             "rmse_low_dose_hu": (batch.x - truth).square().mean().sqrt().item(),
             "rmse_denoised_hu": (out - truth).square().mean().sqrt().item(),
         }
-
-    def _update_average(self, steps: int) -> None:
-        if self.averaged is None:
-            return
-        share = 1.0 if steps < 1 else max(1 - self.recipe.average, 1 / steps)
-        with torch.no_grad():
-            for mean, weight in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(weight, share)
-            for kept, buffer in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
-                kept.copy_(buffer)
 
     def _pairs(self, step: int, draw: int, shard: Shard) -> PatchBatch:
         # Every critic step of a step sees its own pairs; the denoiser sees those of the first.

@@ -123,7 +123,7 @@ def train_denoiser(
         "invkit": __version__,
         "torch": str(torch.__version__),
     }
-    artifacts.save(out, task.trained.state_dict(), kind="denoiser", meta=meta)
+    artifacts.save(out, network.state_dict(), kind="denoiser", meta=meta)
     return out
 
 

@@ -94,8 +94,6 @@ def test_a_part_that_is_missing_is_made_from_its_changes():
         ({"mse": math.inf}, "mse must be"),
         ({"mse_steps": -1}, "mse_steps must be a whole number of at least 0"),
         ({"mse_steps": 2.0}, "mse_steps must be"),
-        ({"average": 1.0}, "average is a decay"),
-        ({"average": -0.1}, "average must be"),
         ({"betas": (0.5,)}, "betas must be two numbers"),
         ({"betas": (0.5, 1.0)}, "betas must be"),
         ({"betas": 0.9}, "betas must be"),
@@ -147,9 +145,7 @@ def test_the_description_is_json_and_tells_recipes_apart():
     assert len({json.dumps(recipe.describe(), sort_keys=True) for recipe in described}) == len(described)
     assert json.loads(json.dumps(WGAN.describe())) == WGAN.describe()
     fields = {field.name for field in dataclasses.fields(Recipe)}
-    assert WGAN.changed({"average": 0.9}).describe().keys() == fields - {"presets"}
-    # What was trained before there was a running mean is still described as it was.
-    assert WGAN.describe().keys() == fields - {"presets", "average"}
+    assert WGAN.describe().keys() == fields - {"presets"}
     assert WGAN.describe()["adversarial"].keys() == {f.name for f in dataclasses.fields(Adversarial)}
     assert WGAN.describe()["adversarial"]["critic"].endswith("test_recipe.critic")
 

@@ -330,11 +330,8 @@ def test_a_critic_learns_to_tell_full_dose_from_denoised(tmp_path):
     assert distance() > max(0.05, 2 * before)
 
 
-@pytest.mark.parametrize("average", [0.0, 0.6])
-def test_a_wasserstein_training_runs_and_resumes_bit_identically(tmp_path, average):
-    recipe = FULL.changed(
-        {"steps": 6, "average": average, "adversarial": {"critic": deep_critic, "critic_steps": 2}}
-    )
+def test_a_wasserstein_training_runs_and_resumes_bit_identically(tmp_path):
+    recipe = FULL.changed({"steps": 6, "adversarial": {"critic": deep_critic, "critic_steps": 2}})
     slices = load_slices(["phantoms:4"], size=64)
     config = {"evaluate_every": 3, "checkpoint_every": 2, "log_every": 1}
 
@@ -342,9 +339,8 @@ def test_a_wasserstein_training_runs_and_resumes_bit_identically(tmp_path, avera
         sampler = PatchSampler(slices, SIZE, seed=1)
         return DenoiserTask(network(), PREPROCESSING, recipe, sampler, sampler, seed=2, backbone=Squares())
 
-    weights = {"denoiser": "weight", "average": "weight", "critic": "0.weight"}
+    weights = {"denoiser": "weight", "critic": "0.weight"}
     whole = made()
-    assert set(whole.modules) == ({"denoiser", "average", "critic"} if average else {"denoiser", "critic"})
     start = copy.deepcopy({name: module.state_dict() for name, module in whole.modules.items()})
     result = fit(whole, FitConfig(steps=6, **config), tmp_path / "whole")
     assert result.steps == 6
@@ -371,29 +367,6 @@ def test_a_wasserstein_training_runs_and_resumes_bit_identically(tmp_path, avera
         for key, tensor in module.state_dict().items():
             assert bool(tensor.isfinite().all())
             assert torch.equal(tensor, resumed.modules[name].state_dict()[key])
-
-
-def test_the_running_mean_is_that_of_the_weights_since_the_start_of_the_critic(tmp_path):
-    """Plain while there are few, exponential later; before that, simply the weights."""
-    made = task(WGAN.changed({"steps": 8, "mse_steps": 3, "average": 0.75}))
-    seen = []
-    loss = made.loss
-
-    def watch(phase, step, shard):
-        if phase == "denoiser":
-            seen.append(made.network.weight.detach().clone())
-        return loss(phase, step, shard)
-
-    made.loss = watch
-    fit(made, FitConfig(steps=8, evaluate_every=8, checkpoint_every=8), tmp_path)
-    expected = seen[3]
-    for count, weight in enumerate(seen[4:], start=1):
-        expected = torch.lerp(expected, weight, max(0.25, 1 / count))
-    assert made.trained is made.modules["average"]
-    torch.testing.assert_close(made.trained.weight, expected)
-    assert not torch.equal(made.trained.weight, made.network.weight)
-    plain = task(WGAN)
-    assert plain.trained is plain.network
 
 
 def test_a_folder_of_another_training_is_refused(tmp_path):
