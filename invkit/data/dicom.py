@@ -8,6 +8,7 @@ __all__ = [
     "read_dicom_slices",
     "read_header",
     "read_slices",
+    "silent",
 ]
 
 import logging
@@ -135,7 +136,7 @@ def _guarded(read: Callable[[], Read]) -> Read:
     """
     # Raised outside of `except`, so that no traceback carries pydicom's own, which can quote elements.
     try:
-        with _silent():
+        with silent():
             return read()
     except ImageError as error:
         reason = str(error)
@@ -263,7 +264,7 @@ def _no_slice(path: Path, scan: Scan) -> str:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Keep pydicom's warnings and log messages, which quote elements of the data set, from coming out."""
     logger = logging.getLogger("pydicom")
     level = logger.level

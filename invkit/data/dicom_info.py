@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from invkit.data.archive import FILE_LIMIT, ZIP_MAGIC
-from invkit.data.dicom import read_header
+from invkit.data.dicom import read_header, silent
 from invkit.data.dicom_slice import pseudonym
 from invkit.data.exam import Words, dose_words, exam_of
 from invkit.errors import ImageError
@@ -85,19 +85,21 @@ def dicom_info(path: Path, *, rescale: tuple[float, float] | None = None) -> lis
     except ImageError as error:
         reason = str(error)
         raise ImageError(reason + HINT if "does not guess" in reason else reason) from None
-    common: dict[str, Any] = {
-        "file": path,
-        "frames": layout.frames,
-        "series": pseudonym(_text(data, "SeriesInstanceUID")),
-        "patient": pseudonym(_text(data, "PatientID")),
-        "rows": layout.rows,
-        "cols": layout.cols,
-        "words": dose_words(_text(data, "SeriesDescription")),
-        "exam": exam_of(None, _text(data, "BodyPartExamined")),
-    }
-    copy = pseudonym(_text(data, "SOPInstanceUID"))
+    with silent():
+        uid = _text(data, "SOPInstanceUID")
+        common: dict[str, Any] = {
+            "file": path,
+            "frames": layout.frames,
+            "series": pseudonym(_text(data, "SeriesInstanceUID")),
+            "patient": pseudonym(_text(data, "PatientID")),
+            "rows": layout.rows,
+            "cols": layout.cols,
+            "words": dose_words(_text(data, "SeriesDescription")),
+            "exam": exam_of(None, _text(data, "BodyPartExamined")),
+        }
+    copies = [f"{pseudonym(uid)}/{index}" if uid else "" for index in range(len(frames))]
     return [
-        SliceInfo(**common, copy=f"{copy}/{index}", **frame.numbers) for index, frame in enumerate(frames)
+        SliceInfo(**common, copy=copy, **frame.numbers) for copy, frame in zip(copies, frames, strict=True)
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
@@ -24,6 +25,7 @@ HU_RANGE = (-4096.0, 65535.0)
 # Typed loosely, because pydicom annotates each of these keywords as if it were all of them.
 DECODING: dict[str, Any] = {"correct_unused_bits": False, "allow_excess_frames": True}
 
+END_OF_IMAGE = b"\xff\xd9"
 EXTRA = "pip install 'invkit[dicom]'"
 
 
@@ -61,13 +63,15 @@ def _stored_frames(data: Dataset, layout: PixelLayout) -> NDArray[Any]:
     decoder, syntax, name = check_decoder(data)
     if decoder.is_native:
         check_length(len(data.PixelData), layout)
+    elif syntax != RLELossless:
+        _check_ends(data, layout)
     # pylibjpeg-rle stops on damaged data with a panic of Rust, which is no Exception, and prints it.
     plugin = "pydicom" if syntax == RLELossless else ""
     try:
         stored, _ = decoder.as_array(data, raw=True, decoding_plugin=plugin, **DECODING)
     except RuntimeError:
         # pydicom tried every decoder it has.
-        hint = "" if decoder.is_native else f", or another decoder is needed: {EXTRA}{_not_in_extra(name)}"
+        hint = "" if decoder.is_native else f", or another decoder is needed: {EXTRA}"
         raise ImageError(f"cannot be decoded ({name}): the pixel data are damaged{hint}") from None
     wanted = (layout.frames, layout.rows, layout.cols)
     shape = stored.shape if layout.frames > 1 else (1, *stored.shape)
@@ -89,14 +93,15 @@ def check_decoder(data: Dataset) -> tuple[Decoder, UID, str]:
     except NotImplementedError:
         raise ImageError(f"has transfer syntax {name}, which is not supported") from None
     if not decoder.is_native and not decoder.is_available:
-        raise ImageError(f"is compressed ({name}). To read it: {EXTRA}{_not_in_extra(name)}")
+        raise ImageError(f"is compressed ({name}). To read it: {EXTRA}")
     return decoder, syntax, name
 
 
-def _not_in_extra(name: str) -> str:
-    if "2000" in name or "JPEG-LS" in name or "JPEG" not in name:
-        return ""
-    return " and pylibjpeg-libjpeg (GPL, so not part of it), or unpack the files with dcmdjpeg"
+def _check_ends(data: Dataset, layout: PixelLayout) -> None:
+    """Refuse a code stream (JPEG, JPEG-LS, JPEG 2000) without its end marker, for which decoders make pixels up."""
+    for frame in generate_frames(data.PixelData, number_of_frames=layout.frames):
+        if not frame.rstrip(b"\0").endswith(END_OF_IMAGE):
+            raise ImageError("is cut off: its compressed pixels lack their end")
 
 
 def check_length(length: int, layout: PixelLayout) -> None:

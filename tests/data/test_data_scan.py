@@ -353,15 +353,20 @@ def test_nothing_usable_says_why(tmp_path):
         scan([tmp_path])
 
 
-def test_no_patient_attribute_comes_out(tmp_path):
+def test_no_patient_attribute_comes_out(tmp_path, capfd, caplog):
     data = marked()
     data.PixelSpacing = ["0.5", "0.75"]
-    (tmp_path / "a.dcm").write_bytes(content(data))
+    whole = content(data)
+    (tmp_path / "a.dcm").write_bytes(whole)
+    # A UID that pydicom would quote in a warning.
+    (tmp_path / "b.dcm").write_bytes(whole.replace(b"1.99.424242424242", b"1.99.42424242424x"))
+    caplog.clear()
     report = scan([tmp_path])
-    text = json.dumps(report.describe())
-    assert_silent(text)
-    assert report.describe()["slices"] == 1
+    assert_silent(json.dumps(report.describe()))
+    assert len(report.found.series) == 2
     assert CANARY not in repr(report.found.series[0].slices)
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

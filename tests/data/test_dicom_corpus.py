@@ -1,5 +1,6 @@
 """Every file that pydicom and pydicom-data ship: the same HU as pydicom's own functions, or one error."""
 
+import contextlib
 import logging
 import warnings
 from importlib import resources
@@ -12,6 +13,7 @@ import pytest
 from pydicom.pixels import apply_modality_lut, get_decoder
 
 from invkit.data.dicom import decode, read_slices
+from invkit.data.dicom_info import dicom_info
 from invkit.errors import ImageError
 
 FOLDERS = [Path(str(resources.files("pydicom"))) / "data", Path(data_store.__file__).parent / "data"]
@@ -92,3 +94,78 @@ def test_a_folder_of_everything_is_scanned():
     assert {piece.spacing is None for piece in scan.slices} == {False}
     assert len(scan.skipped) > 100
     assert all(name and reason for name, reason in scan.skipped)
+
+
+# What becomes of every shipped file that states CT as its modality, by name; MANY stand for the files named IM......
+SLICES = {
+    "693_J2KR.dcm",
+    "693_UNCI.dcm",
+    "693_UNCR.dcm",
+    "explicit_VR-UN.dcm",
+    "693_J2KI.dcm",
+    "CT_small.dcm",
+    "J2K_pixelrep_mismatch.dcm",
+    *("17106", "17136", "17166", "17196", "2062", "2392", "2693", "3023", "3353"),
+}
+ERRORS = {
+    "6293": "is a localizer, not a slice",
+    "6924": "is a localizer, not a slice",
+    "eCT_Supplemental.dcm": "is not in HU",
+    "bad_sequence.dcm": "is compressed (JPEG Lossless",
+    "IM": "has no pixel data",
+}
+
+
+def test_every_shipped_ct_file_comes_to_what_is_expected():
+    seen = set()
+    for path in FILES:
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if pydicom.dcmread(path, stop_before_pixels=True, force=True).get("Modality") != "CT":
+                continue
+            name = "IM" if path.name.startswith("IM") else path.name
+            seen.add(name)
+    assert seen == SLICES | set(ERRORS)
+    for path in FILES:
+        name = "IM" if path.name.startswith("IM") else path.name
+        if name in SLICES:
+            assert len(decode(path.read_bytes())) == 1, name
+        elif name in ERRORS:
+            try:
+                found = decode(path.read_bytes())
+            except ImageError as error:
+                outcome = str(error)
+            else:
+                # Where a decoder of JPEG Lossless is installed.
+                outcome = ERRORS[name] if name == "bad_sequence.dcm" and len(found) == 1 else "a slice"
+            assert outcome.startswith(ERRORS[name]), name
+
+
+@pytest.mark.parametrize("name", ["693_J2KR.dcm", "693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm"])
+def test_a_code_stream_without_its_end_is_refused(name):
+    (path,) = (path for path in FILES if path.name == name)
+    content = path.read_bytes()
+    place = content.rfind(b"\xff\xd9")
+    with pytest.raises(ImageError, match="lack their end"):
+        decode(content[:place] + b"\0\0" + content[place + 2 :])
+
+
+def test_headers_alone_tell_what_decoding_finds():
+    """A scan reads no pixels: it must accept what can be decoded, and refuse the rest for the same reason."""
+    differing = {}
+    for path in FILES:
+        found = []
+        for read in (lambda path: decode(path.read_bytes()), dicom_info):
+            try:
+                found.append(
+                    [
+                        (piece.series, piece.patient, piece.rows, piece.cols, piece.position, piece.spacing)
+                        for piece in read(path)
+                    ]
+                )
+            except ImageError as error:
+                found.append(str(error))
+        if found[0] != found[1]:
+            differing[path.name] = found
+    # The header stops before what is damaged in this one.
+    assert set(differing) <= {"emri_small_jpeg_2k_lossless_too_short.dcm"}

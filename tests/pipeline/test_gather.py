@@ -3,6 +3,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from invkit.data.prepare import prepare
 from invkit.data.slices import load_slices
 from invkit.errors import DataError, PluginError, UsageError
 from invkit.pipeline.gather import gather
@@ -84,6 +85,25 @@ def test_sources_and_paths_make_one_set_whatever_their_order(host, ct):
     assert one.fingerprint == other.fingerprint
     assert len({gather(specs, host, 0).fingerprint for specs in (["ward:5"], ["ward:5", ct], [ct])}) == 3
     assert "2 CT slices" in one.description
+
+
+def test_a_cache_is_a_path_like_others(host, ct, tmp_path):
+    (tmp_path / "arrays").mkdir()
+    for number in range(3):
+        full = np.random.default_rng(number).normal(0, 30, (32, 32)).astype(np.float32)
+        for kind, image in (("full", full), ("low", full + 5)):
+            np.save(tmp_path / "arrays" / f"{number}_{kind}.npy", image)
+    prepare([tmp_path / "arrays"], tmp_path / "cache")
+    alone = gather(tmp_path / "cache", host, 0)
+    assert alone.fingerprint == load_slices(tmp_path / "cache").fingerprint
+    assert "3 CT slices of 3 patients from a cache, all with a real low-dose partner" in alone.description
+    one, other = (
+        gather(specs, host, 0)
+        for specs in (["ward:5", tmp_path / "cache", ct], [str(ct), str(tmp_path / "cache"), "ward:5"])
+    )
+    assert one.fingerprint == other.fingerprint
+    assert one.split == other.split == one.part("train").split
+    assert len(one.slices) == 5 + 3 + 2
 
 
 def test_a_name_goes_before_a_folder_of_that_name(host, tmp_path, monkeypatch):
