@@ -63,14 +63,14 @@ class _Scan:
     def ray_noise(
         self, integrals: Tensor, photons: float, dose: float, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return the noise of all rays at full and at low dose, each of shape `(V, n)`, on the CPU."""
+        """Return the noise of all rays at full and at low dose, each of shape `(V, n)`."""
         rays = len(self.geometry.offsets(self.size, self.spacing))
         fine = interpolate(
             integrals[None, None], (len(self.geometry.angles()), rays), mode="bilinear", align_corners=False
         )[0, 0]
         counts = photons * self.transmission(fine, 1)
-        # Drawn on the CPU, so that a seed means the same noise on every device.
-        return draw_noise(counts.cpu(), dose=dose, electronic=self.electronic, generator=rng)
+        # The generator is the CPU's, so that a seed means the same noise on every device.
+        return draw_noise(counts, dose=dose, electronic=self.electronic, generator=rng)
 
     def reconstruct(self, noise: Tensor) -> Tensor:
         """Return the noise in HU, shape `(B, 1, H, W)`, of noise of line integrals, shape `(B, V, n)`."""
@@ -260,7 +260,7 @@ def _draw(
         integrals = scan.integrals(image[None])
         level = scan.photons(image[None], integrals, noise) if photons is None else photons
         drawn.append(torch.stack(scan.ray_noise(integrals, level, dose, generator(seed, "dose", index))))
-    full, low = torch.stack(drawn, dim=1).to(y.device).unbind(0)
+    full, low = torch.stack(drawn, dim=1).unbind(0)
     return full, low
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from multiprocessing import get_context, parent_process
@@ -280,7 +281,10 @@ def _write_index(
 def _run(jobs: list[_Job], workers: int) -> Iterator[dict[str, Any]]:
     """Yield the index entry of each slice once it is on disk."""
     if min(len(jobs), workers) <= 1:
-        yield from map(_make, jobs)
+        for job in jobs:
+            with _one_thread():
+                entry = _make(job)
+            yield entry
         return
     pool = ProcessPoolExecutor(min(len(jobs), workers), get_context("spawn"), _begin_worker)
     try:
@@ -292,6 +296,17 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[dict[str, Any]]:
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute as a worker does: its sums are added in the same order, so that the result is the same to the bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _begin_worker() -> None:

@@ -12,6 +12,7 @@ from invkit.data.physics import (
     attenuation,
     bowtie_transmission,
     draw_noise,
+    poisson_quantile,
     ray_transmission,
     tube_current,
 )
@@ -84,6 +85,27 @@ def test_the_logarithm_has_no_bias_short_of_starvation(photons):
     full, low = draw_noise(torch.full((400_000,), 4 * photons), dose=0.25, electronic=0, generator=rng())
     for noise in (full, low):
         assert abs(float(noise.mean())) < 0.1 * float(noise.std())
+
+
+@pytest.mark.parametrize("mean", [0.3, 3.0, 11.9, 12.1, 60.0, 4000.0])
+def test_counts_have_the_moments_and_quantiles_of_a_poisson_variable(mean):
+    from scipy.stats import norm, poisson
+
+    counts = poisson_quantile(torch.full((400_000,), mean), torch.randn(400_000, generator=rng()))
+    assert float(counts.mean()) == pytest.approx(mean, rel=0.01)
+    assert float(counts.var()) == pytest.approx(mean, rel=0.01)
+    normal = torch.linspace(-4, 4, 33)
+    found = poisson_quantile(torch.full((33,), mean), normal)
+    wanted = poisson(mean).ppf(norm.cdf(normal.double().numpy()))
+    # Whole numbers, but for the expansion: it runs through the middle of the steps.
+    np.testing.assert_allclose(found, wanted, atol=1e-6 if mean < 12 else 1.1)
+
+
+def test_counts_change_little_with_their_mean():
+    normal = torch.randn(10_000, generator=rng())
+    mean = torch.linspace(0.5, 1000, 10_000)
+    near = poisson_quantile(mean * (1 + 1e-6), normal) - poisson_quantile(mean, normal)
+    assert float((near.abs() > 0.01).float().mean()) < 0.001
 
 
 def test_starved_rays_have_finite_noise():

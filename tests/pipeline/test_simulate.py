@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from invkit.data.images import read_dicom_slices, read_image
-from invkit.errors import ArtifactError, DataError, ImageError, UsageError
-from invkit.pipeline.simulate import INDEX, DoseSettings, simulate_series
+from invkit.errors import ArtifactError, DataError, ImageError, ResourceError, UsageError
+from invkit.pipeline.simulate import INDEX, DoseSettings, _Job, simulate_series
 
 CANARY = "CANARY^7f3a"
 SIZE = 32
@@ -99,10 +100,22 @@ def test_what_is_written_is_derived_and_names_nobody(source, tmp_path):
 
 
 def test_workers_change_nothing(source, tmp_path):
+    threads = torch.get_num_threads()
     simulate_series(source, tmp_path / "one", SETTINGS, workers=1)
+    assert torch.get_num_threads() == threads
     done = simulate_series(source, tmp_path / "two", SETTINGS, workers=2)
     assert done.made == 3
     assert written(tmp_path / "one") == written(tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_said(source, tmp_path, monkeypatch):
+    # Workers are started anew and do not see this; what they unpickle kills them.
+    monkeypatch.setattr(_Job, "__reduce__", lambda job: (os._exit, (9,)))
+    with pytest.raises(ResourceError, match="a worker died"):
+        simulate_series(source, tmp_path / "out", SETTINGS, workers=2)
+    monkeypatch.undo()
+    assert simulate_series(source, tmp_path / "out", SETTINGS, workers=1).made == 3
 
 
 def test_what_was_interrupted_goes_on_and_ends_the_same(source, tmp_path):
@@ -253,8 +266,6 @@ def test_an_index_from_a_stranger_deletes_nothing_outside(source, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs permissions that hold")
 def test_a_folder_that_cannot_be_written_is_said(source, tmp_path):
-    from invkit.errors import ResourceError
-
     locked = Path(tmp_path / "locked")
     locked.mkdir(mode=0o500)
     with pytest.raises(ResourceError):
