@@ -21,7 +21,12 @@ DataOption = Annotated[
         help="CT to train on: a DICOM folder, zip or .npy, or `phantoms`; may be repeated. Default: phantoms.",
     ),
 ]
-PresetOption = Annotated[str, typer.Option("--preset", help="Sizes and steps.")]
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        "--preset", metavar="NAME|FILE", help="Sizes and steps: a name of `invkit presets`, or a .toml file."
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Decides every random number.")]
 DoseOption = Annotated[
     float, typer.Option("--train-dose", help="Dose of the low-dose images, of the slices' own.")
@@ -108,6 +113,9 @@ def cinn(
     out: OutOption = None,
     train_data: DataOption = None,
     preset: PresetOption = "default",
+    vae_preset: Annotated[
+        str, typer.Option("--vae-preset", metavar="NAME|FILE", help="Of the VAE, if it has to be trained.")
+    ] = "default",
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     allow_bypass: Annotated[
@@ -127,6 +135,7 @@ def cinn(
         out=out,
         train_data=train_data,
         preset=preset,
+        vae_preset=vae_preset,
         seed=seed,
         device=device,
         allow_bypass=allow_bypass,

@@ -108,7 +108,8 @@ PRESETS: dict[str, dict[str, object]] = {
         "lr": 7.2e-5,
         "betas": (0.5, 0.9),
     },
-    # Eulig et al., Med Phys 52(1), 2025 (doi 10.1002/mp.17413): lr 1e-5, batch 128, about 47 k steps.
+    # Eulig et al., Med Phys 52(1), 2025 (doi 10.1002/mp.17413): lr 1e-5, batch 128, about 47 k steps; the betas are
+    # those of its public code (github.com/eeulig/ldct-invariances, configs/cinn.yaml).
     "eulig": PUBLISHED
     | {
         "d": 256,
@@ -117,6 +118,6 @@ PRESETS: dict[str, dict[str, object]] = {
         "batch": 128,
         "steps": 47_000,
         "lr": 1e-5,
-        "betas": (0.5, 0.9),
+        "betas": (0.9, 0.999),
     },
 }

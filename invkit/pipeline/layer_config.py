@@ -6,9 +6,9 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from invkit.errors import ConfigError
 from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.flow.config import CinnConfig
+from invkit.pipeline.preset_file import SHIPPED, checked, is_file, preset_values, unknown
 from invkit.representation.regressor import RegressorConfig
 
 
@@ -35,10 +35,12 @@ class LayerConfig(BaseModel):
 
     @classmethod
     def preset(cls, name: str) -> Self:
-        """Return a named preset: `default`, `tiny` (for trying out), `paper` and `eulig` (published flow sizes).
+        """Return a preset: a shipped file by its name, `tiny` (for trying out), `eulig`, or a TOML file by its path.
+
+        `eulig` has the published flow of `ldct-benchmark`, and the rest as in `default`.
 
         Raises:
-            ConfigError: there is none of this name.
+            ConfigError: there is no such preset or file, or a field in it is wrong.
         """
         if name == "tiny":
             return cls(
@@ -48,6 +50,8 @@ class LayerConfig(BaseModel):
                 held_out=64,
                 pairs=16,
             )
+        if is_file(name) or name in SHIPPED:
+            return checked(cls, preset_values("cinn", name), name)
         if name not in FLOW_PRESETS:
-            raise ConfigError(f"no preset {name!r} for a cINN; there are: tiny, {', '.join(FLOW_PRESETS)}")
+            raise unknown("a cINN", name, [*SHIPPED, "tiny", *FLOW_PRESETS])
         return cls(cinn=CinnConfig.model_validate(FLOW_PRESETS[name]))

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from invkit.data.slices import SliceSet
 from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.preset_file import vae_preset
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerRequest, find_layer, learn_layer
 from invkit.pipeline.train_vae import Domain, VaeRequest, find_vae, learn_vae
 from invkit.representation.trained import TrainedVae, load_vae
-from invkit.representation.vae import VaeConfig
 from invkit.sampling.model import LayerModel
 from invkit.split.split import Split
 from invkit.training.progress import Progress
@@ -59,7 +59,7 @@ class Parts:
     def vae(self, domain: Domain) -> TrainedVae:
         """Return the VAE of a domain, `"low"` or `"high"`."""
         if domain not in self._vaes:
-            config = VaeConfig.preset(self.vae_preset)
+            config = vae_preset(self.vae_preset)
             request = VaeRequest(domain, self.slices, config, self.config.dose, self.seed)
             found = find_vae(request, self.store, bundled=self.bundled, device=self.device)
             if found is None:

@@ -16,11 +16,16 @@ from pydantic_core import ErrorDetails
 
 from invkit.errors import ConfigError
 from invkit.flow.config import PRESETS as FLOW_PRESETS
+from invkit.pipeline.preset_file import preset_values
 from invkit.pipeline.run_config import RunConfig
 from invkit.representation.vae import PRESETS as VAE_PRESETS
 
+BENCHMARK = "ldct-benchmark"
 PRESETS = files("invkit.pipeline").joinpath("presets")
-SECTION_PRESETS: dict[str, Mapping[str, Mapping[str, Any]]] = {"vae": VAE_PRESETS, "cinn": FLOW_PRESETS}
+SECTION_PRESETS: dict[str, Mapping[str, Mapping[str, Any]]] = {
+    "vae": VAE_PRESETS | {BENCHMARK: preset_values("vae", BENCHMARK)},
+    "cinn": FLOW_PRESETS | {BENCHMARK: FLOW_PRESETS["eulig"]},
+}
 SHOWN = 5
 
 

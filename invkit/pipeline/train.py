@@ -21,11 +21,12 @@ from invkit.pipeline.gather import DataSpecs, gather
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load
 from invkit.pipeline.parts import Parts
+from invkit.pipeline.preset_file import preset_label, recipe_preset
+from invkit.pipeline.preset_file import vae_preset as chosen_vae
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import KIND, learn_layer
 from invkit.pipeline.train_vae import Domain, VaeRequest, learn_vae
 from invkit.plugins.manager import PluginHost, default_host
-from invkit.representation.vae import VaeConfig
 from invkit.split.split import Split
 from invkit.training.engine import fit
 from invkit.training.progress import Progress
@@ -56,7 +57,7 @@ def train_denoiser(
         model: name of a denoiser, or its description.
         out: the safetensors file to write.
         train_data: `"phantoms"` or paths to slices; `None` for phantoms.
-        preset: of the recipe.
+        preset: of the recipe, or the path of a TOML file with its fields.
         changes: further changes to the recipe's fields.
         dose: of the low-dose images, as a fraction of the slices' own.
         seed: decides every random number.
@@ -77,7 +78,7 @@ def train_denoiser(
     spec = host.denoiser(model)[0] if isinstance(model, str) else model
     if spec.recipe is None:
         raise UsageError(f"{spec.name} has no training recipe: its plugin brings none")
-    recipe = spec.recipe.preset(preset).changed(changes or {})
+    recipe = recipe_preset(spec.recipe, preset).changed(changes or {})
     if backbone is not None and recipe.perceptual is not None:
         recipe = recipe.changed({"perceptual": Perceptual(recipe.perceptual.weight, backbone)})
     slices = gather(train_data, host, seed)
@@ -116,7 +117,7 @@ def train_denoiser(
     meta = {
         **request,
         "key": key,
-        "preset": preset,
+        "preset": preset_label(preset),
         "steps": result.steps,
         "trained_on": slices.description,
         "held_out": result.metrics,
@@ -145,7 +146,7 @@ def train_vae(
         domain: `"low"` for low-dose images, `"high"` for full-dose ones.
         out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
         train_data: `"phantoms"` or paths to slices; `None` for phantoms.
-        preset: `default`, `tiny` or `paper`.
+        preset: `default`, `paper`, `ldct-benchmark`, `bundled`, `tiny`, or the path of a TOML file.
         dose: of the low-dose images, as a fraction of the slices' own.
         seed: decides every random number.
         device: where to train.
@@ -156,7 +157,7 @@ def train_vae(
         DivergedError: the training diverged twice, or the posterior collapsed.
     """
     host = host or default_host()
-    request = VaeRequest(domain, gather(train_data, host, seed), VaeConfig.preset(preset), dose, seed)
+    request = VaeRequest(domain, gather(train_data, host, seed), chosen_vae(preset), dose, seed)
     return learn_vae(request, Store(host), out=out, device=device, progress=progress)
 
 
@@ -183,8 +184,8 @@ def train_cinn(
         domain: `"low"` or `"high"`: which images are sampled.
         out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
         train_data: paths to slices, or `None` for phantoms.
-        preset: `default`, `tiny`, `paper` or `eulig`.
-        vae_preset: of a VAE that has to be trained.
+        preset: `default`, `paper`, `ldct-benchmark`, `eulig`, `tiny`, or the path of a TOML file.
+        vae_preset: of a VAE that has to be trained, as in `train_vae`.
         seed: decides every random number.
         device: where to train.
         allow_bypass: accept a layer that a skip connection goes round.
