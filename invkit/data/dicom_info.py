@@ -4,7 +4,7 @@ __all__ = ["SliceInfo", "dicom_info"]
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,13 @@ def dicom_info(path: Path, *, rescale: tuple[float, float] | None = None) -> lis
             "words": dose_words(_text(data, "SeriesDescription")),
             "exam": exam_of(None, _text(data, "BodyPartExamined")),
         }
+        ours = _text(data, "Manufacturer") == "invkit"
     copies = [f"{pseudonym(uid)}/{index}" if uid else "" for index in range(len(frames))]
-    return [
+    found = [
         SliceInfo(**common, copy=copy, **frame.numbers) for copy, frame in zip(copies, frames, strict=True)
     ]
+    # Slices at a simulated dose keep their position along the normal, but not their place in the plane.
+    return [replace(info, plane=None) for info in found] if ours else found
 
 
 def _text(data: Any, keyword: str) -> str:

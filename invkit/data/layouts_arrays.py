@@ -31,7 +31,8 @@ def array_info(path: Path, root: Path) -> list[SliceInfo]:
     """Return the slices of an array by its header; pixels are not read.
 
     A `.npy` file holds `(H, W)`, `(B, H, W)` or `(B, 1, H, W)`, a NIfTI file `(X, Y, Z)`. The patient is told by the
-    file's name without words for the dose, so partners in two folders are named alike.
+    file's name without words for the dose, so partners in two folders are named alike. Files of one slice that have
+    a number for a name are the slices of one patient, whose name is that of their folder.
 
     Args:
         path: the file.
@@ -47,10 +48,13 @@ def array_info(path: Path, root: Path) -> list[SliceInfo]:
     # Folders that stand for a dose are no part of the patient's name: full/a.npy and low/a.npy belong together.
     place = path.relative_to(root) if path != root else Path(path.name)
     folders = [name for name in place.parent.parts if dose_words(name) is None]
-    patient = pseudonym("/".join([*folders, words.rest if words else stem]) or stem)
-    series = pseudonym(path.absolute())
     volume = _opened(path)
     spacing, step = volume.spacing, volume.step
+    numbered = volume.count == 1 and stem.isdecimal() and stem.isascii()
+    name = [] if numbered else [words.rest if words else stem]
+    patient = pseudonym("/".join([*folders, *name]) or path.absolute().parent.name)
+    series = pseudonym(path.absolute().parent if numbered else path.absolute())
+    first = int(stem) - 1 if numbered else 0
     return [
         SliceInfo(
             file=path,
@@ -62,8 +66,8 @@ def array_info(path: Path, root: Path) -> list[SliceInfo]:
             cols=volume.cols,
             words=words,
             spacing=spacing,
-            position=index * step,
-            instance=index,
+            position=(first + index) * step,
+            instance=first + index,
             thickness=step if spacing else None,
             copy=f"{pseudonym(path.resolve())}/{index}",
         )

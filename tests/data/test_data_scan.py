@@ -206,6 +206,16 @@ def test_arrays_are_paired_by_name(tmp_path):
     assert "doe" not in json.dumps(report)
 
 
+def test_numbered_arrays_are_slices_of_their_folder(tmp_path):
+    stack = np.stack([pair(0, index)[0] for index in range(3)])
+    np.save(tmp_path / "doe.npy", stack)
+    for number, image in enumerate(stack, 1):
+        (tmp_path / "low").mkdir(exist_ok=True)
+        np.save(tmp_path / "low" / f"{number:04d}.npy", image + np.int16(5))
+    report = described(f"{tmp_path / 'doe.npy'},{tmp_path / 'low'}")
+    assert (report["patients"], report["series"], report["pairs"]) == (1, 2, 3)
+
+
 def test_arrays_of_something_else_are_skipped(tmp_path):
     np.save(tmp_path / "fine.npy", pair(0, 0)[0])
     np.save(tmp_path / "cube.npy", np.zeros((2, 2, 2, 8, 8)))
