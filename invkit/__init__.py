@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from invkit.pipeline.analyze import analyze
+    from invkit.pipeline.evaluate import Evaluation, evaluate
     from invkit.pipeline.loading import load
     from invkit.pipeline.result import AnalysisResult
     from invkit.pipeline.train import train_cinn, train_denoiser, train_vae
@@ -54,6 +55,7 @@ __all__ = [
     "Denoiser",
     "DenoiserError",
     "DivergedError",
+    "Evaluation",
     "ImageError",
     "InputError",
     "InvkitError",
@@ -78,6 +80,7 @@ __all__ = [
     "__version__",
     "analyze",
     "default_host",
+    "evaluate",
     "hookimpl",
     "load",
     "read_image",
@@ -93,6 +96,7 @@ _HOMES = {
     "invkit.denoisers.spec": ("Affine", "Denoiser", "Layer", "Preprocessing", "Upstream", "Weights"),
     "invkit.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "invkit.pipeline.analyze": ("analyze",),
+    "invkit.pipeline.evaluate": ("Evaluation", "evaluate"),
     "invkit.pipeline.loading": ("load",),
     "invkit.pipeline.result": ("AnalysisResult",),
     "invkit.pipeline.train": ("train_cinn", "train_denoiser", "train_vae"),
