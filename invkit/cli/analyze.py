@@ -7,7 +7,7 @@ __all__ = ["register"]
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -42,6 +42,14 @@ def analyze(
         typer.Option("--input", "-i", metavar="PATH", help="DICOM file, folder or zip, .npy, .png or .tiff."),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", "-n", help="Draws for each image.")] = 250,
+    refine: Annotated[
+        str,
+        typer.Option(
+            "--refine",
+            metavar="K|all|none",
+            help="Draws of each image that are refined onto the layer's fiber and certified.",
+        ),
+    ] = "16",
     domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
     dose: Annotated[
         float | None, typer.Option("--dose", help="Reduce the image's dose to this fraction by simulation.")
@@ -81,6 +89,7 @@ def analyze(
         layer or ["3"],
         data,
         samples=samples,
+        refine=parsed_count(refine),
         domain=chosen_domain(domain),
         seed=seed,
         dose=dose,
@@ -118,6 +127,21 @@ def show(result: AnalysisResult, out: Path | None, json: bool) -> None:
         return
     console = Console(file=data_stream(), highlight=False)
     print_report(report_data(result, command=command), console, paths.report.resolve())
+
+
+def parsed_count(text: str) -> int | Literal["all", "none"]:
+    """Return how many draws to refine.
+
+    Raises:
+        UsageError: it is neither a number nor `all` or `none`.
+    """
+    if text == "all":
+        return "all"
+    if text == "none":
+        return "none"
+    if not text.isdecimal():
+        raise UsageError(f"--refine wants a number, all or none; got {text!r}")
+    return int(text)
 
 
 def parsed_range(text: str | None) -> tuple[float, float] | None:

@@ -19,13 +19,20 @@ Noise
     x.
 Likelihood
     NLLs are in order where floor <= input <= layer <= const. Each pair that is not is a warning.
+Certificates
+    Refined samples are counted: n of m lie within epsilon of z, by Phi itself. What they differ by is proven
+    invisible to the layer to within epsilon; beside it stands the spread that epsilon alone would allow in
+    the `input` control. It is a lower bound, of the samples that were tried, and no estimate of p(x | z).
+    Fewer than 8 certified samples give no map.
 Distribution
     An image whose VAE error lies above the VAE's 99 % quantile on its own held-out patches is out of
     distribution.
 """
 
 __all__ = [
+    "ENOUGH_FOR_A_MAP",
     "LADDER",
+    "Certification",
     "Measures",
     "Verdict",
     "distribution_warning",
@@ -50,7 +57,29 @@ LADDER = {
     "const": "samples of the `const` control",
     "random": "another image at random",
 }
+ENOUGH_FOR_A_MAP = 8
 NLL_ORDER = ("floor", "input", "layer", "const")
+
+
+@dataclass(frozen=True)
+class Certification:
+    """What refinement onto the fiber found.
+
+    Args:
+        count: certified samples, of the image with the fewest.
+        refined: samples that were tried, for each image.
+        epsilon: in the unit of the fiber errors.
+        allowed: spread that epsilon alone leaves in the `input` control at most, HU.
+        spread: of the certified samples, HU; `None` for fewer than two.
+        f_error: distance of f of a certified sample from f of x, HU.
+    """
+
+    count: int
+    refined: int
+    epsilon: float
+    allowed: float
+    spread: Figure | None = None
+    f_error: Figure | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +99,7 @@ class Measures:
         control: `"input"` or `"const"` where the layer is itself a control.
         domain: `"low"`, or `"high"` where samples are high-dose images, which are not meant to lie in the
             fiber.
+        certification: what refinement found.
     """
 
     layer: str
@@ -83,6 +113,7 @@ class Measures:
     nll: Mapping[str, Figure] = field(default_factory=dict)
     control: Literal["input", "const"] | None = None
     domain: Literal["low", "high"] = "low"
+    certification: Certification | None = None
 
 
 @dataclass(frozen=True)
@@ -221,10 +252,33 @@ def _likelihood(nll: Mapping[str, Figure]) -> list[str]:
     ]
 
 
+def _certified(found: Certification | None) -> list[str]:
+    if found is None:
+        return []
+    first = (
+        f"{found.count} of {found.refined} refined samples are certified: their activation differs from that of x by "
+        f"at most {number(found.epsilon)}."
+    )
+    if found.spread is None:
+        return [first]
+    spread = Interval.of(found.spread)
+    second = (
+        f"They vary by {spread.text('HU')}, and the layer cannot see it; of that, {number(found.allowed)} HU would be "
+        "allowed for by this tolerance alone."
+    )
+    if found.f_error is not None:
+        second += f" The denoiser's output changes by {Interval.of(found.f_error).text('HU')}."
+    if spread.value <= found.allowed:
+        second += " So nothing is proven to be invisible to the layer."
+    return [first, second]
+
+
 def judge(measures: Measures) -> Verdict:
     """Return what the figures of one layer say, by the rules at the top of this module."""
     sentences, floor = _spread(measures)
-    sentences += _fiber(measures) + _output(measures) + _likelihood(measures.nll)
+    sentences += (
+        _certified(measures.certification) + _fiber(measures) + _output(measures) + _likelihood(measures.nll)
+    )
     warnings = []
     if measures.vae_rmse is not None and measures.vae_limit is not None:
         outside = distribution_warning(measures.vae_rmse, measures.vae_limit)
@@ -232,4 +286,10 @@ def judge(measures: Measures) -> Verdict:
     if measures.control is None and measures.domain == "low":
         warnings += ladder_faults(measures.fiber_error)
     warnings += likelihood_faults(measures.nll)
+    found = measures.certification
+    if found is not None and found.count < ENOUGH_FOR_A_MAP:
+        warnings.append(
+            f"Only {found.count} of {found.refined} refined samples of {measures.layer} are certified; fewer than "
+            f"{ENOUGH_FOR_A_MAP} give no map."
+        )
     return Verdict(tuple(sentences), tuple(warnings), floor)

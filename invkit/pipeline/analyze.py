@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -35,6 +36,7 @@ def analyze(
     data: Data = None,
     *,
     samples: int = 250,
+    refine: int | Literal["all", "none"] = 16,
     domain: Domain = "low",
     seed: int = 0,
     dose: float | None = None,
@@ -60,6 +62,7 @@ def analyze(
             are given as a list.
         data: a path, an array or tensor in HU, or `None` for a CT slice that is at hand everywhere.
         samples: N, draws for each image; at least 2.
+        refine: how many of them are refined onto the layer's fiber and certified: a number, `"all"` or `"none"`.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
         seed: decides the noise of a simulated dose and every draw.
         dose: reduce the dose of `data` to this fraction by simulation; by default it is taken for low dose as it is.
@@ -89,6 +92,9 @@ def analyze(
     say = say or silent
     if samples < 2:
         raise UsageError(f"a spread needs at least 2 samples, got {samples}")
+    count = {"all": samples, "none": 0}.get(refine, refine) if isinstance(refine, str) else refine
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise UsageError(f"refine is a number of samples, 'all' or 'none', got {refine!r}")
     if domain not in ("low", "high"):
         raise UsageError(f"domain must be 'low' or 'high', got {domain!r}")
     host = host or default_host()
@@ -131,6 +137,7 @@ def analyze(
         samples=samples,
         seed=seed,
         domain=domain,
+        refine=count,
         say=say,
     )
     add_plugin_metrics(result, host)

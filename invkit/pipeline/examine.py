@@ -33,6 +33,7 @@ def examine(
     samples: int,
     seed: int,
     domain: Domain,
+    refine: int = 0,
     say: Callable[[str], None] = silent,
 ) -> AnalysisResult:
     """Sample every layer on the same images and return what was measured.
@@ -50,6 +51,7 @@ def examine(
         samples: N, draws for each image.
         seed: decides every draw.
         domain: `"low"` or `"high"`: which images are sampled.
+        refine: how many draws of each image are refined onto the fiber.
         say: called with one line for each layer.
     """
     bench = Bench(
@@ -63,6 +65,7 @@ def examine(
         seed=seed,
         domain=domain,
         dose=config.dose,
+        refine=min(refine, samples),
     )
     measured: list[LayerResult] = []
     warnings: list[str] = []
@@ -103,6 +106,7 @@ def examine(
             "data": slices.description,
             "config": config.model_dump(mode="json"),
             "samples": samples,
+            "refine": refine,
             "seed": seed,
             "domain": domain,
             "threads": torch.get_num_threads(),

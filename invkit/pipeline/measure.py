@@ -13,7 +13,8 @@ from torch import Tensor
 from invkit.data.dose import estimate_noise, noise_texture
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.metrics.intervals import Interval, bootstrap
-from invkit.metrics.verdict import Measures, judge
+from invkit.metrics.verdict import Certification, Measures, judge
+from invkit.pipeline.certify import Certified, certify, epsilon_of
 from invkit.pipeline.ladder import Controls, Ladder, ladder, root_mean_square, sample_spread, swapped
 from invkit.pipeline.parts import FoundLayer
 from invkit.pipeline.result import LayerResult
@@ -42,6 +43,7 @@ class Bench:
         seed: of the analysis.
         domain: `"low"` or `"high"`.
         dose: of the low-dose images, as a fraction of the high dose.
+        refine: how many draws of each image are refined onto the fiber.
     """
 
     denoiser: LoadedDenoiser
@@ -54,6 +56,7 @@ class Bench:
     seed: int
     domain: Domain
     dose: float
+    refine: int = 0
 
     @property
     def vae_rmse(self) -> Tensor:
@@ -84,6 +87,8 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
     scale = model.meta["scale"]
     z: list[Activation] = [model.split.phi(one[None]) for one in x]
     draws, ladders = [], []
+    certified: list[Certified] = []
+    unrefined = _why_not_refined(bench, model)
     for image, (one, activation) in enumerate(zip(x, z, strict=True)):
         reference = Reference(model.split, activation, scale)
         perturb = bench.fresh_noise(image) if bench.domain == "high" else None
@@ -98,6 +103,21 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
             perturb=perturb,
         )
         draws.append(drawn)
+        if not unrefined:
+            proven = certify(
+                drawn.samples[: bench.refine],
+                reference,
+                bench.denoiser,
+                one[None],
+                bench.reconstruction[image : image + 1],
+                epsilon=epsilon_of(model.meta["eta"]),
+                seed=bench.seed,
+                image=image,
+            )
+            if proven is None:
+                unrefined = "no gradient of this layer reaches the image"
+            else:
+                certified.append(proven)
         ladders.append(
             ladder(
                 drawn,
@@ -112,7 +132,9 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
                 perturb=perturb,
             )
         )
-    metrics, measures = _figures(bench, model, draws, ladders, z)
+    if unrefined:
+        certified.clear()
+    metrics, measures = _figures(bench, model, draws, ladders, z, certified)
     return LayerResult(
         layer=model.split.layer,
         note=_note(model.split),
@@ -124,7 +146,20 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
         provenance=model.meta,
         sha256=model.sha256,
         split=dataclasses.asdict(check),
+        certified=tuple(certified),
+        unrefined=unrefined,
     )
+
+
+def _why_not_refined(bench: Bench, model: LayerModel) -> str:
+    """Return the reason why nothing is refined, or nothing."""
+    if bench.refine == 0:
+        return "no refinement was asked for"
+    if bench.domain == "high":
+        return "high-dose images are not meant to lie in the fiber of the low-dose image"
+    if model.meta["eta"] == 0:
+        return "nothing is ever far from anything for this control"
+    return ""
 
 
 def _own(bench: Bench, draws: Sequence[Draws]) -> Tensor:
@@ -155,6 +190,7 @@ def _figures(
     draws: Sequence[Draws],
     ladders: Sequence[Ladder],
     z: Sequence[Activation],
+    certified: Sequence[Certified],
 ) -> tuple[dict[str, Any], Measures]:
     seed = bench.seed
 
@@ -196,6 +232,9 @@ def _figures(
         "vae_limit_hu": bench.vae_limit,
         "nll": {name: value.to_json() for name, value in nll.items()},
     }
+    proof, certification = _certification(bench, certified)
+    if proof is not None:
+        metrics["certified"] = proof
     control = model.split.layer if model.split.layer in ("input", "const") else None
     measures = Measures(
         layer=f"`{control}`" if control else f"layer {model.split.layer} of {bench.denoiser.name}",
@@ -209,8 +248,43 @@ def _figures(
         nll=nll,
         control=control,  # type: ignore[arg-type]
         domain=bench.domain,
+        certification=certification,
     )
     return metrics, measures
+
+
+def _certification(
+    bench: Bench, certified: Sequence[Certified]
+) -> tuple[dict[str, Any] | None, Certification | None]:
+    """Return what refinement found, for the JSON and for the verdict."""
+    if not certified:
+        return None, None
+    count = min(len(one.samples) for one in certified)
+    refined = len(certified[0].images)
+    epsilon = certified[0].certificates.epsilon
+    allowed = epsilon * float(bench.controls.input.meta["scale"])
+
+    def rms(values: Sequence[Tensor]) -> float | dict[str, float] | None:
+        return root_mean_square(values, seed=bench.seed).to_json()
+
+    proof: dict[str, Any] = {
+        "count": count,
+        "refined": refined,
+        "epsilon": epsilon,
+        "spread_epsilon_hu": allowed,
+        "fiber_error_before": rms([one.certificates.before for one in certified]),
+        "fiber_error": rms([one.certificates.after for one in certified]),
+        "moved_hu": rms([one.certificates.moved for one in certified]),
+    }
+    spread = f_error = None
+    if count >= 2:
+        spread = sample_spread([one.samples for one in certified], seed=bench.seed)
+        f_error = root_mean_square(
+            [one.f_error[one.certificates.holds] for one in certified], seed=bench.seed
+        )
+        proof["spread_hu"] = spread.to_json()
+        proof["f_error_hu"] = f_error.to_json()
+    return proof, Certification(count, refined, epsilon, allowed, spread, f_error)
 
 
 def _true_high_dose(bench: Bench, model: LayerModel, z: Sequence[Activation]) -> Interval | None:

@@ -92,6 +92,8 @@ def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigur
     count = len(draws.samples)
     shown = draws.samples[np.linspace(0, count - 1, min(SHOWN, count)).astype(int)]
     y = result.subject.y
+    proven = layer.certified[image] if layer.certified else None
+    certified = draws.samples[:0] if proven is None else proven.samples
     return LayerFigures(
         key=layer.layer,
         note=layer.note,
@@ -104,6 +106,10 @@ def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigur
         output_std=_pixels(draws.f_std),
         swaps=layer.swap[image].cpu().numpy(),
         reference=_pixels(y[image]) if y is not None and result.domain == "high" else None,
+        certified=_stack(certified[:SHOWN]),
+        certified_mean=_pixels(certified.mean(0)) if len(certified) else None,
+        certified_std=_pixels(certified.std(0)) if proven is not None and proven.enough else None,
+        refined=(len(certified), 0 if proven is None else len(proven.images)),
         metrics=layer.metrics,
     )
 
@@ -111,6 +117,11 @@ def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigur
 def _pixels(image: Tensor) -> np.ndarray:
     pixels: np.ndarray = image.detach().cpu().reshape(image.shape[-2:]).numpy()
     return pixels
+
+
+def _stack(images: Tensor) -> np.ndarray | None:
+    """Return images `(n, 1, H, W)` as `(n, H, W)`, or `None` where there are none."""
+    return images[:, 0].numpy() if len(images) else None
 
 
 def _window(x: Tensor) -> Window:

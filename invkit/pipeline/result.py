@@ -11,6 +11,7 @@ from torch import Tensor
 
 from invkit import artifacts
 from invkit.metrics.verdict import Verdict
+from invkit.pipeline.certify import Certified
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
 from invkit.sampling.sampler import Draws
@@ -32,6 +33,8 @@ class LayerResult:
         provenance: of the layer's cINN.
         sha256: of the layer's cINN, its file.
         split: what the split's check found.
+        certified: for each image, its refined draws; empty where nothing was refined.
+        unrefined: why nothing was refined, or nothing.
     """
 
     layer: str
@@ -44,20 +47,43 @@ class LayerResult:
     provenance: dict[str, Any]
     sha256: str
     split: dict[str, Any]
+    certified: tuple[Certified, ...] = ()
+    unrefined: str = ""
 
     @property
-    def samples(self) -> Tensor:
-        """x_bar, `(N, B, 1, H, W)`, HU."""
+    def raw(self) -> Tensor:
+        """The N draws as the model gave them, `(N, B, 1, H, W)`, HU."""
         return torch.stack([draws.samples for draws in self.draws], dim=1)
 
     @property
+    def samples(self) -> Tensor:
+        """The certified samples, as many as every image has, `(n, B, 1, H, W)`, HU; `raw` where nothing was refined."""
+        if not self.certified:
+            return self.raw
+        count = min(len(one.samples) for one in self.certified)
+        return torch.stack([one.samples[:count] for one in self.certified], dim=1)
+
+    @property
+    def certificates(self) -> tuple[dict[str, Any], ...]:
+        """One row for each of `samples` and each image; empty where nothing was refined."""
+        rows = [
+            [row for row in one.rows(image) if row["certified"]] for image, one in enumerate(self.certified)
+        ]
+        count = min((len(found) for found in rows), default=0)
+        return tuple(row for found in rows for row in found[:count])
+
+    @property
     def mean(self) -> Tensor:
-        """Mean of the samples, `(B, 1, H, W)`, HU."""
+        """Mean of `samples`, or of `raw` where fewer than two are certified, `(B, 1, H, W)`, HU."""
+        if self.certified and len(self.samples) > 1:
+            return self.samples.double().mean(0).float()
         return torch.stack([draws.mean for draws in self.draws])
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of the samples, `(B, 1, H, W)`, HU."""
+        """Standard deviation of `samples`, or of `raw` where fewer than two are certified, `(B, 1, H, W)`, HU."""
+        if self.certified and len(self.samples) > 1:
+            return self.samples.double().std(0).float()
         return torch.stack([draws.std for draws in self.draws])
 
 
@@ -105,13 +131,18 @@ class AnalysisResult:
 
     @property
     def samples(self) -> Tensor:
-        """The first layer's samples, `(N, B, 1, H, W)`, HU."""
+        """The first layer's certified samples, `(n, B, 1, H, W)`, HU; `raw` where nothing was refined."""
         return self.layers[0].samples
+
+    @property
+    def certificates(self) -> tuple[dict[str, Any], ...]:
+        """One row for each of the first layer's certified samples, as JSON values."""
+        return self.layers[0].certificates
 
     @property
     def raw(self) -> Tensor:
         """The first layer's N draws as the model gave them, `(N, B, 1, H, W)`, HU."""
-        return self.layers[0].samples
+        return self.layers[0].raw
 
     @property
     def mean(self) -> Tensor:
@@ -146,6 +177,10 @@ class AnalysisResult:
                     "verdict": list(result.verdict.sentences),
                     "warnings": list(result.verdict.warnings),
                     "cinn": result.trained,
+                    "unrefined": result.unrefined,
+                    "certificates": [
+                        row for image, one in enumerate(result.certified) for row in one.rows(image)
+                    ],
                 }
                 for result in self.layers
             },
@@ -177,14 +212,16 @@ class AnalysisResult:
         for index, result in enumerate(self.layers):
             prefix = f"layer{index}."
             tensors |= {
-                f"{prefix}samples": result.samples,
-                f"{prefix}mean": result.mean,
-                f"{prefix}std": result.std,
+                f"{prefix}samples": result.raw,
+                f"{prefix}mean": torch.stack([draws.mean for draws in result.draws]),
+                f"{prefix}std": torch.stack([draws.std for draws in result.draws]),
                 f"{prefix}f_mean": torch.stack([draws.f_mean for draws in result.draws]),
                 f"{prefix}f_std": torch.stack([draws.f_std for draws in result.draws]),
                 f"{prefix}fiber_error": torch.stack([draws.fiber_error for draws in result.draws], dim=1),
                 f"{prefix}swap": result.swap,
             }
+            if result.certified:
+                tensors[f"{prefix}certified"] = result.samples
         return tensors
 
     def write_samples(self, path: Path) -> str:

@@ -270,6 +270,7 @@ class _Run:
             samples=self.config.samples,
             seed=self.config.seed,
             domain=domain,
+            refine=self.config.refine,
             say=self.say,
         )
         folder = self._report_folder(domain, model)

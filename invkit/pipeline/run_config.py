@@ -139,6 +139,7 @@ class RunConfig(_Section):
         seed: decides every random number.
         dose: of the low-dose images, as a fraction of the slices' own.
         samples: N, draws for each test image.
+        refine: how many of them are refined onto the layer's fiber and certified.
         domains: which images are sampled: `"low"` dose, their `"high"` dose partners, or both.
         images: the test images.
         vae: the VAE-WGAN of each domain.
@@ -152,6 +153,7 @@ class RunConfig(_Section):
     seed: int = Field(0, ge=0)
     dose: float = Field(0.25, gt=0, lt=1)
     samples: int = Field(250, ge=2)
+    refine: int = Field(16, ge=0)
     domains: tuple[Domain, ...] = Field(("low", "high"), min_length=1, max_length=2)
     images: ImagesConfig = ImagesConfig()
     vae: VaeConfig = VaeConfig()

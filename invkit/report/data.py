@@ -65,6 +65,10 @@ class LayerFigures:
         output_std: standard deviation of f over samples.
         swaps: samples with the v of this image and the z of others, `(K, H, W)`.
         reference: the true high-dose y, where samples are of the high-dose domain.
+        certified: some samples that were proven to lie in the layer's fiber, `(S, H, W)`, at least one.
+        certified_mean: mean over all of them.
+        certified_std: standard deviation over all of them; none where too few are certified for a map.
+        refined: how many samples were certified, of how many that were refined.
         metrics: figures under the keys of `invkit analyze --json`; a value is a number, an `Interval`, or a
             mapping.
     """
@@ -80,6 +84,10 @@ class LayerFigures:
     output_std: Image | None = None
     swaps: Image | None = None
     reference: Image | None = None
+    certified: Image | None = None
+    certified_mean: Image | None = None
+    certified_std: Image | None = None
+    refined: tuple[int, int] = (0, 0)
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,11 +104,14 @@ class LayerFigures:
             "output_std",
             "swaps",
             "reference",
+            "certified",
+            "certified_mean",
+            "certified_std",
         ):
             image = getattr(self, name)
             if image is None:
                 continue
-            stack = name in ("samples", "swaps")
+            stack = name in ("samples", "swaps", "certified")
             found = np.shape(image)
             if found[-2:] != shape or len(found) != (3 if stack else 2) or found[0] == 0:
                 wanted = f"(n, {shape[0]}, {shape[1]})" if stack else str(shape)

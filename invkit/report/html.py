@@ -20,7 +20,14 @@ from invkit.report.table import KNOWN, overview, rows
 from invkit.report.table import figure as metric
 
 TEMPLATES = Path(__file__).parent / "templates"
-TILES = ("spread_hu", "spread_input_hu", "spread_f_hu", "fiber_error.samples", "fiber_error.vae")
+TILES = (
+    "certified.spread_hu",
+    "spread_hu",
+    "spread_input_hu",
+    "spread_f_hu",
+    "fiber_error.samples",
+    "fiber_error.vae",
+)
 GALLERY = 12
 
 LIMITS = (
@@ -158,6 +165,10 @@ def _gallery(layer: LayerFigures, data: ReportData) -> list[Shown]:
         ("mean", "Mean of all samples", layer.mean),
         ("output", "f(x)", layer.output),
     ]
+    if layer.certified is not None:
+        named += [
+            ("certified", f"Certified {index + 1}", image) for index, image in enumerate(layer.certified)
+        ]
     count = GALLERY if len(data.layers) == 1 else GALLERY // 2
     named += [("sample", f"Sample {index + 1}", image) for index, image in enumerate(layer.samples[:count])]
     return [

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from invkit.report.data import ReportData
 from invkit.report.plots import ladder_figure, spectrum_figure
-from invkit.report.rows import checks_figure, samples_figure
+from invkit.report.rows import certified_figure, checks_figure, samples_figure
 from invkit.report.table import figure as metric
 from invkit.report.theme import DARK, LIGHT, Theme, render
 
@@ -34,6 +34,13 @@ def plates(data: ReportData) -> list[Plate]:
     title, layers = data.title, data.layers
     what = "high-dose images that go with z" if data.domain == "high" else "images"
     builders: list[tuple[str, Callable[[Theme], Figure | None], str, str]] = [
+        (
+            "certified",
+            lambda theme: certified_figure(f"{title}: certified samples", layers, data.window, theme),
+            "Images that the layer provably cannot tell from x within the tolerance epsilon: samples that were "
+            f"refined until the layer's activation is that of x. {_certified(data)}",
+            f"Images: x, certified samples, their mean and map of their standard deviation. {_certified(data)}",
+        ),
         (
             "samples",
             lambda theme: samples_figure(title, layers, data.window, theme),
@@ -67,6 +74,19 @@ def plates(data: ReportData) -> list[Plate]:
         ),
     ]
     return [plate for builder in builders if (plate := _plate(*builder)) is not None]
+
+
+def _certified(data: ReportData) -> str:
+    """Return how many samples of each layer are certified, and by how much they differ."""
+    said = []
+    for layer in data.layers:
+        count, refined = layer.refined
+        if not refined:
+            continue
+        spread = metric(layer.metrics, "certified.spread_hu")
+        found = f"Layer {layer.key}: {count} of {refined} refined samples are certified"
+        said.append(f"{found}." if spread is None else f"{found}, spread {spread.text('HU')}.")
+    return " ".join(said)
 
 
 def _spreads(data: ReportData) -> str:

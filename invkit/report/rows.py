@@ -1,6 +1,6 @@
 """Rows of images as in the papers: x, samples, mean and standard deviation, and what checks them."""
 
-__all__ = ["checks_figure", "samples_figure", "std_limit", "windowed_png"]
+__all__ = ["certified_figure", "checks_figure", "samples_figure", "std_limit", "windowed_png"]
 
 import io
 from collections.abc import Sequence
@@ -63,6 +63,27 @@ def samples_figure(
             ]
         )
     return _grid(title, layers, table, window, theme)
+
+
+def certified_figure(
+    title: str, layers: Sequence[LayerFigures], window: Window, theme: Theme, count: int = 4
+) -> Figure | None:
+    """Return the row of what is proven: x, certified samples, their mean and standard deviation, one row a layer.
+
+    `None` where no layer has enough certified samples for a map.
+    """
+    proven = [layer for layer in layers if layer.certified is not None and layer.certified_std is not None]
+    if not proven:
+        return None
+    table = []
+    for layer in proven:
+        assert layer.certified is not None and layer.certified_std is not None
+        row = [Cell("x, low dose", layer.x)]
+        row += [Cell(f"Certified {index + 1}", image) for index, image in enumerate(layer.certified[:count])]
+        if layer.certified_mean is not None:
+            row.append(Cell("Mean", layer.certified_mean))
+        table.append([*row, Cell("Standard deviation", layer.certified_std, True)])
+    return _grid(title, proven, table, window, theme)
 
 
 def checks_figure(title: str, layers: Sequence[LayerFigures], window: Window, theme: Theme) -> Figure | None:

@@ -17,6 +17,35 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "HU",
         "how far samples differ from each other: the spread of the model",
     ),
+    "certified.count": (
+        "Certified samples",
+        "",
+        "refined samples that lie within epsilon of z, by Phi itself",
+    ),
+    "certified.refined": ("Refined samples", "", "how many were tried"),
+    "certified.spread_hu": (
+        "Spread of the certified samples",
+        "HU",
+        "proven to be invisible to the layer within epsilon",
+    ),
+    "certified.spread_epsilon_hu": (
+        "Spread that epsilon allows",
+        "HU",
+        "what the tolerance alone leaves in the `input` control at most",
+    ),
+    "certified.epsilon": ("Epsilon", "", "largest fiber error of a certified sample"),
+    "certified.fiber_error_before": (
+        "Fiber error before refinement",
+        "",
+        "of the samples, completed with noise",
+    ),
+    "certified.fiber_error": ("Fiber error after refinement", "", "of all refined samples"),
+    "certified.f_error_hu": (
+        "Change of f, certified",
+        "HU",
+        "distance of f of a certified sample from f of x",
+    ),
+    "certified.moved_hu": ("Moved by refinement", "HU", "root mean square change of a sample"),
     "spread_input_hu": (
         "Spread of the `input` control",
         "HU",
@@ -116,6 +145,7 @@ def rows(metrics: Mapping[str, Any]) -> list[Row]:
 def overview(layers: tuple[LayerFigures, ...]) -> tuple[list[str], list[list[str]]]:
     """Return headings and one row a layer of the figures that decide, for analyses of several layers."""
     columns = {
+        "certified.spread_hu": "Certified spread, HU",
         "spread_hu": "Spread, HU",
         "spread_input_hu": "Floor, HU",
         "spread_f_hu": "Spread of f, HU",

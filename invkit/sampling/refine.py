@@ -12,7 +12,7 @@ from torch import Tensor
 from invkit.sampling.distance import Activation
 from invkit.sampling.linearise import Linearisation, dot
 
-STEPS = 12  # Gauss-Newton
+STEPS = 20  # Gauss-Newton
 PRODUCTS = 60  # pairs of products with J and its transpose in one step
 HALVINGS = 5
 ENOUGH = 0.2  # of the residual, left by a step's linear problem: Phi is linear in a neighbourhood only
@@ -57,6 +57,7 @@ class Refined:
     certificates: Certificates
 
 
+@torch.no_grad()
 def refine(
     phi: Callable[[Tensor], Activation],
     phi_grad: Callable[[Tensor], Activation],

@@ -5,6 +5,7 @@ import pytest
 from invkit.metrics.intervals import Interval
 from invkit.metrics.verdict import (
     LADDER,
+    Certification,
     Measures,
     distribution_warning,
     judge,
@@ -120,3 +121,21 @@ def test_input_control_above_the_vae_is_a_remark():
     verdict = judge(measures(fiber_error=GOOD | {"input": 0.2}))
     assert verdict.warnings == ()
     assert "loses part of x" in " ".join(verdict.sentences)
+
+
+def test_certificates_are_counted_and_their_spread_stands_beside_what_epsilon_allows():
+    found = judge(Measures("layer 3", 12.0, certification=Certification(16, 16, 1e-3, 0.4, 2.5, 0.3)))
+    text = " ".join(found.sentences)
+    assert "16 of 16 refined samples are certified" in text
+    assert "vary by 2.5 HU" in text
+    assert "0.4 HU" in text
+    assert "nothing is proven" not in text
+    assert not any("certified" in warning for warning in found.warnings)
+    small = judge(Measures("layer 1", 12.0, certification=Certification(16, 16, 1e-3, 0.4, 0.3, 0.1)))
+    assert "nothing is proven to be invisible" in " ".join(small.sentences)
+
+
+def test_too_few_certified_samples_give_a_warning_and_no_spread_of_one():
+    found = judge(Measures("layer 3", 12.0, certification=Certification(1, 16, 1e-3, 0.4)))
+    assert any("Only 1 of 16" in warning and "no map" in warning for warning in found.warnings)
+    assert not any("They vary by" in sentence for sentence in found.sentences)

@@ -63,7 +63,8 @@ def result(place, image, network, said):
 def test_shapes_and_units_are_as_promised(result, image):
     assert result.x.shape == (1, 1, 70, 45)
     assert np.array_equal(result.x[0, 0].numpy(), image)
-    assert result.samples.shape == result.raw.shape == (30, 1, 1, 70, 45)
+    assert result.raw.shape == (30, 1, 1, 70, 45)
+    assert result.samples.shape == (16, 1, 1, 70, 45)
     assert result.mean.shape == result.std.shape == result.vae.shape == result.f_x.shape == (1, 1, 70, 45)
     assert [layer.layer for layer in result.layers] == ["0", "output"]
 
@@ -76,10 +77,10 @@ def test_mean_and_std_are_those_of_the_samples(result):
 
 def test_spread_and_fiber_error_follow_from_the_samples(result, network):
     layer = result.layers[0]
-    spread = result.samples[:, 0].double().std(0).square().mean().sqrt().item()
+    spread = result.raw[:, 0].double().std(0).square().mean().sqrt().item()
     assert layer.metrics["spread_hu"]["value"] == pytest.approx(spread, rel=1e-4)
     split = invkit.Split(network, "0")
-    distance = activation_distance(split.phi(result.samples[:, 0]), split.phi(result.x))
+    distance = activation_distance(split.phi(result.raw[:, 0]), split.phi(result.x))
     relative = (distance.square().mean().sqrt() / layer.provenance["scale"]).item()
     assert layer.metrics["fiber_error"]["samples"]["value"] == pytest.approx(relative, rel=1e-4)
     vae = activation_distance(split.phi(result.vae), split.phi(result.x)).item() / layer.provenance["scale"]
@@ -91,7 +92,7 @@ def test_spread_and_fiber_error_follow_from_the_samples(result, network):
 
 def test_f_of_every_sample_is_measured(result, network):
     with torch.no_grad():
-        f = torch.cat([network(sample) for sample in result.samples[:, 0, None]]).double()
+        f = torch.cat([network(sample) for sample in result.raw[:, 0, None]]).double()
     std = result.layers[0].draws[0].f_std
     torch.testing.assert_close(std.double()[None], f.std(0, keepdim=True), atol=1e-3, rtol=1e-4)
     assert result.metrics["spread_f_hu"] == pytest.approx(f.std(0).square().mean().sqrt().item(), rel=1e-4)
@@ -143,7 +144,8 @@ def test_a_run_folder_holds_everything_and_is_never_overwritten(result, tmp_path
     for name in ("report.html", "report.json", "samples.safetensors"):
         assert name in manifest["files"]
     saved = load_file(folder / "samples.safetensors")
-    assert torch.equal(saved["layer0.samples"], result.samples)
+    assert torch.equal(saved["layer0.samples"], result.raw)
+    assert torch.equal(saved["layer0.certified"], result.samples)
     with pytest.raises(invkit.UsageError, match="never overwritten"):
         result.save(folder)
 

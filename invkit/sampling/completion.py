@@ -1,0 +1,40 @@
+"""What a code cannot hold, put back as noise: draws completed to the spectrum of the image they are of."""
+
+__all__ = ["complete"]
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from invkit.training.seeds import generator
+
+BANDS = 32  # from 0 to the corner of the frequency plane, sqrt(1/2) cycles per pixel
+
+
+def complete(images: Tensor, residual: Tensor, *, seed: int, image: int, indices: Sequence[int]) -> Tensor:
+    """Return draws plus Gaussian noise with the radial power spectrum of `residual`.
+
+    A flat code holds little above a tenth of a cycle per pixel, so neither do its samples, and nothing that the layer ignores up
+    there could be found from them. The noise is fresh for every draw: what two draws share is the code's alone.
+
+    Args:
+        images: draws, `(N, 1, H, W)`, HU.
+        residual: what the code loses of the image under test, x - D(E(x)), `(1, 1, H, W)`, HU.
+        seed: of the analysis.
+        image: index of the image under test.
+        indices: index of each draw; its noise depends on it alone.
+    """
+    height, width = residual.shape[-2:]
+    power = torch.fft.fft2(residual[0, 0]).abs().square() / (height * width)
+    radius = (torch.fft.fftfreq(height)[:, None].square() + torch.fft.fftfreq(width)[None].square()).sqrt()
+    band = (radius / 0.5**0.5 * BANDS).long().clamp(max=BANDS - 1).to(residual.device)
+    sums, counts = (torch.zeros(BANDS, dtype=power.dtype, device=power.device) for _ in range(2))
+    sums.index_add_(0, band.flatten(), power.flatten())
+    counts.index_add_(0, band.flatten(), torch.ones_like(power).flatten())
+    gain = (sums / counts.clamp(min=1))[band].sqrt()
+    white = [
+        torch.randn(1, height, width, generator=generator(seed, "completion", image, k)) for k in indices
+    ]
+    noise = torch.fft.ifft2(torch.fft.fft2(torch.stack(white).to(images)) * gain).real
+    return images + noise
