@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from invkit.cli import simulate
 from invkit.cli.console import emit_json, emit_table, emit_text
 from invkit.cli.options import JsonOption
 from invkit.cli.progress import TextProgress
@@ -38,9 +39,12 @@ EXAMPLES = 3
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="Look through CT data, and prepare them for training.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Look through CT data, prepare them for training, simulate a lower dose.", no_args_is_help=True
+    )
     group.command("scan")(scan)
     group.command("prepare")(prepare)
+    simulate.register(group)
     app.add_typer(group, name="data")
 
 
@@ -137,8 +141,7 @@ def _print_scan(report: dict[str, Any]) -> None:
     )
     for gap in report["gaps"]:
         emit_text(
-            f"gap: {gap['series']} of {gap['patient']} lacks about {gap['missing']} slices between {gap['start']:g} and "
-            f"{gap['stop']:g} mm"
+            f"gap: {gap['series']} of {gap['patient']} lacks {gap['missing']} between {gap['start']:g} and {gap['stop']:g} mm"
         )
     files: dict[str, list[str]] = {}
     for skip in report["skipped"]:

@@ -1,13 +1,13 @@
 """Series of slices below the paths that a user names: the public data sets' layouts, any folder, arrays."""
 
-__all__ = ["LDCT", "LDCT_FOLDER", "Found", "Series", "Skip", "find_series"]
+__all__ = ["LDCT", "LDCT_FOLDER", "Found", "Series", "Skip", "below", "find_series"]
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import median_low
 
 from invkit.data.archive import shown
 from invkit.data.cache_files import is_cache
@@ -71,7 +71,7 @@ class Series:
     def step(self) -> float | None:
         """The usual distance between slices, mm; `None` where it is not known."""
         steps = [after - before for before, after in pairwise(self.positions)]
-        return median(steps) if steps else None
+        return median_low(steps) if steps else None
 
     @property
     def positions(self) -> list[float]:
@@ -122,12 +122,12 @@ def find_series(paths: Sequence[str | Path] = (), *, rescale: tuple[float, float
                 try:
                     infos = _infos(file, root, rescale)
                 except ImageError as error:
-                    skipped.append(Skip(_below(file, root), str(error)))
+                    skipped.append(Skip(below(file, root), str(error)))
                     continue
                 for info in infos:
                     place = _placed(info, folders, role)
                     if (info.copy, place.role) in seen:
-                        skipped.append(Skip(_below(file, root), "is a copy of a slice that is already there"))
+                        skipped.append(Skip(below(file, root), "is a copy of a slice that is already there"))
                         continue
                     if info.copy:
                         seen.add((info.copy, place.role))
@@ -168,11 +168,11 @@ def _files(root: Path, skipped: list[Skip]) -> Iterator[tuple[Path, tuple[str, .
         folders.sort()
         for inner in list(folders):
             if is_cache(here / inner):
-                skipped.append(Skip(_below(here / inner, root), "is a cache that invkit prepared"))
+                skipped.append(Skip(below(here / inner, root), "is a cache that invkit prepared"))
                 folders.remove(inner)
             elif dose_words(inner) and "projection" in inner.lower():
                 # Millions of files in LDCT-and-Projection-data, none of which is worth a look.
-                skipped.append(Skip(_below(here / inner, root), "holds projections, not slices"))
+                skipped.append(Skip(below(here / inner, root), "holds projections, not slices"))
                 folders.remove(inner)
         inside = here.relative_to(root).parts
         for file in sorted(files):
@@ -240,7 +240,7 @@ def _series(
     for info in sorted((member[0] for member in members), key=lambda item: item.order):
         last = kept[-1].position if kept else None
         if last is not None and info.position is not None and info.position - last < SAME_PLACE:
-            skipped.append(Skip(shown(info.file.name), "is a second slice at the position of another one"))
+            skipped.append(Skip(below(info.file, root), "is a second slice at the position of another one"))
         else:
             kept.append(info)
     parts = [info.exam for info in kept]
@@ -259,5 +259,9 @@ def _series(
     )
 
 
-def _below(path: Path, root: Path) -> str:
-    return shown(path.name if path == root else path.relative_to(root).as_posix())
+def below(path: Path, root: Path) -> str:
+    """Return what to show of a path: its part below the one that was named, else its name and its folder's."""
+    if path == root:
+        return shown(path.name)
+    inside = path.is_relative_to(root)
+    return shown((path.relative_to(root) if inside else Path(path.parent.name, path.name)).as_posix())

@@ -9,10 +9,9 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from invkit.data.archive import shown
 from invkit.data.dicom_info import SliceInfo
 from invkit.data.exam import Role
-from invkit.data.layouts import Found, Series, Skip
+from invkit.data.layouts import Found, Series, Skip, below
 from invkit.data.scan_pixels import anatomy_difference, read_pixels
 from invkit.errors import ImageError
 
@@ -188,7 +187,7 @@ def _pair(
     for series, number in ((full, 0), (low, 1)):
         matched = {id(pair[number]) for pair in pairs}
         result.skipped += [
-            Skip(shown(item.file.name), "has no partner of the other dose at its position")
+            Skip(below(item.file.absolute(), series.root), "has no partner of the other dose at its position")
             for item in series.slices
             if id(item) not in matched
         ]
@@ -252,5 +251,5 @@ def _noisier(images: Sequence[Sequence[NDArray[np.float32]]]) -> int:
 
 
 def _series_skip(series: Series, reason: str) -> Skip:
-    folder = shown(series.first.file.parent.name)
-    return Skip(folder, f"holds a series of {len(series.slices)} slices {reason}")
+    folder = series.first.file.absolute().parent
+    return Skip(below(folder, series.root), f"holds a series of {len(series.slices)} slices {reason}")
