@@ -92,7 +92,7 @@ def bundled_files() -> str:
 
 
 def denoisers(ct: Path | None) -> str:
-    """Measure the denoisers on held-out patches of phantoms, and of CT where it is given."""
+    """Measure the denoisers on whole held-out slices of phantoms, and of CT where it is given."""
     import invkit as api
     from invkit.data.patches import PatchSampler
     from invkit.data.slices import load_slices
@@ -103,9 +103,9 @@ def denoisers(ct: Path | None) -> str:
     for name, spec in (("phantoms", "phantoms"), ("CT", ct)):
         if spec is None:
             continue
-        sampler = PatchSampler(load_slices([spec]).part("test"), 128, seed=1)
+        sampler = PatchSampler(load_slices([spec]).part("test"), 512, seed=1)
         for model in MODELS:
-            found: dict[str, Any] = denoising_quality(api.load(model), sampler)
+            found: dict[str, Any] = denoising_quality(api.load(model), sampler, patches=48)
             cut = Interval.of(found["rmse_cut"])
             distance = Interval.of(found["nps_distance_db"])
             rows.append(
