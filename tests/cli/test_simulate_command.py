@@ -2,26 +2,17 @@ import json
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from invkit.cli import simulate
-from invkit.cli.app import Commands
 from invkit.data.physics import ELECTRONIC
 from invkit.pipeline.simulate import DoseSettings
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(invoke, tmp_path):
     """Run `data simulate` on two slices of air."""
-    app = typer.Typer(cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False)
-    group = typer.Typer()
-    group.callback()(lambda: None)
-    simulate.register(group)
-    app.add_typer(group, name="data")
     np.save(tmp_path / "ct.npy", np.full((2, 24, 24), -1000))
-    words = ["data", "simulate", str(tmp_path / "ct.npy"), "--out", str(tmp_path / "out"), "--dose", "0.25"]
-    return lambda *more: CliRunner().invoke(app, [*words, "--workers", "1", *more])
+    words = ["data", "simulate", tmp_path / "ct.npy", "--out", tmp_path / "out", "--dose", "0.25"]
+    return lambda *more: invoke(*words, "--workers", "1", *more)
 
 
 def test_a_summary_as_json(run, tmp_path):
