@@ -1,0 +1,222 @@
+"""The lesion test: which contrast a disc needs before a layer sees it (E14)."""
+
+__all__ = ["DiscContrast", "LesionCurve", "disc_contrast", "lesion_curve"]
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invkit.errors import InputError, UsageError
+from invkit.metrics.disc import disc, disc_places
+from invkit.metrics.intervals import Interval, as_vector, resampling_weights
+from invkit.sampling.distance import Activation, activation_distance
+
+DOUBLINGS = 12  # contrasts that are tried, from largest / 2 ** 11 to largest
+HALVINGS = 8  # of the interval in which the threshold is crossed
+
+
+@dataclass(frozen=True)
+class DiscContrast:
+    """The contrast at which each disc crosses the threshold.
+
+    Args:
+        contrast: shape `(P,)`, HU, float64; `largest` where even that does not cross it.
+        unseen: shape `(P,)`: where the largest contrast stays below the threshold.
+        monotone: shape `(P,)`: where the layer's change never falls as the contrast grows, over all that were tried.
+    """
+
+    contrast: Tensor
+    unseen: Tensor
+    monotone: Tensor
+
+
+@dataclass(frozen=True)
+class LesionCurve:
+    """c*(size): contrasts below which the layer's change stays below the threshold.
+
+    Args:
+        radius: in pixels.
+        radius_mm: the same in mm, not a number where the pixels' size is not known.
+        contrast: median over places and its interval over patients, HU; never above `largest`.
+        unseen: share of places where a disc of the largest contrast is not seen; from 0.5 on, c* is at least `largest`.
+        monotone: share of places where the layer's change grows with the contrast.
+        largest: largest contrast tried, HU, with its sign.
+        places: number of discs for each size.
+    """
+
+    radius: tuple[float, ...]
+    radius_mm: tuple[float, ...]
+    contrast: tuple[Interval, ...]
+    unseen: tuple[float, ...]
+    monotone: tuple[float, ...]
+    largest: float
+    places: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values, one row a size."""
+        rows = [
+            {
+                "radius_px": self.radius[index],
+                "radius_mm": self.radius_mm[index] if np.isfinite(self.radius_mm[index]) else None,
+                "contrast_hu": self.contrast[index].to_json(),
+                "unseen": self.unseen[index],
+                "monotone": self.monotone[index],
+            }
+            for index in range(len(self.radius))
+        ]
+        return {"sizes": rows, "largest_hu": self.largest, "places": self.places}
+
+
+@torch.no_grad()
+def disc_contrast(
+    phi: Callable[[Tensor], Activation],
+    images: Tensor,
+    centres: Sequence[tuple[float, float]] | Tensor,
+    radius: float,
+    threshold: float | Tensor,
+    *,
+    largest: float = 1000.0,
+) -> DiscContrast:
+    """Find the smallest contrast c at which |Phi(x + c disc) - Phi(x)| crosses a threshold, for each disc.
+
+    Twelve contrasts, each twice the one before, find the first interval in which it is crossed and whether the change grows
+    all along; eight halvings and a linear interpolation then find c* to better than 1 % (of the smallest of the twelve,
+    where it is below that). For a piecewise linear network the change of a small disc is nearly proportional to c.
+
+    Args:
+        phi: the layer, `(P, 1, H, W)` in HU to its activation (`Split.phi`).
+        images: `(P, 1, H, W)`, HU, or `(1, 1, H, W)` for all.
+        centres: row and column of each disc, P of them.
+        radius: pixels.
+        threshold: root mean square over all elements of the activation: epsilon of a certificate, or eta, the distance
+            between two noise realisations; one, or one a disc, `(P,)`.
+        largest: largest contrast to try, HU; below 0 for discs that are darker.
+
+    Raises:
+        InputError: numbers that do not match, or a threshold that is not positive.
+        UsageError: a radius that is not positive, or a contrast of 0.
+    """
+    if largest == 0:
+        raise UsageError("the largest contrast must not be 0; give it in HU, below 0 for darker discs")
+    places = [(float(row), float(column)) for row, column in centres]
+    if not places or len(images) not in (1, len(places)):
+        raise InputError(f"give one image a disc, or one for all; got {len(images)} for {len(places)} discs")
+    limit = torch.as_tensor(threshold, dtype=torch.float64).reshape(-1).cpu().expand(len(places))
+    if not bool((limit > 0).all()):
+        raise InputError("the threshold must be positive: the distance that counts as not seen")
+    covered = torch.stack([disc(images.shape[-2], images.shape[-1], place, radius) for place in places])[
+        :, None
+    ].to(images)
+    reference = phi(images)
+    if len(images) == 1 < len(places):
+        images = images.expand(len(places), -1, -1, -1)
+
+    def change(contrast: Tensor) -> Tensor:
+        shifted = images + covered * contrast.to(images).view(-1, 1, 1, 1)
+        return activation_distance(phi(shifted), reference).cpu()
+
+    grid = largest * 2.0 ** torch.arange(1 - DOUBLINGS, 1, dtype=torch.float64)
+    tried = torch.stack([change(contrast.expand(len(places))) for contrast in grid])
+    seen = tried > limit
+    unseen = ~seen.any(0)
+    first = torch.where(unseen, DOUBLINGS - 1, seen.int().argmax(0))
+    # Rounding of float32 is not a fall.
+    monotone = (tried.diff(dim=0) >= -1e-5 * tried[:-1]).all(0)
+    rows = torch.arange(len(places))
+    with_zero = torch.cat([torch.zeros(1, dtype=torch.float64), grid])
+    low, high = with_zero[first], grid[first]
+    below = torch.where(first > 0, tried[(first - 1).clamp_min(0), rows], 0.0)
+    above = tried[first, rows]
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        found = change(middle)
+        over = found > limit
+        low, below = torch.where(over, low, middle), torch.where(over, below, found)
+        high, above = torch.where(over, middle, high), torch.where(over, found, above)
+    part = ((limit - below) / (above - below).clamp_min(1e-300)).clamp(0, 1)
+    contrast = torch.where(unseen, largest, low + part * (high - low))
+    return DiscContrast(contrast, unseen, monotone)
+
+
+def lesion_curve(
+    phi: Callable[[Tensor], Activation],
+    images: Sequence[Tensor],
+    thresholds: Sequence[float],
+    radii: Sequence[float],
+    groups: Sequence[Any] | None = None,
+    *,
+    spacing: float | None = None,
+    places: int = 8,
+    margin: int = 0,
+    largest: float = 1000.0,
+    seed: int = 0,
+    draws: int = 1000,
+) -> LesionCurve:
+    """Return c*(size): the contrast of discs below which the layer's change is below the threshold (E14).
+
+    Discs are put at random places in soft tissue. With epsilon as the threshold, x with a disc below c* lies in the
+    epsilon-fiber of x by definition, so no certified sample can tell whether it is there. With eta, such a disc changes the
+    layer less than other noise would. The distance is over all elements: noise changes all of them and a small disc few,
+    so below c* for eta a disc is not "invisible to an observer" who knows where to look.
+
+    Args:
+        phi: the layer, `(P, 1, H, W)` in HU to its activation (`Split.phi`).
+        images: each `(1, 1, H, W)`, HU.
+        thresholds: one an image, in units of the activation.
+        radii: pixels.
+        groups: labels of the images (patients).
+        spacing: mm per pixel.
+        places: discs for each image and size.
+        margin: pixels that discs keep from the border.
+        largest: largest contrast to try, HU; below 0 for discs that are darker.
+        seed: of places and resampling.
+        draws: bootstrap samples.
+
+    Raises:
+        InputError: no image has soft tissue for a disc of some size, or numbers do not match.
+    """
+    if len(images) != len(thresholds) or not images or (groups is not None and len(groups) != len(images)):
+        raise InputError(
+            f"every image needs a threshold and, if given, a label; got {len(images)} images, "
+            f"{len(thresholds)} thresholds"
+        )
+    labels = list(range(len(images))) if groups is None else list(groups)
+    medians, unseen, monotone, fewest = [], [], [], len(images) * places
+    for size, radius in enumerate(radii):
+        found: list[DiscContrast] = []
+        owners: list[Any] = []
+        for index, (image, threshold) in enumerate(zip(images, thresholds, strict=True)):
+            centres = disc_places(image, radius, places, seed=seed + 7919 * size + index, margin=margin)
+            if len(centres):
+                found.append(disc_contrast(phi, image, centres, radius, threshold, largest=largest))
+                owners += [labels[index]] * len(centres)
+        if not found:
+            raise InputError(
+                f"no image has soft tissue for a disc of radius {radius:g} pixels; give larger images or smaller discs"
+            )
+        contrast = torch.cat([one.contrast for one in found]).abs()
+        medians.append(_median(contrast, owners if len(set(owners)) > 1 else None, seed, draws))
+        unseen.append(float(torch.cat([one.unseen for one in found]).double().mean()))
+        monotone.append(float(torch.cat([one.monotone for one in found]).double().mean()))
+        fewest = min(fewest, len(contrast))
+    millimetres = tuple(radius * (np.nan if spacing is None else spacing) for radius in radii)
+    return LesionCurve(
+        tuple(map(float, radii)), millimetres, tuple(medians), tuple(unseen), tuple(monotone), largest, fewest
+    )
+
+
+def _median(values: Tensor, owners: Sequence[Any] | None, seed: int, draws: int) -> Interval:
+    """Return the median and its interval, over owners, or over places where there is one owner."""
+    vector = as_vector(values)
+    weights = resampling_weights(len(vector), owners, seed=seed, draws=draws)
+    if weights is None:
+        return Interval(float(np.median(vector)))
+    order = np.argsort(vector, kind="stable")
+    below = weights[:, order].cumsum(axis=1)
+    middle = (below >= below[:, -1:] / 2).argmax(axis=1)
+    low, high = np.quantile(vector[order][middle], [0.025, 0.975])
+    return Interval(float(np.median(vector)), float(low), float(high))
