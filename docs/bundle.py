@@ -1,8 +1,8 @@
 """Puts trained files where they ship and writes the tables that name them: the last step of making the bundled parts.
 
 Usage: python docs/bundle.py FOLDER, where FOLDER holds chen2017.safetensors, chen2017-k3.safetensors, yang2018.safetensors,
-vae-low.safetensors, vae-high.safetensors, cinn-input.safetensors, cinn-const.safetensors and yang2018-3.safetensors, each with
-its sidecar; those that are missing are left as they are.
+vae-low.safetensors, vae-high.safetensors, cinn-input.safetensors, cinn-const.safetensors, the same with `-high`, and
+yang2018-3.safetensors, each with its sidecar; what is missing does not ship.
 """
 
 import re
@@ -19,6 +19,8 @@ PARTS = {
     "vae-high": ("vae", "high", "VAE of full-dose images"),
     "cinn-input": ("cinn", None, "cINN of the control input"),
     "cinn-const": ("cinn", None, "cINN of the control const"),
+    "cinn-input-high": ("cinn", None, "cINN of the control input, high-dose images"),
+    "cinn-const-high": ("cinn", None, "cINN of the control const, high-dose images"),
 }
 LAYERS = {"yang2018-3": "cINN of yang2018, layer 3"}
 DENOISERS = {"chen2017": ("chen2017", 5), "chen2017-k3": ("chen2017", 3), "yang2018": ("yang2018", None)}

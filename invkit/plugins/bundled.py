@@ -33,4 +33,16 @@ BUNDLED: tuple[Artifact, ...] = (
         "8780ba16fcbc010fbddf6e0d13834181ed41215a2e188c813c3274f57c451fc3",
         "cINN of the control const",
     ),
+    Artifact(
+        "cinn",
+        "package:invkit/bundled/cinn-input-high.safetensors",
+        "bad7bf33ea4c57b27007d3a70f69a3f75ee3f2cd3e53a5f435f8a7243ca3ac23",
+        "cINN of the control input, high-dose images",
+    ),
+    Artifact(
+        "cinn",
+        "package:invkit/bundled/cinn-const-high.safetensors",
+        "5059e341d1bfef261beec730badbb53df318ad3ee5acc4b1447b1b3029ece88b",
+        "cINN of the control const, high-dose images",
+    ),
 )

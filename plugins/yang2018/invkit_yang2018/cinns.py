@@ -8,7 +8,7 @@ CINNS: tuple[invkit.Artifact, ...] = (
     invkit.Artifact(
         "cinn",
         "package:invkit_yang2018/trained/yang2018-3.safetensors",
-        "31c159ae8b1eb9db57dc64d99565a2f062d2cb17aa1aeee08d3c90a045a9bcc4",
+        "74b8228c95f8b53ff585919d54a72c5d068610aa39f6df9587ad437ecde742c5",
         "cINN of yang2018, layer 3",
     ),
 )

@@ -31,9 +31,9 @@ RECIPE = invkit.Recipe(
         # higher rate that decays, with features that can be had offline and the weight that suits them.
         "bundled": {
             "batch": 8,
-            "steps": 3_000,
-            "mse_steps": 2_000,
-            "lr": 5e-4,
+            "steps": 6_400,
+            "mse_steps": 4_000,
+            "lr": 4e-4,
             "lr_end": 0.02,
             "adversarial": {"critic_steps": 1, "lr": 2e-4, "weight": 1e-3},
             "perceptual": {"backbone": "hed-vgg16", "weight": 20.0},
