@@ -155,6 +155,7 @@ def _with_one(x: Tensor) -> Tensor:
     return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
 
 
+@torch.enable_grad()
 def _logistic(rows: Tensor, target: Tensor) -> _Logit:
     """Return logistic regression on the columns and their squares; it has one minimum."""
     logit = _Logit([torch.zeros(2 * rows.shape[1] + 1, dtype=rows.dtype)], squares=True)
@@ -170,6 +171,7 @@ def _logistic(rows: Tensor, target: Tensor) -> _Logit:
     return logit
 
 
+@torch.enable_grad()
 def _perceptron(rows: Tensor, target: Tensor, hidden: int, random: torch.Generator) -> _Logit:
     """Return a perceptron with one hidden layer."""
     columns = rows.shape[1] + 1

@@ -1,0 +1,224 @@
+"""Is the flow of a layer calibrated? Ranks, coverage and a classifier on held-out patches (E7, E8)."""
+
+__all__ = ["LayerCalibration", "calibrate_flow", "calibrate_layer", "held_out_table"]
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invkit.data.patches import PatchSampler
+from invkit.data.slices import SliceSet
+from invkit.errors import DataError
+from invkit.flow.cinn import CINN
+from invkit.flow.table import CodeTable
+from invkit.metrics.calibration_c2st import C2stCheck, check_c2st, run_c2st
+from invkit.metrics.calibration_sbc import SbcCheck, check_sbc, random_directions, run_sbc
+from invkit.metrics.calibration_tarp import Coverage, TarpCheck, check_tarp, run_tarp
+from invkit.sampling.model import LayerModel
+from invkit.training.progress import Progress, ProgressEvent, TimeLeft
+from invkit.training.seeds import derive_seed, generator
+
+BATCH = 32
+AT_ONCE = 4  # patches through Phi, as where the flow's table is made
+FOLDS = 5
+HIDDEN = 16  # of the classifier that sees z
+OF_CONDITION = 16  # principal components of the condition that it sees
+
+
+@dataclass(frozen=True)
+class LayerCalibration:
+    """What the tests say of one flow.
+
+    Args:
+        sbc: ranks of the code's numbers ("code i"), of random projections of it ("projection i") and of |v| ("norm of v").
+        tarp: coverage of the whole code.
+        coverage: the counts behind it, for the curve.
+        c2st: whether v = t(z_bar | z) of held-out codes can be told from N(0, 1).
+        c2st_given_z: the same for a classifier that sees the condition too.
+        patches: held-out patches.
+        patients: of how many patients.
+    """
+
+    sbc: SbcCheck
+    tarp: TarpCheck
+    coverage: Coverage
+    c2st: C2stCheck
+    c2st_given_z: C2stCheck
+    patches: int
+    patients: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether all tests hold; a calibrated flow fails at least one of the four in up to a fifth of all cases."""
+        return all(check.holds for check in (self.sbc, self.tarp, self.c2st, self.c2st_given_z))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        checks = {name: getattr(self, name).to_json() for name in ("sbc", "tarp", "c2st", "c2st_given_z")}
+        return {**checks, "holds": self.holds, "patches": self.patches, "patients": self.patients}
+
+
+def calibrate_layer(
+    model: LayerModel,
+    slices: SliceSet,
+    *,
+    patches: int = 512,
+    samples: int = 99,
+    directions: int = 32,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LayerCalibration:
+    """Test the flow of a layer on patches of patients that it was not trained on.
+
+    Args:
+        model: the layer's trained cINN; its own dose and domain are used.
+        slices: what it was trained on, of which the test part is taken.
+        patches: how many.
+        samples: N draws for each patch.
+        directions: random projections to rank.
+        seed: of patches, codes and draws.
+        progress: called as patches are encoded.
+
+    Raises:
+        DataError: fewer than two held-out patients.
+    """
+    table, patients = held_out_table(model, slices, patches, seed=seed, progress=progress)
+    return calibrate_flow(
+        model.cinn,
+        table,
+        patients,
+        samples=samples,
+        directions=directions,
+        seed=derive_seed(seed, "calibration"),
+    )
+
+
+@torch.no_grad()
+def held_out_table(
+    model: LayerModel, slices: SliceSet, patches: int, *, seed: int = 0, progress: Progress | None = None
+) -> tuple[CodeTable, list[int]]:
+    """Return codes and conditions of held-out patches, made as those that the flow was trained on, and their patients.
+
+    Args:
+        model: the layer's trained cINN.
+        slices: of which the test part is taken.
+        patches: how many.
+        seed: of the patches.
+        progress: called as patches are encoded.
+    """
+    device = model.vae.decoder.last.device
+    dose = float(model.meta["config"]["dose"])
+    sampler = PatchSampler(
+        slices.part("test"), model.vae.patch, dose=dose, seed=derive_seed(seed, "calibration", "patches")
+    )
+    means, log_vars, conditions, patients = [], [], [], []
+    steps, begun = -(-patches // BATCH), time.monotonic()
+    left = TimeLeft(steps)
+    for step in range(steps):
+        pairs = sampler.batch(step, BATCH)
+        size = (pairs.x.shape[-2], pairs.x.shape[-1])
+        target = pairs.x if model.meta["domain"] == "low" else pairs.y
+        posterior = model.vae.encode(target.to(device))
+        estimates = [
+            model.estimate(model.split.phi(part.to(device)), size) for part in torch.split(pairs.x, AT_ONCE)
+        ]
+        means.append(posterior.mean)
+        log_vars.append(posterior.log_var)
+        conditions.append(model.condition(torch.cat(estimates)))
+        patients += pairs.patient.tolist()
+        if progress is not None:
+            now = time.monotonic() - begun
+            stage = f"{model.split.layer}: codes, calibration"
+            progress(ProgressEvent(stage, step + 1, steps, now, left.update(step + 1, now)))
+    table = CodeTable(torch.cat(means), torch.cat(log_vars), torch.cat(conditions))
+    return table.rows(slice(patches)), patients[:patches]
+
+
+@torch.no_grad()
+def calibrate_flow(
+    cinn: CINN,
+    table: CodeTable,
+    patients: Sequence[Any],
+    *,
+    samples: int = 99,
+    directions: int = 32,
+    seed: int = 0,
+) -> LayerCalibration:
+    """Test a flow on held-out codes: z_bar ~ q(z_bar | x) is the truth, t^-1(v | z) with v ~ N(0, 1) are the samples.
+
+    Truths are posterior samples, because the flow was trained on such. Projections are of codes in units of their standard
+    deviation over patches. Any function of code and z has uniform ranks if the flow is right, |t(z_bar | z)| too, whose rank
+    says whether truths lie as far from the flow's centre as its draws. Patients are the independent units everywhere.
+
+    Args:
+        cinn: the flow.
+        table: held-out codes and conditions.
+        patients: label of each row.
+        samples: N draws for each row.
+        directions: random projections to rank.
+        seed: of everything random.
+
+    Raises:
+        DataError: fewer than two patients, or a label too many or too few.
+    """
+    labels = list(patients)
+    count = len(set(labels))
+    if count < 2 or len(labels) != len(table):
+        raise DataError(
+            f"calibration needs codes of at least 2 held-out patients, one label each; got {len(table)} codes, "
+            f"{len(labels)} labels, {count} patients"
+        )
+    cinn.eval()
+    h = cinn.embed(table.condition)
+    truth = table.sample(generator(seed, "truth"))
+    drawn = torch.randn(samples, *truth.shape, generator=generator(seed, "draws")).to(truth)
+    codes = torch.stack([cinn.inverse(v, h) for v in drawn])
+    v = cinn(truth, h)[0]
+    deviation = truth.std(0).clamp_min(1e-12)
+    ways = random_directions(table.d, directions, seed=derive_seed(seed, "directions"))
+    ranks = run_sbc(truth, codes, seed=derive_seed(seed, "ties"))
+    if directions:
+        ranks = ranks.joined(run_sbc(truth / deviation, codes / deviation, ways, name="projection"))
+    norms = run_sbc(_norm(v), _norm(drawn), name="norm of v")
+    coverage = run_tarp(truth, codes, seed=derive_seed(seed, "points"))
+    fair = torch.randn(truth.shape, generator=generator(seed, "fair")).to(truth)
+    known = _components(table.condition, OF_CONDITION)
+    folds = min(FOLDS, count)
+    marginal, joint = (
+        check_c2st(
+            run_c2st(first, second, labels, hidden=hidden, folds=folds, seed=derive_seed(seed, "c2st"))
+        )
+        for first, second, hidden in (
+            (v, fair, 0),
+            (torch.cat([v, known], dim=1), torch.cat([fair, known], dim=1), HIDDEN),
+        )
+    )
+    return LayerCalibration(
+        sbc=check_sbc(ranks.joined(norms), labels, seed=derive_seed(seed, "signs")),
+        tarp=check_tarp(coverage, labels, seed=derive_seed(seed, "bootstrap")),
+        coverage=coverage,
+        c2st=marginal,
+        c2st_given_z=joint,
+        patches=len(table),
+        patients=count,
+    )
+
+
+def _norm(v: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return |v| as a quantity, `(..., 1)`."""
+    length: Tensor = v.double().norm(dim=-1, keepdim=True)
+    return length.cpu().numpy()
+
+
+def _components(condition: Tensor, count: int) -> Tensor:
+    """Return the leading principal components of the rows, `(n, count)` or fewer."""
+    rows = condition.flatten(1).double()
+    u, s, _ = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
+    kept = s > 1e-9 * s[:1].clamp_min(1e-300)
+    leading: Tensor = (u * s)[:, kept][:, :count].to(condition.dtype)
+    return leading

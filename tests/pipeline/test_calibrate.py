@@ -1,0 +1,158 @@
+"""Calibration of a flow on codes whose posterior is known, and on patches of phantoms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from invkit.data.slices import load_slices
+from invkit.denoisers.loaded import wrap_module
+from invkit.errors import DataError
+from invkit.flow.cinn import CINN
+from invkit.flow.config import CinnConfig
+from invkit.flow.table import CodeTable
+from invkit.pipeline.calibrate import calibrate_flow, calibrate_layer, held_out_table
+from invkit.representation.vae import Posterior
+from invkit.sampling.model import LayerModel
+from invkit.split.split import Split
+
+D = 4
+
+
+class Affine:
+    """v = (z_bar - mean(c)) / width: right for the tables below where the width is 1."""
+
+    def __init__(self, width=1.0):
+        self.width = width
+
+    def eval(self):
+        return self
+
+    def embed(self, condition):
+        return condition
+
+    def __call__(self, z_bar, h):
+        return (z_bar - h) / self.width, z_bar.new_full((len(z_bar),), -D * math.log(self.width))
+
+    def inverse(self, v, h):
+        return h + self.width * v
+
+
+def gaussian_table(n, seed=0):
+    """Return codes with z_bar ~ N(c, 1): 0.6 of its deviation in the mean, 0.8 in the posterior."""
+    random = torch.Generator().manual_seed(seed)
+    condition = torch.randn(n, D, generator=random)
+    mean = condition + 0.6 * torch.randn(n, D, generator=random)
+    return CodeTable(mean, torch.full((n, D), 2 * math.log(0.8)), condition)
+
+
+PATIENTS = [index // 8 for index in range(320)]
+
+
+def test_the_right_flow_holds():
+    found = calibrate_flow(Affine(), gaussian_table(320), PATIENTS, samples=49, directions=4)
+    assert found.holds
+    assert found.patients == 40
+    assert found.sbc.names == (
+        *(f"code {i}" for i in range(D)), *(f"projection {i}" for i in range(4)), "norm of v 0"
+    )  # fmt: skip
+    assert found.tarp.area.low < 0 < found.tarp.area.high
+    assert found.to_json()["patches"] == 320
+
+
+@pytest.mark.parametrize(("width", "side"), [(0.6, -1), (1.6, 1)])
+def test_a_flow_of_the_wrong_width_does_not(width, side):
+    found = calibrate_flow(Affine(width), gaussian_table(320), PATIENTS, samples=49, directions=4)
+    assert not found.sbc.holds
+    assert "norm of v 0" in found.sbc.failing
+    assert math.copysign(1, found.tarp.area.value) == side
+    assert not found.tarp.holds
+    assert not found.c2st.holds
+    assert not found.holds
+
+
+def test_the_closed_form_start_is_calibrated_on_jointly_normal_codes():
+    cinn = CINN(CinnConfig(d=D, blocks=1, hidden=8, context=4), (D,))
+    cinn.initialise(gaussian_table(4000, seed=1))
+    found = calibrate_flow(cinn, gaussian_table(320, seed=2), PATIENTS, samples=49, directions=4)
+    assert found.sbc.holds
+    assert found.tarp.holds
+
+
+def test_same_seed_same_figures():
+    once, again, other = (
+        calibrate_flow(
+            Affine(), gaussian_table(60), [i // 6 for i in range(60)], samples=9, directions=2, seed=s
+        )
+        for s in (1, 1, 2)
+    )
+    assert once.to_json() == again.to_json()
+    assert once.to_json() != other.to_json()
+
+
+def test_one_patient_is_refused():
+    with pytest.raises(DataError, match="at least 2 held-out patients"):
+        calibrate_flow(Affine(), gaussian_table(10), [0] * 10)
+    with pytest.raises(DataError, match="9 labels"):
+        calibrate_flow(Affine(), gaussian_table(10), range(9))
+
+
+class RowVae:
+    """E takes the means of the first rows of a patch."""
+
+    patch, d = 32, D
+
+    class decoder:  # noqa: N801
+        class last:  # noqa: N801
+            device = torch.device("cpu")
+
+    def encode(self, x):
+        mean = x[:, 0, :D].mean(-1) / 100
+        return Posterior(mean, torch.full_like(mean, -2.0))
+
+
+@pytest.mark.parametrize("domain", ["low", "high"])
+def test_codes_and_conditions_are_made_as_in_training(domain):
+    slices = load_slices(["phantoms:20"], seed=3)
+    model = LayerModel(
+        split=Split(wrap_module(torch.nn.Conv2d(1, 1, 1)), "input"),
+        regressor=lambda z, size: z,
+        vae=RowVae(),
+        cinn=Affine(),
+        meta={"config": {"dose": 0.25}, "domain": domain},
+        sha256="",
+        nll_rows=torch.zeros(1),
+        patients=torch.zeros(1),
+    )
+    seen = []
+    table, patients = held_out_table(model, slices, 40, progress=seen.append)
+    assert table.mean.shape == (40, D)
+    assert len(patients) == 40
+    assert len(set(patients)) == len({one.patient for one in slices.part("test").slices})
+    torch.testing.assert_close(table.condition[:, D:], torch.full((40, D), -2.0))
+    same = torch.equal(table.mean, table.condition[:, :D])
+    assert same == (domain == "low")
+    assert [event.step for event in seen] == [1, 2]
+
+
+def test_a_layer_is_calibrated_from_slices():
+    class FromMean(Affine):
+        def embed(self, condition):
+            return condition[:, :D]
+
+    model = LayerModel(
+        split=Split(wrap_module(torch.nn.Conv2d(1, 1, 1)), "input"),
+        regressor=lambda z, size: z,
+        vae=RowVae(),
+        cinn=FromMean(math.exp(-1.0)),
+        meta={"config": {"dose": 0.25}, "domain": "low"},
+        sha256="",
+        nll_rows=torch.zeros(1),
+        patients=torch.zeros(1),
+    )
+    # z fixes the code's mean here, so the posterior itself is the right answer.
+    found = calibrate_layer(model, load_slices(["phantoms:20"], seed=3), patches=64, samples=19, directions=2)
+    assert found.sbc.holds
+    assert np.isfinite(found.tarp.area.value)
+    assert found.patches == 64
