@@ -15,11 +15,23 @@ import typer
 from typer.core import TyperGroup
 
 from invkit._version import __version__
-from invkit.cli import analyze, convert, data, evaluate, layers, models, plugins, presets, run, train
+from invkit.cli import (
+    analyze,
+    convert,
+    data,
+    evaluate,
+    layers,
+    models,
+    plugins,
+    presets,
+    run,
+    train,
+    validate,
+)
 from invkit.cli.console import data_on_stdout, emit_text, say, say_error
 from invkit.errors import InvkitError
 
-COMMANDS = (analyze, train, presets, run, data, evaluate, models, layers, plugins, convert)
+COMMANDS = (analyze, train, presets, run, data, evaluate, models, layers, plugins, convert, validate)
 
 
 class Commands(TyperGroup):

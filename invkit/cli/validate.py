@@ -1,0 +1,63 @@
+"""`invkit validate`: every claim that has a truth in closed form, measured on this machine."""
+
+from __future__ import annotations
+
+__all__ = ["register"]
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from invkit.cli.console import emit_json, emit_table, say
+from invkit.cli.options import JsonOption
+from invkit.cli.progress import TextProgress
+from invkit.errors import CheckFailedError
+
+if TYPE_CHECKING:
+    from invkit.pipeline.validate import Validation
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("validate")(validate)
+
+
+def validate(
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="ID", help="A row, or what several begin with; may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Decides every random number.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Hold flow, samples and certificates against oracles: denoisers whose invariances are known in closed form."""
+    from invkit.pipeline.validate import validate as run  # imports torch
+
+    found = run(only or (), seed=seed, progress=TextProgress())
+    if json:
+        emit_json("invkit.validate/1", found.to_json())
+    else:
+        show(found)
+    if found.failed:
+        raise CheckFailedError(
+            f"{len(found.failed)} of {len(found.rows)} rows do not hold: {', '.join(found.failed)}. "
+            "Results of this installation are not to be trusted; report the table with `invkit --version`"
+        )
+
+
+def show(found: Validation) -> None:
+    """Print the table."""
+    emit_table(
+        ("id", "measure", "value", "bound", "holds"),
+        [
+            (
+                row.id,
+                row.measure,
+                f"{row.value:.3g}",
+                f"{row.relation} {row.bound:.3g}",
+                "yes" if row.holds else "NO",
+            )
+            for row in found.rows
+        ],
+    )
+    say(f"seed {found.seed}, {sum(found.seconds.values()):.0f} s")

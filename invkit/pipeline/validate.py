@@ -1,0 +1,160 @@
+"""`invkit.pipeline.validate`: every claim that has a truth in closed form, measured on this machine."""
+
+from __future__ import annotations
+
+__all__ = ["CHECKS", "Check", "Validation", "validate"]
+
+import difflib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from invkit.denoisers.oracles import CUTOFF
+from invkit.errors import UnknownNameError
+from invkit.pipeline.loading import load
+from invkit.pipeline.validate_exact import check_injective, check_quantiser
+from invkit.pipeline.validate_flow import check_flow
+from invkit.pipeline.validate_gaussian import kept_by_blocks, kept_by_lowpass
+from invkit.pipeline.validate_linear import LinearCase, check_linear
+from invkit.pipeline.validate_maps import check_band, check_region
+from invkit.pipeline.validate_planted import check_disc, check_sign
+from invkit.pipeline.validate_rows import Row, Seeds
+from invkit.pipeline.validate_threshold import check_threshold
+from invkit.split.split import Split
+from invkit.training.progress import Progress, ProgressEvent
+
+SIZE = LinearCase().size
+
+
+@dataclass(frozen=True)
+class Check:
+    """Rows that are measured together.
+
+    Args:
+        rows: their ids.
+        run: measures them.
+    """
+
+    rows: tuple[str, ...]
+    run: Callable[[Seeds, Progress | None], list[Row]]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was measured.
+
+    Args:
+        rows: one for each figure.
+        seed: of every random number.
+        seconds: time that each check took, by the beginning of its rows' ids.
+    """
+
+    rows: tuple[Row, ...]
+    seed: int
+    seconds: Mapping[str, float]
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Ids of the rows that do not hold."""
+        return tuple(row.id for row in self.rows if not row.holds)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "rows": [row.to_json() for row in self.rows],
+            "holds": not self.failed,
+            "seed": self.seed,
+            "seconds": {name: round(seconds, 1) for name, seconds in self.seconds.items()},
+        }
+
+
+def _of_oracle(check: Callable[[Split, Seeds], list[Row]]) -> Callable[[Seeds, Progress | None], list[Row]]:
+    return lambda seeds, progress: check(_split(seeds.name), seeds)
+
+
+def _split(name: str) -> Split:
+    """Cut the oracle of this name at the layer it declares."""
+    denoiser = load(f"oracle-{name}")
+    return Split(denoiser, denoiser.spec.layers[0].key)
+
+
+def _lowpass(seeds: Seeds, progress: Progress | None) -> list[Row]:
+    return check_linear(_split(seeds.name), kept_by_lowpass(SIZE, CUTOFF), seeds, progress=progress)
+
+
+def _projection(seeds: Seeds, progress: Progress | None) -> list[Row]:
+    return check_linear(_split(seeds.name), kept_by_blocks(SIZE, 2), seeds, progress=progress)
+
+
+def _rows(name: str, *rest: str) -> tuple[str, ...]:
+    return (name, *(f"{name}.{part}" for part in rest))
+
+
+CHECKS: Mapping[str, Check] = MappingProxyType(
+    {
+        "flow": Check(
+            _rows("flow", "inverse", "inverse-double", "logdet")[1:], lambda seeds, _: check_flow(seeds)
+        ),
+        "linear-lowpass": Check(_rows("linear-lowpass", "nll", "angles", "covariance")[1:], _lowpass),
+        "projection": Check(_rows("projection", "nll", "angles", "covariance")[1:], _projection),
+        "soft-threshold": Check(
+            _rows("soft-threshold", "killed", "kept", "found")[1:], _of_oracle(check_threshold)
+        ),
+        "quantiser": Check(_rows("quantiser"), _of_oracle(check_quantiser)),
+        "injective": Check(_rows("injective"), _of_oracle(check_injective)),
+        "planted-band": Check(_rows("planted-band", "found"), _of_oracle(check_band)),
+        "planted-region": Check(_rows("planted-region", "found"), _of_oracle(check_region)),
+        "planted-disc": Check(_rows("planted-disc", "seen", "contrast"), _of_oracle(check_disc)),
+        "planted-sign": Check(_rows("planted-sign"), _of_oracle(check_sign)),
+    }
+)
+
+
+def validate(
+    only: Sequence[str] = (),
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    checks: Mapping[str, Check] = CHECKS,
+) -> Validation:
+    """Measure what has a truth in closed form.
+
+    Args:
+        only: ids of rows, or what the ids of several rows begin with, up to a dot; all of them by default. Rows that are
+            measured together with a wanted one cost nothing, but are left out of the result.
+        seed: decides every random number.
+        progress: is told which check runs and how far its training is.
+        checks: what can be measured, by the beginning of the ids.
+
+    Raises:
+        UnknownNameError: `only` names what does not exist; the message lists what does.
+    """
+    wanted = _wanted(only, checks)
+    chosen = {name: check for name, check in checks.items() if wanted & set(check.rows)}
+    rows: list[Row] = []
+    seconds: dict[str, float] = {}
+    begun = time.monotonic()
+    for done, (name, check) in enumerate(chosen.items()):
+        if progress is not None:
+            progress(ProgressEvent(f"validate {name}", done, len(chosen), time.monotonic() - begun, None, {}))
+        before = time.monotonic()
+        rows += [row for row in check.run(Seeds(seed, name), progress) if row.id in wanted]
+        seconds[name] = time.monotonic() - before
+    return Validation(tuple(rows), seed, MappingProxyType(seconds))
+
+
+def _wanted(only: Sequence[str], checks: Mapping[str, Check]) -> set[str]:
+    ids = [row for check in checks.values() for row in check.rows]
+    if not only:
+        return set(ids)
+    found: set[str] = set()
+    for name in only:
+        rows = {row for row in ids if row == name or row.startswith(f"{name}.")}
+        if not rows:
+            near = difflib.get_close_matches(name, [*ids, *checks], n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UnknownNameError(f"there is no check {name!r}; {hint}There are: {', '.join(ids)}")
+        found |= rows
+    return found
