@@ -59,7 +59,7 @@ def analyze(
     Args:
         model: name of a denoiser, its description, or any `nn.Module` that maps `(B, 1, H, W)` to the same shape.
         layer: key or module name of a layer, `"a,b"` for a set of layers, `"input"`, `"const"` or `"output"`; several
-            are given as a list.
+            are given as a list. `"all"` stands for every layer that the plugin names.
         data: a path, an array or tensor in HU, or `None` for a CT slice that is at hand everywhere.
         samples: N, draws for each image; at least 2.
         refine: how many of them are refined onto the layer's fiber and certified: a number, `"all"` or `"none"`.
@@ -102,10 +102,7 @@ def analyze(
     subject = choose_subject(data, seed=seed, dose=dose, hu_range=hu_range)
     subject = replace(subject, x=subject.x.to(device))
     config = config or LayerConfig()
-    splits = [
-        Split(denoiser, name, allow_bypass=allow_bypass)
-        for name in ([layer] if isinstance(layer, str) else layer)
-    ]
+    splits = [Split(denoiser, name, allow_bypass=allow_bypass) for name in _layer_names(denoiser, layer)]
     check_contract(denoiser, subject.x[:1])
     checks = [split.check(subject.x) for split in splits]
     parts = Parts(
@@ -142,6 +139,21 @@ def analyze(
     )
     add_plugin_metrics(result, host)
     return result
+
+
+def _layer_names(denoiser: LoadedDenoiser, layer: str | Sequence[str]) -> list[str]:
+    """Return the layers asked for, each once."""
+    names: list[str] = []
+    for name in [layer] if isinstance(layer, str) else layer:
+        if name != "all":
+            names.append(name)
+        elif not denoiser.spec.layers:
+            raise UsageError(
+                f"{denoiser.name} names no layers, so 'all' stands for none: name modules instead"
+            )
+        else:
+            names += [known.key for known in denoiser.spec.layers]
+    return list(dict.fromkeys(names))
 
 
 def add_plugin_metrics(result: AnalysisResult, host: PluginHost) -> None:

@@ -2,13 +2,14 @@
 
 __all__ = ["examine"]
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
 from invkit._version import __version__
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.metrics.retained import RetainedCurve, retained_curve
 from invkit.pipeline.ladder import Controls, reconstruct, strangers
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.measure import Bench, measure_layer
@@ -17,7 +18,9 @@ from invkit.pipeline.result import AnalysisResult, LayerResult
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
 from invkit.representation.trained import TrainedVae
+from invkit.sampling.model import LayerModel
 from invkit.split.check import SplitReport
+from invkit.split.layers import module_names
 
 
 def examine(
@@ -68,6 +71,7 @@ def examine(
         refine=min(refine, samples),
     )
     measured: list[LayerResult] = []
+    models: list[LayerModel] = []
     warnings: list[str] = []
     if denoiser.weights_tag == "built" and denoiser.spec.recipe is not None:
         warnings.append(
@@ -82,6 +86,16 @@ def examine(
             )
         say(f"sampling {samples} images for layer {part.model.split.layer}")
         measured.append(measure_layer(bench, part, check))
+        if not part.model.split.is_control:
+            models.append(part.model)
+    retained = _retained(models, controls, seed)
+    for layer in measured:
+        if retained is not None and layer.layer in retained.layers:
+            layer.metrics["retained_information"] = retained.retained[
+                retained.layers.index(layer.layer)
+            ].to_json()
+    if retained is not None and len(models) > 1:
+        warnings += retained.reasons
     return AnalysisResult(
         model=denoiser.name,
         subject=subject,
@@ -90,6 +104,7 @@ def examine(
         f_x=denoiser(subject.x),
         vae=bench.reconstruction,
         warnings=tuple(warnings),
+        retained=retained,
         provenance={
             "invkit": __version__,
             "torch": str(torch.__version__),
@@ -112,6 +127,28 @@ def examine(
             "threads": torch.get_num_threads(),
         },
     )
+
+
+def _retained(models: Sequence[LayerModel], controls: Controls, seed: int) -> RetainedCurve | None:
+    """Return what the layers retain, from the image to the output; `None` for none."""
+    const = controls.const.nll_rows
+    if not models or any(len(model.nll_rows) != len(const) for model in models):
+        return None
+    models = sorted(models, key=_depth)
+    return retained_curve(
+        {model.split.layer: model.nll_rows for model in models},
+        const,
+        torch.full_like(const, controls.const.meta["floor"]),
+        controls.const.patients.tolist(),
+        converged={model.split.layer: bool(model.meta["stopped_early"]) for model in models},
+        seed=seed,
+    )
+
+
+def _depth(model: LayerModel) -> int:
+    """Return where a layer stands among the network's modules, which are listed in the order of their use as a rule."""
+    names = list(module_names(model.split.denoiser.network))
+    return max((names.index(layer.module) for layer in model.split.layers), default=len(names))
 
 
 def trained_on(denoiser: LoadedDenoiser) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from invkit import artifacts
+from invkit.metrics.retained import RetainedCurve
 from invkit.metrics.verdict import Verdict
 from invkit.pipeline.certify import Certified
 from invkit.pipeline.subject import Subject
@@ -102,6 +103,7 @@ class AnalysisResult:
         vae: D(E(x)), `(B, 1, H, W)`, HU.
         provenance: what decided the result: seeds, versions, hashes.
         warnings: what the reader has to know.
+        retained: what each layer retains of the code, in the order in which they were asked for.
     """
 
     model: str
@@ -112,6 +114,7 @@ class AnalysisResult:
     vae: Tensor
     provenance: dict[str, Any]
     warnings: tuple[str, ...] = field(default=())
+    retained: RetainedCurve | None = None
 
     @property
     def all_warnings(self) -> tuple[str, ...]:
@@ -184,6 +187,7 @@ class AnalysisResult:
                 }
                 for result in self.layers
             },
+            "retained": None if self.retained is None else self.retained.to_json(),
             "provenance": self.provenance,
         }
 

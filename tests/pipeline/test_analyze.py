@@ -138,6 +138,59 @@ def test_high_dose_domain_stands_beside_the_true_image(place, network):
     assert {"samples", "true_y"} <= result.metrics["fiber_error"].keys()
 
 
+def test_what_layers_retain_is_compared_in_the_order_of_depth(result):
+    assert result.retained.layers == ("0", "output")
+    for layer, retained in zip(result.layers, result.retained.retained, strict=True):
+        const, floor = (layer.metrics["nll"][name] for name in ("const", "floor"))
+        const = const["value"] if isinstance(const, dict) else const
+        expected = (const - layer.provenance["nll"]) / (const - floor)
+        assert retained.value == pytest.approx(expected, rel=1e-3)
+        assert layer.metrics["retained_information"] == retained.to_json()
+    assert set(result.retained.reasons) <= set(result.all_warnings)
+    assert result.to_json()["retained"]["layers"][0]["layer"] == "0"
+
+
+def test_all_stands_for_the_layers_that_a_plugin_names(place, image, network):
+    spec = invkit.Denoiser(
+        name="small",
+        build=Small,
+        preprocessing=invkit.Affine(mean=0.0, std=1.0),
+        layers=(invkit.Layer("first", module="0"), invkit.Layer("last", module="2")),
+    )
+    result = invkit.analyze(spec, "all", image, **OPTIONS | {"samples": 2}, **place)
+    assert [layer.layer for layer in result.layers] == ["first", "last"]
+    with pytest.raises(invkit.UsageError, match="names no layers"):
+        invkit.analyze(network, "all", image, **OPTIONS, **place)
+
+
+def test_refinement_can_be_left_out(place, image, network):
+    result = invkit.analyze(network, "0", image, **OPTIONS | {"samples": 3, "refine": "none"}, **place)
+    assert torch.equal(result.samples, result.raw)
+    assert result.certificates == ()
+    assert "certified" not in result.metrics
+    with pytest.raises(invkit.UsageError, match="'all' or 'none'"):
+        invkit.analyze(network, "0", image, **OPTIONS | {"refine": "some"}, **place)
+
+
+def test_certificates_are_what_phi_says(result, network):
+    layer = result.layers[0]
+    split = invkit.Split(network, "0")
+    distance = (
+        activation_distance(split.phi(result.samples[:, 0]), split.phi(result.x)) / layer.provenance["scale"]
+    )
+    epsilon = layer.metrics["certified"]["epsilon"]
+    assert (distance <= 1.001 * epsilon).all()
+    assert len(result.certificates) == len(result.samples) == layer.metrics["certified"]["count"]
+    torch.testing.assert_close(
+        torch.tensor([row["fiber_error"] for row in result.certificates], dtype=torch.float64),
+        distance,
+        rtol=1e-2,
+        atol=0,
+    )
+    spread = result.samples[:, 0].double().std(0).square().mean().sqrt().item()
+    assert layer.metrics["certified"]["spread_hu"]["value"] == pytest.approx(spread, rel=1e-3)
+
+
 def test_a_run_folder_holds_everything_and_is_never_overwritten(result, tmp_path):
     folder = result.save(tmp_path / "run")
     manifest = json.loads((folder / "manifest.json").read_text())
