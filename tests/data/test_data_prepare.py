@@ -353,12 +353,10 @@ def test_workers_end_with_a_killed_preparation(tmp_path):
             """
         )
     )
-    run = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert run.stdout.readline().strip() == "1"
-    run.kill()
-    run.wait()
+    words = [sys.executable, script]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+        assert run.stdout.readline().strip() == "1"
+        run.kill()
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
