@@ -23,8 +23,6 @@ from invkit.errors import ArtifactError, DataError, UsageError
 
 SCHEMA = "invkit.split/1"
 NAME = "split.json"
-GENERATED = {"phantoms"}
-"""Sources of a split in which nobody can be in two parts of another one, because there is nobody."""
 
 
 @dataclass(frozen=True)
@@ -133,35 +131,25 @@ def read_split(folder: Path) -> tuple[PatientSplit, str] | None:
 def check_same_split(metas: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse trained files that do not come from one split: a test patient of one could have trained another.
 
-    Files whose provenance names no split, as those of strangers, cannot be judged and pass. So does a split of
-    generated phantoms beside one of patients, because they share nobody.
+    Sources that two files share must be split alike. Files that share none, or whose provenance names no split, as those of
+    strangers, cannot be judged and pass.
 
     Args:
-        metas: provenance of each file, by the name to show; its fields `split` and `split_sources` are those of
+        metas: provenance of each file, by the name to show; its field `splits` is that of
             `invkit.data.slices.split_meta`.
 
     Raises:
         ArtifactError: two splits differ; the message names the files and their hashes.
     """
-    known = {
-        name: (str(meta["split"]), set(meta.get("split_sources", ())))
-        for name, meta in metas.items()
-        if meta.get("split")
-    }
-    clashing = {
-        name
-        for one, other in combinations(known, 2)
-        if known[one][0] != known[other][0] and not _strangers(known[one][1], known[other][1])
-        for name in (one, other)
-    }
+    known = {name: dict(meta["splits"]) for name, meta in metas.items() if meta.get("splits")}
+    clashing: dict[str, str] = {}
+    for one, other in combinations(known, 2):
+        for source in known[one].keys() & known[other].keys():
+            if known[one][source] != known[other][source]:
+                clashing |= {name: known[name][source] for name in (one, other)}
     if clashing:
-        listed = ", ".join(f"{name} ({known[name][0][:12]})" for name in sorted(clashing))
+        listed = ", ".join(f"{name} ({clashing[name][:12]})" for name in sorted(clashing))
         raise ArtifactError(
             f"these come from different splits of the patients: {listed}. One's test patients can be among "
             "those that another was trained on: train them on the same data"
         )
-
-
-def _strangers(one: set[str], other: set[str]) -> bool:
-    """Return whether one split is of generated phantoms alone and the other has none."""
-    return (one == GENERATED and not one & other) or (other == GENERATED and not one & other)

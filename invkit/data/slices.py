@@ -163,11 +163,20 @@ def split_hash(slices: SliceSet) -> str:
 
 
 def split_meta(slices: SliceSet) -> dict[str, Any]:
-    """Return the fields `split` and `split_sources` for the provenance of a trained file.
+    """Return the fields `split` and `splits` for the provenance of a trained file: of all sources, and of each.
 
     `invkit.data.cache_split.check_same_split` compares them.
+
+    Args:
+        slices: a whole set, not a part of one.
     """
-    return {"split": slices.split, "split_sources": sorted({item.source for item in slices.slices})}
+    parts = slices._parts()
+    entries: dict[str, list[tuple[str, str, Part]]] = {}
+    for item in slices.slices:
+        entry = (stratum(item.source, item.exam), item.patient, parts[item.source, item.patient])
+        entries.setdefault(item.source, []).append(entry)
+    splits = {source: entries_hash(found) for source, found in sorted(entries.items())}
+    return {"split": slices.split, "splits": splits}
 
 
 def join_slices(sets: Sequence[SliceSet]) -> SliceSet:

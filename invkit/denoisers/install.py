@@ -79,7 +79,7 @@ def install(
         "preprocessing": _preprocessing(preprocessing, stated, spec, upstream),
         "trained_on": trained_on or str(stated.get("trained_on", UNKNOWN)),
         "license": terms or UNKNOWN,
-        **{key: stated[key] for key in ("split", "split_sources") if key in stated},
+        **{key: stated[key] for key in ("split", "splits") if key in stated},
     }
     folder = folder or models_folder()
     path = folder / f"{spec.name}.{tag}.safetensors"

@@ -10,6 +10,8 @@ from typing import Literal
 
 from torch import nn
 
+from invkit.data.cache_split import check_same_split
+from invkit.data.slices import split_meta
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import UsageError
@@ -17,7 +19,7 @@ from invkit.pipeline.examine import examine
 from invkit.pipeline.gather import DataSpecs, gather
 from invkit.pipeline.ladder import Controls
 from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.loading import load
+from invkit.pipeline.loading import load, stated_provenance
 from invkit.pipeline.parts import Parts, silent
 from invkit.pipeline.result import AnalysisResult
 from invkit.pipeline.store import Store
@@ -118,6 +120,14 @@ def analyze(
     )
     low = parts.vae("low")
     target = low if domain == "low" else parts.vae("high")
+    check_same_split(
+        {
+            denoiser.name: stated_provenance(denoiser),
+            "the VAE": low.meta,
+            "the VAE of the target domain": target.meta,
+            "the training data": split_meta(parts.slices),
+        }
+    )
     found = [parts.layer(split, target, domain) for split in splits]
     controls = Controls(
         *(parts.layer(Split(denoiser, name), target, domain).model for name in ("input", "const"))

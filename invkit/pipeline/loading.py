@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["load"]
+__all__ = ["load", "stated_provenance"]
+
+from typing import Any
 
 import torch
 from torch import nn
 
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser, wrap_module
 from invkit.denoisers.spec import Denoiser
+from invkit.denoisers.weights import weights_provenance
 from invkit.errors import UsageError
 from invkit.plugins.manager import PluginHost, default_host
 
@@ -45,3 +48,9 @@ def load(
         f"a model is a name, an invkit.Denoiser or an nn.Module, got {type(model).__name__}. "
         "`invkit models` lists the names"
     )
+
+
+def stated_provenance(denoiser: LoadedDenoiser) -> dict[str, Any]:
+    """Return what the file of a denoiser's weights says of its training; nothing where it says nothing."""
+    tagged = [weights for weights in denoiser.spec.weights if weights.tag == denoiser.weights_tag]
+    return weights_provenance(tagged[0]) if tagged else {}

@@ -12,6 +12,7 @@ from torch import nn
 from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.patches import PatchSampler
+from invkit.data.slices import split_meta
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.recipe import Perceptual
 from invkit.denoisers.spec import Denoiser
@@ -120,6 +121,7 @@ def train_denoiser(
         "preset": preset_label(preset),
         "steps": result.steps,
         "trained_on": slices.description,
+        **split_meta(slices),
         "held_out": result.metrics,
         "invkit": __version__,
         "torch": str(torch.__version__),

@@ -16,7 +16,7 @@ from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.noise import noise_texture
 from invkit.data.patches import PatchBatch, PatchSampler
-from invkit.data.slices import SliceSet
+from invkit.data.slices import SliceSet, split_meta
 from invkit.errors import ArtifactError
 from invkit.flow.cinn import CINN
 from invkit.flow.store import cinn_from, cinn_state, round_half
@@ -39,7 +39,8 @@ from invkit.training.seeds import derive_seed, generator
 
 KIND = "cinn"
 BATCH = 32
-AT_ONCE = 4  # of these, through Phi: its activations, up to 64 channels at full resolution, then stay in the cache
+# Of these through Phi: its activations, up to 64 channels at full resolution, then stay in the cache.
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ class _Training:
             "steps": result.steps,
             "stopped_early": result.stopped_early,
             "trained_on": self.request.slices.description,
+            **split_meta(self.request.slices),
             "vae_trained_on": self.request.vae.meta.get("trained_on", ""),
             "layer": self.split.layer,
             "invkit": __version__,

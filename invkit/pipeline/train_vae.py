@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from invkit.data.patches import PatchSampler
-from invkit.data.slices import SliceSet
+from invkit.data.slices import SliceSet, split_meta
 from invkit.pipeline.store import Store
 from invkit.representation.train import train_vae
 from invkit.representation.trained import TrainedVae, load_vae, save_vae
@@ -112,6 +112,7 @@ def learn_vae(
                 **request.describe(),
                 "key": key,
                 "trained_on": request.slices.description,
+                **split_meta(request.slices),
             }
             save_vae(path, trained, meta)
     return path

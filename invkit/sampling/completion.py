@@ -36,5 +36,5 @@ def complete(images: Tensor, residual: Tensor, *, seed: int, image: int, indices
     white = [
         torch.randn(1, height, width, generator=generator(seed, "completion", image, k)) for k in indices
     ]
-    noise = torch.fft.ifft2(torch.fft.fft2(torch.stack(white).to(images)) * gain).real
+    noise: Tensor = torch.fft.ifft2(torch.fft.fft2(torch.stack(white).to(images)) * gain).real
     return images + noise

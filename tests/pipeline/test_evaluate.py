@@ -244,6 +244,6 @@ def test_a_denoiser_of_another_split_of_the_same_data_is_refused(tmp_path, paire
     same = split_meta(paired)
     evaluate(trained("same", **same), paired)
     evaluate(trained("silent"), paired)
-    evaluate(trained("elsewhere", split="0" * 64, split_sources=["ct-else"]), paired)
+    evaluate(trained("elsewhere", split="0" * 64, splits={"ct-else": "0" * 64}), paired)
     with pytest.raises(ArtifactError, match="different splits"):
-        evaluate(trained("other", **{**same, "split": "0" * 64}), paired)
+        evaluate(trained("other", splits=dict.fromkeys(same["splits"], "0" * 64)), paired)
