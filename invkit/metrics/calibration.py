@@ -28,7 +28,7 @@ class Uniformity:
     Args:
         position: where the distribution functions are compared, `(K,)`, fractions of the ranks.
         difference: empirical minus uniform distribution function, `(K, k)`.
-        low: lower edge of the band for each quantity by itself, `(K,)` or `(K, k)`.
+        low: lower edge of the band for each quantity by itself, `(K, k)`.
         high: its upper edge.
         family_low: lower edge of the band that all k quantities respect together.
         family_high: its upper edge.
@@ -72,7 +72,8 @@ def check_uniform(
 
     Patches of one patient are not independent. With labels the width of the band comes from a multiplier bootstrap instead
     (van der Vaart, Wellner 1996, section 2.9): the deviations of each group keep together and get a random sign, which also
-    keeps the dependence between quantities; it is never narrower than the band of independent truths.
+    keeps the dependence between quantities. For few groups it is widened as Student's t is; it is never narrower than the
+    band of independent truths.
 
     Args:
         ranks: shape `(n, k)`, each from 0 to `samples`.
@@ -93,22 +94,22 @@ def check_uniform(
             f"ranks among {samples} samples lie from 0 to {samples}, got {table.min()} to {table.max()}"
         )
     n, k = table.shape
-    position, low, high = uniform_band(n, samples, level)
-    _, family_low, family_high = uniform_band(n, samples, 1 - (1 - level) / k)
+    position, *single = uniform_band(n, samples, level)
+    _, *family = uniform_band(n, samples, 1 - (1 - level) / k)
+    low, high, family_low, family_high = (np.repeat(edge[:, None], k, axis=1) for edge in (*single, *family))
     places = np.rint(position * (samples + 1))
     difference = (table[None] < places[:, None, None]).mean(axis=1) - position[:, None]
     count = n
     if groups is not None:
         deviation = _by_group((table[None] < places[:, None, None]) - position[:, None, None], groups)
         count = len(deviation)
-        single, family = _signed(deviation / n, position, level, seed, draws)
+        alone, together = _signed(deviation / n, position, level, seed, draws)
         scale = np.sqrt(position * (1 - position))[:, None]
-        low, high = np.minimum(low[:, None], -single * scale), np.maximum(high[:, None], single * scale)
-        family_low = np.minimum(family_low, -family * scale[:, 0])
-        family_high = np.maximum(family_high, family * scale[:, 0])
-    edges = [edge if edge.ndim == 2 else edge[:, None] for edge in (low, high, family_low, family_high)]
-    outside = ((difference < edges[0]) | (difference > edges[1])).any(axis=0)
-    departs = ((difference < edges[2]) | (difference > edges[3])).any(axis=0)
+        low, high = np.minimum(low, -alone * scale), np.maximum(high, alone * scale)
+        family_low = np.minimum(family_low, -together * scale)
+        family_high = np.maximum(family_high, together * scale)
+    outside = ((difference < low) | (difference > high)).any(axis=0)
+    departs = ((difference < family_low) | (difference > family_high)).any(axis=0)
     return Uniformity(
         position, difference, low, high, family_low, family_high, outside, departs, level, count
     )
@@ -126,8 +127,10 @@ def _by_group(deviation: Array, groups: Sequence[Any]) -> Array:
     return np.stack([deviation[:, members].sum(axis=1) for members in rows.values()])
 
 
-def _signed(deviation: Array, position: Array, level: float, seed: int, draws: int) -> tuple[Array, float]:
-    """Return the half-width in units of sqrt(z (1 - z)): for each quantity `(k,)`, and for all of them.
+def _signed(deviation: Array, position: Array, level: float, seed: int, draws: int) -> tuple[Array, Array]:
+    """Return half-widths in units of sqrt(z (1 - z)), `(k,)`: for each quantity alone, and for all of them together.
+
+    Those for all are those for each times one factor, so that one quantity that varies much does not hide the others.
 
     Args:
         deviation: of each group, `(G, K, k)`; they add up to the difference of the distribution functions.
@@ -137,14 +140,26 @@ def _signed(deviation: Array, position: Array, level: float, seed: int, draws: i
         draws: resamplings.
     """
     groups, points, k = deviation.shape
-    scaled = (deviation / np.sqrt(position * (1 - position))[:, None]).reshape(groups, -1)
+    # Without the mean, or what departs would widen its own band, and those of all others.
+    centred = deviation - deviation.mean(axis=0)
+    scaled = (centred / np.sqrt(position * (1 - position))[:, None]).reshape(groups, -1)
     rng = np.random.default_rng(seed)
     largest = []
     for start in range(0, draws, AT_ONCE):
         signs = rng.choice([-1.0, 1.0], size=(min(AT_ONCE, draws - start), groups))
         largest.append(np.abs(signs @ scaled).reshape(-1, points, k).max(axis=1))
     maxima = np.concatenate(largest)
-    return np.quantile(maxima, level, axis=0), float(np.quantile(maxima.max(axis=1), level))
+    alone = np.quantile(maxima, level, axis=0)
+    # From few groups some quantities look too steady by chance.
+    unit = np.maximum(alone, np.median(alone))
+    together = np.quantile((maxima / unit).max(axis=1), level) * unit
+    return alone * _few(groups, level, 1), together * _few(groups, level, k)
+
+
+def _few(groups: int, level: float, k: int) -> float:
+    """Return how much farther k intervals of few groups reach, by Student's t with a degree less than there are groups."""
+    tail = 1 - (1 - level) / (2 * k)
+    return float(stats.t.ppf(tail, groups - 1) / stats.norm.ppf(tail))
 
 
 @lru_cache(maxsize=64)

@@ -59,6 +59,7 @@ def test_the_right_flow_holds():
     )  # fmt: skip
     assert found.tarp.area.low < 0 < found.tarp.area.high
     assert found.to_json()["patches"] == 320
+    assert found.sbc.uniformity.level == found.tarp.curve.level == 1 - 0.05 / 4
 
 
 @pytest.mark.parametrize(("width", "side"), [(0.6, -1), (1.6, 1)])
@@ -69,6 +70,7 @@ def test_a_flow_of_the_wrong_width_does_not(width, side):
     assert math.copysign(1, found.tarp.area.value) == side
     assert not found.tarp.holds
     assert not found.c2st.holds
+    assert {"sbc", "tarp", "c2st"} <= set(found.failing)
     assert not found.holds
 
 
