@@ -11,10 +11,14 @@ TESTS ?= tests plugins docs
 # One thread each: processes that share cores with two threads each slow each other down many times.
 JOBS ?= 2
 
-.PHONY: analyze test test-slow check format docs clean
+.PHONY: analyze validate test test-slow check format docs clean
 
 analyze: $(VENV)/installed
 	$(BIN)/invkit analyze --model $(MODEL) --layer $(LAYER)
+
+# What the method finds against truth in closed form; fills the table of docs/validate.md in.
+validate: $(VENV)/installed
+	$(BIN)/python docs/measure.py validate
 
 test: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(TESTS)

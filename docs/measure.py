@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("docs/getting-started.md", "docs/cli.md", "docs/bundled.md")
+PAGES = ("docs/getting-started.md", "docs/cli.md", "docs/bundled.md", "docs/validate.md")
 MODELS = ("chen2017", "chen2017-k3", "yang2018")
 ANALYZE = ("analyze", "--model", "yang2018", "--layer", "3")
 
@@ -158,6 +158,23 @@ def cinns() -> str:
     return table(("file", "z", "domain", "NLL", "floor", "error of g(z)", "η"), rows)
 
 
+def validation() -> str:
+    """Return the rows of `invkit validate`, and how long they took."""
+    found = json.loads(invkit("validate", "--json"))
+    rows = [
+        (
+            f"`{row['id']}`",
+            row["measure"],
+            f"{row['value']:.3g}",
+            f"{'≤' if row['relation'] == '<=' else '≥'} {row['bound']:.3g}",
+            "yes" if row["holds"] else "**no**",
+        )
+        for row in found["rows"]
+    ]
+    text = table(("row", "measure", "value", "bound", "holds"), rows)
+    return f"{text}\n\nMeasured with seed {found['seed']} in {sum(found['seconds'].values()):.0f} s on this machine."
+
+
 def replaced(text: str, name: str, content: str) -> str:
     """Return a page with the figure of this name filled in."""
     begin, end = f"<!-- figure: {name} -->\n", f"<!-- end figure: {name} -->"
@@ -177,6 +194,7 @@ def figures(ct: Path | None) -> dict[str, Callable[[], str]]:
         "denoisers": lambda: denoisers(ct),
         "vaes": vaes,
         "cinns": cinns,
+        "validate": validation,
     }
 
 

@@ -53,14 +53,12 @@ class Conditional:
         basis: orthonormal, columns are the code's directions in the image, `(d, d)`.
         gain: the mean is `gain` applied to the image that z keeps, less the level; `(d, d)`.
         covariance: `(d, d)`, the same for every z.
-        variance: of the dequantising noise, in units of the code.
         rank: of the conditional covariance without that noise: what z leaves free.
     """
 
     basis: Tensor
     gain: Tensor
     covariance: Tensor
-    variance: float
     rank: int
 
     @property
@@ -82,18 +80,18 @@ class Conditional:
         log_prob: Tensor = truth.log_prob(codes.double())  # type: ignore[no-untyped-call]
         return -log_prob / self.d
 
-    @property
-    def entropy(self) -> float:
-        """H(code | z), nats per dimension: 1/2 log det(2 pi e covariance) / d."""
-        return float(0.5 * (math.log(2 * math.pi * math.e) + torch.logdet(self.covariance) / self.d))
-
 
 def conditional(field: GaussianField, kept: Tensor, variance: float) -> Conditional:
     """Return p(code | z) for z = U^T x with U = `kept`, orthonormal columns, `(d, r)`.
 
-    With K = C U (U^T C U)^-1 the mean of x is K U^T x and its covariance C - K U^T C (Eaton 1983, proposition 3.13),
-    of rank d - r: it has no density in x. The code has one, because the noise that its posterior adds is known; it is
-    that of the paper's E, which gives the flow posterior samples. The code is the Karhunen-Loeve transform of x.
+    With K = C U (U^T C U)^-1 the mean of x is K U^T x and its covariance C - K U^T C (Severini 2005, section 8.3), of
+    rank d - r: x has no density. The code has one, because the noise that its posterior adds is known; the flow is
+    trained on such codes, whatever E they come from. This one is the Karhunen-Loeve transform of x.
+
+    Args:
+        field: the distribution of x.
+        kept: U.
+        variance: of the dequantising noise, in units of the code.
     """
     c = field.covariance
     gain = torch.linalg.solve(kept.T @ c @ kept, kept.T @ c).T
@@ -101,7 +99,7 @@ def conditional(field: GaussianField, kept: Tensor, variance: float) -> Conditio
     basis = torch.linalg.eigh(c).eigenvectors.flip(-1)
     coded = basis.T @ left @ basis / DEVIATION**2
     coded = 0.5 * (coded + coded.T) + variance * torch.eye(len(c), dtype=c.dtype)
-    return Conditional(basis, basis.T @ gain @ kept.T / DEVIATION, coded, variance, len(c) - kept.shape[1])
+    return Conditional(basis, basis.T @ gain @ kept.T / DEVIATION, coded, len(c) - kept.shape[1])
 
 
 def kept_by_lowpass(size: int, cutoff: float) -> Tensor:

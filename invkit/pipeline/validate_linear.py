@@ -41,7 +41,7 @@ class LinearCase:
     rows: int = 24_000
     held_out: int = 2048
     draws: int = 512
-    subspace: int = 8192
+    subspace: int = 32_768
     config: CinnConfig = field(default_factory=lambda: CinnConfig(steps=300, evaluate_every=100))
 
 

@@ -15,29 +15,27 @@ from invkit.pipeline.validate_trial import Trial
 from invkit.split.split import Split
 
 SIZE = 16
-IMAGES, DRAWS, JOINT = 2, 24, 16
+IMAGES, DRAWS, JOINT = 2, 16, 16
 WIDTHS = (60.0, 40.0, 25.0)  # HU, of the Laplace distribution, from the coarsest details to the finest
 EPSILON = 1e-6  # of the layer's scale
+CORNER = 0.75
 MOVED = 1e-2  # HU: less than this is rounding, not a move
 
 
 class LaplacePrior:
     """Details in the Haar basis that are independent, with p(c) = exp(-abs(c) / b) / 2 b; the coarse image is normal.
 
-    It is the prior whose most probable image soft thresholding finds (Chambolle et al. 1998, section 4).
+    Soft thresholding finds the most probable image under this prior.
 
     Args:
         size: side of the images, pixels.
     """
 
     def __init__(self, size: int) -> None:
-        coarse = size >> LEVELS
         self.size, self.widths = size, torch.zeros(size, size, dtype=torch.float64)
-        for level, width in enumerate(WIDTHS):
-            side = coarse << level
-            block = self.widths[: 2 * side, : 2 * side]
-            block[block == 0] = width
-            block[:side, :side] = self.widths[:side, :side] if level else 0.0
+        for finer, width in enumerate(reversed(WIDTHS)):
+            self.widths[: size >> finer, : size >> finer] = width
+        self.widths[: size >> LEVELS, : size >> LEVELS] = 0.0
         self.detail = self.widths > 0
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
@@ -115,6 +113,8 @@ def _explore(split: Split, seeds: Seeds, prior: LaplacePrior) -> _Found:
     """
     back, forth = Haar(LEVELS, inverse=True), Haar(LEVELS)
     c = prior.draw(1, seeds.generator("image"))
+    # An unlikely corner of the box, so that coefficients that are left as they were do not look like draws.
+    c = torch.where((c.abs() <= TAU) & prior.detail, CORNER * TAU, c)
     patches = back(prior.draw(DRAWS, seeds.generator("patches"))).float()
     trial = Trial.at(split, back(c).float(), patches, seeds, EPSILON)
     c = forth(trial.x.double())

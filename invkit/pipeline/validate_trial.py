@@ -13,7 +13,7 @@ from invkit.pipeline.validate_rows import Seeds
 from invkit.sampling.refine import Refined, refine
 from invkit.split.split import Split
 
-SAMPLES = 32
+SAMPLES = 16
 EPSILON = 1e-4  # of the layer's scale
 PATCHES = 32
 
