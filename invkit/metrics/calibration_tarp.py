@@ -83,7 +83,7 @@ def run_tarp(
 
     f_i = 1/N sum over s of 1[d(theta_is, r_i) < d(theta_i, r_i)], with d the Euclidean distance and a random point r_i for
     each truth. f is uniform where the samples are of the right distribution, whatever distribution r has; f that is uniform
-    for every r(z) also proves it (their Theorem 3). With r that does not depend on z, as here, it is a strong test, no proof.
+    for every r(z) also proves it (their main theorem). With r that does not depend on z, as here, it is a strong test, no proof.
 
     Args:
         truths: shape `(n, d)`.
