@@ -68,7 +68,9 @@ def ladder_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> F
             axes.plot(
                 [eta.value] * 2, extent, color=theme.muted, lw=1.1, ls=(0, (3, 2)), zorder=1, label=text
             )
-    _scale(axes, [value for _, ladder in ladders for value in ladder.values()])
+    noise = [metric(layer.metrics, "noise_distance") for layer, _ in ladders]
+    shown = [value for _, ladder in ladders for value in ladder.values()]
+    _scale(axes, [*shown, *(eta for eta in noise if eta is not None and eta.value > 0)])
     axes.axvline(1, color=theme.grid, lw=1.2, zorder=0)
     axes.set_ylim(count - 0.5, -0.5)
     axes.set_yticks([])

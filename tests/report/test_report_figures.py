@@ -117,6 +117,14 @@ def test_ladder_places_points_at_their_values(layer):
     assert axes.get_xscale() == "log"
 
 
+@pytest.mark.parametrize("eta", [0.003, 0.05, 4.0])
+def test_the_line_of_the_dose_noise_lies_within_the_axis(layer, eta):
+    metrics = {"fiber_error": {"samples": 0.1, "random": 1.0}, "noise_distance": eta}
+    (axes,) = built("ladder", [layer(metrics=metrics)]).axes
+    low, high = axes.get_xlim()
+    assert low < eta < high
+
+
 def test_ladder_with_a_zero_is_linear(layer):
     figure = built("ladder", [layer(metrics={"fiber_error": {"samples": 0.0, "random": 1.0}})])
     assert figure.axes[0].get_xscale() == "linear"
