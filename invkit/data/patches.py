@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from invkit.data.cache import Mapped
+from invkit.data.dose_fields import DoseFields, dose_fields
 from invkit.data.noise import noise_texture
 from invkit.data.slices import HU_RANGE, Slice, SliceSet
 from invkit.errors import DataError, UsageError
@@ -60,6 +61,8 @@ class PatchSampler:
         minimum_body: smallest fraction of a patch's pixels above -500 HU; where a slice has no such place,
             its fullest place is taken.
         augment: mirror and transpose patches at random.
+        physical: take the noise from simulations of whole slices on the rays of a scanner (`dose_fields`), about a second for
+            a slice when it is first drawn, instead of stationary noise added in the image.
 
     Raises:
         DataError: there are no slices.
@@ -75,6 +78,7 @@ class PatchSampler:
         seed: int = 0,
         minimum_body: float = 0.3,
         augment: bool = True,
+        physical: bool = False,
     ) -> None:
         if not slices.slices:
             raise DataError(f"there are no slices in the {slices.description}: give data of more patients")
@@ -90,6 +94,7 @@ class PatchSampler:
         self.seed = seed
         self.minimum_body = minimum_body
         self.augment = augment
+        self.physical = physical
         groups: dict[str, dict[str, list[Slice]]] = {}
         for item in slices.slices:
             groups.setdefault(item.source, {}).setdefault(item.patient, []).append(item)
@@ -100,6 +105,7 @@ class PatchSampler:
         self._numbers = {pair: number for number, pair in enumerate(pairs)}
         self._key = derive_seed(seed, "patches")
         self._ready: dict[int, _Ready] = {}
+        self._fields: dict[int, DoseFields] = {}
 
     def batch(self, step: int, n: int, shard: slice | None = None) -> PatchBatch:
         """Return batch number `step` of `n` patches, or bit for bit the part `shard` of it.
@@ -131,13 +137,17 @@ class PatchSampler:
         patients = self._groups[words[0] % len(self._groups)]
         slices = patients[words[1] % len(patients)]
         item: Slice = slices[words[2] % len(slices)]
-        patch, partner = self._cut(item, words[3], random)
+        patch, partner, place = self._cut(item, words[3], random)
         if self.augment:
             patch = _mirror(patch, words[4])
+        own, added = self._simulated(item, place, words) if self.physical else (None, None)
         phantom = item.noise_seed is not None
         if phantom:
             clean[...] = patch
-            self._noise(words[5:9], 0, item.noise, y)
+            if own is None:
+                self._noise(words[5:9], 0, item.noise, y)
+            else:
+                y[...] = own
             y += patch
             np.clip(y, *HU_RANGE, out=y)
         else:
@@ -147,7 +157,10 @@ class PatchSampler:
         elif partner is not None:
             x[...] = _mirror(partner, words[4]) if self.augment else partner
         else:
-            self._noise(words[9:13], 2, item.noise * math.sqrt(1 / self.dose - 1), x)
+            if added is None:
+                self._noise(words[9:13], 2, item.noise * math.sqrt(1 / self.dose - 1), x)
+            else:
+                x[...] = added
             x += y
             np.clip(x, *HU_RANGE, out=x)
         return item
@@ -158,17 +171,39 @@ class PatchSampler:
             return item.added
         return item.noise * math.sqrt(1 / self.dose - 1)
 
-    def _cut(self, item: Slice, word: int, random: np.random.Philox) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return a patch of a slice with enough body, all of them equally likely, and its low-dose partner."""
+    def _simulated(
+        self, item: Slice, place: tuple[int, int], words: list[int]
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return a patch's noise of full dose, for phantoms, and what the lower dose adds, where it is not measured."""
+        if (self.dose == 1 and item.noise_seed is None) or item.low is not None:
+            return None, None
+        fields = self._fields.get(id(item))
+        if fields is None:
+            # At full dose nothing is added, and only the noise of phantoms is needed.
+            fields = self._fields[id(item)] = dose_fields(item, 0.5 if self.dose == 1 else self.dose)
+
+        def cut(both: np.ndarray | None, word: int) -> np.ndarray | None:
+            if both is None:
+                return None
+            parts = np.stack([_window(_padded(field, self.size), place, self.size) for field in both])
+            mixed = fields.mixed(parts, word)
+            return _mirror(mixed, words[4]) if self.augment else mixed
+
+        return cut(fields.own, words[5]), cut(fields.added, words[9])
+
+    def _cut(
+        self, item: Slice, word: int, random: np.random.Philox
+    ) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
+        """Return a patch of a slice with enough body, all of them equally likely, its low-dose partner, and its place."""
         if isinstance(item.pixels, Mapped) and min(item.pixels.shape) >= self.size:
             return self._cut_mapped(item, item.pixels, word, random)
         ready = self._prepare(item)
         place = ready.place(word)
-        return _window(ready.pixels, place, self.size), self._partner(item, place)
+        return _window(ready.pixels, place, self.size), self._partner(item, place), place
 
     def _cut_mapped(
         self, item: Slice, pixels: Mapped, word: int, random: np.random.Philox
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    ) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
         """Do the same without reading the whole slice, by trying places until one has enough body."""
         height, width = pixels.shape
         words = [word, *random.random_raw(TRIES - 1).tolist()]
@@ -176,10 +211,10 @@ class PatchSampler:
             place = drawn % (height - self.size + 1), (drawn >> 32) % (width - self.size + 1)
             patch = pixels.cut(*place, self.size)
             if np.count_nonzero(patch > BODY) >= math.ceil(self.minimum_body * self.size**2):
-                return patch, self._partner(item, place)
+                return patch, self._partner(item, place), place
         ready = _Ready.of(item.image, self.size, self.minimum_body)
         place = ready.place(word)
-        return _window(ready.pixels, place, self.size), self._partner(item, place)
+        return _window(ready.pixels, place, self.size), self._partner(item, place), place
 
     def _partner(self, item: Slice, place: tuple[int, int]) -> np.ndarray | None:
         if item.low is None or self.dose == 1:

@@ -1,0 +1,90 @@
+"""Patches with physically simulated noise: levels, independence, and that nothing else about them changes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from invkit.data.dose_fields import DoseFields, dose_fields
+from invkit.data.patches import PatchSampler
+from invkit.data.slices import load_slices
+from invkit.errors import UsageError
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    return load_slices(["phantoms:6"], size=SIZE)
+
+
+def soft(image):
+    return (image > -200) & (image < 200)
+
+
+def test_both_doses_have_the_noise_that_the_slice_states(phantoms):
+    ratios, own = [], []
+    for item in phantoms.slices:
+        fields = dose_fields(item, 0.25)
+        assert fields.own.shape == fields.added.shape == (2, SIZE, SIZE)
+        tissue = soft(item.clean)
+        own.append(fields.own[:, tissue].astype(np.float64).std() / item.noise)
+        ratios.append(
+            fields.added[:, tissue].astype(np.float64).std() / fields.own[:, tissue].astype(np.float64).std()
+        )
+    assert np.mean(own) == pytest.approx(1, abs=0.15)
+    assert np.mean(ratios) == pytest.approx(math.sqrt(3), abs=0.1)
+
+
+def test_realisations_and_doses_are_independent_and_come_back(phantoms):
+    item = phantoms.slices[0]
+    fields, again = dose_fields(item, 0.25), dose_fields(item, 0.25)
+    assert np.array_equal(fields.own, again.own)
+    assert np.array_equal(fields.added, again.added)
+    all_four = np.concatenate([fields.own, fields.added]).reshape(4, -1).astype(np.float64)
+    correlation = np.corrcoef(all_four) - np.eye(4)
+    assert np.abs(correlation).max() < 0.1
+
+
+def test_a_mixture_keeps_the_variance():
+    fields = np.random.default_rng(0).normal(0, 20, (2, 200, 200)).astype(np.float16)
+    for word in (0, 2**62, 2**63 + 12345, 2**64 - 1):
+        mixed = DoseFields.mixed(fields, word)
+        assert mixed.dtype == np.float32
+        assert mixed.std() == pytest.approx(20, rel=0.02)
+    np.testing.assert_allclose(DoseFields.mixed(fields, 0), fields[0], atol=1e-3)
+
+
+def test_patches_differ_from_the_plain_ones_in_their_noise_alone(phantoms):
+    plain, physical = (PatchSampler(phantoms, 48, seed=3, physical=on) for on in (False, True))
+    a, b = plain.batch(2, 24), physical.batch(2, 24)
+    assert torch.equal(a.clean, b.clean)
+    assert torch.equal(a.patient, b.patient)
+    assert torch.equal(a.noise, b.noise)
+    assert not torch.equal(a.y, b.y)
+    body = soft(b.clean)
+    for noisy, level in ((b.y - b.clean, 1.0), (b.x - b.y, math.sqrt(3))):
+        relative = noisy / (a.noise / math.sqrt(3)).view(-1, 1, 1, 1)
+        assert float(relative[body].std()) == pytest.approx(level, rel=0.3)
+    assert torch.equal(b.x, PatchSampler(phantoms, 48, seed=3, physical=True).batch(2, 24).x)
+    assert torch.equal(b.x[4:8], physical.batch(2, 24, slice(4, 8)).x)
+
+
+def test_ct_keeps_its_own_noise(tmp_path):
+    phantom = load_slices(["phantoms:1"], size=SIZE).slices[0]
+    np.save(tmp_path / "slice.npy", phantom.image)
+    slices = load_slices([tmp_path])
+    plain, physical = (PatchSampler(slices, 48, seed=3, physical=on) for on in (False, True))
+    a, b = plain.batch(0, 8), physical.batch(0, 8)
+    assert torch.equal(a.y, b.y)
+    assert not torch.equal(a.x, b.x)
+    assert b.clean is None
+    full = PatchSampler(slices, 48, dose=1, seed=3, physical=True).batch(0, 8)
+    assert torch.equal(full.x, full.y)
+
+
+def test_full_dose_adds_nothing():
+    item = load_slices(["phantoms:1"], size=SIZE).slices[0]
+    with pytest.raises(UsageError, match="in \\(0, 1\\)"):
+        dose_fields(item, 1)
