@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from invkit.cli.console import data_stream, emit_json, say
-from invkit.cli.options import JsonOption, PluginOption, chosen_domain, chosen_model
+from invkit.cli.options import JsonOption, PluginOption, chosen_domain, chosen_model, chosen_noise
 from invkit.cli.progress import TextProgress
 from invkit.errors import UsageError
 
@@ -64,6 +64,12 @@ def analyze(
             "--train-data", metavar="PATH", help="CT that missing parts are trained on. Default: phantoms."
         ),
     ] = None,
+    noise: Annotated[
+        str,
+        typer.Option(
+            "--train-noise", help="image (stationary) or physical (simulated on the rays of a scanner)."
+        ),
+    ] = "image",
     preset: Annotated[
         str, typer.Option("--preset", help="Sizes and steps of what has to be trained.")
     ] = "default",
@@ -95,6 +101,7 @@ def analyze(
         dose=dose,
         hu_range=parsed_range(hu_range),
         train_data=train_data,
+        train_noise=chosen_noise(noise),
         config=LayerConfig.preset(preset),
         vae_preset="tiny" if preset == "tiny" else "default",
         allow_bypass=allow_bypass,

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["JsonOption", "ModelArgument", "PluginOption", "chosen_domain", "chosen_model", "host_with"]
+__all__ = [
+    "JsonOption",
+    "ModelArgument",
+    "PluginOption",
+    "chosen_domain",
+    "chosen_model",
+    "chosen_noise",
+    "host_with",
+]
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -67,3 +75,16 @@ def chosen_domain(domain: str) -> Literal["low", "high"]:
     if domain == "high":
         return "high"
     raise UsageError(f"--domain is low or high, got {domain!r}")
+
+
+def chosen_noise(noise: str) -> Literal["image", "physical"]:
+    """Return how noise is made.
+
+    Raises:
+        UsageError: it is neither `image` nor `physical`.
+    """
+    if noise == "image":
+        return "image"
+    if noise == "physical":
+        return "physical"
+    raise UsageError(f"--train-noise is image or physical, got {noise!r}")

@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from invkit.cli.console import emit_json, emit_text
-from invkit.cli.options import JsonOption, ModelArgument, PluginOption, chosen_domain, chosen_model
+from invkit.cli.options import (
+    JsonOption,
+    ModelArgument,
+    PluginOption,
+    chosen_domain,
+    chosen_model,
+    chosen_noise,
+)
 from invkit.cli.progress import TextProgress
 
 DataOption = Annotated[
@@ -19,6 +26,12 @@ DataOption = Annotated[
         "--train-data",
         metavar="PATH",
         help="CT to train on: a DICOM folder, zip or .npy, or `phantoms`; may be repeated. Default: phantoms.",
+    ),
+]
+NoiseOption = Annotated[
+    str,
+    typer.Option(
+        "--train-noise", help="image (stationary) or physical (simulated on the rays of a scanner)."
     ),
 ]
 PresetOption = Annotated[
@@ -50,6 +63,7 @@ def denoiser(
     model: ModelArgument = None,
     out: OutOption = None,
     train_data: DataOption = None,
+    noise: NoiseOption = "image",
     preset: PresetOption = "default",
     backbone: Annotated[
         str | None, typer.Option("--backbone", help="Features of the perceptual term.")
@@ -68,6 +82,7 @@ def denoiser(
         name,
         out=out or Path(f"{name}.safetensors"),
         train_data=train_data,
+        noise=chosen_noise(noise),
         preset=preset,
         backbone=backbone,
         dose=dose,
@@ -82,6 +97,7 @@ def vae(
     domain: Annotated[str, typer.Option("--domain", help="low or high dose.")] = "low",
     out: OutOption = None,
     train_data: DataOption = None,
+    noise: NoiseOption = "image",
     preset: PresetOption = "default",
     dose: DoseOption = 0.25,
     seed: SeedOption = 0,
@@ -95,6 +111,7 @@ def vae(
         chosen_domain(domain),
         out=out,
         train_data=train_data,
+        noise=chosen_noise(noise),
         preset=preset,
         dose=dose,
         seed=seed,
@@ -112,6 +129,7 @@ def cinn(
     domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
     out: OutOption = None,
     train_data: DataOption = None,
+    noise: NoiseOption = "image",
     preset: PresetOption = "default",
     vae_preset: Annotated[
         str, typer.Option("--vae-preset", metavar="NAME|FILE", help="Of the VAE, if it has to be trained.")
@@ -134,6 +152,7 @@ def cinn(
         domain=chosen_domain(domain),
         out=out,
         train_data=train_data,
+        noise=chosen_noise(noise),
         preset=preset,
         vae_preset=vae_preset,
         seed=seed,

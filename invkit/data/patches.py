@@ -53,6 +53,9 @@ class PatchSampler:
     mirrorings, two tiles mixed at a random angle, so it is not repeated; the noise of y and what x adds come
     from different tiles.
 
+    Where the slices say so (`SliceSet.simulated`), noise comes from simulations of whole slices on the rays of a scanner
+    instead (`dose_fields`): about a second for a slice when it is first drawn.
+
     Args:
         slices: what to draw from.
         size: side of the square patches, pixels. Smaller slices are padded by reflection.
@@ -61,8 +64,6 @@ class PatchSampler:
         minimum_body: smallest fraction of a patch's pixels above -500 HU; where a slice has no such place,
             its fullest place is taken.
         augment: mirror and transpose patches at random.
-        physical: take the noise from simulations of whole slices on the rays of a scanner (`dose_fields`), about a second for
-            a slice when it is first drawn, instead of stationary noise added in the image.
 
     Raises:
         DataError: there are no slices.
@@ -78,7 +79,6 @@ class PatchSampler:
         seed: int = 0,
         minimum_body: float = 0.3,
         augment: bool = True,
-        physical: bool = False,
     ) -> None:
         if not slices.slices:
             raise DataError(f"there are no slices in the {slices.description}: give data of more patients")
@@ -94,7 +94,7 @@ class PatchSampler:
         self.seed = seed
         self.minimum_body = minimum_body
         self.augment = augment
-        self.physical = physical
+        self.physical = slices.noise == "physical"
         groups: dict[str, dict[str, list[Slice]]] = {}
         for item in slices.slices:
             groups.setdefault(item.source, {}).setdefault(item.patient, []).append(item)

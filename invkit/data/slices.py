@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Slice", "SliceSet", "join_slices", "load_slices", "split_hash", "split_meta"]
+__all__ = ["NoiseModel", "Slice", "SliceSet", "join_slices", "load_slices", "split_hash", "split_meta"]
 
 import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,9 +26,11 @@ from invkit.data.images import read_image
 from invkit.data.noise import noise_texture
 from invkit.data.partition import PARTS, Part, partition
 from invkit.data.phantoms import PHANTOM_VERSION, Phantom, phantom_spacing
+from invkit.data.simulate import SIMULATION_VERSION
 from invkit.errors import DataError, UsageError
 from invkit.training.seeds import derive_seed, generator
 
+NoiseModel = Literal["image", "physical"]
 PHANTOMS = "phantoms"
 PATIENTS = 240
 NOISE = (8.0, 22.0)  # HU at full dose, so that a quarter of the dose has 16 to 44
@@ -104,12 +106,21 @@ class SliceSet:
             of CT.
         description: one line for people.
         whole_split: `split` of the set that this is a part of; `None` for a whole one.
+        noise: how noise is made for patches that have no real low-dose partner: `"image"`, stationary and added in the
+            image, or `"physical"`, simulated on the rays of a scanner.
     """
 
     slices: tuple[Slice, ...]
     fingerprint: str
     description: str
     whole_split: str | None = field(default=None, repr=False)
+    noise: NoiseModel = "image"
+
+    def simulated(self) -> SliceSet:
+        """Return the same slices with noise that is simulated physically."""
+        made = fingerprint({"noise": "physical", "version": SIMULATION_VERSION, "of": self.fingerprint})
+        described = f"{self.description}, noise simulated on the rays of a scanner"
+        return replace(self, fingerprint=made, description=described, noise="physical")
 
     @cached_property
     def split(self) -> str:
@@ -139,6 +150,7 @@ class SliceSet:
             fingerprint({"part": name, "of": self.fingerprint}),
             f"{name} part of {self.description}",
             self.split,
+            self.noise,
         )
 
     def _parts(self) -> dict[tuple[str, str], Part]:

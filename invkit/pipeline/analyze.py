@@ -11,7 +11,7 @@ from typing import Literal
 from torch import nn
 
 from invkit.data.cache_split import check_same_split
-from invkit.data.slices import split_meta
+from invkit.data.slices import NoiseModel, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import UsageError
@@ -44,6 +44,7 @@ def analyze(
     dose: float | None = None,
     hu_range: tuple[float, float] | None = None,
     train_data: DataSpecs = None,
+    train_noise: NoiseModel = "image",
     train_seed: int = 0,
     config: LayerConfig | None = None,
     vae_preset: str = "default",
@@ -70,6 +71,8 @@ def analyze(
         dose: reduce the dose of `data` to this fraction by simulation; by default it is taken for low dose as it is.
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
         train_data: what missing parts are trained on: paths to CT, or `None` for the built-in phantoms.
+        train_noise: how low dose is made for it: `"image"`, stationary noise, or `"physical"`, simulated on the rays of a
+            scanner.
         train_seed: decides every random number of what has to be trained.
         config: sizes and steps of what is trained for a layer.
         vae_preset: size and steps of a VAE that has to be trained.
@@ -109,8 +112,8 @@ def analyze(
     checks = [split.check(subject.x) for split in splits]
     parts = Parts(
         store=Store(host, Path(cache) if cache is not None else None),
-        slices=gather(train_data, host, train_seed),
-        bundled=train_data is None,
+        slices=gather(train_data, host, train_seed, train_noise),
+        bundled=train_data is None and train_noise == "image",
         config=config,
         vae_preset=vae_preset,
         seed=train_seed,

@@ -5,15 +5,15 @@ __all__ = ["DataSpecs", "gather"]
 from collections.abc import Sequence
 from pathlib import Path
 
-from invkit.data.slices import PHANTOMS, SliceSet, join_slices, load_slices
-from invkit.errors import DataError, InvkitError, PluginError
+from invkit.data.slices import PHANTOMS, NoiseModel, SliceSet, join_slices, load_slices
+from invkit.errors import DataError, InvkitError, PluginError, UsageError
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Source
 
 DataSpecs = Sequence[str | Path] | str | Path | SliceSet | None
 
 
-def gather(specs: DataSpecs, host: PluginHost, seed: int) -> SliceSet:
+def gather(specs: DataSpecs, host: PluginHost, seed: int, noise: NoiseModel = "image") -> SliceSet:
     """Return the slices that `specs` names, all in one set.
 
     What `load_slices` can read alone comes out exactly as from there, with the same fingerprint. The order of
@@ -26,14 +26,22 @@ def gather(specs: DataSpecs, host: PluginHost, seed: int) -> SliceSet:
             called like a source.
         host: the plugins.
         seed: of phantoms, and given to the sources.
+        noise: how noise is made, `"image"` or `"physical"`; a set that is open already keeps its own.
 
     Raises:
         DataError: a path is missing, or data hold no usable slice.
         PluginError: a data source failed.
         UsageError: a spec is malformed, or the same data are named twice.
     """
+    if noise not in ("image", "physical"):
+        raise UsageError(f"noise is made in the image or is physical, got {noise!r}")
     if isinstance(specs, SliceSet):
         return specs
+    found = _gathered(specs, host, seed)
+    return found.simulated() if noise == "physical" else found
+
+
+def _gathered(specs: Sequence[str | Path] | str | Path | None, host: PluginHost, seed: int) -> SliceSet:
     specs = [specs] if isinstance(specs, str | Path) else list(specs or [])
     opened: list[SliceSet] = []
     rest: list[str | Path] = []

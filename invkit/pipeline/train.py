@@ -12,7 +12,7 @@ from torch import nn
 from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.patches import PatchSampler
-from invkit.data.slices import split_meta
+from invkit.data.slices import NoiseModel, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.recipe import Perceptual
 from invkit.denoisers.spec import Denoiser
@@ -40,6 +40,7 @@ def train_denoiser(
     *,
     out: Path,
     train_data: DataSpecs = None,
+    noise: NoiseModel = "image",
     preset: str = "default",
     changes: Mapping[str, Any] | None = None,
     dose: float = 0.25,
@@ -58,6 +59,7 @@ def train_denoiser(
         model: name of a denoiser, or its description.
         out: the safetensors file to write.
         train_data: `"phantoms"` or paths to slices; `None` for phantoms.
+        noise: how low dose is made: `"image"`, stationary noise, or `"physical"`, simulated on the rays of a scanner.
         preset: of the recipe, or the path of a TOML file with its fields.
         changes: further changes to the recipe's fields.
         dose: of the low-dose images, as a fraction of the slices' own.
@@ -82,7 +84,7 @@ def train_denoiser(
     recipe = recipe_preset(spec.recipe, preset).changed(changes or {})
     if backbone is not None and recipe.perceptual is not None:
         recipe = recipe.changed({"perceptual": Perceptual(recipe.perceptual.weight, backbone)})
-    slices = gather(train_data, host, seed)
+    slices = gather(train_data, host, seed, noise)
     request = {
         "kind": "denoiser",
         "name": spec.name,
@@ -135,6 +137,7 @@ def train_vae(
     *,
     out: Path | None = None,
     train_data: DataSpecs = None,
+    noise: NoiseModel = "image",
     preset: str = "default",
     dose: float = 0.25,
     seed: int = 0,
@@ -148,6 +151,7 @@ def train_vae(
         domain: `"low"` for low-dose images, `"high"` for full-dose ones.
         out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
         train_data: `"phantoms"` or paths to slices; `None` for phantoms.
+        noise: how low dose is made: `"image"`, stationary noise, or `"physical"`, simulated on the rays of a scanner.
         preset: `default`, `paper`, `ldct-benchmark`, `bundled`, `tiny`, or the path of a TOML file.
         dose: of the low-dose images, as a fraction of the slices' own.
         seed: decides every random number.
@@ -159,7 +163,7 @@ def train_vae(
         DivergedError: the training diverged twice, or the posterior collapsed.
     """
     host = host or default_host()
-    request = VaeRequest(domain, gather(train_data, host, seed), chosen_vae(preset), dose, seed)
+    request = VaeRequest(domain, gather(train_data, host, seed, noise), chosen_vae(preset), dose, seed)
     return learn_vae(request, Store(host), out=out, device=device, progress=progress)
 
 
@@ -170,6 +174,7 @@ def train_cinn(
     domain: Domain = "low",
     out: Path | None = None,
     train_data: DataSpecs = None,
+    noise: NoiseModel = "image",
     preset: str = "default",
     vae_preset: str = "default",
     seed: int = 0,
@@ -186,6 +191,7 @@ def train_cinn(
         domain: `"low"` or `"high"`: which images are sampled.
         out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
         train_data: paths to slices, or `None` for phantoms.
+        noise: how low dose is made: `"image"`, stationary noise, or `"physical"`, simulated on the rays of a scanner.
         preset: `default`, `paper`, `ldct-benchmark`, `eulig`, `tiny`, or the path of a TOML file.
         vae_preset: of a VAE that has to be trained, as in `train_vae`.
         seed: decides every random number.
@@ -201,8 +207,8 @@ def train_cinn(
     host = host or default_host()
     parts = Parts(
         store=Store(host),
-        slices=gather(train_data, host, seed),
-        bundled=train_data is None,
+        slices=gather(train_data, host, seed, noise),
+        bundled=train_data is None and noise == "image",
         config=LayerConfig.preset(preset),
         vae_preset=vae_preset,
         seed=seed,

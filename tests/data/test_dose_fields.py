@@ -57,7 +57,7 @@ def test_a_mixture_keeps_the_variance():
 
 
 def test_patches_differ_from_the_plain_ones_in_their_noise_alone(phantoms):
-    plain, physical = (PatchSampler(phantoms, 48, seed=3, physical=on) for on in (False, True))
+    plain, physical = (PatchSampler(slices, 48, seed=3) for slices in (phantoms, phantoms.simulated()))
     a, b = plain.batch(2, 24), physical.batch(2, 24)
     assert torch.equal(a.clean, b.clean)
     assert torch.equal(a.patient, b.patient)
@@ -67,7 +67,7 @@ def test_patches_differ_from_the_plain_ones_in_their_noise_alone(phantoms):
     for noisy, level in ((b.y - b.clean, 1.0), (b.x - b.y, math.sqrt(3))):
         relative = noisy / (a.noise / math.sqrt(3)).view(-1, 1, 1, 1)
         assert float(relative[body].std()) == pytest.approx(level, rel=0.3)
-    assert torch.equal(b.x, PatchSampler(phantoms, 48, seed=3, physical=True).batch(2, 24).x)
+    assert torch.equal(b.x, PatchSampler(phantoms.simulated(), 48, seed=3).batch(2, 24).x)
     assert torch.equal(b.x[4:8], physical.batch(2, 24, slice(4, 8)).x)
 
 
@@ -75,12 +75,12 @@ def test_ct_keeps_its_own_noise(tmp_path):
     phantom = load_slices(["phantoms:1"], size=SIZE).slices[0]
     np.save(tmp_path / "slice.npy", phantom.image)
     slices = load_slices([tmp_path])
-    plain, physical = (PatchSampler(slices, 48, seed=3, physical=on) for on in (False, True))
+    plain, physical = (PatchSampler(each, 48, seed=3) for each in (slices, slices.simulated()))
     a, b = plain.batch(0, 8), physical.batch(0, 8)
     assert torch.equal(a.y, b.y)
     assert not torch.equal(a.x, b.x)
     assert b.clean is None
-    full = PatchSampler(slices, 48, dose=1, seed=3, physical=True).batch(0, 8)
+    full = PatchSampler(slices.simulated(), 48, dose=1, seed=3).batch(0, 8)
     assert torch.equal(full.x, full.y)
 
 
@@ -88,3 +88,12 @@ def test_full_dose_adds_nothing():
     item = load_slices(["phantoms:1"], size=SIZE).slices[0]
     with pytest.raises(UsageError, match="in \\(0, 1\\)"):
         dose_fields(item, 1)
+
+
+def test_simulated_slices_are_other_data_with_the_same_split(phantoms):
+    simulated = phantoms.simulated()
+    assert simulated.fingerprint != phantoms.fingerprint
+    assert simulated.part("train").noise == "physical"
+    assert simulated.part("train").fingerprint != phantoms.part("train").fingerprint
+    assert simulated.split == phantoms.split
+    assert "simulated on the rays" in simulated.description

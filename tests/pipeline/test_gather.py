@@ -128,3 +128,13 @@ def test_faults_are_named(specs, error, message, host):
     with pytest.raises(error, match=message) as caught:
         gather(specs, host, 0)
     assert SECRET not in str(caught.value)
+
+
+def test_noise_is_made_as_asked():
+    host = PluginHost(installed=False)
+    image, physical = (gather(["phantoms:3"], host, 0, noise) for noise in ("image", "physical"))
+    assert (image.noise, physical.noise) == ("image", "physical")
+    assert image.fingerprint == gather(["phantoms:3"], host, 0).fingerprint != physical.fingerprint
+    assert gather(physical, host, 0) is physical
+    with pytest.raises(UsageError, match="physical"):
+        gather(None, host, 0, "none")
