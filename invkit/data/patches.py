@@ -107,19 +107,22 @@ class PatchSampler:
         self._ready: dict[int, _Ready] = {}
         self._fields: dict[int, DoseFields] = {}
 
-    def batch(self, step: int, n: int, shard: slice | None = None) -> PatchBatch:
+    def batch(self, step: int, n: int, shard: slice | None = None, *, redraw: int = 0) -> PatchBatch:
         """Return batch number `step` of `n` patches, or bit for bit the part `shard` of it.
 
         Args:
             step: number of the batch, >= 0.
             n: patches in the whole batch.
             shard: which of them this process wants; all by default.
+            redraw: another number gives the same y with other noise in x, as another scan at the lower dose would. A real
+                low-dose partner stays as it is.
         """
         indices = range(n)[shard or slice(None)]
         shape = (len(indices), 1, self.size, self.size)
         x, y, clean = (np.empty(shape, dtype=np.float32) for _ in range(3))
         items = [
-            self._fill(step, index, x[row, 0], y[row, 0], clean[row, 0]) for row, index in enumerate(indices)
+            self._fill(step, index, redraw, x[row, 0], y[row, 0], clean[row, 0])
+            for row, index in enumerate(indices)
         ]
         known = all(item.noise_seed is not None for item in items)
         return PatchBatch(
@@ -130,10 +133,15 @@ class PatchSampler:
             torch.tensor([self._numbers[item.source, item.patient] for item in items]),
         )
 
-    def _fill(self, step: int, index: int, x: np.ndarray, y: np.ndarray, clean: np.ndarray) -> Slice:
+    def _fill(
+        self, step: int, index: int, redraw: int, x: np.ndarray, y: np.ndarray, clean: np.ndarray
+    ) -> Slice:
         """Write one patch into x, y and clean; return the slice it is from."""
         random = np.random.Philox(key=self._key, counter=[0, 0, index, step])
         words = random.random_raw(WORDS).tolist()
+        if redraw:
+            other = np.random.Philox(key=self._key, counter=[0, redraw, index, step])
+            words[9:13] = other.random_raw(WORDS).tolist()[9:13]
         patients = self._groups[words[0] % len(self._groups)]
         slices = patients[words[1] % len(patients)]
         item: Slice = slices[words[2] % len(slices)]

@@ -135,10 +135,13 @@ def _retained(models: Sequence[LayerModel], controls: Controls, seed: int) -> Re
     if not models or any(len(model.nll_rows) != len(const) for model in models):
         return None
     models = sorted(models, key=_depth)
+    floor = controls.const.floor_rows
+    if floor is None:
+        floor = torch.full_like(const, controls.const.meta["floor"])
     return retained_curve(
         {model.split.layer: model.nll_rows for model in models},
         const,
-        torch.full_like(const, controls.const.meta["floor"]),
+        floor,
         controls.const.patients.tolist(),
         converged={model.split.layer: bool(model.meta["stopped_early"]) for model in models},
         seed=seed,

@@ -3,7 +3,7 @@
 __all__ = ["LayerRequest", "find_layer", "learn_layer", "load_layer"]
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from invkit.data.slices import SliceSet, split_meta
 from invkit.errors import ArtifactError
 from invkit.flow.cinn import CINN
 from invkit.flow.store import cinn_from, cinn_state, round_half
-from invkit.flow.table import CodeTable, posterior_entropy
+from invkit.flow.table import CodeTable, posterior_entropy, posterior_entropy_rows
 from invkit.flow.train import CinnTask, fit_config, nll_rows
 from invkit.metrics.faithfulness import activation_scale, dose_noise_distance
 from invkit.pipeline.layer_config import LayerConfig
@@ -106,6 +106,7 @@ def load_layer(path: Path, request: LayerRequest, *, sha256: str | None = None) 
         sha256=stored.sha256,
         nll_rows=tensors["nll_rows"],
         patients=tensors["patients"],
+        floor_rows=tensors.get("floor_rows"),
     )
 
 
@@ -184,6 +185,7 @@ class _Training:
                 **_named("cinn", tensors),
                 **_named("regressor", regressor_tensors),
                 "nll_rows": rows,
+                "floor_rows": posterior_entropy_rows(test.table),
                 "patients": test.patients,
             },
             kind=KIND,
@@ -246,20 +248,24 @@ class _Training:
         scale = activation_scale(self.split.phi, images, self.config.pairs, seed=self._seed("pairs"))
         if scale == 0:
             return 1.0, 0.0  # const: nothing is ever far from anything
-        y, noise = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("y", "noise"))
-        size = (y.shape[-2], y.shape[-1])
-        draws = torch.stack(
-            [
-                noise.view(-1, 1, 1, 1)
-                * noise_texture(len(y), *size, generator=generator(self._seed("eta"), draw))
-                for draw in range(2)
-            ]
-        )
+        y = torch.cat([batch.y for batch in batches])
+        draws = torch.stack([self._dose_noise(batches, draw) for draw in range(2)])
         distances = [
             dose_noise_distance(self.split.phi, part.to(self.device), added.to(self.device), scale=scale)
             for part, added in zip(torch.split(y, BATCH), torch.split(draws, BATCH, dim=1), strict=True)
         ]
         return scale, torch.cat(distances).square().mean().sqrt().item()
+
+    def _dose_noise(self, batches: Sequence[PatchBatch], draw: int) -> Tensor:
+        """Return a fresh draw of what the lower dose adds to patches, `(n, 1, s, s)`, HU."""
+        if self.request.slices.noise == "physical":
+            test = self.samplers["test"]
+            again = [test.batch(step, BATCH, redraw=draw + 1) for step in range(len(batches))]
+            return torch.cat([batch.x - batch.y for batch in again])
+        noise = torch.cat([batch.noise for batch in batches]).view(-1, 1, 1, 1)
+        height, width = batches[0].y.shape[-2:]
+        random = generator(self._seed("eta"), draw)
+        return noise * noise_texture(len(noise), height, width, generator=random)
 
     def _samplers(self, size: int) -> dict[str, PatchSampler]:
         return {

@@ -32,6 +32,7 @@ class LayerModel:
         sha256: of the file it was read from.
         nll_rows: held-out negative log-likelihoods in nats per dimension, one a patch, shape `(n,)`.
         patients: number of the patient each of them is from, shape `(n,)`.
+        floor_rows: posterior entropy of each, the least its likelihood can be, shape `(n,)`; `None` in files of before.
     """
 
     split: Split
@@ -42,6 +43,7 @@ class LayerModel:
     sha256: str
     nll_rows: Tensor
     patients: Tensor
+    floor_rows: Tensor | None = None
 
     @torch.no_grad()
     def estimate(self, z: Activation, size: Sequence[int]) -> Tensor:

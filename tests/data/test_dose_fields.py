@@ -97,3 +97,15 @@ def test_simulated_slices_are_other_data_with_the_same_split(phantoms):
     assert simulated.part("train").fingerprint != phantoms.part("train").fingerprint
     assert simulated.split == phantoms.split
     assert "simulated on the rays" in simulated.description
+
+
+@pytest.mark.parametrize("physical", [False, True])
+def test_another_scan_has_the_same_full_dose_and_other_noise(phantoms, physical):
+    sampler = PatchSampler(phantoms.simulated() if physical else phantoms, 48, seed=3)
+    first, second, third = (sampler.batch(1, 16, redraw=number) for number in range(3))
+    assert torch.equal(first.y, second.y)
+    assert torch.equal(sampler.batch(1, 16).x, first.x)
+    noises = [(each.x - each.y).flatten() for each in (first, second, third)]
+    assert not torch.equal(noises[1], noises[2])
+    assert float(noises[1].std() / noises[2].std()) == pytest.approx(1, abs=0.1)
+    assert torch.equal(sampler.batch(1, 16, slice(3, 5), redraw=2).x, third.x[3:5])
