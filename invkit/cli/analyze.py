@@ -58,6 +58,14 @@ def analyze(
         str | None,
         typer.Option("--hu-range", metavar="LOW,HIGH", help="HU of black and white of a PNG or TIFF."),
     ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--roi",
+            metavar="X,Y,W,H|FILE",
+            help="Measure spreads and show figures there; or a mask, .npy or .png.",
+        ),
+    ] = None,
     train_data: Annotated[
         list[str] | None,
         typer.Option(
@@ -100,6 +108,7 @@ def analyze(
         seed=seed,
         dose=dose,
         hu_range=parsed_range(hu_range),
+        region=region,
         train_data=train_data,
         train_noise=chosen_noise(noise),
         config=LayerConfig.preset(preset),

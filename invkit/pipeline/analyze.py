@@ -21,6 +21,7 @@ from invkit.pipeline.ladder import Controls
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load, stated_provenance
 from invkit.pipeline.parts import Parts, silent
+from invkit.pipeline.region import RegionSpec, choose_region
 from invkit.pipeline.result import AnalysisResult
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import Data, choose_subject
@@ -43,6 +44,7 @@ def analyze(
     seed: int = 0,
     dose: float | None = None,
     hu_range: tuple[float, float] | None = None,
+    region: RegionSpec = None,
     train_data: DataSpecs = None,
     train_noise: NoiseModel = "image",
     train_seed: int = 0,
@@ -70,6 +72,9 @@ def analyze(
         seed: decides the noise of a simulated dose and every draw.
         dose: reduce the dose of `data` to this fraction by simulation; by default it is taken for low dose as it is.
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
+        region: the pixels that spreads are measured on and figures show: `"x,y,w,h"`, four numbers, or a mask of the
+            image's size, an array or a path. Phi sees the whole image, and distances of activations and outputs are the
+            whole image's.
         train_data: what missing parts are trained on: paths to CT, or `None` for the built-in phantoms.
         train_noise: how low dose is made for it: `"image"`, stationary noise, or `"physical"`, simulated on the rays of a
             scanner.
@@ -105,7 +110,13 @@ def analyze(
     host = host or default_host()
     denoiser = load(model, device=device, host=host)
     subject = choose_subject(data, seed=seed, dose=dose, hu_range=hu_range)
-    subject = replace(subject, x=subject.x.to(device))
+    height, width = subject.x.shape[-2:]
+    chosen = choose_region(region, (height, width))
+    subject = replace(subject, x=subject.x.to(device), region=chosen)
+    if chosen is not None:
+        subject = replace(
+            subject, description=f"{subject.description}; spreads are those of {chosen.description}"
+        )
     config = config or LayerConfig()
     splits = [Split(denoiser, name, allow_bypass=allow_bypass) for name in _layer_names(denoiser, layer)]
     check_contract(denoiser, subject.x[:1])

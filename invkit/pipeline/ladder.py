@@ -20,6 +20,7 @@ from torch import Tensor
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.metrics.intervals import Interval, bootstrap
+from invkit.pipeline.region import Region
 from invkit.representation.vae import VAE
 from invkit.sampling.distance import Activation, activation_distance
 from invkit.sampling.model import LayerModel
@@ -145,7 +146,7 @@ def swapped(
     return torch.cat(swaps)
 
 
-def sample_spread(samples: Sequence[Tensor], *, seed: int) -> Interval:
+def sample_spread(samples: Sequence[Tensor], *, seed: int, region: Region | None = None) -> Interval:
     """Return the root mean square over pixels of the standard deviation over samples, HU, with a bootstrap interval.
 
     Where there is one image the samples are resampled, else the images.
@@ -153,11 +154,13 @@ def sample_spread(samples: Sequence[Tensor], *, seed: int) -> Interval:
     Args:
         samples: for each image its samples, `(N, 1, H, W)`, HU.
         seed: of the bootstrap.
+        region: which pixels count; all by default.
     """
     squares = []
     for images in samples:
         n = len(images)
-        deviation = (images - images.mean(0)).flatten(1).square().mean(1, dtype=torch.float64)
+        pixels = images.flatten(1) if region is None else region.pixels(images).flatten(1)
+        deviation = (pixels - pixels.mean(0)).square().mean(1, dtype=torch.float64)
         squares.append(deviation * (n / (n - 1)))
     return _root_of_mean(squares, seed)
 

@@ -207,10 +207,13 @@ def _figures(
     true_y = _true_high_dose(bench, model, z)
     if true_y is not None:
         fiber_error["true_y"] = true_y
-    spread = sample_spread([drawn.samples for drawn in draws], seed=seed)
-    spread_input = sample_spread([rungs.input.samples for rungs in ladders], seed=seed)
-    spread_const = sample_spread([rungs.const.samples for rungs in ladders], seed=seed)
-    spread_f = Interval((torch.stack([drawn.f_std for drawn in draws]).square().mean().sqrt()).item())
+    region = bench.subject.region
+    spread = sample_spread([drawn.samples for drawn in draws], seed=seed, region=region)
+    spread_input = sample_spread([rungs.input.samples for rungs in ladders], seed=seed, region=region)
+    spread_const = sample_spread([rungs.const.samples for rungs in ladders], seed=seed, region=region)
+    f_std = torch.stack([drawn.f_std for drawn in draws])
+    f_std = f_std if region is None else region.pixels(f_std)
+    spread_f = Interval(f_std.square().mean().sqrt().item())
     nll = {
         "layer": _nll(model, seed),
         "input": _nll(bench.controls.input, seed),
@@ -278,7 +281,9 @@ def _certification(
     }
     spread = f_error = None
     if count >= 2:
-        spread = sample_spread([one.samples for one in certified], seed=bench.seed)
+        spread = sample_spread(
+            [one.samples for one in certified], seed=bench.seed, region=bench.subject.region
+        )
         f_error = root_mean_square(
             [one.f_error[one.certificates.holds] for one in certified], seed=bench.seed
         )

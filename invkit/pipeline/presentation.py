@@ -94,34 +94,32 @@ def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigur
     y = result.subject.y
     proven = layer.certified[image] if layer.certified else None
     certified = draws.samples[:0] if proven is None else proven.samples
+    region = result.subject.region
+
+    def pixels(images: Tensor) -> np.ndarray:
+        """Return `(1, H, W)` as `(H, W)`, and `(n, 1, H, W)` as `(n, H, W)`, cut to the region."""
+        images = images.detach().cpu().squeeze(-3)
+        cut: np.ndarray = (images if region is None else region.crop(images)).numpy()
+        return cut
+
     return LayerFigures(
         key=layer.layer,
         note=layer.note,
-        x=_pixels(result.x[image]),
-        mean=_pixels(draws.mean),
-        std=_pixels(draws.std),
-        samples=shown[:, 0].numpy(),
-        reconstruction=_pixels(result.vae[image]),
-        output=_pixels(result.f_x[image]),
-        output_std=_pixels(draws.f_std),
-        swaps=layer.swap[image].cpu().numpy(),
-        reference=_pixels(y[image]) if y is not None and result.domain == "high" else None,
-        certified=_stack(certified[:SHOWN]),
-        certified_mean=_pixels(certified.mean(0)) if len(certified) else None,
-        certified_std=_pixels(certified.std(0)) if proven is not None and proven.enough else None,
+        x=pixels(result.x[image]),
+        mean=pixels(draws.mean),
+        std=pixels(draws.std),
+        samples=pixels(shown),
+        reconstruction=pixels(result.vae[image]),
+        output=pixels(result.f_x[image]),
+        output_std=pixels(draws.f_std),
+        swaps=pixels(layer.swap[image])[None],
+        reference=pixels(y[image]) if y is not None and result.domain == "high" else None,
+        certified=pixels(certified[:SHOWN]) if len(certified) else None,
+        certified_mean=pixels(certified.mean(0)) if len(certified) else None,
+        certified_std=pixels(certified.std(0)) if proven is not None and proven.enough else None,
         refined=(len(certified), 0 if proven is None else len(proven.images)),
         metrics=layer.metrics,
     )
-
-
-def _pixels(image: Tensor) -> np.ndarray:
-    pixels: np.ndarray = image.detach().cpu().reshape(image.shape[-2:]).numpy()
-    return pixels
-
-
-def _stack(images: Tensor) -> np.ndarray | None:
-    """Return images `(n, 1, H, W)` as `(n, H, W)`, or `None` where there are none."""
-    return images[:, 0].numpy() if len(images) else None
 
 
 def _window(x: Tensor) -> Window:

@@ -14,6 +14,7 @@ from invkit.data.dose import estimate_noise, simulate_low_dose
 from invkit.data.images import as_image, default_image, read_image
 from invkit.data.slices import HU_RANGE
 from invkit.errors import ImageError
+from invkit.pipeline.region import Region
 from invkit.training.seeds import generator
 
 Data = str | Path | np.ndarray | Tensor | None
@@ -29,6 +30,7 @@ class Subject:
         noise: standard deviation of the noise that was added to each image, HU; 0 where none was.
         description: which image this is, one line for people; holds no patient attribute.
         sha256: fingerprint of x.
+        region: the pixels that spreads are measured on and figures show; `None` for all.
     """
 
     x: Tensor
@@ -36,6 +38,7 @@ class Subject:
     noise: tuple[float, ...]
     description: str
     sha256: str
+    region: Region | None = None
 
 
 def choose_subject(

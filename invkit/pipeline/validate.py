@@ -19,6 +19,7 @@ from invkit.pipeline.validate_flow import check_flow
 from invkit.pipeline.validate_gaussian import kept_by_blocks, kept_by_lowpass
 from invkit.pipeline.validate_linear import LinearCase, check_linear
 from invkit.pipeline.validate_maps import check_band, check_region
+from invkit.pipeline.validate_mixture import check_mixture
 from invkit.pipeline.validate_planted import check_disc, check_sign
 from invkit.pipeline.validate_rows import Row, Seeds
 from invkit.pipeline.validate_threshold import check_threshold
@@ -88,26 +89,32 @@ def _projection(seeds: Seeds, progress: Progress | None) -> list[Row]:
     return check_linear(_split(seeds.name), kept_by_blocks(SIZE, 2), seeds, progress=progress)
 
 
-def _rows(name: str, *rest: str) -> tuple[str, ...]:
-    return (name, *(f"{name}.{part}" for part in rest))
+def _mixture(seeds: Seeds, progress: Progress | None) -> list[Row]:
+    return check_mixture(_split("projection"), kept_by_blocks(SIZE, 2), seeds, progress=progress)
 
 
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
         "flow": Check(
-            _rows("flow", "inverse", "inverse-double", "logdet")[1:], lambda seeds, _: check_flow(seeds)
+            ("flow.inverse", "flow.inverse-double", "flow.logdet"), lambda seeds, _: check_flow(seeds)
         ),
-        "linear-lowpass": Check(_rows("linear-lowpass", "nll", "angles", "covariance")[1:], _lowpass),
-        "projection": Check(_rows("projection", "nll", "angles", "covariance")[1:], _projection),
+        "linear-lowpass": Check(
+            ("linear-lowpass.nll", "linear-lowpass.angles", "linear-lowpass.covariance"), _lowpass
+        ),
+        "projection": Check(("projection.nll", "projection.angles", "projection.covariance"), _projection),
+        "mixture": Check(("mixture.nll",), _mixture),
         "soft-threshold": Check(
-            _rows("soft-threshold", "killed", "kept", "found")[1:], _of_oracle(check_threshold)
+            ("soft-threshold.killed", "soft-threshold.kept", "soft-threshold.found"),
+            _of_oracle(check_threshold),
         ),
-        "quantiser": Check(_rows("quantiser"), _of_oracle(check_quantiser)),
-        "injective": Check(_rows("injective"), _of_oracle(check_injective)),
-        "planted-band": Check(_rows("planted-band", "found"), _of_oracle(check_band)),
-        "planted-region": Check(_rows("planted-region", "found"), _of_oracle(check_region)),
-        "planted-disc": Check(_rows("planted-disc", "seen", "contrast"), _of_oracle(check_disc)),
-        "planted-sign": Check(_rows("planted-sign"), _of_oracle(check_sign)),
+        "quantiser": Check(("quantiser",), _of_oracle(check_quantiser)),
+        "injective": Check(("injective",), _of_oracle(check_injective)),
+        "planted-band": Check(("planted-band", "planted-band.found"), _of_oracle(check_band)),
+        "planted-region": Check(("planted-region", "planted-region.found"), _of_oracle(check_region)),
+        "planted-disc": Check(
+            ("planted-disc", "planted-disc.seen", "planted-disc.contrast"), _of_oracle(check_disc)
+        ),
+        "planted-sign": Check(("planted-sign",), _of_oracle(check_sign)),
     }
 )
 

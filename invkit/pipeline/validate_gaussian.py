@@ -81,7 +81,7 @@ class Conditional:
         return -log_prob / self.d
 
 
-def conditional(field: GaussianField, kept: Tensor, variance: float) -> Conditional:
+def conditional(field: GaussianField, kept: Tensor, variance: float, strength: float = 1.0) -> Conditional:
     """Return p(code | z) for z = U^T x with U = `kept`, orthonormal columns, `(d, r)`.
 
     With K = C U (U^T C U)^-1 the mean of x is K U^T x and its covariance C - K U^T C (Severini 2005, section 8.3), of
@@ -92,12 +92,13 @@ def conditional(field: GaussianField, kept: Tensor, variance: float) -> Conditio
         field: the distribution of x.
         kept: U.
         variance: of the dequantising noise, in units of the code.
+        strength: x varies so many times as strongly as the field.
     """
     c = field.covariance
     gain = torch.linalg.solve(kept.T @ c @ kept, kept.T @ c).T
     left = c - gain @ kept.T @ c
     basis = torch.linalg.eigh(c).eigenvectors.flip(-1)
-    coded = basis.T @ left @ basis / DEVIATION**2
+    coded = strength**2 * (basis.T @ left @ basis) / DEVIATION**2
     coded = 0.5 * (coded + coded.T) + variance * torch.eye(len(c), dtype=c.dtype)
     return Conditional(basis, basis.T @ gain @ kept.T / DEVIATION, coded, len(c) - kept.shape[1])
 

@@ -10,6 +10,7 @@ from torch import nn
 
 import invkit
 from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.presentation import report_data
 from invkit.plugins.manager import PluginHost
 from invkit.sampling.distance import activation_distance
 
@@ -161,6 +162,24 @@ def test_all_stands_for_the_layers_that_a_plugin_names(place, image, network):
     assert [layer.layer for layer in result.layers] == ["first", "last"]
     with pytest.raises(invkit.UsageError, match="names no layers"):
         invkit.analyze(network, "all", image, **OPTIONS, **place)
+
+
+def test_a_region_is_what_is_measured_and_shown(place, image, network, result):
+    found = invkit.analyze(network, "0", image, region="5,20,30,24", **OPTIONS, **place)
+    inside = (slice(20, 44), slice(5, 35))
+    assert torch.equal(found.raw, result.raw)
+    spread = found.raw[:, 0, 0, *inside].double().std(0).square().mean().sqrt().item()
+    assert found.metrics["spread_hu"]["value"] == pytest.approx(spread, rel=1e-4)
+    f_std = found.layers[0].draws[0].f_std[0, *inside].square().mean().sqrt().item()
+    assert found.metrics["spread_f_hu"] == pytest.approx(f_std, rel=1e-4)
+    assert found.metrics["fiber_error"] == result.metrics["fiber_error"]
+    figures = report_data(found).layers[0]
+    assert figures.x.shape == figures.std.shape == figures.certified_std.shape == (24, 30)
+    assert figures.samples.shape[1:] == figures.swaps.shape[1:] == (24, 30)
+    np.testing.assert_array_equal(figures.x, image[inside])
+    assert "spreads are those of the region of 30 x 24 pixels" in found.subject.description
+    with pytest.raises(invkit.UsageError, match="leaves the image"):
+        invkit.analyze(network, "0", image, region="40,20,30,24", **OPTIONS, **place)
 
 
 def test_refinement_can_be_left_out(place, image, network):
