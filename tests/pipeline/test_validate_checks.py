@@ -1,6 +1,7 @@
 """Each check holds for its oracle, and does not hold where the oracle is broken."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from invkit.pipeline.validate_flow import check_flow
 from invkit.pipeline.validate_gaussian import kept_by_blocks, kept_by_lowpass
 from invkit.pipeline.validate_linear import LinearCase, check_linear
 from invkit.pipeline.validate_maps import check_band, check_region
+from invkit.pipeline.validate_mixture import check_mixture
 from invkit.pipeline.validate_planted import check_disc, check_sign
 from invkit.pipeline.validate_rows import Row, Seeds
 from invkit.pipeline.validate_threshold import check_threshold
@@ -148,6 +150,20 @@ def test_a_flow_that_is_given_another_z_does_not_reach_it():
     kept = kept_by_lowpass(8, 0.35)
     rows = check_linear(at(LowPass(0.2), "filter"), kept, Seeds(0, "linear-lowpass"), case=SMALL)
     assert not any(verdicts(rows).values()), rows
+
+
+def test_a_mixture_is_learnt_where_training_is_long_enough():
+    """The start alone misses it: the row cannot hold without training."""
+    kept, gaps = kept_by_blocks(8, 2), {}
+    for steps in (1, 300):
+        config = SMALL.config.model_copy(
+            update={"steps": steps, "lr": 5e-3, "evaluate_every": steps, "hidden": 48}
+        )
+        case = replace(SMALL, config=config)
+        (row,) = check_mixture(module._split("projection"), kept, Seeds(0, "mixture"), case=case)
+        gaps[steps] = row.value
+    assert gaps[1] > 0.05
+    assert gaps[300] < 0.6 * gaps[1]
 
 
 def test_the_flow_is_exact():

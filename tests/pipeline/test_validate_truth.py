@@ -17,6 +17,8 @@ from invkit.pipeline.validate_gaussian import (
     kept_by_blocks,
     kept_by_lowpass,
 )
+from invkit.pipeline.validate_linear import LOG_VAR
+from invkit.pipeline.validate_mixture import STRENGTHS, ScaleMixture
 from invkit.pipeline.validate_threshold import LaplacePrior, ks_uniform
 
 
@@ -75,6 +77,27 @@ def test_the_mean_nll_is_the_conditional_entropy():
     codes = truth.code(x) + math.sqrt(0.02) * torch.randn(20_000, 64, generator=source(1))
     entropy = 0.5 * (math.log(2 * math.pi * math.e) + float(torch.logdet(truth.covariance)) / 64)
     assert float(truth.nll_rows(codes, x).mean()) == pytest.approx(entropy, abs=0.003)
+
+
+def test_the_mixture_is_that_of_numerical_integration_over_the_strengths():
+    """p(code | z) = p(code, z) / p(z), each a mixture of joint normal distributions, computed without conditioning."""
+    field, kept = GaussianField(4), kept_by_blocks(4, 2)
+    mixture = ScaleMixture(field, kept)
+    x = mixture.draw(6, source())
+    codes = mixture.conditional(1.0).code(x) + 0.1 * torch.randn(6, 16, generator=source(1))
+    z = (x.flatten(1).double() - LEVEL) @ kept
+    of_code = mixture.conditional(1.0).basis.T / DEVIATION
+    both = torch.cat([of_code, kept.T]) @ field.covariance @ torch.cat([of_code, kept.T]).T
+    noise = torch.diag(torch.tensor([math.exp(LOG_VAR)] * 16 + [0.0] * 4, dtype=torch.float64))
+    joint, seen = [], []
+    for strength in STRENGTHS:
+        covariance = (strength**2 * both + noise).numpy()
+        joint.append(stats.multivariate_normal(cov=covariance).pdf(torch.cat([codes, z], 1).numpy()))
+        seen.append(stats.multivariate_normal(cov=covariance[16:, 16:]).pdf(z.numpy()))
+    expected = -torch.tensor(sum(joint) / sum(seen)).log() / 16
+    torch.testing.assert_close(mixture.nll_rows(codes, x), expected)
+    widths = mixture.draw(4000, source()).flatten(1).std(1)
+    assert float(widths.std() / widths.mean()) > 0.35
 
 
 def test_the_truncated_prior_is_that_of_scipy():
