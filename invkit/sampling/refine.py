@@ -2,6 +2,7 @@
 
 __all__ = ["Certificates", "Refined", "refine"]
 
+import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,6 +98,9 @@ def refine(
         left = tuple(part[active] for part in residual)
         wanted = (0.7 * epsilon / distance[active]).clamp(min=ENOUGH)
         direction, used = _least_norm(at, left, wanted)
+        # What torch traced refers to itself, activations of the whole image included: without this they pile up.
+        del at
+        gc.collect(1)
         steps[active.cpu()] += 1
         products[active.cpu()] += used.cpu()
         moved, remaining, reached = _backtrack(phi, x[active], direction, target, distance[active], size)
