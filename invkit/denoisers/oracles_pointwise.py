@@ -80,7 +80,7 @@ class SoftThreshold(nn.Module):
 
 
 class Round(nn.Module):
-    """The nearest multiple of `step`, HU; its derivative is 0."""
+    """The nearest multiple of `step`, HU. Its derivative is 0 wherever it has one, so none is passed on."""
 
     def __init__(self, step: float) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Round(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Round images `(B, 1, H, W)`."""
-        return (x / self.step).round() * self.step
+        return (x.detach() / self.step).round() * self.step
 
 
 class Quantiser(nn.Module):

@@ -17,16 +17,17 @@ from invkit.pipeline.loading import load
 from invkit.pipeline.validate_exact import check_injective, check_quantiser
 from invkit.pipeline.validate_flow import check_flow
 from invkit.pipeline.validate_gaussian import kept_by_blocks, kept_by_lowpass
-from invkit.pipeline.validate_linear import LinearCase, check_linear
+from invkit.pipeline.validate_linear import check_linear
 from invkit.pipeline.validate_maps import check_band, check_region
 from invkit.pipeline.validate_mixture import check_mixture
 from invkit.pipeline.validate_planted import check_disc, check_sign
 from invkit.pipeline.validate_rows import Row, Seeds
 from invkit.pipeline.validate_threshold import check_threshold
+from invkit.pipeline.validate_training import Case
 from invkit.split.split import Split
 from invkit.training.progress import Progress, ProgressEvent
 
-SIZE = LinearCase().size
+SIZE = Case().size
 
 
 @dataclass(frozen=True)

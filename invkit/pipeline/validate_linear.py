@@ -1,107 +1,20 @@
 """A linear layer and Gaussian images: p(x|z) in closed form against a flow that was trained on samples (E5)."""
 
-__all__ = ["GAP", "LARGEST_GAP", "LOG_VAR", "LinearCase", "Trained", "check_linear", "train_flow"]
+__all__ = ["check_linear"]
 
 import math
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from invkit.flow.cinn import CINN
-from invkit.flow.config import CinnConfig
-from invkit.flow.table import CodeTable
-from invkit.flow.train import nll_rows, train_cinn
 from invkit.pipeline.validate_gaussian import Conditional, GaussianField, conditional
 from invkit.pipeline.validate_rows import Row, Seeds
+from invkit.pipeline.validate_training import LOG_VAR, Case, train_flow
 from invkit.split.split import Split
 from invkit.training.progress import Progress
-from invkit.training.seeds import generator
 
-LOG_VAR = -4.0  # of the dequantising noise, in units of the code
 REPEATS = 400
 QUANTILE = 0.995
-LARGEST_GAP = 0.02  # nats per dimension
-GAP = "NLL of the trained flow less that of p(x|z), nats per dimension, absolute"
-
-
-@dataclass(frozen=True)
-class LinearCase:
-    """What is trained and drawn.
-
-    Args:
-        size: side of the images, pixels.
-        rows: images that the flow is trained on.
-        held_out: images that decide when to stop, and as many others that it is judged on.
-        draws: samples of one image whose covariance is compared.
-        subspace: samples of one image whose principal directions are compared.
-        config: of the flow; `d` is the number of pixels.
-    """
-
-    size: int = 16
-    rows: int = 24_000
-    held_out: int = 2048
-    draws: int = 512
-    subspace: int = 32_768
-    config: CinnConfig = field(default_factory=lambda: CinnConfig(steps=300, evaluate_every=100))
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A flow after training, and images it has not seen.
-
-    Args:
-        cinn: the flow.
-        x: the images, `(n, 1, size, size)`, HU.
-        table: their codes and conditions.
-        seed: of the noise that the codes are judged with.
-    """
-
-    cinn: CINN
-    x: Tensor
-    table: CodeTable
-    seed: int
-
-    def gap(self, nll_of: Callable[[Tensor, Tensor], Tensor]) -> float:
-        """Return the mean NLL less that of `nll_of(codes, x)` on the same noisy codes, nats per dimension, absolute."""
-        # The codes that nll_rows judges.
-        codes = self.table.sample(generator(self.seed, "held-out posterior", 0))
-        rows = nll_rows(self.cinn, self.table, self.seed).double() - nll_of(codes, self.x)
-        return abs(float(rows.mean()))
-
-
-def train_flow(
-    split: Split,
-    draw: Callable[[int, torch.Generator], Tensor],
-    truth: Conditional,
-    seeds: Seeds,
-    case: LinearCase,
-    progress: Progress | None,
-) -> Trained:
-    """Train a flow on the codes of images that `draw` makes, given z, as it is trained for any layer."""
-
-    def table(name: str, n: int) -> tuple[Tensor, CodeTable]:
-        x = draw(n, seeds.generator(name))
-        z = torch.cat([_flat(split, part) for part in torch.split(x, 1024)])
-        return x, CodeTable(truth.code(x).float(), torch.full((n, truth.d), LOG_VAR), z)
-
-    (_, train), (_, held_out) = table("train", case.rows), table("held out", case.held_out)
-    x, test = table("test", case.held_out)
-    cinn = CINN(case.config, train.condition_shape)
-    with tempfile.TemporaryDirectory() as folder:
-        train_cinn(
-            cinn,
-            train,
-            held_out,
-            Path(folder),
-            seed=seeds.number("training"),
-            progress=progress,
-            stage=seeds.name,
-        )
-    return Trained(cinn, x, test, seeds.number("judged"))
 
 
 def check_linear(
@@ -109,7 +22,7 @@ def check_linear(
     kept: Tensor,
     seeds: Seeds,
     *,
-    case: LinearCase | None = None,
+    case: Case | None = None,
     progress: Progress | None = None,
 ) -> list[Row]:
     """Hold likelihood and samples of a trained flow against the closed form.
@@ -121,7 +34,7 @@ def check_linear(
         case: sizes.
         progress: is told how far the training is.
     """
-    case = case or LinearCase()
+    case = case or Case()
     images = GaussianField(case.size)
     truth = conditional(images, kept, math.exp(LOG_VAR))
     trained = train_flow(split, images.draw, truth, seeds, case, progress)
@@ -130,7 +43,7 @@ def check_linear(
         samples = trained.cinn.sample(trained.table.condition[:1], v)[:, 0].double()
     expected = _monte_carlo(truth, case.draws, seeds)
     return [
-        Row(f"{seeds.name}.nll", GAP, trained.gap(truth.nll_rows), LARGEST_GAP),
+        trained.gap(seeds.name, truth.nll_rows),
         Row(
             f"{seeds.name}.angles",
             "mean cosine of the leading rank/2 principal angles, samples to the conditional covariance",
@@ -145,11 +58,6 @@ def check_linear(
             float(expected.quantile(QUANTILE)),
         ),
     ]
-
-
-def _flat(split: Split, x: Tensor) -> Tensor:
-    z = split.phi(x)
-    return (z if isinstance(z, Tensor) else torch.cat([part.flatten(1) for part in z], 1)).flatten(1)
 
 
 def _covariance_error(samples: Tensor, truth: Conditional) -> float:

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from invkit.flow.config import CinnConfig
 from invkit.pipeline.validate_gaussian import LEVEL, Conditional, GaussianField, conditional
-from invkit.pipeline.validate_linear import GAP, LARGEST_GAP, LOG_VAR, LinearCase, train_flow
 from invkit.pipeline.validate_rows import Row, Seeds
+from invkit.pipeline.validate_training import LOG_VAR, Case, train_flow
 from invkit.split.split import Split
 from invkit.training.progress import Progress
 
 STRENGTHS = (0.6, 1.4)
-CASE = LinearCase(config=CinnConfig(steps=1000, lr=3e-3, evaluate_every=200))
+CASE = Case(config=CinnConfig(steps=1000, lr=3e-3, evaluate_every=200))
 
 
 class ScaleMixture:
@@ -59,7 +59,7 @@ class ScaleMixture:
 
 
 def check_mixture(
-    split: Split, kept: Tensor, seeds: Seeds, *, case: LinearCase = CASE, progress: Progress | None = None
+    split: Split, kept: Tensor, seeds: Seeds, *, case: Case = CASE, progress: Progress | None = None
 ) -> list[Row]:
     """Hold the likelihood of a trained flow against the closed form.
 
@@ -72,4 +72,4 @@ def check_mixture(
     """
     images = ScaleMixture(GaussianField(case.size), kept)
     trained = train_flow(split, images.draw, images.conditional(1.0), seeds, case, progress)
-    return [Row(f"{seeds.name}.nll", GAP, trained.gap(images.nll_rows), LARGEST_GAP)]
+    return [trained.gap(seeds.name, images.nll_rows)]

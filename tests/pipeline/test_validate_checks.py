@@ -1,6 +1,7 @@
 """Each check holds for its oracle, and does not hold where the oracle is broken."""
 
 import math
+import signal
 from dataclasses import replace
 
 import pytest
@@ -20,13 +21,15 @@ from invkit.pipeline.validate import CHECKS, Check, validate
 from invkit.pipeline.validate_exact import check_injective, check_quantiser
 from invkit.pipeline.validate_flow import check_flow
 from invkit.pipeline.validate_gaussian import kept_by_blocks, kept_by_lowpass
-from invkit.pipeline.validate_linear import LinearCase, check_linear
+from invkit.pipeline.validate_linear import check_linear
 from invkit.pipeline.validate_maps import check_band, check_region
 from invkit.pipeline.validate_mixture import check_mixture
 from invkit.pipeline.validate_planted import check_disc, check_sign
 from invkit.pipeline.validate_rows import Row, Seeds
 from invkit.pipeline.validate_threshold import check_threshold
+from invkit.pipeline.validate_training import Case
 from invkit.split.split import Split
+from invkit.training.interrupt import Interrupted
 
 ASKED = (
     "linear-lowpass.nll",
@@ -53,7 +56,7 @@ QUICK = (
     "planted-sign",
 )
 TINY = CinnConfig(d=16, blocks=2, hidden=12, context=4, embedder_hidden=16)
-SMALL = LinearCase(
+SMALL = Case(
     size=8,
     rows=8192,
     held_out=512,
@@ -164,6 +167,16 @@ def test_a_mixture_is_learnt_where_training_is_long_enough():
         gaps[steps] = row.value
     assert gaps[1] > 0.05
     assert gaps[300] < 0.6 * gaps[1]
+
+
+def test_a_training_that_is_stopped_promises_no_checkpoint(monkeypatch):
+    def stop(*args, **named):
+        raise Interrupted(signal.SIGTERM, "goes on from the checkpoint")
+
+    monkeypatch.setattr("invkit.pipeline.validate_training.train_cinn", stop)
+    with pytest.raises(Interrupted, match="begins anew") as caught:
+        check_linear(at(LowPass(0.2), "filter"), kept_by_lowpass(8, 0.2), Seeds(0, "x"), case=SMALL)
+    assert caught.value.exit_code == 143
 
 
 def test_the_flow_is_exact():

@@ -17,9 +17,9 @@ from invkit.pipeline.validate_gaussian import (
     kept_by_blocks,
     kept_by_lowpass,
 )
-from invkit.pipeline.validate_linear import LOG_VAR
 from invkit.pipeline.validate_mixture import STRENGTHS, ScaleMixture
 from invkit.pipeline.validate_threshold import LaplacePrior, ks_uniform
+from invkit.pipeline.validate_training import LOG_VAR
 
 
 def source(seed=0):
