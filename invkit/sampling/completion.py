@@ -1,6 +1,6 @@
 """What a code cannot hold, put back as noise: draws completed to the spectrum of the image they are of."""
 
-__all__ = ["complete"]
+__all__ = ["complete", "spectral_noise"]
 
 from collections.abc import Sequence
 
@@ -25,6 +25,20 @@ def complete(images: Tensor, residual: Tensor, *, seed: int, image: int, indices
         image: index of the image under test.
         indices: index of each draw; its noise depends on it alone.
     """
+    noise = spectral_noise(residual, stream="completion", seed=seed, image=image, indices=indices)
+    return images + noise.to(images)
+
+
+def spectral_noise(residual: Tensor, *, stream: str, seed: int, image: int, indices: Sequence[int]) -> Tensor:
+    """Return Gaussian noise with the radial power spectrum of `residual`, one a draw, `(n, 1, H, W)`, HU.
+
+    Args:
+        residual: an image of the noise's strength and texture, `(1, 1, H, W)`, HU.
+        stream: name of what the noise is for; two streams of one seed are independent.
+        seed: of the analysis.
+        image: index of the image under test.
+        indices: index of each draw; its noise depends on it alone.
+    """
     height, width = residual.shape[-2:]
     power = torch.fft.fft2(residual[0, 0]).abs().square() / (height * width)
     radius = (torch.fft.fftfreq(height)[:, None].square() + torch.fft.fftfreq(width)[None].square()).sqrt()
@@ -33,8 +47,6 @@ def complete(images: Tensor, residual: Tensor, *, seed: int, image: int, indices
     sums.index_add_(0, band.flatten(), power.flatten())
     counts.index_add_(0, band.flatten(), torch.ones_like(power).flatten())
     gain = (sums / counts.clamp(min=1))[band].sqrt()
-    white = [
-        torch.randn(1, height, width, generator=generator(seed, "completion", image, k)) for k in indices
-    ]
-    noise: Tensor = torch.fft.ifft2(torch.fft.fft2(torch.stack(white).to(images)) * gain).real
-    return images + noise
+    white = [torch.randn(1, height, width, generator=generator(seed, stream, image, k)) for k in indices]
+    noise: Tensor = torch.fft.ifft2(torch.fft.fft2(torch.stack(white).to(residual)) * gain).real
+    return noise
