@@ -18,7 +18,7 @@ from invkit.pipeline.result import AnalysisResult, LayerResult
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
 from invkit.representation.trained import TrainedVae
-from invkit.sampling.model import LayerModel
+from invkit.sampling.model import SampleModel
 from invkit.split.check import SplitReport
 from invkit.split.layers import module_names
 
@@ -71,7 +71,7 @@ def examine(
         refine=min(refine, samples),
     )
     measured: list[LayerResult] = []
-    models: list[LayerModel] = []
+    models: list[SampleModel] = []
     warnings: list[str] = []
     if denoiser.weights_tag == "built" and denoiser.spec.recipe is not None:
         warnings.append(
@@ -129,7 +129,7 @@ def examine(
     )
 
 
-def _retained(models: Sequence[LayerModel], controls: Controls, seed: int) -> RetainedCurve | None:
+def _retained(models: Sequence[SampleModel], controls: Controls, seed: int) -> RetainedCurve | None:
     """Return what the layers retain, from the image to the output; `None` for none."""
     const = controls.const.nll_rows
     if not models or any(len(model.nll_rows) != len(const) for model in models):
@@ -148,7 +148,7 @@ def _retained(models: Sequence[LayerModel], controls: Controls, seed: int) -> Re
     )
 
 
-def _depth(model: LayerModel) -> int:
+def _depth(model: SampleModel) -> int:
     """Return where a layer stands among the network's modules, which are listed in the order of their use as a rule."""
     names = list(module_names(model.split.denoiser.network))
     return max((names.index(layer.module) for layer in model.split.layers), default=len(names))

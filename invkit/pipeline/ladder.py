@@ -23,7 +23,7 @@ from invkit.metrics.intervals import Interval, bootstrap
 from invkit.pipeline.region import Region
 from invkit.representation.vae import VAE
 from invkit.sampling.distance import Activation, activation_distance
-from invkit.sampling.model import LayerModel
+from invkit.sampling.model import SampleModel
 from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.sampling.tiles import Tiling
 
@@ -35,8 +35,8 @@ RANDOM_IMAGES = 64
 class Controls:
     """The two models that every layer is measured against: one that knows all of x, one that knows nothing."""
 
-    input: LayerModel
-    const: LayerModel
+    input: SampleModel
+    const: SampleModel
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def ladder(
     """
     count = min(samples, CONTROL_SAMPLES)
 
-    def control(model: LayerModel) -> Draws:
+    def control(model: SampleModel) -> Draws:
         z = model.split.phi(x)
         return draw(model, x, z, reference, samples=count, seed=seed, image=image, perturb=perturb)
 
@@ -121,7 +121,7 @@ def reconstruct(vae: VAE, x: Tensor) -> Tensor:
 
 
 def swapped(
-    model: LayerModel, images: Tensor, z: Sequence[Activation], partner_z: Sequence[Activation]
+    model: SampleModel, images: Tensor, z: Sequence[Activation], partner_z: Sequence[Activation]
 ) -> Tensor:
     """Return D(t^-1(v | z)) with v = t(E(.) | Phi(x)) of one image and z of its partner.
 
@@ -133,16 +133,7 @@ def swapped(
         z: activations of the low-dose images, one entry an image.
         partner_z: activations of the partners.
     """
-    size = (images.shape[-2], images.shape[-1])
-    tiling = Tiling(*size, model.vae.patch)
-    swaps = []
-    for one, own, other in zip(images, z, partner_z, strict=True):
-        condition, target = (
-            model.condition(tiling.cut(model.estimate(each, size))[0]) for each in (own, other)
-        )
-        v = model.invariance_of(tiling.cut(one[None])[0], condition)
-        with torch.no_grad():
-            swaps.append(tiling.blend(model.vae.decode(model.codes(target, v[None])[0])[None]))
+    swaps = [model.swap(one[None], own, other) for one, own, other in zip(images, z, partner_z, strict=True)]
     return torch.cat(swaps)
 
 

@@ -21,7 +21,7 @@ from invkit.pipeline.result import LayerResult
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
 from invkit.sampling.distance import Activation, activation_distance
-from invkit.sampling.model import LayerModel
+from invkit.sampling.model import SampleModel
 from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
@@ -151,7 +151,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
     )
 
 
-def _why_not_refined(bench: Bench, model: LayerModel) -> str:
+def _why_not_refined(bench: Bench, model: SampleModel) -> str:
     """Return the reason why nothing is refined, or nothing."""
     if bench.refine == 0:
         return "no refinement was asked for"
@@ -177,7 +177,7 @@ def _note(split: Split) -> str:
     return "; ".join(notes[layer.text] for layer in split.layers if notes.get(layer.text))
 
 
-def _partners(bench: Bench, model: LayerModel, z: Sequence[Activation]) -> list[Activation]:
+def _partners(bench: Bench, model: SampleModel, z: Sequence[Activation]) -> list[Activation]:
     """Return z of the next image for each, or of a stranger where there is only one image."""
     if len(z) > 1:
         return [*z[1:], z[0]]
@@ -186,7 +186,7 @@ def _partners(bench: Bench, model: LayerModel, z: Sequence[Activation]) -> list[
 
 def _figures(
     bench: Bench,
-    model: LayerModel,
+    model: SampleModel,
     draws: Sequence[Draws],
     ladders: Sequence[Ladder],
     z: Sequence[Activation],
@@ -292,7 +292,7 @@ def _certification(
     return proof, Certification(count, refined, epsilon, allowed, spread, f_error)
 
 
-def _true_high_dose(bench: Bench, model: LayerModel, z: Sequence[Activation]) -> Interval | None:
+def _true_high_dose(bench: Bench, model: SampleModel, z: Sequence[Activation]) -> Interval | None:
     """Return the fiber error of the true high-dose image with fresh noise, beside which the samples' stands."""
     if bench.domain != "high" or bench.subject.y is None:
         return None
@@ -307,6 +307,6 @@ def _over(interval: Interval, unit: float) -> Interval:
     return Interval(interval.value / unit, interval.low / unit, interval.high / unit)
 
 
-def _nll(model: LayerModel, seed: int) -> Interval:
+def _nll(model: SampleModel, seed: int) -> Interval:
     """Return the held-out NLL in nats per dimension, with an interval over patients."""
     return bootstrap(model.nll_rows, groups=model.patients.tolist(), seed=seed)

@@ -12,7 +12,7 @@ from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerRequest, find_layer, learn_layer
 from invkit.pipeline.train_vae import Domain, VaeRequest, find_vae, learn_vae
 from invkit.representation.trained import TrainedVae, load_vae
-from invkit.sampling.model import LayerModel
+from invkit.sampling.model import SampleModel
 from invkit.split.split import Split
 from invkit.training.progress import Progress
 
@@ -25,7 +25,7 @@ def silent(_: str) -> None:
 class FoundLayer:
     """A layer's model and whether it was `"found"` (bundled or cached) or `"trained"` just now."""
 
-    model: LayerModel
+    model: SampleModel
     origin: str
 
 

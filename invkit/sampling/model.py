@@ -1,10 +1,10 @@
 """A layer's trained cINN with everything that belongs to it: regressor, embedding, code, decoder."""
 
-__all__ = ["LayerModel"]
+__all__ = ["ImageDraws", "LayerModel", "SampleModel"]
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,49 @@ from invkit.flow.cinn import CINN
 from invkit.representation.regressor import Regressor
 from invkit.representation.vae import VAE
 from invkit.sampling.distance import Activation
+from invkit.sampling.draws import invariances
+from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
+
+ImageDraws = Callable[[int, int, Sequence[int]], Tensor]
+"""From seed, image and indices to draws `(n, 1, H, W)`, HU; draw k depends on these alone where chunks are whole."""
+
+
+class SampleModel(Protocol):
+    """What images that share an activation are drawn from, whatever represents them.
+
+    The fields are those of `LayerModel`: likelihoods are of the representation's own numbers, in nats per dimension.
+    """
+
+    @property
+    def split(self) -> Split:
+        """The layer."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Provenance and held-out figures."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file it was read from."""
+
+    @property
+    def nll_rows(self) -> Tensor:
+        """Held-out negative log-likelihoods, `(n,)`."""
+
+    @property
+    def patients(self) -> Tensor:
+        """Number of the patient each of them is from, `(n,)`."""
+
+    @property
+    def floor_rows(self) -> Tensor | None:
+        """The least each of them can be, `(n,)`."""
+
+    def prepare(self, z: Activation, size: Sequence[int]) -> ImageDraws:
+        """Return what draws images of a size `(H, W)` given one activation; what all draws share is computed here."""
+
+    def swap(self, image: Tensor, z: Activation, other: Activation) -> Tensor:
+        """Return the image with its own v = t(. | z) but another's z, `(1, 1, H, W)`, HU."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +75,7 @@ class LayerModel:
         nll_rows: held-out negative log-likelihoods in nats per dimension, one a patch, shape `(n,)`.
         patients: number of the patient each of them is from, shape `(n,)`.
         floor_rows: posterior entropy of each, the least its likelihood can be, shape `(n,)`; `None` in files of before.
+        held_out: what else the file keeps of held-out patches, by name; empty in files of before.
     """
 
     split: Split
@@ -44,6 +87,7 @@ class LayerModel:
     nll_rows: Tensor
     patients: Tensor
     floor_rows: Tensor | None = None
+    held_out: Mapping[str, Tensor] = field(default_factory=dict)
 
     @torch.no_grad()
     def estimate(self, z: Activation, size: Sequence[int]) -> Tensor:
@@ -76,3 +120,33 @@ class LayerModel:
         """Return v = t(E(x) | z) of patches `(B, 1, patch, patch)`, HU: what the layer does not say about them, `(B, d)`."""
         v: Tensor = self.cinn(self.vae.encode(patches).mean, self.cinn.embed(condition))[0]
         return v
+
+    def prepare(self, z: Activation, size: Sequence[int]) -> ImageDraws:
+        """Return what draws images of a size `(H, W)` given an activation `(1, ...)`, tile by tile."""
+        tiling = Tiling(size[0], size[1], self.vae.patch)
+        h = self.embed(self.condition(tiling.cut(self.estimate(z, size))[0]))
+        device = h.device
+        # What the draws of a tile scatter around; tiles are drawn independently.
+        centre = self._decoded(torch.zeros(1, len(tiling), self.vae.d, device=device), h)
+
+        def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
+            tiles = [invariances(seed, image, tile, indices, self.vae.d) for tile in range(len(tiling))]
+            v = torch.stack(tiles, dim=1)
+            return tiling.blend_draws(self._decoded(v.to(device), h), centre)
+
+        return draws
+
+    def swap(self, image: Tensor, z: Activation, other: Activation) -> Tensor:
+        """Return D(t^-1(v | other)) with v = t(E(image) | z), `(1, 1, H, W)`, HU."""
+        size = (image.shape[-2], image.shape[-1])
+        tiling = Tiling(*size, self.vae.patch)
+        condition, target = (self.condition(tiling.cut(self.estimate(each, size))[0]) for each in (z, other))
+        v = self.invariance_of(tiling.cut(image)[0], condition)
+        with torch.no_grad():
+            return tiling.blend(self.vae.decode(self.codes(target, v[None])[0])[None])
+
+    @torch.no_grad()
+    def _decoded(self, v: Tensor, h: Tensor) -> Tensor:
+        """Return patches `(N, T, 1, p, p)` from v `(N, T, d)`, tile by tile so that batches never depend on N or T."""
+        codes = self.invert(v, h)
+        return torch.stack([self.vae.decode(codes[:, tile]) for tile in range(codes.shape[1])], dim=1)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from invkit.sampling.distance import Activation, activation_distance
-from invkit.sampling.draws import CHUNK, chunks, invariances
-from invkit.sampling.model import LayerModel
+from invkit.sampling.draws import CHUNK, chunks
+from invkit.sampling.model import SampleModel
 from invkit.sampling.moments import StreamingMoments
-from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 
 # Images that D makes, and that Phi and f see, at a time: larger batches are no faster on a CPU and cost memory.
@@ -58,7 +57,7 @@ class Draws:
 
 
 def draw(
-    model: LayerModel,
+    model: SampleModel,
     x: Tensor,
     z: Activation,
     reference: Reference,
@@ -71,11 +70,11 @@ def draw(
 ) -> Draws:
     """Draw samples for one image and measure each.
 
-    The condition is embedded once for each tile. Sample k of an image is the same whatever `samples` is, because chunks are always
+    What all samples share is computed once. Sample k of an image is the same whatever `samples` is, because chunks are always
     computed whole.
 
     Args:
-        model: the layer's cINN.
+        model: of the layer.
         x: the image under test, `(1, 1, H, W)`, HU; used for its size and for f(x).
         z: the activation the samples are conditioned on.
         reference: what the samples are measured against.
@@ -86,20 +85,14 @@ def draw(
         progress: called with the number of samples done.
     """
     size = (x.shape[-2], x.shape[-1])
-    tiling = Tiling(*size, model.vae.patch)
-    h = model.embed(model.condition(tiling.cut(model.estimate(z, size))[0]))
+    drawn = model.prepare(z, size)
     denoiser = reference.split.denoiser
     f_x = denoiser(x)
-    # What the draws of a tile scatter around; tiles are drawn independently.
-    centre = _decode(model, model.invert(torch.zeros(1, len(tiling), model.vae.d, device=x.device), h))
     moments, f_moments = StreamingMoments(), StreamingMoments()
     kept = torch.empty(samples, 1, *size, dtype=torch.float32)
     fiber_error, f_error = (torch.empty(samples, dtype=torch.float32) for _ in range(2))
     for indices, wanted in chunks(samples):
-        v = torch.stack(
-            [invariances(seed, image, tile, indices, model.vae.d) for tile in range(len(tiling))], dim=1
-        )
-        images = tiling.blend_draws(_decode(model, model.invert(v.to(x.device), h)), centre)[:wanted]
+        images = drawn(seed, image, indices)[:wanted]
         rows = slice(indices.start, indices.start + wanted)
         kept[rows] = images.cpu()
         moments.update(images)
@@ -122,12 +115,6 @@ def draw(
         fiber_error=fiber_error,
         f_error=f_error,
     )
-
-
-def _decode(model: LayerModel, codes: Tensor) -> Tensor:
-    """Return patches `(N, T, 1, p, p)` from codes `(N, T, d)`, tile by tile so that batches never depend on N or T."""
-    with torch.no_grad():
-        return torch.stack([model.vae.decode(codes[:, tile]) for tile in range(codes.shape[1])], dim=1)
 
 
 def _parts(images: Tensor) -> list[tuple[int, Tensor]]:
