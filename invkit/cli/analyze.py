@@ -75,7 +75,7 @@ def analyze(
     noise: Annotated[
         str,
         typer.Option(
-            "--train-noise", help="image (stationary) or physical (simulated on the rays of a scanner)."
+            "--train-noise", help="physical (simulated on the rays of a scanner) or image (stationary)."
         ),
     ] = "image",
     preset: Annotated[

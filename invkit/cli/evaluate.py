@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from invkit.cli.console import emit_json, emit_table, say
-from invkit.cli.options import JsonOption, ModelArgument, PluginOption, chosen_model
+from invkit.cli.options import JsonOption, ModelArgument, PluginOption, chosen_model, chosen_noise
 from invkit.cli.progress import TextProgress
 from invkit.errors import UsageError
 
@@ -41,6 +41,9 @@ def evaluate(
     dose: Annotated[
         float, typer.Option("--dose", help="Of low-dose images that have to be simulated.")
     ] = 0.25,
+    noise: Annotated[
+        str, typer.Option("--noise", help="How: physical (on the rays of a scanner) or image (stationary).")
+    ] = "image",
     seed: Annotated[int, typer.Option("--seed", help="Decides every random number.")] = 0,
     table: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures of every slice.")
@@ -57,7 +60,15 @@ def evaluate(
     from invkit.pipeline.evaluate import evaluate as run
 
     found = run(
-        name, data, part=part, window=window, dose=dose, seed=seed, device=device, progress=TextProgress()
+        name,
+        data,
+        part=part,
+        window=window,
+        dose=dose,
+        noise=chosen_noise(noise, "--noise"),
+        seed=seed,
+        device=device,
+        progress=TextProgress(),
     )
     if table is not None:
         write_atomic(table, found.to_csv().encode())

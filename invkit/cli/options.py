@@ -77,7 +77,7 @@ def chosen_domain(domain: str) -> Literal["low", "high"]:
     raise UsageError(f"--domain is low or high, got {domain!r}")
 
 
-def chosen_noise(noise: str) -> Literal["image", "physical"]:
+def chosen_noise(noise: str, option: str = "--train-noise") -> Literal["image", "physical"]:
     """Return how noise is made.
 
     Raises:
@@ -87,4 +87,4 @@ def chosen_noise(noise: str) -> Literal["image", "physical"]:
         return "image"
     if noise == "physical":
         return "physical"
-    raise UsageError(f"--train-noise is image or physical, got {noise!r}")
+    raise UsageError(f"{option} is image or physical, got {noise!r}")

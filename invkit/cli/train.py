@@ -31,7 +31,7 @@ DataOption = Annotated[
 NoiseOption = Annotated[
     str,
     typer.Option(
-        "--train-noise", help="image (stationary) or physical (simulated on the rays of a scanner)."
+        "--train-noise", help="physical (simulated on the rays of a scanner) or image (stationary)."
     ),
 ]
 PresetOption = Annotated[

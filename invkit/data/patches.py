@@ -188,7 +188,8 @@ class PatchSampler:
         fields = self._fields.get(id(item))
         if fields is None:
             # At full dose nothing is added, and only the noise of phantoms is needed.
-            fields = self._fields[id(item)] = dose_fields(item, 0.5 if self.dose == 1 else self.dose)
+            dose = 0.5 if self.dose == 1 else self.dose
+            fields = self._fields[id(item)] = dose_fields(item, dose, self.slices.keep)
 
         def cut(both: np.ndarray | None, word: int) -> np.ndarray | None:
             if both is None:

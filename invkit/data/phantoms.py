@@ -7,13 +7,12 @@ the arrangement of every organ. The noise-free image is exact, which no CT can o
 __all__ = ["PHANTOM_VERSION", "REGIONS", "Phantom", "make_phantom", "phantom_region", "phantom_spacing"]
 
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from invkit.data.kept import keep_array
 from invkit.data.phantoms_canvas import Canvas
 from invkit.data.phantoms_head import draw_head
 from invkit.data.phantoms_thorax import draw_thorax
@@ -50,7 +49,7 @@ class Phantom:
             image = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             image = make_phantom(self.seed, self.index, size=self.size)
-            _store(path, image)
+            keep_array(path, image)
         if image.shape != (self.size, self.size) or image.dtype != np.float32:
             image = make_phantom(self.seed, self.index, size=self.size)
         return np.asarray(image)
@@ -93,15 +92,3 @@ def _start(seed: int, index: int, size: int, region: str | None) -> tuple[str, f
     drawn = str(random.choice(list(REGIONS), p=list(REGIONS.values())))
     name = region or drawn
     return name, float(random.uniform(*SPACING[name])) * 512 / size, random
-
-
-def _store(path: Path, image: np.ndarray) -> None:
-    """Write beside and move, so that another process sees all of the file or none."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as stream:
-            np.save(stream, image)
-        os.replace(temporary, path)
-    except OSError:
-        return  # the cache saves time only; a full disk must not end a training

@@ -108,6 +108,7 @@ class SliceSet:
         whole_split: `split` of the set that this is a part of; `None` for a whole one.
         noise: how noise is made for patches that have no real low-dose partner: `"image"`, stationary and added in the
             image, or `"physical"`, simulated on the rays of a scanner.
+        keep: folder in which simulated noise is kept between runs.
     """
 
     slices: tuple[Slice, ...]
@@ -115,12 +116,17 @@ class SliceSet:
     description: str
     whole_split: str | None = field(default=None, repr=False)
     noise: NoiseModel = "image"
+    keep: Path | None = field(default=None, repr=False)
 
-    def simulated(self) -> SliceSet:
-        """Return the same slices with noise that is simulated physically."""
+    def simulated(self, keep: Path | None = None) -> SliceSet:
+        """Return the same slices with noise that is simulated physically.
+
+        Args:
+            keep: folder in which simulated noise is kept between runs; nothing is kept without it.
+        """
         made = fingerprint({"noise": "physical", "version": SIMULATION_VERSION, "of": self.fingerprint})
         described = f"{self.description}, noise simulated on the rays of a scanner"
-        return replace(self, fingerprint=made, description=described, noise="physical")
+        return replace(self, fingerprint=made, description=described, noise="physical", keep=keep)
 
     @cached_property
     def split(self) -> str:
@@ -151,6 +157,7 @@ class SliceSet:
             f"{name} part of {self.description}",
             self.split,
             self.noise,
+            self.keep,
         )
 
     def _parts(self) -> dict[tuple[str, str], Part]:

@@ -76,8 +76,8 @@ def analyze(
             image's size, an array or a path. Phi sees the whole image, and distances of activations and outputs are the
             whole image's.
         train_data: what missing parts are trained on: paths to CT, or `None` for the built-in phantoms.
-        train_noise: how low dose is made for it: `"image"`, stationary noise, or `"physical"`, simulated on the rays of a
-            scanner.
+        train_noise: how low dose is made for it: `"physical"`, simulated on the rays of a scanner, or `"image"`,
+            stationary noise.
         train_seed: decides every random number of what has to be trained.
         config: sizes and steps of what is trained for a layer.
         vae_preset: size and steps of a VAE that has to be trained.
@@ -121,9 +121,10 @@ def analyze(
     splits = [Split(denoiser, name, allow_bypass=allow_bypass) for name in _layer_names(denoiser, layer)]
     check_contract(denoiser, subject.x[:1])
     checks = [split.check(subject.x) for split in splits]
+    store = Store(host, Path(cache) if cache is not None else None)
     parts = Parts(
-        store=Store(host, Path(cache) if cache is not None else None),
-        slices=gather(train_data, host, train_seed, train_noise),
+        store=store,
+        slices=gather(train_data, host, train_seed, train_noise, store.noise),
         bundled=train_data is None and train_noise == "image",
         config=config,
         vae_preset=vae_preset,

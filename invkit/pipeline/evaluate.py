@@ -15,7 +15,7 @@ from torch import nn
 
 from invkit.data.cache_split import check_same_split
 from invkit.data.exam import EXAMS
-from invkit.data.slices import SliceSet, split_meta
+from invkit.data.slices import NoiseModel, SliceSet, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import DataError, DenoiserError, UsageError
@@ -129,6 +129,7 @@ def evaluate(
     part: str = "test",
     window: str = "auto",
     dose: float = 0.25,
+    noise: NoiseModel = "image",
     seed: int = 0,
     device: str = "cpu",
     host: PluginHost | None = None,
@@ -143,6 +144,7 @@ def evaluate(
         part: `"test"`, the default, `"validation"`, `"train"`, or `"all"` patients.
         window: `"auto"` for that of each slice's exam type, else `"C"`, `"L"` or `"N"` for all.
         dose: of simulated low-dose images, as a fraction of the slices' own.
+        noise: how they are simulated: `"physical"`, on the rays of a scanner, or `"image"`, by stationary noise.
         seed: of phantoms, of simulated noise and of the bootstrap.
         device: where the denoiser runs.
         host: the plugins.
@@ -159,7 +161,7 @@ def evaluate(
         raise UsageError(f"there is no window {window!r}; windows are auto, {', '.join(EXAM_WINDOWS)}")
     host = host or default_host()
     denoiser = load(model, device=device, host=host)
-    whole = gather(data, host, seed)
+    whole = gather(data, host, seed, noise)
     provenance = stated_provenance(denoiser)
     check_same_split({denoiser.name: provenance, "the data": split_meta(whole)})
     slices = whole if part == "all" else whole.part(part)

@@ -13,7 +13,13 @@ from invkit.plugins.records import Source
 DataSpecs = Sequence[str | Path] | str | Path | SliceSet | None
 
 
-def gather(specs: DataSpecs, host: PluginHost, seed: int, noise: NoiseModel = "image") -> SliceSet:
+def gather(
+    specs: DataSpecs,
+    host: PluginHost,
+    seed: int,
+    noise: NoiseModel = "image",
+    keep: Path | None = None,
+) -> SliceSet:
     """Return the slices that `specs` names, all in one set.
 
     What `load_slices` can read alone comes out exactly as from there, with the same fingerprint. The order of
@@ -27,6 +33,7 @@ def gather(specs: DataSpecs, host: PluginHost, seed: int, noise: NoiseModel = "i
         host: the plugins.
         seed: of phantoms, and given to the sources.
         noise: how noise is made, `"image"` or `"physical"`; a set that is open already keeps its own.
+        keep: folder in which physically simulated noise is kept between runs.
 
     Raises:
         DataError: a path is missing, or data hold no usable slice.
@@ -38,7 +45,7 @@ def gather(specs: DataSpecs, host: PluginHost, seed: int, noise: NoiseModel = "i
     if isinstance(specs, SliceSet):
         return specs
     found = _gathered(specs, host, seed)
-    return found.simulated() if noise == "physical" else found
+    return found.simulated(keep) if noise == "physical" else found
 
 
 def _gathered(specs: Sequence[str | Path] | str | Path | None, host: PluginHost, seed: int) -> SliceSet:

@@ -139,7 +139,7 @@ class _Run:
             config=config.model_dump(mode="json"),
             steps=[step.name for step in self.steps],
         )
-        self.slices = gather(config.data, host, config.seed)
+        self.slices = gather(config.data, host, config.seed, config.noise, Store(host).noise)
 
     def outcome(self) -> RunOutcome:
         """Do what is left."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from invkit.data.slices import NoiseModel
 from invkit.denoisers.recipe import Recipe
 from invkit.errors import ConfigError
 from invkit.flow.config import CinnConfig
@@ -138,6 +139,7 @@ class RunConfig(_Section):
         denoisers: by name, in the order of training.
         seed: decides every random number.
         dose: of the low-dose images, as a fraction of the slices' own.
+        noise: how low dose is made: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
         samples: N, draws for each test image.
         refine: how many of them are refined onto the layer's fiber and certified.
         domains: which images are sampled: `"low"` dose, their `"high"` dose partners, or both.
@@ -152,6 +154,7 @@ class RunConfig(_Section):
     denoisers: dict[str, DenoiserConfig] = Field(min_length=1)
     seed: int = Field(0, ge=0)
     dose: float = Field(0.25, gt=0, lt=1)
+    noise: NoiseModel = "image"
     samples: int = Field(250, ge=2)
     refine: int = Field(16, ge=0)
     domains: tuple[Domain, ...] = Field(("low", "high"), min_length=1, max_length=2)

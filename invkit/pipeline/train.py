@@ -59,7 +59,7 @@ def train_denoiser(
         model: name of a denoiser, or its description.
         out: the safetensors file to write.
         train_data: `"phantoms"` or paths to slices; `None` for phantoms.
-        noise: how low dose is made: `"image"`, stationary noise, or `"physical"`, simulated on the rays of a scanner.
+        noise: how low dose is made: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
         preset: of the recipe, or the path of a TOML file with its fields.
         changes: further changes to the recipe's fields.
         dose: of the low-dose images, as a fraction of the slices' own.
@@ -84,7 +84,8 @@ def train_denoiser(
     recipe = recipe_preset(spec.recipe, preset).changed(changes or {})
     if backbone is not None and recipe.perceptual is not None:
         recipe = recipe.changed({"perceptual": Perceptual(recipe.perceptual.weight, backbone)})
-    slices = gather(train_data, host, seed, noise)
+    store = Store(host)
+    slices = gather(train_data, host, seed, noise, store.noise)
     request = {
         "kind": "denoiser",
         "name": spec.name,
@@ -94,7 +95,6 @@ def train_denoiser(
         "dose": dose,
         "seed": seed,
     }
-    store = Store(host)
     key = store.key(request)
     torch_seed = derive_seed(seed, "denoiser", spec.name)
     network = seeded(spec.build, torch_seed)
@@ -151,7 +151,7 @@ def train_vae(
         domain: `"low"` for low-dose images, `"high"` for full-dose ones.
         out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
         train_data: `"phantoms"` or paths to slices; `None` for phantoms.
-        noise: how low dose is made: `"image"`, stationary noise, or `"physical"`, simulated on the rays of a scanner.
+        noise: how low dose is made: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
         preset: `default`, `paper`, `ldct-benchmark`, `bundled`, `tiny`, or the path of a TOML file.
         dose: of the low-dose images, as a fraction of the slices' own.
         seed: decides every random number.
@@ -163,8 +163,10 @@ def train_vae(
         DivergedError: the training diverged twice, or the posterior collapsed.
     """
     host = host or default_host()
-    request = VaeRequest(domain, gather(train_data, host, seed, noise), chosen_vae(preset), dose, seed)
-    return learn_vae(request, Store(host), out=out, device=device, progress=progress)
+    store = Store(host)
+    slices = gather(train_data, host, seed, noise, store.noise)
+    request = VaeRequest(domain, slices, chosen_vae(preset), dose, seed)
+    return learn_vae(request, store, out=out, device=device, progress=progress)
 
 
 def train_cinn(
@@ -191,7 +193,7 @@ def train_cinn(
         domain: `"low"` or `"high"`: which images are sampled.
         out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
         train_data: paths to slices, or `None` for phantoms.
-        noise: how low dose is made: `"image"`, stationary noise, or `"physical"`, simulated on the rays of a scanner.
+        noise: how low dose is made: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
         preset: `default`, `paper`, `ldct-benchmark`, `eulig`, `tiny`, or the path of a TOML file.
         vae_preset: of a VAE that has to be trained, as in `train_vae`.
         seed: decides every random number.
@@ -205,9 +207,10 @@ def train_cinn(
         DivergedError: a training diverged twice.
     """
     host = host or default_host()
+    store = Store(host)
     parts = Parts(
-        store=Store(host),
-        slices=gather(train_data, host, seed, noise),
+        store=store,
+        slices=gather(train_data, host, seed, noise, store.noise),
         bundled=train_data is None and noise == "image",
         config=LayerConfig.preset(preset),
         vae_preset=vae_preset,

@@ -5,13 +5,15 @@ __all__ = ["SlicePair", "slice_pairs"]
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from invkit.data.dose import simulate_low_dose
+from invkit.data.dose_fields import one_realisation
 from invkit.data.phantoms import Phantom, phantom_region
 from invkit.data.slices import HU_RANGE, Slice, SliceSet
-from invkit.training.seeds import generator
+from invkit.training.seeds import derive_seed, generator
 
 REGION_EXAMS = {"thorax": "C", "abdomen": "L", "pelvis": "L", "head": "N"}
 
@@ -40,8 +42,8 @@ class SlicePair:
 def slice_pairs(slices: SliceSet, *, dose: float, seed: int) -> Iterator[SlicePair]:
     """Yield every slice with its low-dose image, one at a time.
 
-    Where there is no real partner, the noise that the lower dose adds is simulated in the image; it depends on the seed,
-    the patient and the number of the slice alone.
+    Where there is no real partner, the noise that the lower dose adds is simulated, as the set says how: in the image, or on
+    the rays of a scanner. It depends on the seed, the patient and the number of the slice alone.
 
     Args:
         slices: what to go through.
@@ -55,13 +57,17 @@ def slice_pairs(slices: SliceSet, *, dose: float, seed: int) -> Iterator[SlicePa
     for item in slices.slices:
         patient = (item.source, item.patient)
         number = seen[patient] = seen.get(patient, -1) + 1
-        y = _batch(item.image)
         low = item.low_image
-        if low is None:
+        if low is not None:
+            y, x = _batch(item.image), _batch(low)
+        elif slices.noise == "physical" and dose < 1:
+            own, added = one_realisation(item, dose, derive_seed(seed, "whole slices", *patient, number))
+            y = _batch(item.image if own is None else np.clip(item.clean + own, *HU_RANGE))
+            x = (y + torch.from_numpy(added)).clamp(*HU_RANGE)
+        else:
+            y = _batch(item.image)
             random = generator(seed, "whole slices", *patient, number)
             x = simulate_low_dose(y, noise=item.noise, dose=dose, generator=random).clamp(*HU_RANGE)
-        else:
-            x = _batch(low)
         yield SlicePair(x, y, exam_type(item), patient, number, low is not None)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from invkit.data.dose_fields import DoseFields, dose_fields
+from invkit.data.dose_fields import DoseFields, dose_fields, one_realisation
 from invkit.data.patches import PatchSampler
+from invkit.data.simulate import add_dose_noise, noise_realisations, simulate_dose
 from invkit.data.slices import load_slices
 from invkit.errors import UsageError
 
@@ -109,3 +110,52 @@ def test_another_scan_has_the_same_full_dose_and_other_noise(phantoms, physical)
     assert not torch.equal(noises[1], noises[2])
     assert float(noises[1].std() / noises[2].std()) == pytest.approx(1, abs=0.1)
     assert torch.equal(sampler.batch(1, 16, slice(3, 5), redraw=2).x, third.x[3:5])
+
+
+@pytest.mark.parametrize("physical_truth", [True, False])
+def test_realisations_are_those_of_the_simulator(phantoms, physical_truth):
+    item = phantoms.slices[1]
+    image = torch.from_numpy(item.clean)[None, None]
+    given = {"dose": 0.25, "noise": item.noise, "electronic": 0.0, "kernel": "sharp"}
+    own, added = noise_realisations(image, item.spacing, seeds=[3, 8], clean=physical_truth, **given)
+    for number, seed in enumerate((3, 8)):
+        if physical_truth:
+            y, x = add_dose_noise(image, item.spacing, seed=seed, **given)
+            torch.testing.assert_close(own[number], (y - image)[0], atol=1e-3, rtol=0)
+        else:
+            assert own is None
+            y, x = image, simulate_dose(image, item.spacing, seed=seed, **given)
+        torch.testing.assert_close(added[number], (x - y)[0], atol=1e-3, rtol=0)
+
+
+def test_what_is_kept_is_read_and_never_trusted_blindly(phantoms, tmp_path, monkeypatch):
+    item = phantoms.slices[0]
+    fields = dose_fields(item, 0.25, tmp_path)
+    (file,) = tmp_path.iterdir()
+    fresh = dose_fields(item, 0.25)
+    assert np.array_equal(fields.own, fresh.own)
+    monkeypatch.setattr("invkit.data.dose_fields.noise_realisations", None)
+    kept = dose_fields(item, 0.25, tmp_path)
+    assert np.array_equal(kept.own, fresh.own)
+    assert np.array_equal(kept.added, fresh.added)
+    assert isinstance(kept.own, np.memmap)
+    for needed in ((item, 0.5), (phantoms.slices[1], 0.25)):
+        with pytest.raises(TypeError):
+            dose_fields(*needed, tmp_path)
+    file.write_bytes(file.read_bytes()[:1000])
+    monkeypatch.undo()
+    assert np.array_equal(dose_fields(item, 0.25, tmp_path).own, fresh.own)
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(phantoms, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert dose_fields(phantoms.slices[0], 0.25, tmp_path / "file").own is not None
+
+
+def test_one_draw_has_the_level_of_the_slice(phantoms):
+    item = phantoms.slices[2]
+    own, added = one_realisation(item, 0.25, 5)
+    tissue = soft(item.clean)
+    assert own[tissue].std() == pytest.approx(item.noise, rel=0.3)
+    assert added[tissue].std() / own[tissue].std() == pytest.approx(math.sqrt(3), rel=0.15)
+    assert not np.array_equal(own, one_realisation(item, 0.25, 6)[0])
