@@ -17,8 +17,9 @@ from invkit.errors import DataError
 from invkit.flow.cinn import CINN
 from invkit.flow.table import CodeTable
 from invkit.metrics.calibration_c2st import C2stCheck, check_c2st, run_c2st
-from invkit.metrics.calibration_sbc import SbcCheck, check_sbc, random_directions, run_sbc
+from invkit.metrics.calibration_sbc import Ranks, SbcCheck, check_sbc, random_directions, run_sbc
 from invkit.metrics.calibration_tarp import Coverage, TarpCheck, check_tarp, run_tarp
+from invkit.metrics.intervals import Interval, bootstrap
 from invkit.sampling.model import LayerModel
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator
@@ -37,20 +38,25 @@ class LayerCalibration:
 
     Args:
         sbc: ranks of the code's numbers ("code i"), of random projections of it ("projection i") and of |v| ("norm of v").
+        ranks: the ranks themselves.
         tarp: coverage of the whole code.
         coverage: the counts behind it, for the curve.
         c2st: whether v = t(z_bar | z) of held-out codes can be told from N(0, 1).
         c2st_given_z: the same for a classifier that sees the condition too.
+        reach: root mean square of v = t(z_bar | z) over truths and dimensions: how far truths lie from the flow's centre in
+            units of its draws; 1 where calibrated, above 1 where the samples are too narrow.
         patches: held-out patches.
         patients: of how many patients.
         level: of all tests together; bands and intervals of each are at 1 - (1 - level) / 4.
     """
 
     sbc: SbcCheck
+    ranks: Ranks
     tarp: TarpCheck
     coverage: Coverage
     c2st: C2stCheck
     c2st_given_z: C2stCheck
+    reach: Interval
     patches: int
     patients: int
     level: float = 0.95
@@ -70,6 +76,7 @@ class LayerCalibration:
         checks = {name: getattr(self, name).to_json() for name in TESTS}
         return {
             **checks,
+            "reach": self.reach.to_json(),
             "holds": self.holds,
             "failing": list(self.failing),
             "level": self.level,
@@ -205,7 +212,7 @@ def calibrate_flow(
     ranks = run_sbc(truth, codes, seed=derive_seed(seed, "ties"))
     if directions:
         ranks = ranks.joined(run_sbc(truth / deviation, codes / deviation, ways, name="projection"))
-    norms = run_sbc(_norm(v), _norm(drawn), name="norm of v")
+    ranks = ranks.joined(run_sbc(_norm(v), _norm(drawn), name="norm of v"))
     coverage = run_tarp(truth, codes, seed=derive_seed(seed, "points"))
     fair = torch.randn(truth.shape, generator=generator(seed, "fair")).to(truth)
     known = _components(table.condition, OF_CONDITION)
@@ -220,12 +227,17 @@ def calibrate_flow(
             (torch.cat([v, known], dim=1), torch.cat([fair, known], dim=1), HIDDEN),
         )
     )
+    square = bootstrap(
+        v.double().square().mean(1).cpu(), groups=labels, seed=derive_seed(seed, "reach"), level=each
+    )
     return LayerCalibration(
-        sbc=check_sbc(ranks.joined(norms), labels, level=each, seed=derive_seed(seed, "signs")),
+        sbc=check_sbc(ranks, labels, level=each, seed=derive_seed(seed, "signs")),
+        ranks=ranks,
         tarp=check_tarp(coverage, labels, level=each, seed=derive_seed(seed, "bootstrap")),
         coverage=coverage,
         c2st=marginal,
         c2st_given_z=joint,
+        reach=Interval(*(bound**0.5 for bound in (square.value, square.low, square.high))),
         patches=len(table),
         patients=count,
         level=level,

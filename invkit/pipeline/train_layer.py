@@ -23,10 +23,11 @@ from invkit.flow.store import cinn_from, cinn_state, round_half
 from invkit.flow.table import CodeTable, posterior_entropy, posterior_entropy_rows
 from invkit.flow.train import CinnTask, fit_config, nll_rows
 from invkit.metrics.faithfulness import activation_scale, dose_noise_distance
+from invkit.pipeline.held_out import learning_curve, record_calibration
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_vae import Domain
-from invkit.representation.regress import train_regressor
+from invkit.representation.regress import squared_error, train_regressor
 from invkit.representation.regressor import Regressor
 from invkit.representation.trained import TrainedVae
 from invkit.sampling.distance import Activation
@@ -41,6 +42,7 @@ KIND = "cinn"
 BATCH = 32
 # Of these through Phi: its activations, up to 64 channels at full resolution, then stay in the cache.
 AT_ONCE = 4
+HELD_OUT = ("calibration.", "regressed_rows")
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def load_layer(path: Path, request: LayerRequest, *, sha256: str | None = None) 
         nll_rows=tensors["nll_rows"],
         patients=tensors["patients"],
         floor_rows=tensors.get("floor_rows"),
+        held_out={name: value for name, value in tensors.items() if name.startswith(HELD_OUT)},
     )
 
 
@@ -158,6 +161,9 @@ class _Training:
         round_half(cinn)
         rows = nll_rows(cinn, test.table, seed=self._seed("nll"))
         scale, eta = self._scales()
+        calibrated, calibration = record_calibration(
+            cinn, test.table, test.patients.tolist(), seed=self._seed("calibration")
+        )
         tensors, cinn_meta = cinn_state(cinn)
         regressor_tensors, regressor_meta = regressor.state()
         meta = {
@@ -172,6 +178,11 @@ class _Training:
             "floor": posterior_entropy(test.table),
             "steps": result.steps,
             "stopped_early": result.stopped_early,
+            "learning": {
+                "nll": learning_curve(result.history, "nll"),
+                "rmse_hu": learning_curve(self.work / "regressor" / "metrics.jsonl", "rmse_hu"),
+            },
+            "calibration": calibration,
             "trained_on": self.request.slices.description,
             **split_meta(self.request.slices),
             "vae_trained_on": self.request.vae.meta.get("trained_on", ""),
@@ -187,6 +198,8 @@ class _Training:
                 "nll_rows": rows,
                 "floor_rows": posterior_entropy_rows(test.table),
                 "patients": test.patients,
+                "regressed_rows": test.regressed,
+                **calibrated,
             },
             kind=KIND,
             meta=meta,
@@ -213,14 +226,15 @@ class _Training:
 
     def _table(self, part: str, regressor: Regressor) -> "_Rows":
         rows = self.config.rows if part == "train" else self.config.held_out
-        means, log_vars, conditions, patients = [], [], [], []
+        means, log_vars, conditions, patients, regressed = [], [], [], [], []
         steps, begun = -(-rows // BATCH), time.monotonic()
         left = TimeLeft(steps)
         with torch.no_grad():
             for step in range(steps):
                 pairs = self.samplers[part].batch(step, BATCH)
                 size = (pairs.x.shape[-2], pairs.x.shape[-1])
-                posterior = self.vae.encode(self._target(pairs).to(self.device))
+                target = self._target(pairs).to(self.device)
+                posterior = self.vae.encode(target)
                 estimate = torch.cat(
                     [
                         regressor(self.split.phi(part.to(self.device)), size)
@@ -232,12 +246,13 @@ class _Training:
                 log_vars.append(posterior.log_var)
                 conditions.append(torch.cat([of_z.mean, of_z.log_var], dim=1))
                 patients.append(pairs.patient)
+                regressed.append(squared_error(estimate, target, self.config.regressor.border))
                 if self.progress is not None:
                     now = time.monotonic() - begun
                     stage = f"{self.split.layer}: codes, {part}"
                     self.progress(ProgressEvent(stage, step + 1, steps, now, left.update(step + 1, now)))
         table = CodeTable(torch.cat(means), torch.cat(log_vars), torch.cat(conditions))
-        return _Rows(table.rows(slice(rows)), torch.cat(patients)[:rows])
+        return _Rows(table.rows(slice(rows)), torch.cat(patients)[:rows], torch.cat(regressed)[:rows])
 
     def _scales(self) -> tuple[float, float]:
         """Return s_Phi, and eta in units of it, from held-out body patches of one dose."""
@@ -284,10 +299,17 @@ class _Training:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Codes and conditions of patches, and the number of the patient that each patch is from."""
+    """Codes and conditions of patches.
+
+    Args:
+        table: of the patches.
+        patients: number of the patient that each is from, `(n,)`.
+        regressed: mean squared error of g(z), `(n,)`, HU^2.
+    """
 
     table: CodeTable
     patients: Tensor
+    regressed: Tensor
 
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Training of regressors g: z -> x_hat with the common engine."""
 
-__all__ = ["Pairs", "RegressorTask", "train_regressor"]
+__all__ = ["Pairs", "RegressorTask", "squared_error", "train_regressor"]
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from invkit.training.progress import Progress
 
 Pairs = Callable[[int, Shard], tuple[Activation, Tensor]]
 WHOLE = Shard(0, 1)
+LOOKS = 8
 
 
 class RegressorTask:
@@ -68,12 +69,22 @@ class RegressorTask:
         return {"rmse_hu": float(torch.stack(errors).mean().sqrt())}
 
     def _error(self, z: Activation, x: Tensor) -> Tensor:
-        difference = self.regressor(z, (x.shape[-2], x.shape[-1])) - x
-        border = self.config.border
-        if min(x.shape[-2:]) > 4 * border > 0:
-            difference = difference[..., border:-border, border:-border]
-        error: Tensor = difference.square().mean()
-        return error
+        return squared_error(self.regressor(z, (x.shape[-2], x.shape[-1])), x, self.config.border).mean()
+
+
+def squared_error(estimate: Tensor, x: Tensor, border: int) -> Tensor:
+    """Return each image's mean squared error in HU^2, `(B,)`, without the border.
+
+    Args:
+        estimate: g(z), `(B, 1, H, W)`, HU.
+        x: what it estimates, `(B, 1, H, W)`, HU.
+        border: pixels at the edges that are left out where the image is large enough.
+    """
+    difference = estimate - x
+    if min(x.shape[-2:]) > 4 * border > 0:
+        difference = difference[..., border:-border, border:-border]
+    error: Tensor = difference.square().flatten(1).mean(1)
+    return error
 
 
 def train_regressor(
@@ -114,7 +125,7 @@ def train_regressor(
             seed=seed,
             clip_norm=1.0,
             checkpoint_every=config.steps,
-            evaluate_every=config.steps,
+            evaluate_every=-(-config.steps // LOOKS),
         ),
         folder,
         progress=progress,

@@ -1,0 +1,148 @@
+"""What a layer's file keeps of held-out patches, against direct computations."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from invkit import artifacts
+from invkit.data.patches import PatchSampler
+from invkit.data.slices import load_slices
+from invkit.denoisers.loaded import wrap_module
+from invkit.flow.cinn import CINN
+from invkit.flow.config import CinnConfig
+from invkit.flow.table import CodeTable
+from invkit.pipeline.calibrate import calibrate_flow
+from invkit.pipeline.held_out import CalibrationRecord, learning_curve, record_calibration
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.preset_file import vae_preset
+from invkit.pipeline.store import Store
+from invkit.pipeline.train_layer import LayerRequest, learn_layer, load_layer
+from invkit.pipeline.train_vae import VaeRequest, learn_vae
+from invkit.plugins.manager import PluginHost
+from invkit.representation.regress import squared_error
+from invkit.representation.trained import load_vae
+from invkit.split.split import Split
+from invkit.training.seeds import derive_seed
+
+D = 4
+PATIENTS = [row // 8 for row in range(96)]
+
+
+def table(n, seed):
+    random = torch.Generator().manual_seed(seed)
+    condition = torch.randn(n, D, generator=random)
+    mean = condition + 0.6 * torch.randn(n, D, generator=random)
+    return CodeTable(mean, torch.full((n, D), -0.4), condition)
+
+
+@pytest.fixture(scope="module")
+def cinn():
+    flow = CINN(CinnConfig(d=D, blocks=1, hidden=8, context=4), (D,))
+    flow.initialise(table(2000, 1))
+    return flow
+
+
+def test_a_record_survives_the_file(cinn, tmp_path):
+    held_out = table(96, 2)
+    tensors, meta = record_calibration(cinn, held_out, PATIENTS, seed=5)
+    artifacts.save(tmp_path / "a.safetensors", tensors, kind="cinn", meta={"calibration": meta})
+    stored = artifacts.load(tmp_path / "a.safetensors", kind="cinn")
+    read = CalibrationRecord.read(stored.tensors, stored.meta)
+    found = calibrate_flow(cinn, held_out, PATIENTS, seed=5)
+    curves = found.sbc.uniformity
+    places = np.searchsorted(curves.position, read.position - 1e-6)
+    assert len(places) >= 20
+    for kept, whole in (
+        ("difference", curves.difference),
+        ("low", curves.family_low),
+        ("high", curves.family_high),
+    ):
+        assert np.allclose(getattr(read, kept), whole[places], atol=1e-3)
+    assert np.array_equal(read.departs, curves.departs)
+    assert np.bincount(read.kind).tolist() == [D, 32, 1]
+    for kind in range(3):
+        ranks = found.ranks.ranks[:, read.kind == kind]
+        counts, _ = np.histogram(ranks, bins=np.arange(0, 101, 5) - 0.5)
+        assert np.array_equal(read.histogram[kind], counts)
+    assert np.allclose(read.coverage[1], found.tarp.curve.difference[:, 0], atol=1e-6)
+    assert read.summary["tarp"] == found.tarp.to_json()
+    assert read.summary["sbc"]["failing"]["code"] == [
+        sum(name.startswith("code") for name in found.sbc.failing),
+        D,
+    ]
+
+
+def test_reach_is_the_root_mean_square_of_v(cinn):
+    held_out = table(96, 2)
+    found = calibrate_flow(cinn, held_out, PATIENTS, seed=5)
+    again = calibrate_flow(cinn, held_out, PATIENTS, seed=5)
+    assert found.reach == again.reach
+    # z_bar given the condition has a variance of 0.36 + exp(-0.4), which the closed-form start knows.
+    assert found.reach.low < 1 < found.reach.high
+    wide = CodeTable(
+        held_out.condition + 2 * (held_out.mean - held_out.condition),
+        held_out.log_var + 1.386,
+        held_out.condition,
+    )
+    assert calibrate_flow(cinn, wide, PATIENTS, seed=5).reach.value == pytest.approx(2, rel=0.1)
+
+
+def test_what_cannot_be_tested_says_why(cinn):
+    tensors, meta = record_calibration(cinn, table(8, 2), [0] * 8, seed=5)
+    assert not tensors
+    assert "2 held-out patients" in meta["unmeasured"]
+    assert CalibrationRecord.read(tensors, {"calibration": meta}) is None
+    assert CalibrationRecord.read({}, {}) is None
+
+
+def test_a_learning_curve_is_read_from_the_log(tmp_path):
+    lines = [
+        {"step": 10, "training": {"loss": 1.0}},
+        {"step": 10, "evaluation": {"nll": 0.5, "nll_floor": -1.0}},
+        {"step": 20, "evaluation": {"nll": 0.25}},
+        {"step": 20, "event": "resumed, not bit-exact"},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert learning_curve(tmp_path / "metrics.jsonl", "nll") == [(10, 0.5), (20, 0.25)]
+
+
+def test_a_trained_layer_keeps_its_calibration_and_the_errors_of_its_regression(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 1, 1))
+    store, slices = Store(PluginHost(installed=False), tmp_path), load_slices(["phantoms:20"])
+    config = LayerConfig.preset("tiny")
+    vae = load_vae(learn_vae(VaeRequest("low", slices, vae_preset("tiny"), config.dose, 0), store))
+    config = config.model_copy(update={"cinn": config.cinn.model_copy(update={"d": vae.vae.config.d})})
+    request = LayerRequest(Split(wrap_module(network), "0"), vae, slices, config)
+    model = learn_layer(request, store)
+    record = CalibrationRecord.read(model.held_out, model.meta)
+    assert record is not None
+    assert record.summary["patches"] == config.held_out
+    assert record.summary["patients"] == len(set(model.patients.tolist()))
+    learning = model.meta["learning"]
+    assert [step for step, _ in learning["nll"]] == [30, 60]
+    assert [step for step, _ in learning["rmse_hu"]][-1] == 20
+    assert len(learning["rmse_hu"]) >= 4
+    assert learning["rmse_hu"][-1][1] == model.meta["regressor_rmse_hu"]
+
+    seed = derive_seed(0, "layer", "test")
+    pairs = PatchSampler(slices.part("test"), vae.vae.patch, dose=config.dose, seed=seed).batch(0, 32)
+    estimate = model.estimate(model.split.phi(pairs.x), pairs.x.shape[-2:])
+    inside = (estimate - pairs.x)[..., 4:-4, 4:-4]
+    errors = model.held_out["regressed_rows"]
+    assert errors.shape == (config.held_out,)
+    assert torch.allclose(errors[:32], inside.square().mean((1, 2, 3)), rtol=1e-4)
+    assert torch.allclose(errors[:32], squared_error(estimate, pairs.x, 4), rtol=1e-4)
+
+    path = store.path("cinn", store.key(request.describe()))
+    stored = artifacts.load(path, kind="cinn")
+    before = {name: value for name, value in stored.tensors.items() if name not in model.held_out}
+    meta = {name: value for name, value in stored.meta.items() if name not in ("calibration", "learning")}
+    artifacts.save(path, before, kind="cinn", meta=meta)
+    old = load_layer(path, request)
+    assert not old.held_out
+    assert CalibrationRecord.read(old.held_out, old.meta) is None
