@@ -24,6 +24,10 @@ Certificates
     invisible to the layer to within epsilon; beside it stands the spread that epsilon alone would allow in
     the `input` control. It is a lower bound, of the samples that were tried, and no estimate of p(x | z).
     Fewer than 8 certified samples give no map.
+Baseline
+    Proposals that need no training, f(x) plus noise with the spectrum of x - f(x), are refined to the same
+    epsilon. Where the trained model's certified spread does not exceed theirs beyond both intervals, the model
+    has found nothing that chance could not find, and the verdict says that it does not beat the baseline.
 Distribution
     An image whose VAE error lies above the VAE's 99 % quantile on its own held-out patches is out of
     distribution.
@@ -32,6 +36,7 @@ Distribution
 __all__ = [
     "ENOUGH_FOR_A_MAP",
     "LADDER",
+    "Baseline",
     "Certification",
     "Measures",
     "Verdict",
@@ -51,14 +56,40 @@ from invkit.metrics.intervals import Interval, number
 Figure = Interval | float
 
 LADDER = {
-    "input": "samples of the `input` control",
     "vae": "the VAE's reconstruction of x",
+    "input": "samples of the `input` control",
     "samples": "the samples",
+    "training_free": "f(x) plus noise like what f removes",
+    "noise_residual": "x plus noise of the samples' energy and the residual's spectrum",
+    "noise_white": "x plus white noise of the samples' energy",
+    "nearest": "the nearest patch of a bank",
+    "unconditional": "images drawn from the code's prior",
     "const": "samples of the `const` control",
     "random": "another image at random",
 }
 ENOUGH_FOR_A_MAP = 8
 NLL_ORDER = ("floor", "input", "layer", "const")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What refinement of training-free proposals found.
+
+    Args:
+        count: certified ones, of the image with the fewest.
+        refined: proposals that were tried, for each image.
+        spread: of the certified ones, HU; `None` for fewer than two.
+    """
+
+    count: int
+    refined: int
+    spread: Figure | None = None
+
+    def beaten_by(self, spread: Figure | None) -> bool:
+        """Whether a certified spread, HU, exceeds the baseline's beyond both intervals."""
+        if spread is None or self.spread is None:
+            return spread is not None
+        return Interval.of(spread).above(Interval.of(self.spread))
 
 
 @dataclass(frozen=True)
@@ -72,6 +103,7 @@ class Certification:
         allowed: spread that epsilon alone leaves in the `input` control at most, HU.
         spread: of the certified samples, HU; `None` for fewer than two.
         f_error: distance of f of a certified sample from f of x, HU.
+        baseline: what training-free proposals came to at the same epsilon; `None` where none were refined.
     """
 
     count: int
@@ -80,6 +112,7 @@ class Certification:
     allowed: float
     spread: Figure | None = None
     f_error: Figure | None = None
+    baseline: Baseline | None = None
 
 
 @dataclass(frozen=True)
@@ -259,8 +292,9 @@ def _certified(found: Certification | None) -> list[str]:
         f"{found.count} of {found.refined} refined samples are certified: their activation differs from that of x by "
         f"at most {number(found.epsilon)}."
     )
+    beside = _beside(found)
     if found.spread is None:
-        return [first]
+        return [first, *beside]
     spread = Interval.of(found.spread)
     second = (
         f"They vary by {spread.text('HU')}, and the layer cannot see it; of that, {number(found.allowed)} HU would be "
@@ -270,7 +304,20 @@ def _certified(found: Certification | None) -> list[str]:
         second += f" The denoiser's output changes by {Interval.of(found.f_error).text('HU')}."
     if spread.value <= found.allowed:
         second += " So nothing is proven to be invisible to the layer."
-    return [first, second]
+    return [first, second, *beside]
+
+
+def _beside(found: Certification) -> list[str]:
+    """Say how the trained model compares with proposals that need no training."""
+    free = found.baseline
+    if free is None:
+        return []
+    text = f"Of {free.refined} proposals that need no training, f(x) plus noise, {free.count} are certified at this tolerance"
+    if free.spread is not None:
+        text += f" and vary by {Interval.of(free.spread).text('HU')}"
+    if free.beaten_by(found.spread):
+        return [f"{text}: the trained model finds more."]
+    return [f"{text}: the trained model does not beat this baseline."]
 
 
 def judge(measures: Measures) -> Verdict:

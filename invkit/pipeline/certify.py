@@ -1,6 +1,6 @@
 """Refining the first draws of each image onto the layer's fiber: what is shown as invisible is proven so."""
 
-__all__ = ["Certified", "certify", "epsilon_of"]
+__all__ = ["Certified", "certify", "epsilon_of", "refine_proposals"]
 
 from dataclasses import dataclass
 from typing import Any
@@ -98,6 +98,22 @@ def certify(
         image: index of the image.
     """
     proposals = complete(draws.to(x), x - reconstruction, seed=seed, image=image, indices=range(len(draws)))
+    return refine_proposals(proposals, reference, denoiser, x, epsilon=epsilon)
+
+
+@torch.no_grad()
+def refine_proposals(
+    proposals: Tensor, reference: Reference, denoiser: LoadedDenoiser, x: Tensor, *, epsilon: float
+) -> Certified | None:
+    """Refine images of any origin onto the fiber of one image; `None` where no gradient of the layer reaches the image.
+
+    Args:
+        proposals: `(K, 1, H, W)`, HU, on the device of x.
+        reference: the layer, z of the image, and s_Phi.
+        denoiser: f.
+        x: the image, `(1, 1, H, W)`, HU.
+        epsilon: in units of s_Phi.
+    """
     split, scale = reference.split, reference.scale
     f_x = denoiser(x)
     at_once = max(1, PIXELS_AT_ONCE // (x.shape[-2] * x.shape[-1]))

@@ -13,11 +13,14 @@ from torch import Tensor
 from invkit.data.dose import estimate_noise, noise_texture
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.metrics.intervals import Interval, bootstrap
-from invkit.metrics.verdict import Certification, Measures, judge
+from invkit.metrics.verdict import LADDER, Baseline, Certification, Measures, judge
+from invkit.pipeline.baseline import baseline, baseline_figures
 from invkit.pipeline.certify import Certified, certify, epsilon_of
 from invkit.pipeline.ladder import Controls, Ladder, ladder, root_mean_square, sample_spread, swapped
 from invkit.pipeline.parts import FoundLayer
+from invkit.pipeline.random_phi import RandomPhi
 from invkit.pipeline.result import LayerResult
+from invkit.pipeline.rungs import Yardsticks
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
 from invkit.sampling.distance import Activation, activation_distance
@@ -38,6 +41,8 @@ class Bench:
         controls: the models of `input` and `const`.
         strangers: other held-out images of the same dose and size, `(n, 1, H, W)`, HU.
         reconstruction: D(E(x)), `(B, 1, H, W)`, HU.
+        yardsticks: what stands in the ladder besides samples.
+        random_phi: the network with weights drawn anew.
         vae_limit: the VAE's 99 % quantile of its own error on held-out patches, HU.
         samples: N.
         seed: of the analysis.
@@ -51,6 +56,8 @@ class Bench:
     controls: Controls
     strangers: Tensor
     reconstruction: Tensor
+    yardsticks: Yardsticks
+    random_phi: RandomPhi
     vae_limit: float
     samples: int
     seed: int
@@ -88,6 +95,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
     z: list[Activation] = [model.split.phi(one[None]) for one in x]
     draws, ladders = [], []
     certified: list[Certified] = []
+    free: list[Certified] = []
     unrefined = _why_not_refined(bench, model)
     for image, (one, activation) in enumerate(zip(x, z, strict=True)):
         reference = Reference(model.split, activation, scale)
@@ -118,14 +126,23 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
                 unrefined = "no gradient of this layer reaches the image"
             else:
                 certified.append(proven)
+                beside = baseline(
+                    reference,
+                    bench.denoiser,
+                    one[None],
+                    count=bench.refine,
+                    epsilon=epsilon_of(model.meta["eta"]),
+                    seed=bench.seed,
+                    image=image,
+                )
+                free += [] if beside is None else [beside]
         ladders.append(
             ladder(
                 drawn,
                 reference,
                 bench.controls,
+                bench.yardsticks,
                 one[None],
-                bench.reconstruction[image : image + 1],
-                bench.strangers,
                 seed=bench.seed,
                 image=image,
                 samples=bench.samples,
@@ -134,7 +151,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
         )
     if unrefined:
         certified.clear()
-    metrics, measures = _figures(bench, model, draws, ladders, z, certified)
+    metrics, measures = _figures(bench, model, draws, ladders, z, certified, free)
     return LayerResult(
         layer=model.split.layer,
         note=_note(model.split),
@@ -191,6 +208,7 @@ def _figures(
     ladders: Sequence[Ladder],
     z: Sequence[Activation],
     certified: Sequence[Certified],
+    free: Sequence[Certified],
 ) -> tuple[dict[str, Any], Measures]:
     seed = bench.seed
 
@@ -198,11 +216,9 @@ def _figures(
         return root_mean_square(values, seed=seed)
 
     fiber_error = {
-        "samples": rms([rungs.samples for rungs in ladders]),
-        "vae": rms([rungs.vae for rungs in ladders]),
-        "input": rms([rungs.input.fiber_error for rungs in ladders]),
-        "const": rms([rungs.const.fiber_error for rungs in ladders]),
-        "random": rms([rungs.random for rungs in ladders]),
+        name: rms([found.rungs[name].fiber_error for found in ladders])
+        for name in LADDER
+        if name in ladders[0].rungs
     }
     true_y = _true_high_dose(bench, model, z)
     if true_y is not None:
@@ -226,6 +242,14 @@ def _figures(
         "fiber_error": {name: value.to_json() for name, value in fiber_error.items()},
         "fiber_error_eta": _over(fiber_error["samples"], eta).to_json() if eta > 0 else None,
         "noise_distance": eta,
+        "ladder": {
+            "eta": {name: _over(value, eta).to_json() for name, value in fiber_error.items()} if eta > 0 else None,
+            "f_error_hu": {
+                name: rms([found.rungs[name].f_error for found in ladders]).to_json() for name in ladders[0].rungs
+            },
+            "bank": len(bench.yardsticks.bank),
+            "compared": bench.yardsticks.compared,
+        },
         "f_error_hu": rms([drawn.f_error for drawn in draws]).to_json(),
         "spread_hu": spread.to_json(),
         "spread_input_hu": spread_input.to_json(),
@@ -235,7 +259,7 @@ def _figures(
         "vae_limit_hu": bench.vae_limit,
         "nll": {name: value.to_json() for name, value in nll.items()},
     }
-    proof, certification = _certification(bench, certified)
+    proof, certification = _certification(bench, certified, free)
     if proof is not None:
         metrics["certified"] = proof
     control = model.split.layer if model.split.layer in ("input", "const") else None
@@ -257,7 +281,7 @@ def _figures(
 
 
 def _certification(
-    bench: Bench, certified: Sequence[Certified]
+    bench: Bench, certified: Sequence[Certified], free: Sequence[Certified]
 ) -> tuple[dict[str, Any] | None, Certification | None]:
     """Return what refinement found, for the JSON and for the verdict."""
     if not certified:
@@ -289,7 +313,12 @@ def _certification(
         )
         proof["spread_hu"] = spread.to_json()
         proof["f_error_hu"] = f_error.to_json()
-    return proof, Certification(count, refined, epsilon, allowed, spread, f_error)
+    beside = None
+    figures, free_spread = baseline_figures(free, seed=bench.seed, region=bench.subject.region)
+    if figures is not None:
+        beside = Baseline(figures["count"], figures["refined"], free_spread)
+        proof["training_free"] = {**figures, "beaten": beside.beaten_by(spread)}
+    return proof, Certification(count, refined, epsilon, allowed, spread, f_error, beside)
 
 
 def _true_high_dose(bench: Bench, model: SampleModel, z: Sequence[Activation]) -> Interval | None:

@@ -46,6 +46,24 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "distance of f of a certified sample from f of x",
     ),
     "certified.moved_hu": ("Moved by refinement", "HU", "root mean square change of a sample"),
+    "certified.training_free.spread_hu": (
+        "Certified spread without training",
+        "HU",
+        "of f(x) plus noise, refined to the same epsilon: the baseline",
+    ),
+    "certified.training_free.beaten": (
+        "The trained model finds more",
+        "",
+        "whether its certified spread exceeds the baseline's beyond both intervals",
+    ),
+    "certified.training_free.count": ("Certified without training", "", "of the baseline's proposals"),
+    "certified.training_free.refined": ("Refined without training", "", "how many of these were tried"),
+    "certified.training_free.fiber_error_before": (
+        "Fiber error of the baseline's proposals",
+        "",
+        "before refinement",
+    ),
+    "certified.training_free.moved_hu": ("Baseline moved by refinement", "HU", "root mean square change"),
     "spread_input_hu": (
         "Spread of the `input` control",
         "HU",

@@ -5,6 +5,7 @@ import pytest
 from invkit.metrics.intervals import Interval
 from invkit.metrics.verdict import (
     LADDER,
+    Baseline,
     Certification,
     Measures,
     distribution_warning,
@@ -139,3 +140,24 @@ def test_too_few_certified_samples_give_a_warning_and_no_spread_of_one():
     found = judge(Measures("layer 3", 12.0, certification=Certification(1, 16, 1e-3, 0.4)))
     assert any("Only 1 of 16" in warning and "no map" in warning for warning in found.warnings)
     assert not any("They vary by" in sentence for sentence in found.sentences)
+
+
+@pytest.mark.parametrize(
+    ("spread", "free", "beaten"),
+    [
+        (Interval(4.0, 3.8, 4.2), Interval(2.0, 1.8, 2.2), True),
+        (Interval(2.1, 1.9, 2.3), Interval(2.0, 1.8, 2.2), False),
+        (Interval(1.0, 0.9, 1.1), Interval(2.0, 1.8, 2.2), False),
+        (Interval(1.0, 0.9, 1.1), None, True),
+        (None, Interval(2.0, 1.8, 2.2), False),
+        (None, None, False),
+    ],
+)
+def test_a_model_has_to_beat_the_proposals_that_need_no_training(spread, free, beaten):
+    baseline = Baseline(8 if free else 1, 8, free)
+    assert baseline.beaten_by(spread) is beaten
+    found = Certification(16 if spread else 1, 16, 1e-3, 0.6, spread, baseline=baseline)
+    text = " ".join(judge(measures(certification=found)).sentences)
+    assert ("does not beat this baseline" in text) is not beaten
+    assert ("the trained model finds more" in text) is beaten
+    assert ("vary by 2.00 HU [1.80, 2.20]" in text) is (free is not None)

@@ -1,0 +1,73 @@
+"""The baseline of every trained sampler: training-free proposals, refined to the same epsilon."""
+
+__all__ = ["BASELINE_SAMPLES", "baseline", "baseline_figures"]
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.metrics.intervals import Interval
+from invkit.pipeline.certify import Certified, refine_proposals
+from invkit.pipeline.ladder import root_mean_square, sample_spread
+from invkit.pipeline.region import Region
+from invkit.sampling.sampler import Reference
+from invkit.sampling.training_free import training_free
+
+BASELINE_SAMPLES = 8  # of each image at most: the baseline may cost half of what is proven at the default
+
+
+def baseline(
+    reference: Reference,
+    denoiser: LoadedDenoiser,
+    x: Tensor,
+    *,
+    count: int,
+    epsilon: float,
+    seed: int,
+    image: int,
+) -> Certified | None:
+    """Refine training-free proposals for one image; `None` where no gradient of the layer reaches the image.
+
+    Args:
+        reference: the layer, z of the image, and s_Phi.
+        denoiser: f.
+        x: the image, `(1, 1, H, W)`, HU.
+        count: how many the sampler under test refines; as many are tried, but no more than 8.
+        epsilon: the same as for the sampler under test, in units of s_Phi.
+        seed: of the analysis.
+        image: index of the image.
+    """
+    indices = range(min(count, BASELINE_SAMPLES))
+    proposals = training_free(x, denoiser(x), seed=seed, image=image, indices=indices)
+    return refine_proposals(proposals, reference, denoiser, x, epsilon=epsilon)
+
+
+def baseline_figures(
+    found: Sequence[Certified], *, seed: int, region: Region | None = None
+) -> tuple[dict[str, Any] | None, Interval | None]:
+    """Return the baseline's figures as JSON values, and its certified spread, HU; nothing for nothing.
+
+    Args:
+        found: the refined proposals of each image.
+        seed: of the bootstrap.
+        region: which pixels count; all by default.
+    """
+    if not found:
+        return None, None
+    count = min(len(one.samples) for one in found)
+
+    def rms(values: Sequence[Tensor]) -> float | dict[str, float] | None:
+        return root_mean_square(values, seed=seed).to_json()
+
+    figures: dict[str, Any] = {
+        "count": count,
+        "refined": len(found[0].images),
+        "fiber_error_before": rms([one.certificates.before for one in found]),
+        "moved_hu": rms([one.certificates.moved for one in found]),
+    }
+    if count < 2:
+        return figures, None
+    spread = sample_spread([one.samples for one in found], seed=seed, region=region)
+    return figures | {"spread_hu": spread.to_json()}, spread

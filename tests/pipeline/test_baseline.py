@@ -1,0 +1,49 @@
+"""The baseline is refined to the same epsilon, counts what Phi itself confirms, and says when it was not beaten."""
+
+import pytest
+import torch
+from torch import nn
+
+import invkit
+from invkit.pipeline.baseline import BASELINE_SAMPLES, baseline, baseline_figures
+from invkit.sampling.distance import activation_distance
+from invkit.sampling.sampler import Reference
+
+
+@pytest.fixture(scope="module")
+def scene():
+    blur = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    nn.init.constant_(blur.weight, 1 / 9)
+    denoiser = invkit.load(blur)
+    split = invkit.Split(denoiser, "output")
+    images = 100 * torch.randn(4, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    scale = float(activation_distance(split.phi(images[1:]), split.phi(images[:1])).mean())
+    return Reference(split, split.phi(images[:1]), scale), denoiser, images[:1]
+
+
+def test_it_refines_as_many_as_the_sampler_under_test_but_no_more_than_eight(scene):
+    few = baseline(*scene, count=3, epsilon=1e-3, seed=0, image=0)
+    many = baseline(*scene, count=100, epsilon=1e-3, seed=0, image=0)
+    assert len(few.images) == 3
+    assert len(many.images) == BASELINE_SAMPLES == 8
+    torch.testing.assert_close(few.proposals, many.proposals[:3])
+    _, denoiser, x = scene
+    centre = denoiser(x)
+    away = (many.proposals - centre).square().mean().sqrt()
+    assert float(away / (x - centre).square().mean().sqrt()) == pytest.approx(1, abs=0.05)
+
+
+def test_its_figures_are_those_of_what_phi_confirms(scene):
+    reference, _, _ = scene
+    found = baseline(*scene, count=8, epsilon=1e-3, seed=0, image=0)
+    distance = activation_distance(reference.split.phi(found.images), reference.z) / reference.scale
+    certified = found.images[distance <= 1e-3]
+    figures, spread = baseline_figures([found], seed=0)
+    assert figures["refined"] == 8
+    assert figures["count"] == len(certified) >= 2
+    assert spread.value == pytest.approx(certified.double().std(0).square().mean().sqrt().item(), rel=1e-4)
+    assert figures["spread_hu"] == spread.to_json()
+
+
+def test_nothing_was_refined_so_nothing_is_said():
+    assert baseline_figures([], seed=0) == (None, None)
