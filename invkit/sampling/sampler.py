@@ -4,6 +4,7 @@ __all__ = ["Draws", "Reference", "draw"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from invkit.sampling.distance import Activation, activation_distance
 from invkit.sampling.draws import CHUNK, chunks
 from invkit.sampling.model import SampleModel
 from invkit.sampling.moments import StreamingMoments
+from invkit.sampling.stack import Stack
 from invkit.split.split import Split
 
 # Images that D makes, and that Phi and f see, at a time: larger batches are no faster on a CPU and cost memory.
@@ -38,7 +40,7 @@ class Draws:
     """N draws for one image.
 
     Args:
-        samples: x_bar, `(N, 1, H, W)`, HU.
+        stack: x_bar, `(N, 1, H, W)`, HU, in memory or in a file.
         mean: `(1, H, W)`, HU.
         std: `(1, H, W)`, HU.
         f_mean: mean of f(x_bar), `(1, H, W)`, HU.
@@ -47,13 +49,18 @@ class Draws:
         f_error: root mean square of f(x_bar) - f(x), `(N,)`, HU.
     """
 
-    samples: Tensor
+    stack: Stack
     mean: Tensor
     std: Tensor
     f_mean: Tensor
     f_std: Tensor
     fiber_error: Tensor
     f_error: Tensor
+
+    @property
+    def samples(self) -> Tensor:
+        """All of `stack`, `(N, 1, H, W)`, HU; mapped where they lie in a file."""
+        return self.stack.tensor
 
 
 def draw(
@@ -67,6 +74,7 @@ def draw(
     image: int,
     perturb: Callable[[Tensor, Sequence[int]], Tensor] | None = None,
     progress: Callable[[int], None] | None = None,
+    folder: Path | None = None,
 ) -> Draws:
     """Draw samples for one image and measure each.
 
@@ -83,18 +91,22 @@ def draw(
         image: index of the image.
         perturb: what is done to samples of these indices before Phi sees them: high-dose samples get fresh low-dose noise.
         progress: called with the number of samples done.
+        folder: where samples lie that are too many for memory; by default where the system keeps temporary files.
+
+    Raises:
+        ResourceError: there is too little space for them.
     """
     size = (x.shape[-2], x.shape[-1])
     drawn = model.prepare(z, size)
     denoiser = reference.split.denoiser
     f_x = denoiser(x)
     moments, f_moments = StreamingMoments(), StreamingMoments()
-    kept = torch.empty(samples, 1, *size, dtype=torch.float32)
+    kept = Stack(samples, (1, *size), folder)
     fiber_error, f_error = (torch.empty(samples, dtype=torch.float32) for _ in range(2))
     for indices, wanted in chunks(samples):
         images = drawn(seed, image, indices)[:wanted]
         rows = slice(indices.start, indices.start + wanted)
-        kept[rows] = images.cpu()
+        kept.append(images)
         moments.update(images)
         for start, part in _parts(images):
             f_part = denoiser(part)
@@ -107,7 +119,7 @@ def draw(
         if progress is not None:
             progress(rows.stop)
     return Draws(
-        samples=kept,
+        stack=kept,
         mean=moments.mean.float(),
         std=moments.std.float(),
         f_mean=f_moments.mean.float(),

@@ -1,0 +1,137 @@
+"""Where draws are kept: in memory while they are few, else in a file that has no name and ends with its last user."""
+
+__all__ = ["IN_MEMORY", "Stack"]
+
+import mmap
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from invkit.errors import ResourceError
+from invkit.sampling.draws import CHUNK
+
+IN_MEMORY = 2**25  # bytes: 16 images of 512 x 512
+
+
+class Stack:
+    """Images of one size, filled once from first to last and then read as often as one likes; float32, on the CPU.
+
+    Like a tensor it has a length and can be sliced. From a file a slice is read into memory of its own, so going through all
+    images part by part takes no more memory however many there are. `tensor` is all of them: from a file it is mapped, and its
+    pages are let go of with the tensor.
+
+    Args:
+        count: how many images.
+        size: of each, `(1, H, W)`.
+        folder: where the file lies, if one is needed; by default where the system keeps temporary files.
+
+    Raises:
+        ResourceError: the file cannot be made, or there is too little space for it.
+    """
+
+    def __init__(self, count: int, size: Iterable[int], folder: Path | None = None) -> None:
+        self.shape = (count, *size)
+        self._filled = 0
+        self._row = 4 * int(torch.Size(self.shape[1:]).numel())
+        self._memory: Tensor | None = None
+        if count * self._row <= IN_MEMORY:
+            self._memory = torch.empty(self.shape, dtype=torch.float32)
+            return
+        self._file = _nameless(count * self._row, folder)
+        weakref.finalize(self, os.close, self._file)
+
+    @classmethod
+    def of(cls, images: Iterable[Tensor], count: int, folder: Path | None = None) -> "Stack":
+        """Return a stack of images that come in parts `(n, 1, H, W)`, `count` altogether and at least one."""
+        stack: Stack | None = None
+        for part in images:
+            stack = cls(count, part.shape[1:], folder) if stack is None else stack
+            stack.append(part)
+        assert stack is not None
+        return stack
+
+    def append(self, images: Tensor) -> None:
+        """Put images `(n, 1, H, W)` behind those that are there.
+
+        Raises:
+            ResourceError: the file cannot be written.
+        """
+        end = self._filled + len(images)
+        assert end <= len(self) and tuple(images.shape[1:]) == self.shape[1:]
+        plain = images.detach().to("cpu", torch.float32)
+        if self._memory is not None:
+            self._memory[self._filled : end] = plain
+        else:
+            for offset, image in enumerate(plain, self._filled):
+                _write(self._file, memoryview(image.contiguous().numpy()).cast("B"), offset * self._row)
+        self._filled = end
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Return some of the images, `(n, 1, H, W)`."""
+        if self._memory is not None:
+            return self._memory[rows]
+        wanted = range(len(self))[rows]
+        images = torch.empty(len(wanted), *self.shape[1:], dtype=torch.float32)
+        for image, row in zip(images, wanted, strict=True):
+            _read(self._file, memoryview(image.numpy()).cast("B"), row * self._row)
+        return images
+
+    @property
+    def tensor(self) -> Tensor:
+        """All images, `(count, 1, H, W)`, not to be changed."""
+        if self._memory is not None:
+            return self._memory
+        # A private mapping: who changes it all the same changes no one else's.
+        whole = mmap.mmap(self._file, len(self) * self._row, flags=mmap.MAP_PRIVATE)
+        return torch.frombuffer(whole, dtype=torch.float32).view(self.shape)
+
+    def parts(self) -> Iterator[Tensor]:
+        """Yield all images in order, few at a time."""
+        for start in range(0, len(self), CHUNK):
+            yield self[start : start + CHUNK]
+
+
+def _nameless(size: int, folder: Path | None) -> int:
+    """Return a new file of this size that is in no folder any more, and goes when it is closed."""
+    try:
+        file, name = tempfile.mkstemp(prefix=".draws-", dir=folder)
+        os.unlink(name)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file, 0, size)
+            else:
+                os.truncate(file, size)
+        except OSError:
+            os.close(file)
+            raise
+    except OSError as error:
+        place = folder or Path(tempfile.gettempdir())
+        raise ResourceError(
+            f"cannot keep {size / 1e6:.0f} MB of samples in {place}: {error.strerror or error}. Free some space, choose "
+            "another folder (--out, TMPDIR), or draw fewer samples"
+        ) from None
+    return file
+
+
+def _write(file: int, data: memoryview, offset: int) -> None:
+    try:
+        while data:
+            written = os.pwrite(file, data, offset)
+            data, offset = data[written:], offset + written
+    except OSError as error:
+        raise ResourceError(f"cannot write samples: {error.strerror or error}") from None
+
+
+def _read(file: int, data: memoryview, offset: int) -> None:
+    while data:
+        got = os.preadv(file, [data], offset)
+        assert got > 0
+        data, offset = data[got:], offset + got
