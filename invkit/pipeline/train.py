@@ -152,7 +152,7 @@ def train_vae(
         out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
         train_data: `"phantoms"` or paths to slices; `None` for phantoms.
         noise: how low dose is made: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
-        preset: `default`, `paper`, `ldct-benchmark`, `bundled`, `tiny`, or the path of a TOML file.
+        preset: `default`, `paper`, `ldct-benchmark`, `tiny`, or the path of a TOML file.
         dose: of the low-dose images, as a fraction of the slices' own.
         seed: decides every random number.
         device: where to train.

@@ -135,14 +135,6 @@ class VaeConfig(BaseModel):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    # What the VAEs that ship with invkit were trained with: about twenty minutes on one core.
-    "bundled": {
-        "steps": 5_000,
-        "band_weight": 0.06,
-        "band_tolerance": 0.3,
-        "adversarial_from": 0.85,
-        "adversarial_weight": 0.3,
-    },
     "tiny": {
         "patch": 32,
         "d": 16,

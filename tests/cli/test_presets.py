@@ -18,7 +18,7 @@ def test_presets_are_listed(invoke):
     assert {line.split()[0] for line in lines[1:]} >= {"chen2017", "vae", "cinn"}
     assert invoke("presets", "vae").stdout.splitlines()[1].split() == [
         "vae",
-        *["default,", "paper,", "ldct-benchmark,", "bundled,", "tiny"],
+        *["default,", "paper,", "ldct-benchmark,", "tiny"],
     ]
     found = json.loads(invoke("presets", "cinn", "--json").stdout)
     assert found["schema"] == "invkit.presets/1"

@@ -88,7 +88,7 @@ def test_defaults_are_what_the_bundled_parts_were_trained_with():
     """Else the key of a bundled part would change, and it would not be found any more."""
     assert vae_preset("default") == VaeConfig()
     assert LayerConfig.preset("default") == LayerConfig()
-    assert vae_preset("bundled") == VaeConfig.preset("bundled")
+    assert vae_preset("tiny") == VaeConfig.preset("tiny")
 
 
 def test_the_published_figures_are_those_of_the_floors_below():
@@ -204,4 +204,4 @@ def test_toml_is_written_as_it_can_be_read():
 
 def test_provenance_names_a_file_without_its_folders():
     assert preset_label("/home/somebody/my.toml") == "my.toml"
-    assert preset_label("bundled") == "bundled"
+    assert preset_label("tiny") == "tiny"

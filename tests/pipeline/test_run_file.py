@@ -46,9 +46,9 @@ def test_shipped_files_are_valid_and_all_named():
 
 def test_small_has_the_sizes_that_are_bundled():
     small = read_config("small")
-    assert small.vae == VaeConfig.preset("bundled")
+    assert small.vae == VaeConfig.preset("default")
     assert small.cinn == CinnConfig()
-    assert [chosen.recipe.preset for chosen in small.denoisers.values()] == ["bundled", "bundled"]
+    assert [chosen.recipe.preset for chosen in small.denoisers.values()] == ["default", "default"]
 
 
 def test_paper_has_the_published_sizes_and_wants_data():

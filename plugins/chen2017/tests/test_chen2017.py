@@ -106,13 +106,13 @@ def test_preprocessing_is_the_benchmarks_in_hu():
 def test_the_recipe_is_mean_squared_error_on_patches_of_33(spec):
     recipe = spec.recipe
     assert (recipe.patch, recipe.mse, recipe.mse_steps) == (33, 1.0, 0)
-    assert (recipe.lr, recipe.lr_end, recipe.betas) == (1.58e-4, 1.0, (0.9, 0.999))
+    assert (recipe.lr, recipe.lr_end, recipe.betas) == (2e-3, 0.005, (0.9, 0.999))
     for name in ("default", *recipe.presets):
         preset = recipe.preset(name)
         assert preset.adversarial is None
         assert preset.perceptual is None
         assert preset.mse == 1.0
-    assert recipe.preset("bundled").patch == 33
+    assert recipe.steps == 12_000
 
 
 def test_the_files_of_the_presets_hold_every_field_and_the_published_figures():
