@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.flow.config import CinnConfig
+from invkit.flow.wavelet_config import WaveletConfig
 from invkit.pipeline.preset_file import SHIPPED, checked, is_file, preset_values, unknown
 from invkit.representation.regressor import RegressorConfig
 
@@ -18,6 +19,7 @@ class LayerConfig(BaseModel):
     Args:
         regressor: g, from z to an image.
         cinn: t and its training.
+        wavelet: the flow of `representation="wavelet"`, which takes the place of codes and cINN; no part of what decides a cINN.
         rows: patches whose codes t is trained on.
         held_out: patches that decide when training stops, and as many others for the figures.
         pairs: pairs of patches behind the layer's scale s_Phi.
@@ -28,6 +30,8 @@ class LayerConfig(BaseModel):
 
     regressor: RegressorConfig = RegressorConfig()
     cinn: CinnConfig = CinnConfig()
+    # Excluded from what is written down, so that it changes no key of a cINN.
+    wavelet: WaveletConfig = Field(WaveletConfig(), exclude=True)
     rows: int = Field(12_000, ge=2)
     held_out: int = Field(1_024, ge=2)
     pairs: int = Field(512, ge=1)
@@ -46,6 +50,7 @@ class LayerConfig(BaseModel):
             return cls(
                 regressor=RegressorConfig(steps=20),
                 cinn=CinnConfig(d=16, blocks=2, hidden=32, steps=60, evaluate_every=30, batch=32),
+                wavelet=WaveletConfig.tiny(),
                 rows=128,
                 held_out=64,
                 pairs=16,

@@ -57,6 +57,9 @@ class SampleModel(Protocol):
     def swap(self, image: Tensor, z: Activation, other: Activation) -> Tensor:
         """Return the image with its own v = t(. | z) but another's z, `(1, 1, H, W)`, HU."""
 
+    def reconstruct(self, image: Tensor) -> Tensor:
+        """Return what the representation keeps of images `(B, 1, H, W)`, HU; the rest is completed by noise."""
+
 
 @dataclass(frozen=True)
 class LayerModel:
@@ -144,6 +147,12 @@ class LayerModel:
         v = self.invariance_of(tiling.cut(image)[0], condition)
         with torch.no_grad():
             return tiling.blend(self.vae.decode(self.codes(target, v[None])[0])[None])
+
+    @torch.no_grad()
+    def reconstruct(self, image: Tensor) -> Tensor:
+        """Return D(E(x)) of images `(B, 1, H, W)` of any size, tile by tile, HU."""
+        tiling = Tiling(image.shape[-2], image.shape[-1], self.vae.patch)
+        return tiling.blend(torch.stack([self.vae.reconstruct(tiles) for tiles in tiling.cut(image)]))
 
     @torch.no_grad()
     def _decoded(self, v: Tensor, h: Tensor) -> Tensor:
