@@ -1,0 +1,216 @@
+"""Changes of anatomy against one layer: which are proposed for an image, and what all of them together tell."""
+
+__all__ = ["Anatomy", "Kind", "proposals", "summarise"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invkit.metrics.intervals import Interval, bootstrap
+from invkit.sampling.anatomy_proposals import Survival
+from invkit.sampling.changes import Change, given, inserted, removed, shifted
+from invkit.sampling.distance import Activation
+from invkit.sampling.model import LayerModel, SampleModel
+from invkit.sampling.tiles import Tiling
+
+RADII = (2.0, 4.0, 8.0)  # pixels, of discs
+CONTRAST = 100.0  # HU, of discs
+PLACES = 6  # structures in one proposal
+SCALED = 1.5  # v
+BEYOND = 1.96  # standard deviations of what two scans differ by
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What refinement left of one kind of change, over all images and places.
+
+    Args:
+        kind: `"disc"`, `"removed"`, `"shifted"`, `"v swapped"` or `"v scaled"`.
+        label: for people.
+        radius: pixels, or `None`.
+        proposed: mean contrast as proposed, HU.
+        left: mean contrast left in certified images, with an interval over images or places, HU; `None` for none.
+        largest: largest contrast left in a certified image, HU.
+        allowed: what the tolerance alone allows for that structure at most, HU, if the layer kept everything.
+        scans: what two scans of the same anatomy differ by at that structure, 95 % of the time, HU.
+        found: whether a change was found that the layer does not see.
+        structures: how many were tried in certified images.
+        certified: images that were certified.
+        tried: images that were refined.
+    """
+
+    kind: str
+    label: str
+    radius: float | None
+    proposed: float
+    left: Interval | None
+    largest: float | None
+    allowed: float | None
+    scans: float | None
+    found: bool
+    structures: int
+    certified: int
+    tried: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "kind": self.kind,
+            "label": self.label,
+            "radius_px": self.radius,
+            "proposed_hu": self.proposed,
+            "left_hu": None if self.left is None else self.left.to_json(),
+            "largest_hu": self.largest,
+            "allowed_hu": self.allowed,
+            "scans_hu": self.scans,
+            "found": self.found,
+            "structures": self.structures,
+            "certified": self.certified,
+            "tried": self.tried,
+        }
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What all kinds of changes tell.
+
+    Args:
+        kinds: one entry a kind.
+        epsilon: that they were certified with, in units of s_Phi.
+    """
+
+    kinds: tuple[Kind, ...]
+    epsilon: float
+
+    @property
+    def certified(self) -> int:
+        """Images with another anatomy that were certified."""
+        return sum(kind.certified for kind in self.kinds)
+
+    @property
+    def tried(self) -> int:
+        """Images with another anatomy that were refined."""
+        return sum(kind.tried for kind in self.kinds)
+
+    @property
+    def strongest(self) -> Kind | None:
+        """The kind with the largest contrast left: of those where a change was found, if there are any."""
+        known = [kind for kind in self.kinds if kind.largest is not None]
+        known = [kind for kind in known if kind.found] or known
+        return max(known, key=lambda kind: kind.largest or 0.0, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "epsilon": self.epsilon,
+            "certified": self.certified,
+            "tried": self.tried,
+            "found": any(kind.found for kind in self.kinds),
+            "changes": [kind.to_json() for kind in self.kinds],
+        }
+
+
+def proposals(model: SampleModel, x: Tensor, z: Activation, stranger: Tensor, *, seed: int) -> list[Change]:
+    """Return the changes of anatomy to try on one image.
+
+    Discs of three sizes are put in, structures smoothed away or moved, and the image changed by the model: as v of another
+    image would change it, and as a v half as long again would. Of the model's image only the difference from its own image for
+    the true v is taken, so that what the code loses of x stays in x.
+
+    Args:
+        model: the layer's.
+        x: the image, `(1, 1, H, W)`, HU.
+        z: its activation.
+        stranger: another image of the same size, `(1, 1, H, W)`, HU.
+        seed: of all choices.
+    """
+    changes = [inserted(x, radius, CONTRAST, PLACES, seed=seed + index) for index, radius in enumerate(RADII)]
+    changes += [removed(x, 6.0, PLACES, seed=seed), shifted(x, 8.0, 2, PLACES, seed=seed)]
+    own = model.swap(x, z, z)
+    other = model.swap(stranger, model.split.phi(stranger), z)
+    changes.append(given("v swapped", "the v of another image", other - own))
+    if isinstance(model, LayerModel):
+        longer = _scaled(model, x, z) - own
+        changes.append(given("v scaled", f"the v of the image times {SCALED:g}", longer))
+    return [change for change in changes if change is not None]
+
+
+def _scaled(model: LayerModel, x: Tensor, z: Activation) -> Tensor:
+    """Return D(t^-1(a v | z)) with v = t(E(x) | z), `(1, 1, H, W)`, HU."""
+    size = (x.shape[-2], x.shape[-1])
+    tiling = Tiling(*size, model.vae.patch)
+    condition = model.condition(tiling.cut(model.estimate(z, size))[0])
+    v = SCALED * model.invariance_of(tiling.cut(x)[0], condition)
+    with torch.no_grad():
+        return tiling.blend(model.vae.decode(model.codes(condition, v[None])[0])[None])
+
+
+def summarise(
+    survivals: Sequence[Sequence[Survival]],
+    scans: Sequence[Tensor],
+    *,
+    epsilon: float,
+    tolerance: float,
+    seed: int,
+) -> Anatomy:
+    """Return what was left of the changes of all images.
+
+    A structure counts as found where the contrast left exceeds what the tolerance allows, and either what two scans differ by
+    there in 95 % of all cases or half of what was proposed.
+
+    Args:
+        survivals: for each image what was left of its changes.
+        scans: for each image differences of two noise realisations, `(m, 1, H, W)`, HU.
+        epsilon: of the certificates, in units of s_Phi.
+        tolerance: what epsilon is in HU for a layer that keeps everything.
+        seed: of the bootstrap.
+    """
+    labels = list(dict.fromkeys(found.change.label for of_image in survivals for found in of_image))
+    kinds = []
+    for label in labels:
+        rows = [
+            (image, found)
+            for image, of_image in enumerate(survivals)
+            for found in of_image
+            if found.change.label == label
+        ]
+        kinds.append(_kind(rows, scans, tolerance, seed))
+    return Anatomy(tuple(kinds), epsilon)
+
+
+def _kind(rows: Sequence[tuple[int, Survival]], scans: Sequence[Tensor], tolerance: float, seed: int) -> Kind:
+    change = rows[0][1].change
+    held = [(image, found) for image, found in rows if found.certified]
+    proposed = torch.cat([found.change.contrast for _, found in rows]).mean().item()
+    left = largest = allowed = noise = None
+    seen = False
+    structures = 0
+    if held:
+        every = torch.cat([found.left for _, found in held]).double()
+        wanted = torch.cat([found.change.contrast for _, found in held]).cpu()
+        limits = torch.cat([found.change.allowed(tolerance) for _, found in held]).cpu()
+        two = torch.cat([BEYOND * found.change.left(scans[image]).std(0) for image, found in held]).cpu()
+        passed = (every > limits) & ((every > two) | (every > wanted / 2))
+        seen = bool(passed.any())
+        structures = len(every)
+        owners = [image for image, found in held for _ in found.left]
+        left = bootstrap(every, groups=owners if len(set(owners)) > 1 else None, seed=seed)
+        best = int(torch.where(passed, every, -torch.inf if seen else every).argmax())
+        largest, allowed, noise = (float(column[best]) for column in (every, limits, two))
+    return Kind(
+        kind=change.kind,
+        label=change.label,
+        radius=change.radius,
+        proposed=proposed,
+        left=left,
+        largest=largest,
+        allowed=allowed,
+        scans=noise,
+        found=seen,
+        structures=structures,
+        certified=len(held),
+        tried=len(rows),
+    )

@@ -1,0 +1,75 @@
+"""How much of a change of anatomy survives in the epsilon-fiber: proposals refined, certified, and what is left measured."""
+
+__all__ = ["Survival", "survive"]
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from invkit.sampling.changes import Change
+from invkit.sampling.distance import Activation
+from invkit.sampling.refine import refine
+
+PIXELS_AT_ONCE = 4 * 128 * 128
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What refinement left of one proposed change.
+
+    Args:
+        change: as proposed.
+        image: x*, the refined proposal, `(1, H, W)`, HU.
+        distance: of Phi(x*) from z, units of the activation.
+        certified: whether x* lies in the epsilon-fiber.
+        left: contrast left of each structure, `(P,)`, HU; below 0 where it turned into its opposite.
+    """
+
+    change: Change
+    image: Tensor
+    distance: float
+    certified: bool
+    left: Tensor
+
+
+def survive(
+    phi: Callable[[Tensor], Activation],
+    phi_grad: Callable[[Tensor], Activation],
+    x: Tensor,
+    changes: Sequence[Change],
+    epsilon: float,
+) -> list[Survival]:
+    """Refine x + change onto the fiber of x, for each change, and measure the contrast that is left.
+
+    The least change that leads back into the fiber is looked for. So what is left of a proposal is, where Phi is linear, its
+    projection on what the layer does not see; a structure that the layer sees in full vanishes. A certified image with a
+    contrast left proves that such an image exists: a lower bound for what the layer ignores. Nothing left proves
+    nothing of changes that were not tried.
+
+    Args:
+        phi: the layer, without gradient (`Split.phi`).
+        phi_grad: the same, differentiable with respect to the image (`Split.phi_grad`).
+        x: the image, `(1, 1, H, W)`, HU.
+        changes: what is proposed.
+        epsilon: largest root mean square distance from z, units of the activation.
+
+    Raises:
+        SplitError: no gradient of the layer reaches the image.
+    """
+    if not changes:
+        return []
+    z = phi(x)
+    proposals = x + torch.stack([change.whole for change in changes]).to(x)
+    at_once = max(1, PIXELS_AT_ONCE // (x.shape[-2] * x.shape[-1]))
+    images, distances = [], []
+    for part in torch.split(proposals, at_once):
+        refined = refine(phi, phi_grad, part, z, epsilon)
+        images.append(refined.images)
+        distances.append(refined.certificates.after.cpu())
+    found = []
+    for change, image, distance in zip(changes, torch.cat(images), torch.cat(distances), strict=True):
+        left = change.left(image - x[0])
+        found.append(Survival(change, image, float(distance), bool(distance <= epsilon), left.cpu()))
+    return found
