@@ -14,8 +14,9 @@ from invkit.denoisers.loaded import wrap_module
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
+from invkit.metrics.calibration_record import CalibrationRecord
 from invkit.pipeline.calibrate import calibrate_flow
-from invkit.pipeline.held_out import CalibrationRecord, learning_curve, record_calibration
+from invkit.pipeline.held_out import learning_curve, record_calibration
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.preset_file import vae_preset
 from invkit.pipeline.store import Store
