@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from invkit._version import __version__
+from invkit.data.bank import PatchBank
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.metrics.retained import RetainedCurve, retained_curve
@@ -14,13 +15,16 @@ from invkit.pipeline.ladder import Controls, reconstruct, strangers
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.measure import Bench, measure_layer
 from invkit.pipeline.parts import FoundLayer, silent
+from invkit.pipeline.random_phi import RandomPhi
 from invkit.pipeline.result import AnalysisResult, LayerResult
+from invkit.pipeline.rungs import Yardsticks, from_prior
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
 from invkit.representation.trained import TrainedVae
 from invkit.sampling.model import SampleModel
 from invkit.split.check import SplitReport
 from invkit.split.layers import module_names
+from invkit.training.seeds import derive_seed
 
 
 def examine(
@@ -37,6 +41,7 @@ def examine(
     seed: int,
     domain: Domain,
     refine: int = 0,
+    random_phi: RandomPhi | None = None,
     say: Callable[[str], None] = silent,
 ) -> AnalysisResult:
     """Sample every layer on the same images and return what was measured.
@@ -55,14 +60,29 @@ def examine(
         seed: decides every draw.
         domain: `"low"` or `"high"`: which images are sampled.
         refine: how many draws of each image are refined onto the fiber.
+        random_phi: the network with weights drawn anew; by default it is drawn here, and no model of it is trained.
         say: called with one line for each layer.
     """
+    size = (subject.x.shape[-2], subject.x.shape[-1])
+    held_out = slices.part("test")
+    reconstruction = reconstruct(low.vae, subject.x)
+    others = strangers(slices, size, dose=config.dose, seed=seed).to(subject.x)
     bench = Bench(
         denoiser=denoiser,
         subject=subject,
         controls=controls,
-        strangers=strangers(slices, subject.x.shape[-2:], dose=config.dose, seed=seed).to(subject.x),
-        reconstruction=reconstruct(low.vae, subject.x),
+        strangers=others,
+        reconstruction=reconstruction,
+        yardsticks=Yardsticks(
+            denoiser=denoiser,
+            x=subject.x,
+            reconstruction=reconstruction,
+            strangers=others,
+            prior=from_prior(target.vae, size, seed=seed),
+            bank=PatchBank.drawn(held_out, size, dose=config.dose, seed=derive_seed(seed, "bank")),
+            seed=seed,
+        ),
+        random_phi=random_phi or RandomPhi.of(denoiser, slices, size, dose=config.dose),
         vae_limit=low.meta["held_out"]["rmse_quantiles_hu"]["0.99"],
         samples=samples,
         seed=seed,

@@ -11,7 +11,7 @@ __all__ = [
     "swapped",
 ]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +21,13 @@ from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.metrics.intervals import Interval, bootstrap
 from invkit.pipeline.region import Region
+from invkit.pipeline.rungs import Perturb, Rung, Yardsticks
+from invkit.pipeline.spread import squared_deviations
 from invkit.representation.vae import VAE
-from invkit.sampling.distance import Activation, activation_distance
+from invkit.sampling.distance import Activation
 from invkit.sampling.model import SampleModel
 from invkit.sampling.sampler import Draws, Reference, draw
+from invkit.sampling.stack import Stack
 from invkit.sampling.tiles import Tiling
 
 CONTROL_SAMPLES = 50
@@ -41,19 +44,15 @@ class Controls:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Relative fiber errors for one image, one entry a draw; and the controls' draws.
+    """What stands between one image and any other, for one layer.
 
     Args:
-        samples: of the layer's samples, `(N,)`.
-        vae: of D(E(x)), `(1,)`.
-        random: of other images, `(64,)`.
+        rungs: by their names in `invkit.metrics.verdict.LADDER`.
         input: draws of the `input` control.
         const: draws of the `const` control.
     """
 
-    samples: Tensor
-    vae: Tensor
-    random: Tensor
+    rungs: dict[str, Rung]
     input: Draws
     const: Draws
 
@@ -62,14 +61,13 @@ def ladder(
     draws: Draws,
     reference: Reference,
     controls: Controls,
+    yardsticks: Yardsticks,
     x: Tensor,
-    reconstruction: Tensor,
-    strangers: Tensor,
     *,
     seed: int,
     image: int,
     samples: int,
-    perturb: Callable[[Tensor, Sequence[int]], Tensor] | None = None,
+    perturb: Perturb | None = None,
 ) -> Ladder:
     """Measure the rungs between the same image and any other: E1 and E2 of the method.
 
@@ -77,9 +75,8 @@ def ladder(
         draws: the layer's.
         reference: the layer, z of the image, and s_Phi.
         controls: the two control models.
+        yardsticks: what stands there without a model.
         x: the image, `(1, 1, H, W)`, HU.
-        reconstruction: D(E(x)), `(1, 1, H, W)`, HU.
-        strangers: other images of the same dose and size, `(n, 1, H, W)`, HU.
         seed: of the analysis.
         image: index of the image.
         samples: N; the controls draw at most 50.
@@ -91,17 +88,10 @@ def ladder(
         z = model.split.phi(x)
         return draw(model, x, z, reference, samples=count, seed=seed, image=image, perturb=perturb)
 
-    def errors(images: Tensor) -> Tensor:
-        rows = [activation_distance(reference.split.phi(one[None]), reference.z) for one in images]
-        return torch.cat(rows).cpu() / reference.scale
-
-    return Ladder(
-        samples=draws.fiber_error,
-        vae=errors(reconstruction),
-        random=errors(strangers),
-        input=control(controls.input),
-        const=control(controls.const),
-    )
+    models = {"samples": draws, "input": control(controls.input), "const": control(controls.const)}
+    rungs = yardsticks.rungs(draws, reference, image, perturb)
+    rungs |= {name: Rung(drawn.fiber_error, drawn.f_error) for name, drawn in models.items()}
+    return Ladder(rungs, models["input"], models["const"])
 
 
 def strangers(slices: SliceSet, size: Sequence[int], *, dose: float, seed: int) -> Tensor:
@@ -137,23 +127,17 @@ def swapped(
     return torch.cat(swaps)
 
 
-def sample_spread(samples: Sequence[Tensor], *, seed: int, region: Region | None = None) -> Interval:
+def sample_spread(samples: Sequence[Tensor | Stack], *, seed: int, region: Region | None = None) -> Interval:
     """Return the root mean square over pixels of the standard deviation over samples, HU, with a bootstrap interval.
 
     Where there is one image the samples are resampled, else the images.
 
     Args:
-        samples: for each image its samples, `(N, 1, H, W)`, HU.
+        samples: for each image its samples, `(N, 1, H, W)`, HU; those of a stack are gone through few at a time.
         seed: of the bootstrap.
         region: which pixels count; all by default.
     """
-    squares = []
-    for images in samples:
-        n = len(images)
-        pixels = images.flatten(1) if region is None else region.pixels(images).flatten(1)
-        deviation = (pixels - pixels.mean(0)).square().mean(1, dtype=torch.float64)
-        squares.append(deviation * (n / (n - 1)))
-    return _root_of_mean(squares, seed)
+    return _root_of_mean([squared_deviations(images, region) for images in samples], seed)
 
 
 def root_mean_square(values: Sequence[Tensor], *, seed: int) -> Interval:

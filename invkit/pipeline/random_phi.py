@@ -1,0 +1,251 @@
+"""The same network with weights drawn anew: how much of what is found needs no training to be ignored."""
+
+__all__ = ["RandomPhi", "redrawn", "scale_patches"]
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from invkit.data.noise import noise_texture
+from invkit.data.patches import PatchBatch, PatchSampler
+from invkit.data.slices import SliceSet
+from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
+from invkit.errors import InvkitError
+from invkit.metrics.faithfulness import activation_scale, dose_noise_distance
+from invkit.metrics.intervals import Interval, bootstrap
+from invkit.pipeline.certify import Certified, certify, epsilon_of
+from invkit.pipeline.ladder import CONTROL_SAMPLES, root_mean_square, sample_spread
+from invkit.pipeline.region import Region
+from invkit.sampling.model import SampleModel
+from invkit.sampling.sampler import Draws, Reference, draw
+from invkit.split.split import Split
+from invkit.training.seeds import derive_seed, generator
+
+SAMPLES = 8  # of each image at most that are refined
+PAIRS = 64  # of patches, behind s_Phi: an eighth of a trained layer's, whose scale is measured once and kept
+NOISY = 16  # patches that eta is measured on
+
+NO_WEIGHTS = "its network holds no weights that could be drawn anew"
+
+
+def redrawn(denoiser: LoadedDenoiser, *, seed: int = 0) -> LoadedDenoiser:
+    """Return a denoiser with the same network, freshly initialised.
+
+    A network that a plugin builds is built again. One that was given as such is copied, and each of its modules initialises
+    itself anew (`reset_parameters`).
+
+    Args:
+        denoiser: whose architecture and preprocessing are taken.
+        seed: of the weights.
+
+    Raises:
+        InvkitError: there are no weights, or not all of them can be drawn anew.
+    """
+    own = derive_seed(seed, "random phi")
+    if denoiser.weights_tag == "given":
+        network = _reset(denoiser.network, own)
+    else:
+        tagged = [weights.build for weights in denoiser.spec.weights if weights.tag == denoiser.weights_tag]
+        build = next((build for build in tagged if build is not None), denoiser.spec.build)
+        spec = replace(denoiser.spec, build=build)
+        network = load_denoiser(spec, device=denoiser.device, untrained_seed=own).network
+    random = LoadedDenoiser(
+        denoiser.spec, network, weights_tag=f"random-{seed}", preprocessing=denoiser.preprocessing
+    )
+    if random.sha256 == denoiser.sha256:
+        raise InvkitError(NO_WEIGHTS)
+    return random
+
+
+def _reset(network: nn.Module, seed: int) -> nn.Module:
+    try:
+        fresh = copy.deepcopy(network).float().cpu().eval().requires_grad_(False)
+    except Exception as error:
+        raise InvkitError(f"its network cannot be copied: {type(error).__name__}") from None
+    with torch.random.fork_rng(devices=[]):
+        # Only the CPU's generator, as where a denoiser is built: no other state may change.
+        torch.default_generator.manual_seed(seed)
+        for name, module in fresh.named_modules():
+            if not list(module.parameters(recurse=False)):
+                continue
+            reset = getattr(module, "reset_parameters", None)
+            if not callable(reset):
+                raise InvkitError(f"its module {name or 'network'} has no `reset_parameters`")
+            with torch.no_grad():
+                reset()
+    return fresh
+
+
+@dataclass(frozen=True)
+class RandomPhi:
+    """Layers of the network with weights drawn anew, measured with the samples of the trained ones.
+
+    What these layers ignore, the architecture ignores; training has a part only in what goes beyond it.
+
+    Args:
+        denoiser: the network with its new weights; `None` where there is none.
+        why_not: why there is none.
+        patches: held-out patches of the image's size, which the layers' scales are measured on.
+        models: trained cINNs of its layers, by the layer's name; empty where layers are refined only.
+    """
+
+    denoiser: LoadedDenoiser | None
+    why_not: str
+    patches: PatchBatch
+    models: Mapping[str, SampleModel] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, denoiser: LoadedDenoiser, slices: SliceSet, size: Sequence[int], *, dose: float, seed: int = 0
+    ) -> Self:
+        """Return the control of a denoiser; one that says why there is none where its weights cannot be drawn anew.
+
+        Args:
+            denoiser: f.
+            slices: what the parts were trained on.
+            size: `(H, W)` of the image under test.
+            dose: of the low-dose images, as a fraction of the high dose.
+            seed: of the weights.
+        """
+        patches = scale_patches(slices, size, dose=dose, seed=derive_seed(seed, "random phi"))
+        try:
+            return cls(redrawn(denoiser, seed=seed), "", patches)
+        except InvkitError as error:
+            return cls(None, str(error), patches)
+
+    def measure(
+        self,
+        layer: str,
+        x: Tensor,
+        reconstruction: Tensor,
+        draws: Sequence[Draws],
+        f: LoadedDenoiser,
+        *,
+        refine: int,
+        seed: int,
+        region: Region | None = None,
+    ) -> tuple[dict[str, Any], Interval | None]:
+        """Return the figures as JSON values, and the spread of the certified samples, HU, where there are two.
+
+        The first draws of the trained layer are the proposals here too, completed with the same noise, and epsilon is chosen
+        by the same rule from this layer's own s_Phi and eta.
+
+        Args:
+            layer: as the user named it.
+            x: the images, `(B, 1, H, W)`, HU.
+            reconstruction: D(E(x)), `(B, 1, H, W)`, HU.
+            draws: of the trained layer, for each image.
+            f: the trained denoiser; how its output changes is told.
+            refine: how many draws of each image are refined for the trained layer; here at most 8 are.
+            seed: of the analysis.
+            region: which pixels a spread counts.
+        """
+        if self.denoiser is None:
+            return {"unavailable": self.why_not}, None
+        split = Split(self.denoiser, layer, allow_bypass=True)
+        model = self.models.get(layer)
+        scale, eta = self._scales(split) if model is None else (model.meta["scale"], model.meta["eta"])
+        found: dict[str, Any] = {"noise_distance": eta}
+        if model is not None:
+            found |= _drawn(model, x, samples=len(draws[0].samples), seed=seed, region=region)
+        if refine == 0:
+            return found, None
+        if not eta > 0:
+            return {**found, "unavailable": "with random weights nothing is ever far from anything"}, None
+        certified: list[Certified] = []
+        for image, one in enumerate(draws):
+            this = x[image : image + 1]
+            proven = certify(
+                one.samples[: min(refine, SAMPLES)],
+                Reference(split, split.phi(this), scale),
+                f,
+                this,
+                reconstruction[image : image + 1],
+                epsilon=epsilon_of(eta),
+                seed=seed,
+                image=image,
+            )
+            if proven is None:
+                return {**found, "unavailable": "no gradient of this layer reaches the image"}, None
+            certified.append(proven)
+        figures, spread = _certified(certified, seed, region)
+        return {**found, "certified": figures}, spread
+
+    @torch.no_grad()
+    def _scales(self, split: Split) -> tuple[float, float]:
+        """Return s_Phi, and eta in units of it: 1 and 0 where the layer gives the same for all patches."""
+        x, y, levels = self.patches.x, self.patches.y[:NOISY], self.patches.noise
+        scale = activation_scale(split.phi, x, len(x), batch=1)
+        if scale == 0:
+            return 1.0, 0.0
+        squares = []
+        for index, one in enumerate(y):
+            noise = noise_texture(2, *one.shape[-2:], generator=generator(index, "random phi", "eta"))
+            added = levels[index] * noise[:, None]
+            eta = dose_noise_distance(split.phi, one[None], added.to(one), scale=scale)
+            squares.append(eta.square())
+        return scale, float(torch.cat(squares).mean().sqrt())
+
+
+def scale_patches(slices: SliceSet, size: Sequence[int], *, dose: float, seed: int) -> PatchBatch:
+    """Return the held-out patches that a randomly drawn layer's scales are measured on: 64 of 128 x 128 pixels, fewer larger ones.
+
+    As in the bank, noise is added in the image whatever the set says.
+
+    Args:
+        slices: what the parts were trained on.
+        size: `(H, W)` of the image under test.
+        dose: of the patches, as a fraction of the high dose.
+        seed: decides every patch.
+    """
+    side = max(size)
+    count = max(8, min(PAIRS, PAIRS * 128 * 128 // (side * side)))
+    batch = PatchSampler(replace(slices.part("test"), noise="image"), side, dose=dose, seed=seed).batch(
+        0, count
+    )
+    height, width = size
+    return replace(batch, x=batch.x[..., :height, :width], y=batch.y[..., :height, :width], clean=None)
+
+
+def _certified(
+    certified: Sequence[Certified], seed: int, region: Region | None
+) -> tuple[dict[str, Any], Interval | None]:
+    count = min(len(one.samples) for one in certified)
+    figures: dict[str, Any] = {
+        "count": count,
+        "refined": len(certified[0].images),
+        "epsilon": certified[0].certificates.epsilon,
+        "fiber_error_before": root_mean_square(
+            [one.certificates.before for one in certified], seed=seed
+        ).to_json(),
+    }
+    if count < 2:
+        return figures, None
+    spread = sample_spread([one.samples for one in certified], seed=seed, region=region)
+    errors = [one.f_error[one.certificates.holds] for one in certified]
+    figures["spread_hu"] = spread.to_json()
+    figures["f_error_hu"] = root_mean_square(errors, seed=seed).to_json()
+    return figures, spread
+
+
+def _drawn(
+    model: SampleModel, x: Tensor, *, samples: int, seed: int, region: Region | None
+) -> dict[str, Any]:
+    """Return spread, fiber error and likelihood of the samples of a random layer's own model."""
+    drawn = []
+    for image in range(len(x)):
+        this = x[image : image + 1]
+        z = model.split.phi(this)
+        reference = Reference(model.split, z, model.meta["scale"])
+        count = min(samples, CONTROL_SAMPLES)
+        drawn.append(draw(model, this, z, reference, samples=count, seed=seed, image=image))
+    spread = sample_spread([one.samples for one in drawn], seed=seed, region=region)
+    return {
+        "spread_hu": spread.to_json(),
+        "fiber_error": root_mean_square([one.fiber_error for one in drawn], seed=seed).to_json(),
+        "nll": bootstrap(model.nll_rows, groups=model.patients.tolist(), seed=seed).to_json(),
+    }

@@ -1,0 +1,188 @@
+"""What stands beside a layer's samples without any model of the layer: other images, noise, and what f alone gives."""
+
+__all__ = ["Rung", "Yardsticks", "equal_energy", "from_prior", "nearest"]
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from invkit.data.bank import PatchBank
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.representation.vae import VAE
+from invkit.sampling.completion import spectral_noise
+from invkit.sampling.distance import activation_distance
+from invkit.sampling.draws import invariances
+from invkit.sampling.sampler import Draws, Reference
+from invkit.sampling.tiles import Tiling
+from invkit.sampling.training_free import training_free
+from invkit.training.seeds import derive_seed, generator
+
+PRIOR_DRAWS = 32
+NOISE_DRAWS = 16
+SHORTLIST = 48  # of the bank, whose activations are computed
+PIXELS = SHORTLIST * 128 * 128  # of them together, so larger images have a shorter list
+AT_LEAST = 8
+
+Perturb = Callable[[Tensor, Sequence[int]], Tensor]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How far images that stand in the place of one x are from it, one entry an image.
+
+    Args:
+        fiber_error: root mean square of Phi(.) - Phi(x) over s_Phi, `(n,)`.
+        f_error: root mean square of f(.) - f(x), `(n,)`, HU.
+    """
+
+    fiber_error: Tensor
+    f_error: Tensor
+
+
+@dataclass(frozen=True)
+class Yardsticks:
+    """What every layer of one analysis is compared with besides its controls: E2 of the method.
+
+    What does not depend on the layer, f of these images first of all, is computed once.
+
+    Args:
+        denoiser: f.
+        x: the images under test, `(B, 1, H, W)`, HU.
+        reconstruction: D(E(x)), `(B, 1, H, W)`, HU.
+        strangers: other held-out images of the same dose and size, `(n, 1, H, W)`, HU.
+        prior: images decoded from draws of the code's prior, `(n, 1, H, W)`, HU.
+        bank: held-out patches that are searched for the nearest.
+        seed: decides every draw.
+    """
+
+    denoiser: LoadedDenoiser
+    x: Tensor
+    reconstruction: Tensor
+    strangers: Tensor
+    prior: Tensor
+    bank: PatchBank
+    seed: int
+    _outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def compared(self) -> int:
+        """Patches of the bank whose activation is computed."""
+        pixels = self.x.shape[-2] * self.x.shape[-1]
+        return min(len(self.bank), max(AT_LEAST, min(SHORTLIST, PIXELS // pixels)))
+
+    @torch.no_grad()
+    def rungs(
+        self, draws: Draws, reference: Reference, image: int, perturb: Perturb | None = None
+    ) -> dict[str, Rung]:
+        """Measure all rungs for one layer and image, by their names in the ladder.
+
+        Args:
+            draws: the layer's; noise of their energy is added to x.
+            reference: the layer, z of the image, and s_Phi.
+            image: index of the image.
+            perturb: what is done to images of the sampled domain before Phi sees them.
+        """
+        x = self.x[image : image + 1]
+        f_x = self._output("x", image, x)
+        free = training_free(x, f_x, seed=self.seed, image=image, indices=range(NOISE_DRAWS))
+        prior = self.prior if perturb is None else perturb(self.prior, range(len(self.prior)))
+
+        def rung(images: Tensor, outputs: Tensor) -> Rung:
+            return Rung(_distances(reference, images), _root_mean_square(outputs - f_x))
+
+        near, distance = nearest(self.bank, reference, x, self.compared)
+        found = {
+            "vae": rung(
+                self.reconstruction[image : image + 1],
+                self._output("vae", image, self.reconstruction[image : image + 1]),
+            ),
+            "training_free": rung(free, self._output("training_free", image, free)),
+            "nearest": Rung(distance, _root_mean_square(self._each(near) - f_x)),
+            "unconditional": rung(prior, self._output("prior", 0, self.prior)),
+            "random": rung(self.strangers, self._output("strangers", 0, self.strangers)),
+        }
+        residual = x - self.reconstruction[image : image + 1]
+        energy = _root_mean_square(draws.samples[:NOISE_DRAWS].to(x) - x).to(x)
+        for name, texture in (("noise_white", None), ("noise_residual", residual)):
+            noisy = x + equal_energy(energy, x, texture, seed=self.seed, image=image)
+            found[name] = rung(noisy, self._each(noisy))
+        return found
+
+    def _output(self, name: str, image: int, images: Tensor) -> Tensor:
+        """Return f of images, which the next layer's rungs ask for again."""
+        if (name, image) not in self._outputs:
+            self._outputs[name, image] = self._each(images)
+        return self._outputs[name, image]
+
+    def _each(self, images: Tensor) -> Tensor:
+        return torch.cat([self.denoiser(one[None]) for one in images])
+
+
+@torch.no_grad()
+def nearest(bank: PatchBank, reference: Reference, x: Tensor, compared: int) -> tuple[Tensor, Tensor]:
+    """Return the nearest found patch of a bank, `(1, 1, H, W)`, HU, and its distance over s_Phi, `(1,)`.
+
+    Phi is computed for the patches whose block means are nearest to the image's alone, so the distance is an upper bound of
+    that of the nearest patch.
+
+    Args:
+        bank: the patches.
+        reference: the layer, z of the image, and s_Phi.
+        x: the image, `(1, 1, H, W)`, HU.
+        compared: for how many patches Phi is computed.
+    """
+    patches = bank.patches(bank.like(x, compared)).to(x)
+    distances = _distances(reference, patches)
+    best = int(distances.argmin())
+    return patches[best : best + 1], distances[best : best + 1]
+
+
+def equal_energy(energy: Tensor, x: Tensor, texture: Tensor | None, *, seed: int, image: int) -> Tensor:
+    """Return noise of which draw k has exactly the root mean square `energy[k]`, `(n, 1, H, W)`, HU.
+
+    Args:
+        energy: `(n,)`, HU.
+        x: an image of the size wanted, `(1, 1, H, W)`.
+        texture: an image whose radial power spectrum the noise has, `(1, 1, H, W)`, HU; white noise without.
+        seed: of the analysis.
+        image: index of the image.
+    """
+    indices = range(len(energy))
+    if texture is not None and bool((texture != 0).any()):
+        noise = spectral_noise(texture, stream="equal energy", seed=seed, image=image, indices=indices)
+    else:
+        drawn = [
+            torch.randn(x.shape[1:], generator=generator(seed, "equal energy", image, k)) for k in indices
+        ]
+        noise = torch.stack(drawn)
+    noise = noise.to(x)
+    return noise * (energy.to(x) / _root_mean_square(noise).to(x))[:, None, None, None]
+
+
+@torch.no_grad()
+def from_prior(vae: VAE, size: Sequence[int], *, seed: int, count: int = PRIOR_DRAWS) -> Tensor:
+    """Return images decoded from codes drawn from N(0, 1), `(count, 1, H, W)`, HU; tiles are independent, as in samples.
+
+    Args:
+        vae: E and D of the domain that is sampled.
+        size: `(H, W)`.
+        seed: of the analysis.
+        count: how many.
+    """
+    tiling = Tiling(size[0], size[1], vae.patch)
+    own = derive_seed(seed, "prior")
+    device = next(vae.parameters()).device
+    codes = [invariances(own, 0, tile, range(count), vae.d).to(device) for tile in range(len(tiling))]
+    centre = vae.decode(codes[0].new_zeros(1, vae.d))[:, None].expand(-1, len(tiling), -1, -1, -1)
+    return tiling.blend_draws(torch.stack([vae.decode(code) for code in codes], dim=1), centre)
+
+
+def _distances(reference: Reference, images: Tensor) -> Tensor:
+    rows = [activation_distance(reference.split.phi(one[None]), reference.z) for one in images]
+    return torch.cat(rows).cpu() / reference.scale
+
+
+def _root_mean_square(difference: Tensor) -> Tensor:
+    return difference.flatten(1).double().square().mean(1).sqrt().cpu()
