@@ -11,7 +11,7 @@ TESTS ?= tests plugins docs
 # One thread each: processes that share cores with two threads each slow each other down many times.
 JOBS ?= 2
 
-.PHONY: analyze validate test test-slow check format docs clean
+.PHONY: analyze validate test test-slow bench check format docs clean
 
 analyze: $(VENV)/installed
 	$(BIN)/invkit analyze --model $(MODEL) --layer $(LAYER)
@@ -25,6 +25,10 @@ test: $(VENV)/dev
 
 test-slow: $(VENV)/dev
 	$(BIN)/python -m pytest -m slow $(TESTS)
+
+# Against rivals and budgets, on a machine that does nothing else; writes benchmarks/results/latest.json.
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/bench.py
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check .

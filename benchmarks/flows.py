@@ -1,0 +1,194 @@
+"""Flows of the same size: a training step, and sampling, against FrEIA and zuko.
+
+d = 128, 20 affine couplings with perceptrons of two hidden layers of 1024, conditions of 128 numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+import FrEIA.framework
+import FrEIA.modules
+import torch
+import zuko
+from timing import Row, versus
+from torch import Tensor, nn
+
+from invkit.flow.cinn import CINN
+from invkit.flow.config import CinnConfig
+from invkit.training.precision import autocast
+
+__all__ = ["rows"]
+
+D, HIDDEN, CONDITION, COUPLINGS, BATCH = 128, 1024, 128, 20, 128
+FREIA, ZUKO = f"FrEIA {version('FrEIA')}", f"zuko {version('zuko')}"
+RATE = 1e-4
+
+
+def our_flow(**changes: object) -> CINN:
+    """Return ours; a block is two couplings. The condition goes to the couplings as it is, as it does for the rivals."""
+    config = CinnConfig(
+        d=D,
+        blocks=COUPLINGS // 2,
+        hidden=HIDDEN,
+        depth=1,
+        activation="leaky_relu",
+        affine=False,
+        context=CONDITION,
+    )
+    flow = CINN(config.model_copy(update={"bf16": True, **changes}), (CONDITION,))
+    flow.embedder = nn.Identity()
+    return started(flow)
+
+
+def started(flow: nn.Module) -> nn.Module:
+    """Return a flow whose last layers are not zero any more, as in training."""
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            if parameter.ndim == 2 and not parameter.any():
+                parameter.normal_(0, 1e-3, generator=random)
+    return flow
+
+
+def freia_flow() -> nn.Module:
+    """Return FrEIA's conditional GLOW couplings (two couplings each) with permutations, as its documentation builds them."""
+
+    def perceptron(inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(inputs, HIDDEN),
+            nn.LeakyReLU(),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.LeakyReLU(),
+            nn.Linear(HIDDEN, outputs),
+        )
+
+    flow = FrEIA.framework.SequenceINN(D)
+    for index in range(COUPLINGS // 2):
+        flow.append(
+            FrEIA.modules.GLOWCouplingBlock, cond=0, cond_shape=(CONDITION,), subnet_constructor=perceptron
+        )
+        flow.append(FrEIA.modules.PermuteRandom, seed=index)
+    return flow
+
+
+def zuko_flow() -> nn.Module:
+    """Return zuko's RealNVP with random masks; a transform is one coupling."""
+    flow: nn.Module = zuko.flows.RealNVP(
+        D,
+        CONDITION,
+        transforms=COUPLINGS,
+        randmask=True,
+        hidden_features=(HIDDEN, HIDDEN),
+        activation=nn.LeakyReLU,
+    )
+    return flow
+
+
+def step(
+    parameters: list[nn.Parameter], loss: Callable[[], Tensor], *, fused: bool, bf16: bool
+) -> Callable[[], None]:
+    """Return one optimiser step with Adam."""
+    adam = torch.optim.Adam(parameters, lr=RATE, fused=fused or None)
+
+    def run() -> None:
+        adam.zero_grad(set_to_none=True)
+        with autocast(torch.device("cpu"), bf16):
+            value = loss()
+        value.backward()
+        adam.step()
+
+    return run
+
+
+def losses(codes: Tensor, condition: Tensor) -> dict[str, tuple[nn.Module, Callable[[], Tensor]]]:
+    """Return each rival with its negative log-likelihood of a batch."""
+    freia, rival = freia_flow(), zuko_flow()
+
+    def of_freia() -> Tensor:
+        v, log_det = freia(codes, c=[condition])
+        return (0.5 * v.float().square().sum(-1) - log_det).mean()
+
+    def of_zuko() -> Tensor:
+        return -rival(condition).log_prob(codes).mean()
+
+    return {FREIA: (freia, of_freia), ZUKO: (rival, of_zuko)}
+
+
+def training() -> list[Row]:
+    """Time a training step; `-equal` gives the rivals the same autocast and the same fused optimiser."""
+    random = torch.Generator().manual_seed(1)
+    codes, condition = (torch.randn(BATCH, n, generator=random) for n in (D, CONDITION))
+    made = []
+    for name, equal, target in (("flow-step", False, 2.0), ("flow-step-equal", True, 1.0)):
+        flow = our_flow()
+        ours = step(
+            list(flow.parameters()), lambda f=flow: f.nll(codes, condition).mean(), fused=True, bf16=False
+        )
+        rivals = {
+            rival: step(list(module.parameters()), loss, fused=equal, bf16=equal)
+            for rival, (module, loss) in losses(codes, condition).items()
+        }
+        made.append(
+            versus(name, f"a training step of {BATCH} codes", ours, rivals, target=target, seconds=30)
+        )
+    return made
+
+
+@torch.no_grad()
+def samplers(n: int, *, bf16: bool) -> dict[str, Callable[[], object]]:
+    """Return the rivals' ways to draw n codes given one condition."""
+    freia, rival = freia_flow(), zuko_flow()
+    condition = torch.randn(1, CONDITION, generator=torch.Generator().manual_seed(2))
+
+    def of_freia() -> object:
+        with torch.no_grad(), autocast(torch.device("cpu"), bf16):
+            return freia(torch.randn(n, D), c=[condition.expand(n, -1)], rev=True)
+
+    def of_zuko() -> object:
+        with torch.no_grad(), autocast(torch.device("cpu"), bf16):
+            return rival(condition[0]).sample((n,))
+
+    return {FREIA: of_freia, ZUKO: of_zuko}
+
+
+def sampling() -> list[Row]:
+    """Time drawing codes given one condition."""
+    flow = our_flow()
+    condition = torch.randn(1, CONDITION, generator=torch.Generator().manual_seed(2))
+    made = []
+    for name, n, equal, target in (
+        ("sample-250", 250, False, 3.0),
+        ("sample-250-equal", 250, True, 1.0),
+        ("sample-10000", 10_000, False, 4.0),
+    ):
+
+        def ours(n: int = n) -> object:
+            with torch.no_grad():
+                return flow.sample(condition, torch.randn(n, 1, D))
+
+        seconds = 60 if n > 1000 else 15
+        rivals = samplers(n, bf16=equal)
+        made.append(
+            versus(name, f"{n} codes given one condition", ours, rivals, target=target, seconds=seconds)
+        )
+    return made
+
+
+def double_coupling() -> Row:
+    """Time the papers' double coupling with one network for scale and shift against one network for each."""
+    random = torch.Generator().manual_seed(3)
+    codes, condition = (torch.randn(BATCH, n, generator=random) for n in (D, CONDITION))
+    ways = []
+    for separate in (False, True):
+        flow = our_flow(blocks=1, depth=2, separate=separate)
+        parameters = list(flow.parameters())
+        ways.append(step(parameters, lambda f=flow: f.nll(codes, condition).mean(), fused=True, bf16=False))
+    rival = {"four networks, as published, ours": ways[1]}
+    return versus("double-coupling", "a training step of one block", ways[0], rival, target=1.0, seconds=10)
+
+
+def rows() -> list[Row]:
+    """Return all rows of this file."""
+    return [*training(), *sampling(), double_coupling()]

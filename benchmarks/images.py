@@ -1,0 +1,143 @@
+"""Images: drawing invariances, a step of the VAE, and convolutions, against the plain way to do the same."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import torch
+from timing import Row, alternate, versus
+from torch import Tensor, nn
+
+from invkit.data.patches import PatchSampler
+from invkit.data.slices import load_slices
+from invkit.flow.cinn import CINN
+from invkit.flow.config import CinnConfig
+from invkit.plugins.manager import default_host
+from invkit.representation.train import VaeTask
+from invkit.representation.trained import build, load_vae
+from invkit.representation.vae import VAE, VaeConfig
+from invkit.training.engine import Shard
+from invkit.training.precision import autocast, supports_bf16
+
+__all__ = ["rows"]
+
+N = 250
+CPU = torch.device("cpu")
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """Return a network in the default memory format, as it is without any care."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.contiguous_format)
+    return module
+
+
+def invariances(flow: CINN, vae: VAE, *, batch: int, total: int) -> Callable[[], object]:
+    """Return a way to draw `total` images given one condition, `batch` at a time."""
+    condition = torch.randn(1, *flow.condition_shape, generator=torch.Generator().manual_seed(0))
+
+    def run() -> object:
+        last = None
+        with torch.no_grad():
+            for _ in range(0, total, batch):
+                codes = flow.sample(condition, torch.randn(batch, 1, flow.config.d))[:, 0]
+                with autocast(CPU, batch > 1 and supports_bf16(CPU)):
+                    last = [vae.decode(part) for part in torch.split(codes, 10)]
+        return last
+
+    return run
+
+
+def drawing() -> list[Row]:
+    """Time images per invariance: published sizes batched against one at a time, and our default against that."""
+    flow = CINN(CinnConfig.eulig().model_copy(update={"bf16": True}), (CinnConfig.eulig().d,))
+    vae = VAE(VaeConfig.preset("paper")).eval()
+    slow_flow = CINN(CinnConfig.eulig(), (CinnConfig.eulig().d,))
+    slow_vae = plain(VAE(VaeConfig.preset("paper")).eval())
+    one = invariances(slow_flow, slow_vae, batch=1, total=1)  # type: ignore[arg-type]
+    (bundled,) = [
+        artifact.locate()
+        for artifact in default_host().artifacts()
+        if artifact.meta.get("default_for") == "low"
+    ]
+    default_vae = load_vae(bundled).vae
+    default_flow = CINN(CinnConfig(), (2 * default_vae.d,))
+    batched = invariances(flow, vae, batch=50, total=50)
+    default = invariances(default_flow, default_vae, batch=N, total=N)
+    ours_paper, ours_default, rival = alternate(batched, default, one, seconds=60)
+    each = statistics.median(rival)
+    name = "the published sizes, one at a time, in fp32"
+    made = []
+    for row, times, count, target in (
+        ("invariance-paper", ours_paper, 50, 5.0),
+        ("invariance-default", ours_default, N, 100.0),
+    ):
+        seconds = statistics.median(times) / count
+        made.append(
+            Row(row, f"one invariance, drawn {count} at a time", seconds, name, each, each / seconds, target)
+        )
+    return made
+
+
+def vae_step() -> Row:
+    """Time a step of E and D as it is trained against the same in fp32, default memory format, plain Adam."""
+    sampler = PatchSampler(load_slices("phantoms:4"), 128)
+    ways = []
+    for bf16 in (True, False):
+        config = VaeConfig(bf16=bf16)
+        vae, critic = build(config, 0, CPU)
+        task = VaeTask(vae, critic, sampler, sampler, domain="low", seed=0)
+        adam: torch.optim.Optimizer = task.optimizers["generator"]
+        if not bf16:
+            plain(vae)
+            adam = torch.optim.Adam(vae.parameters(), lr=1e-4)
+
+        def run(task: VaeTask = task, adam: torch.optim.Optimizer = adam) -> None:
+            adam.zero_grad(set_to_none=True)
+            loss, _ = task.loss("generator", 0, Shard(0, 1))
+            loss.backward()
+            adam.step()
+
+        ways.append(run)
+    rival = {"the same in fp32, default memory format, Adam not fused": ways[1]}
+    return versus(
+        "vae-step", "a training step of E and D, 32 patches", ways[0], rival, target=3.0, seconds=30
+    )
+
+
+def convolutions() -> Row:
+    """Time the decoder against its convolutions alone, on the same shapes, in the same precision and memory format."""
+    vae = VAE(VaeConfig()).eval()
+    codes = torch.randn(32, vae.d, generator=torch.Generator().manual_seed(0))
+    seen: list[tuple[nn.Conv2d, Tensor]] = []
+    handles = [
+        module.register_forward_hook(lambda m, given, _: seen.append((m, given[0].detach())))
+        for module in vae.decoder.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    bf16 = supports_bf16(CPU)
+
+    @torch.no_grad()
+    def stage() -> object:
+        with autocast(CPU, bf16):
+            return vae.decoder(codes)
+
+    stage()
+    for handle in handles:
+        handle.remove()
+
+    @torch.no_grad()
+    def alone() -> object:
+        with autocast(CPU, bf16):
+            return [module(given) for module, given in seen]
+
+    whole, bare = (statistics.median(times) for times in alternate(stage, alone, seconds=15))
+    name = f"its {len(seen)} convolutions alone"
+    return Row("convolutions", "the decoder, 32 codes", whole, name, bare, bare / whole, 0.6, bare / whole)
+
+
+def rows() -> list[Row]:
+    """Return all rows of this file."""
+    return [*drawing(), vae_step(), convolutions()]

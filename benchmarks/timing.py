@@ -1,0 +1,77 @@
+"""Timing side by side: ours and a rival's in one process, in alternation, so that a busy machine slows both alike."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Row", "alternate", "versus"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Args:
+        id: name of the row.
+        what: what is timed.
+        ours_s: median seconds of ours.
+        rival: what it is held against, with its version.
+        rival_s: median seconds of the rival, or the budget.
+        ratio: rival_s / ours_s, the median over pairs of runs where both ran in alternation.
+        target: the row holds where ratio >= target.
+        share_of_limit: part of what the machine can do at most, where that was measured too.
+    """
+
+    id: str
+    what: str
+    ours_s: float
+    rival: str
+    rival_s: float
+    ratio: float
+    target: float
+    share_of_limit: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values, and whether the row holds."""
+        return {**asdict(self), "holds": self.ratio >= self.target}
+
+
+def alternate(*ways: Callable[[], object], seconds: float, least: int = 5) -> list[list[float]]:
+    """Run the ways in turn for about so many seconds, at least `least` times each, and return their times.
+
+    Each runs twice unmeasured first.
+    """
+    for way in ways:
+        way()
+        way()
+    times: list[list[float]] = [[] for _ in ways]
+    gc.collect()
+    end = time.perf_counter() + seconds
+    while len(times[0]) < least or time.perf_counter() < end:
+        for kept, way in zip(times, ways, strict=True):
+            begin = time.perf_counter()
+            way()
+            kept.append(time.perf_counter() - begin)
+    return times
+
+
+def versus(
+    row: str,
+    what: str,
+    ours: Callable[[], object],
+    rivals: dict[str, Callable[[], object]],
+    *,
+    target: float,
+    seconds: float = 20.0,
+    least: int = 5,
+) -> Row:
+    """Time ours against rivals, and return the row against the fastest of them."""
+    first, *others = alternate(ours, *rivals.values(), seconds=seconds, least=least)
+    name, times = min(zip(rivals, others, strict=True), key=lambda item: statistics.median(item[1]))
+    ratio = statistics.median(rival / own for own, rival in zip(first, times, strict=True))
+    return Row(row, what, statistics.median(first), name, statistics.median(times), ratio, target)
