@@ -51,6 +51,10 @@ def analyze(
         ),
     ] = "16",
     domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
+    sampler: Annotated[
+        str,
+        typer.Option("--sampler", help="cinn or training-free: what draws the samples."),
+    ] = "cinn",
     dose: Annotated[
         float | None, typer.Option("--dose", help="Reduce the image's dose to this fraction by simulation.")
     ] = None,
@@ -105,6 +109,7 @@ def analyze(
         samples=samples,
         refine=parsed_count(refine),
         domain=chosen_domain(domain),
+        sampler=chosen_sampler(sampler),
         seed=seed,
         dose=dose,
         hu_range=parsed_range(hu_range),
@@ -158,6 +163,19 @@ def parsed_count(text: str) -> int | Literal["all", "none"]:
     if not text.isdecimal():
         raise UsageError(f"--refine wants a number, all or none; got {text!r}")
     return int(text)
+
+
+def chosen_sampler(name: str) -> Literal["cinn", "training-free"]:
+    """Return what draws the samples.
+
+    Raises:
+        UsageError: it is none of the known.
+    """
+    if name == "cinn":
+        return "cinn"
+    if name == "training-free":
+        return "training-free"
+    raise UsageError(f"--sampler is cinn or training-free, got {name!r}")
 
 
 def parsed_range(text: str | None) -> tuple[float, float] | None:

@@ -10,9 +10,20 @@ Spread
     from the layer.
 Ladder
     Fiber errors are in order where the samples, the VAE's reconstruction and the `input` control's samples
-    each lie below a random image and below the `const` control's samples, which know nothing of x. What is
-    not below is a warning. The `input` control above the VAE's reconstruction is a remark: the flow or its
-    condition loses part of x.
+    each lie below what knows nothing of x: a random image, the `const` control's samples, draws from the
+    code's prior. The samples have to lie below the nearest found of a bank of other patches as well. What is
+    not below is a warning. The distance of the nearest is an upper bound, so what is not below it is not below
+    the true nearest either; what is below it need not be below the true one. The `input` control above the
+    VAE's reconstruction is a remark: the flow or its condition loses part of x.
+Equal energy
+    Samples keep closer to the fiber than their size explains where they lie below both kinds of noise of the
+    same energy, white and with the residual's spectrum. Where they do not, only certified samples say
+    something about the layer, and the verdict says so. It says, too, where f(x) plus noise, which needs no
+    training, comes as close as the samples.
+Random weights
+    The same proposals are refined for the same layer with weights drawn anew. Where the certified spread does
+    not exceed theirs beyond both intervals, what is invisible to the layer is no achievement of training: the
+    architecture alone leaves out as much.
 Noise
     A fiber error is judged by eta, the distance between two noise realisations of the same anatomy: below a
     tenth of eta it is small, up to eta it is within the noise, above eta the layer tells the samples from
@@ -62,11 +73,13 @@ LADDER = {
     "training_free": "f(x) plus noise like what f removes",
     "noise_residual": "x plus noise of the samples' energy and the residual's spectrum",
     "noise_white": "x plus white noise of the samples' energy",
-    "nearest": "the nearest patch of a bank",
+    "nearest": "the nearest found of many other patches",
     "unconditional": "images drawn from the code's prior",
     "const": "samples of the `const` control",
     "random": "another image at random",
 }
+KNOW_X = ("samples", "vae", "input")
+BELOW = {"random": KNOW_X, "const": KNOW_X, "unconditional": KNOW_X, "nearest": ("samples",)}
 ENOUGH_FOR_A_MAP = 8
 NLL_ORDER = ("floor", "input", "layer", "const")
 
@@ -133,6 +146,10 @@ class Measures:
         domain: `"low"`, or `"high"` where samples are high-dose images, which are not meant to lie in the
             fiber.
         certification: what refinement found.
+        untrained: the samples are training-free proposals, which no model drew.
+        bank: patches that the nearest was searched among.
+        random_phi: certified spread of the same proposals under the layer with random weights, HU; `None` where fewer than
+            two are certified.
     """
 
     layer: str
@@ -147,6 +164,9 @@ class Measures:
     control: Literal["input", "const"] | None = None
     domain: Literal["low", "high"] = "low"
     certification: Certification | None = None
+    untrained: bool = False
+    bank: int = 0
+    random_phi: Figure | None = None
 
 
 @dataclass(frozen=True)
@@ -173,8 +193,8 @@ def ladder_faults(fiber_error: Mapping[str, Figure]) -> tuple[str, ...]:
     """Return one sentence for each rung of the ladder that is not below one it must be below."""
     rungs = {name: Interval.of(value) for name, value in fiber_error.items()}
     faults = []
-    for upper in ("random", "const"):
-        for name in ("samples", "vae", "input"):
+    for upper, names in BELOW.items():
+        for name in names:
             if name not in rungs or upper not in rungs or rungs[upper].above(rungs[name]):
                 continue
             faults.append(
@@ -200,6 +220,11 @@ def likelihood_faults(nll: Mapping[str, Figure]) -> tuple[str, ...]:
 
 def _spread(measures: Measures) -> tuple[list[str], bool | None]:
     spread = Interval.of(measures.spread)
+    if measures.untrained:
+        return [
+            f"Proposals for {measures.layer} vary by {spread.text('HU')}: they are f(x) plus noise, drawn without any "
+            "training, and say nothing about the layer before they are refined."
+        ], None
     sentences = [
         f"Samples for {measures.layer} vary by {spread.text('HU')}: this is the spread of the model."
     ]
@@ -262,6 +287,48 @@ def _fiber(measures: Measures) -> list[str]:
             "reconstruction: the flow or its condition loses part of x."
         )
     return sentences
+
+
+def _beside_noise(measures: Measures) -> list[str]:
+    """Compare the samples with noise of their energy, with f(x) plus noise, and with other patches."""
+    rungs = {name: Interval.of(value) for name, value in measures.fiber_error.items()}
+    if "samples" not in rungs or measures.domain == "high" or measures.control is not None:
+        return []
+    samples, sentences = rungs["samples"], []
+    if {"noise_white", "noise_residual"} <= rungs.keys():
+        white, coloured = rungs["noise_white"], rungs["noise_residual"]
+        text = (
+            f"Noise of the same energy as the samples' differences from x changes the activation by {white.text()} where it "
+            f"is white, and by {coloured.text()} with the spectrum of what the code loses: the samples "
+        )
+        if white.above(samples) and coloured.above(samples):
+            sentences.append(text + "keep closer to the fiber than their size explains.")
+        else:
+            sentences.append(
+                text + "keep to the fiber no better than noise of their size. Only what is certified says something about "
+                "the layer."
+            )
+    if "training_free" in rungs and not rungs["training_free"].above(samples):
+        sentences.append(
+            f"f(x) plus noise, which needs no training, comes as close to the fiber ({rungs['training_free'].text()})."
+        )
+    if "nearest" in rungs and measures.bank:
+        sentences.append(
+            f"The nearest found of {measures.bank:,} patches of other patients differs by {rungs['nearest'].text()}."
+        )
+    return sentences
+
+
+def _random(measures: Measures) -> list[str]:
+    """Say what random weights leave of the certified spread."""
+    found = measures.certification
+    if measures.random_phi is None or found is None or found.spread is None:
+        return []
+    random, spread = Interval.of(measures.random_phi), Interval.of(found.spread)
+    text = f"With random weights in the same network, certified samples vary by {random.text('HU')}: "
+    if spread.above(random):
+        return [text + "training made the layer ignore more than its architecture does."]
+    return [text + "what the layer ignores is not more than its architecture ignores without training."]
 
 
 def _output(measures: Measures) -> list[str]:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
 
@@ -22,15 +22,17 @@ from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load, stated_provenance
 from invkit.pipeline.parts import Parts, silent
 from invkit.pipeline.region import RegionSpec, choose_region
-from invkit.pipeline.result import AnalysisResult
+from invkit.pipeline.result import AnalysisResult, Sampler
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import Data, choose_subject
 from invkit.pipeline.train_vae import Domain
+from invkit.pipeline.untrained import examine_untrained
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.split.split import Split
 from invkit.training.progress import Progress
 
 Say = Callable[[str], None]
+SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 
 def analyze(
@@ -41,6 +43,7 @@ def analyze(
     samples: int = 250,
     refine: int | Literal["all", "none"] = 16,
     domain: Domain = "low",
+    sampler: Sampler = "cinn",
     seed: int = 0,
     dose: float | None = None,
     hu_range: tuple[float, float] | None = None,
@@ -69,6 +72,8 @@ def analyze(
         samples: N, draws for each image; at least 2.
         refine: how many of them are refined onto the layer's fiber and certified: a number, `"all"` or `"none"`.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
+        sampler: what draws them: `"cinn"`, or `"training-free"`, f(x) plus noise with the spectrum of x - f(x), which says
+            nothing before it is refined and needs no trained part.
         seed: decides the noise of a simulated dose and every draw.
         dose: reduce the dose of `data` to this fraction by simulation; by default it is taken for low dose as it is.
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
@@ -107,6 +112,10 @@ def analyze(
         raise UsageError(f"refine is a number of samples, 'all' or 'none', got {refine!r}")
     if domain not in ("low", "high"):
         raise UsageError(f"domain must be 'low' or 'high', got {domain!r}")
+    if sampler not in SAMPLERS:
+        raise UsageError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
+    if sampler == "training-free" and domain == "high":
+        raise UsageError("training-free samples are low-dose images: the domain 'high' needs the sampler 'cinn'")
     host = host or default_host()
     denoiser = load(model, device=device, host=host)
     subject = choose_subject(data, seed=seed, dose=dose, hu_range=hu_range)
@@ -122,9 +131,26 @@ def analyze(
     check_contract(denoiser, subject.x[:1])
     checks = [split.check(subject.x) for split in splits]
     store = Store(host, Path(cache) if cache is not None else None)
+    slices = gather(train_data, host, train_seed, train_noise, store.noise)
+    if sampler == "training-free":
+        proposed = examine_untrained(
+            zip(splits, checks, strict=True),
+            denoiser=denoiser,
+            subject=subject,
+            slices=slices,
+            store=store,
+            config=config,
+            samples=samples,
+            seed=seed,
+            train_seed=train_seed,
+            refine=count,
+            say=say,
+        )
+        add_plugin_metrics(proposed, host)
+        return proposed
     parts = Parts(
         store=store,
-        slices=gather(train_data, host, train_seed, train_noise, store.noise),
+        slices=slices,
         bundled=train_data is None and train_noise == "image",
         config=config,
         vae_preset=vae_preset,

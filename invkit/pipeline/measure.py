@@ -1,6 +1,6 @@
 """Measuring one layer on the images under test: samples, ladder, figures, verdict."""
 
-__all__ = ["Bench", "measure_layer"]
+__all__ = ["Bench", "certification_figures", "layer_note", "measure_layer"]
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -19,6 +19,7 @@ from invkit.pipeline.certify import Certified, certify, epsilon_of
 from invkit.pipeline.ladder import Controls, Ladder, ladder, root_mean_square, sample_spread, swapped
 from invkit.pipeline.parts import FoundLayer
 from invkit.pipeline.random_phi import RandomPhi
+from invkit.pipeline.region import Region
 from invkit.pipeline.result import LayerResult
 from invkit.pipeline.rungs import Yardsticks
 from invkit.pipeline.subject import Subject
@@ -154,7 +155,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
     metrics, measures = _figures(bench, model, draws, ladders, z, certified, free)
     return LayerResult(
         layer=model.split.layer,
-        note=_note(model.split),
+        note=layer_note(model.split),
         draws=tuple(draws),
         swap=swapped(model, _own(bench, draws), z, _partners(bench, model, z)),
         metrics=metrics,
@@ -188,7 +189,7 @@ def _own(bench: Bench, draws: Sequence[Draws]) -> Tensor:
     return torch.stack([drawn.mean for drawn in draws]).to(bench.subject.x)
 
 
-def _note(split: Split) -> str:
+def layer_note(split: Split) -> str:
     """Return what the plugin says of the layers asked for."""
     notes = {layer.key: layer.note for layer in split.denoiser.spec.layers}
     return "; ".join(notes[layer.text] for layer in split.layers if notes.get(layer.text))
@@ -259,7 +260,9 @@ def _figures(
         "vae_limit_hu": bench.vae_limit,
         "nll": {name: value.to_json() for name, value in nll.items()},
     }
-    proof, certification = _certification(bench, certified, free)
+    proof, certification = certification_figures(
+        certified, free, pixel_scale=bench.controls.input.meta["scale"], seed=seed, region=region
+    )
     if proof is not None:
         metrics["certified"] = proof
     control = model.split.layer if model.split.layer in ("input", "const") else None
@@ -280,19 +283,32 @@ def _figures(
     return metrics, measures
 
 
-def _certification(
-    bench: Bench, certified: Sequence[Certified], free: Sequence[Certified]
+def certification_figures(
+    certified: Sequence[Certified],
+    free: Sequence[Certified],
+    *,
+    pixel_scale: float,
+    seed: int,
+    region: Region | None = None,
 ) -> tuple[dict[str, Any] | None, Certification | None]:
-    """Return what refinement found, for the JSON and for the verdict."""
+    """Return what refinement found, for the JSON and for the verdict.
+
+    Args:
+        certified: the refined samples of each image; nothing is returned for none.
+        free: refined training-free proposals of each image, the baseline; empty where they are what is measured.
+        pixel_scale: s_Phi of the `input` control, HU.
+        seed: of the bootstrap.
+        region: which pixels count; all by default.
+    """
     if not certified:
         return None, None
     count = min(len(one.samples) for one in certified)
     refined = len(certified[0].images)
     epsilon = certified[0].certificates.epsilon
-    allowed = epsilon * float(bench.controls.input.meta["scale"])
+    allowed = epsilon * pixel_scale
 
     def rms(values: Sequence[Tensor]) -> float | dict[str, float] | None:
-        return root_mean_square(values, seed=bench.seed).to_json()
+        return root_mean_square(values, seed=seed).to_json()
 
     proof: dict[str, Any] = {
         "count": count,
@@ -305,16 +321,12 @@ def _certification(
     }
     spread = f_error = None
     if count >= 2:
-        spread = sample_spread(
-            [one.samples for one in certified], seed=bench.seed, region=bench.subject.region
-        )
-        f_error = root_mean_square(
-            [one.f_error[one.certificates.holds] for one in certified], seed=bench.seed
-        )
+        spread = sample_spread([one.samples for one in certified], seed=seed, region=region)
+        f_error = root_mean_square([one.f_error[one.certificates.holds] for one in certified], seed=seed)
         proof["spread_hu"] = spread.to_json()
         proof["f_error_hu"] = f_error.to_json()
     beside = None
-    figures, free_spread = baseline_figures(free, seed=bench.seed, region=bench.subject.region)
+    figures, free_spread = baseline_figures(free, seed=seed, region=region)
     if figures is not None:
         beside = Baseline(figures["count"], figures["refined"], free_spread)
         proof["training_free"] = {**figures, "beaten": beside.beaten_by(spread)}

@@ -37,7 +37,8 @@ def report_data(
         host: the plugins, which can add sections.
     """
     provenance = result.provenance
-    denoiser, vae = provenance["denoiser"], provenance["vae"]
+    denoiser = provenance["denoiser"]
+    vae, trained = provenance.get("vae"), {layer.layer: layer.sha256 for layer in result.layers}
     return ReportData(
         model=result.model,
         layers=tuple(_layer(result, layer, image) for layer in result.layers),
@@ -49,8 +50,7 @@ def report_data(
         warnings=result.all_warnings,
         provenance=(
             f"Denoiser {denoiser['name']} was trained on {denoiser['trained_on']}.",
-            f"The VAE was trained on {vae['trained_on']}. {_inside(result)}",
-            f"The cINNs of the layer and of its controls were trained on {provenance['data']}.",
+            *_parts(result),
         ),
         sections=tuple(_sections(result, host or default_host())),
         config={name: provenance[name] for name in ("seed", "samples", "domain", "config")},
@@ -58,8 +58,8 @@ def report_data(
         hashes={
             "image": provenance["image_sha256"],
             "denoiser": denoiser["sha256"],
-            "vae": vae["sha256"],
-            **{f"cinn, layer {layer.layer}": layer.sha256 for layer in result.layers},
+            **({} if vae is None else {"vae": vae["sha256"]}),
+            **{f"cinn, layer {name}": sha256 for name, sha256 in trained.items() if sha256},
         },
         command=command,
         created=created,
@@ -75,6 +75,20 @@ def write_html(result: AnalysisResult, path: Path) -> Path:
     """
     write_atomic(path, render_html(report_data(result)).encode())
     return path
+
+
+def _parts(result: AnalysisResult) -> list[str]:
+    """Say what the parts that draw the samples were trained on."""
+    data = result.provenance["data"]
+    if result.sampler == "training-free":
+        return [
+            "The samples are f(x) plus noise with the spectrum of x - f(x): nothing was trained for them. The layer's scale "
+            f"was measured on {data}."
+        ]
+    return [
+        f"The VAE was trained on {result.provenance['vae']['trained_on']}. {_inside(result)}",
+        f"The cINNs of the layer and of its controls were trained on {data}.",
+    ]
 
 
 def _inside(result: AnalysisResult) -> str:
@@ -109,10 +123,10 @@ def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigur
         mean=pixels(draws.mean),
         std=pixels(draws.std),
         samples=pixels(shown),
-        reconstruction=pixels(result.vae[image]),
+        reconstruction=None if result.vae is None else pixels(result.vae[image]),
         output=pixels(result.f_x[image]),
         output_std=pixels(draws.f_std),
-        swaps=pixels(layer.swap[image])[None],
+        swaps=None if layer.swap is None else pixels(layer.swap[image])[None],
         reference=pixels(y[image]) if y is not None and result.domain == "high" else None,
         certified=pixels(certified[:SHOWN]) if len(certified) else None,
         certified_mean=pixels(certified.mean(0)) if len(certified) else None,

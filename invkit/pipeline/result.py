@@ -1,10 +1,10 @@
 """What an analysis gives: images and figures in HU, ready to look at and to save."""
 
-__all__ = ["AnalysisResult", "LayerResult"]
+__all__ = ["AnalysisResult", "LayerResult", "Sampler"]
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
 from invkit.sampling.sampler import Draws
 
+Sampler = Literal["cinn", "training-free"]
+
 
 @dataclass(frozen=True)
 class LayerResult:
@@ -27,10 +29,10 @@ class LayerResult:
         note: what stands there.
         draws: for each image, its N draws.
         swap: D(t^-1(v | z)) with the v of this image and the z of its partner (the next image, or a
-            held-out one where there is only one image), `(B, 1, H, W)`, HU.
+            held-out one where there is only one image), `(B, 1, H, W)`, HU; `None` where samples have no v.
         metrics: figures under the names of the `--json` schema.
         verdict: what they say.
-        trained: whether the layer's cINN was `"found"`, bundled or cached, or `"trained"` just now.
+        trained: whether the layer's cINN was `"found"`, bundled or cached, or `"trained"` just now; or `"not needed"`.
         provenance: of the layer's cINN.
         sha256: of the layer's cINN, its file.
         split: what the split's check found.
@@ -41,7 +43,7 @@ class LayerResult:
     layer: str
     note: str
     draws: tuple[Draws, ...]
-    swap: Tensor
+    swap: Tensor | None
     metrics: dict[str, Any]
     verdict: Verdict
     trained: str
@@ -100,10 +102,11 @@ class AnalysisResult:
         domain: `"low"` or `"high"`.
         layers: one result for each layer asked for.
         f_x: f(x), `(B, 1, H, W)`, HU.
-        vae: D(E(x)), `(B, 1, H, W)`, HU.
+        vae: D(E(x)), `(B, 1, H, W)`, HU; `None` where no VAE was needed.
         provenance: what decided the result: seeds, versions, hashes.
         warnings: what the reader has to know.
         retained: what each layer retains of the code, in the order in which they were asked for.
+        sampler: what the samples were drawn by.
     """
 
     model: str
@@ -111,10 +114,11 @@ class AnalysisResult:
     domain: Domain
     layers: tuple[LayerResult, ...]
     f_x: Tensor
-    vae: Tensor
+    vae: Tensor | None
     provenance: dict[str, Any]
     warnings: tuple[str, ...] = field(default=())
     retained: RetainedCurve | None = None
+    sampler: Sampler = "cinn"
 
     @property
     def all_warnings(self) -> tuple[str, ...]:
@@ -170,6 +174,7 @@ class AnalysisResult:
             "model": self.model,
             "layer": first.layer,
             "domain": self.domain,
+            "sampler": self.sampler,
             "image": self.subject.description,
             "metrics": first.metrics,
             "verdict": list(first.verdict.sentences),
@@ -210,7 +215,9 @@ class AnalysisResult:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every image of the result by name, HU, for saving."""
-        tensors = {"x": self.x, "f_x": self.f_x, "vae": self.vae}
+        tensors = {"x": self.x, "f_x": self.f_x}
+        if self.vae is not None:
+            tensors["vae"] = self.vae
         if self.subject.y is not None:
             tensors["y"] = self.subject.y
         for index, result in enumerate(self.layers):
@@ -222,8 +229,9 @@ class AnalysisResult:
                 f"{prefix}f_mean": torch.stack([draws.f_mean for draws in result.draws]),
                 f"{prefix}f_std": torch.stack([draws.f_std for draws in result.draws]),
                 f"{prefix}fiber_error": torch.stack([draws.fiber_error for draws in result.draws], dim=1),
-                f"{prefix}swap": result.swap,
             }
+            if result.swap is not None:
+                tensors[f"{prefix}swap"] = result.swap
             if result.certified:
                 tensors[f"{prefix}certified"] = result.samples
         return tensors

@@ -3,7 +3,7 @@
 __all__ = ["LayerRequest", "find_layer", "learn_layer", "load_layer"]
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from invkit import artifacts
 from invkit._version import __version__
-from invkit.data.noise import noise_texture
 from invkit.data.patches import PatchBatch, PatchSampler
 from invkit.data.slices import SliceSet, split_meta
 from invkit.errors import ArtifactError
@@ -22,9 +21,9 @@ from invkit.flow.cinn import CINN
 from invkit.flow.store import cinn_from, cinn_state, round_half
 from invkit.flow.table import CodeTable, posterior_entropy, posterior_entropy_rows
 from invkit.flow.train import CinnTask, fit_config, nll_rows
-from invkit.metrics.faithfulness import activation_scale, dose_noise_distance
 from invkit.pipeline.held_out import learning_curve, record_calibration
 from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.scales import layer_scales
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_vae import Domain
 from invkit.representation.regress import squared_error, train_regressor
@@ -36,7 +35,7 @@ from invkit.split.split import Split
 from invkit.training.engine import Shard, fit
 from invkit.training.lock import exclusive
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
-from invkit.training.seeds import derive_seed, generator
+from invkit.training.seeds import derive_seed
 
 KIND = "cinn"
 BATCH = 32
@@ -256,31 +255,8 @@ class _Training:
 
     def _scales(self) -> tuple[float, float]:
         """Return s_Phi, and eta in units of it, from held-out body patches of one dose."""
-        batches = [
-            self.samplers["test"].batch(step, BATCH) for step in range(-(-self.config.pairs // (2 * BATCH)))
-        ]
-        images = torch.cat([batch.x for batch in batches]).to(self.device)
-        scale = activation_scale(self.split.phi, images, self.config.pairs, seed=self._seed("pairs"))
-        if scale == 0:
-            return 1.0, 0.0  # const: nothing is ever far from anything
-        y = torch.cat([batch.y for batch in batches])
-        draws = torch.stack([self._dose_noise(batches, draw) for draw in range(2)])
-        distances = [
-            dose_noise_distance(self.split.phi, part.to(self.device), added.to(self.device), scale=scale)
-            for part, added in zip(torch.split(y, BATCH), torch.split(draws, BATCH, dim=1), strict=True)
-        ]
-        return scale, torch.cat(distances).square().mean().sqrt().item()
-
-    def _dose_noise(self, batches: Sequence[PatchBatch], draw: int) -> Tensor:
-        """Return a fresh draw of what the lower dose adds to patches, `(n, 1, s, s)`, HU."""
-        if self.request.slices.noise == "physical":
-            test = self.samplers["test"]
-            again = [test.batch(step, BATCH, redraw=draw + 1) for step in range(len(batches))]
-            return torch.cat([batch.x - batch.y for batch in again])
-        noise = torch.cat([batch.noise for batch in batches]).view(-1, 1, 1, 1)
-        height, width = batches[0].y.shape[-2:]
-        random = generator(self._seed("eta"), draw)
-        return noise * noise_texture(len(noise), height, width, generator=random)
+        seed, pairs = self.request.seed, self.config.pairs
+        return layer_scales(self.split, self.samplers["test"], pairs=pairs, seed=seed, device=self.device)
 
     def _samplers(self, size: int) -> dict[str, PatchSampler]:
         return {

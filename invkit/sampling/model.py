@@ -1,6 +1,6 @@
 """A layer's trained cINN with everything that belongs to it: regressor, embedding, code, decoder."""
 
-__all__ = ["ImageDraws", "LayerModel", "SampleModel"]
+__all__ = ["ImageDraws", "ImageSampler", "LayerModel", "SampleModel"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,14 @@ ImageDraws = Callable[[int, int, Sequence[int]], Tensor]
 """From seed, image and indices to draws `(n, 1, H, W)`, HU; draw k depends on these alone where chunks are whole."""
 
 
-class SampleModel(Protocol):
+class ImageSampler(Protocol):
+    """What draws images that share an activation; trained or not."""
+
+    def prepare(self, z: Activation, size: Sequence[int]) -> ImageDraws:
+        """Return what draws images of a size `(H, W)` given one activation; what all draws share is computed here."""
+
+
+class SampleModel(ImageSampler, Protocol):
     """What images that share an activation are drawn from, whatever represents them.
 
     The fields are those of `LayerModel`: likelihoods are of the representation's own numbers, in nats per dimension.
@@ -50,9 +57,6 @@ class SampleModel(Protocol):
     @property
     def floor_rows(self) -> Tensor | None:
         """The least each of them can be, `(n,)`."""
-
-    def prepare(self, z: Activation, size: Sequence[int]) -> ImageDraws:
-        """Return what draws images of a size `(H, W)` given one activation; what all draws share is computed here."""
 
     def swap(self, image: Tensor, z: Activation, other: Activation) -> Tensor:
         """Return the image with its own v = t(. | z) but another's z, `(1, 1, H, W)`, HU."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from invkit.sampling.distance import Activation, activation_distance
 from invkit.sampling.draws import CHUNK, chunks
-from invkit.sampling.model import SampleModel
+from invkit.sampling.model import ImageSampler
 from invkit.sampling.moments import StreamingMoments
 from invkit.sampling.stack import Stack
 from invkit.split.split import Split
@@ -64,7 +64,7 @@ class Draws:
 
 
 def draw(
-    model: SampleModel,
+    model: ImageSampler,
     x: Tensor,
     z: Activation,
     reference: Reference,

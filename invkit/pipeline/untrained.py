@@ -1,0 +1,223 @@
+"""An analysis that needs no training: training-free proposals for any layer of any module, refined and certified."""
+
+__all__ = ["examine_untrained"]
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invkit._version import __version__
+from invkit.data.slices import SliceSet
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.metrics.intervals import Interval
+from invkit.metrics.verdict import Measures, judge
+from invkit.pipeline.certify import Certified, epsilon_of, refine_proposals
+from invkit.pipeline.examine import trained_on
+from invkit.pipeline.ladder import root_mean_square, sample_spread, strangers
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.measure import certification_figures, layer_note
+from invkit.pipeline.parts import silent
+from invkit.pipeline.result import AnalysisResult, LayerResult
+from invkit.pipeline.scales import ScaleRequest, find_scales
+from invkit.pipeline.store import Store
+from invkit.pipeline.subject import Subject
+from invkit.sampling.distance import activation_distance
+from invkit.sampling.sampler import Draws, Reference, draw
+from invkit.sampling.training_free import TrainingFree
+from invkit.split.check import SplitReport
+from invkit.split.split import Split
+
+
+def examine_untrained(
+    layers: Iterable[tuple[Split, SplitReport]],
+    *,
+    denoiser: LoadedDenoiser,
+    subject: Subject,
+    slices: SliceSet,
+    store: Store,
+    config: LayerConfig,
+    samples: int,
+    seed: int,
+    train_seed: int = 0,
+    refine: int = 0,
+    say: Callable[[str], None] = silent,
+) -> AnalysisResult:
+    """Propose, refine and certify for every layer on the same images and return what was measured.
+
+    No VAE and no cINN is needed, so there are no learned controls and no likelihoods. What is needed besides the denoiser are
+    held-out patches, for the layer's scale and for the images that samples are compared with.
+
+    Args:
+        layers: what stands there and what the split's check found, in the order of the report.
+        denoiser: f.
+        subject: the images, on the denoiser's device.
+        slices: whose test part the patches are drawn from.
+        store: where a layer's scales are kept.
+        config: `pairs` and `dose` are read.
+        samples: N, draws for each image.
+        seed: decides every draw.
+        train_seed: decides the patches behind the scales, as in a training.
+        refine: how many draws of each image are refined onto the fiber.
+        say: called with one line for each layer.
+    """
+
+    def scales(split: Split) -> tuple[float, float]:
+        request = ScaleRequest(split, slices, config.pairs, config.dose, train_seed)
+        return find_scales(request, store, device=subject.x.device)
+
+    with torch.no_grad():
+        f_x = denoiser(subject.x)
+    bench = _Bench(
+        denoiser=denoiser,
+        subject=subject,
+        f_x=f_x,
+        strangers=strangers(slices, subject.x.shape[-2:], dose=config.dose, seed=seed).to(subject.x),
+        pixel_scale=scales(Split(denoiser, "input"))[0],
+        samples=samples,
+        refine=min(refine, samples),
+        seed=seed,
+    )
+    measured, warnings = [], []
+    for split, check in layers:
+        if check.bypass:
+            warnings.append(
+                f"Layer {check.layer} is not a cut: a skip connection goes round it, and another image brings about "
+                f"{100 * check.leak:.2g} % of its change of the output though z stays. What is shown holds for z alone."
+            )
+        say(f"proposing {samples} images for layer {split.layer}, without training")
+        measured.append(bench.measure(split, check, *scales(split)))
+    return AnalysisResult(
+        model=denoiser.name,
+        subject=subject,
+        domain="low",
+        sampler="training-free",
+        layers=tuple(measured),
+        f_x=f_x,
+        vae=None,
+        warnings=tuple(warnings),
+        provenance={
+            "invkit": __version__,
+            "torch": str(torch.__version__),
+            "denoiser": {
+                "name": denoiser.name,
+                "description": denoiser.spec.description,
+                "weights": denoiser.weights_tag,
+                "trained_on": trained_on(denoiser),
+                "sha256": denoiser.sha256,
+            },
+            "sampler": "training-free",
+            "image_sha256": subject.sha256,
+            "data": slices.description,
+            "config": {"pairs": config.pairs, "dose": config.dose},
+            "samples": samples,
+            "refine": refine,
+            "seed": seed,
+            "domain": "low",
+            "threads": torch.get_num_threads(),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What every layer of one analysis is measured with."""
+
+    denoiser: LoadedDenoiser
+    subject: Subject
+    f_x: Tensor
+    strangers: Tensor
+    pixel_scale: float
+    samples: int
+    refine: int
+    seed: int
+
+    def measure(self, split: Split, check: SplitReport, scale: float, eta: float) -> LayerResult:
+        draws, certified, random = [], [], []
+        unrefined = ""
+        if self.refine == 0:
+            unrefined = "no refinement was asked for"
+        elif eta == 0:
+            unrefined = "this layer is the same for all images, so every image lies in its fiber"
+        for image in range(len(self.subject.x)):
+            x, f_x = (part[image : image + 1] for part in (self.subject.x, self.f_x))
+            reference = Reference(split, split.phi(x), scale)
+            drawn = draw(
+                TrainingFree(x, f_x),
+                x,
+                reference.z,
+                reference,
+                samples=self.samples,
+                seed=self.seed,
+                image=image,
+            )
+            draws.append(drawn)
+            random.append(
+                torch.cat([activation_distance(split.phi(one[None]), reference.z) for one in self.strangers])
+                / scale
+            )
+            if unrefined:
+                continue
+            proposals = drawn.samples[: self.refine].to(x)
+            proven = refine_proposals(proposals, reference, self.denoiser, x, epsilon=epsilon_of(eta))
+            if proven is None:
+                unrefined = "no gradient of this layer reaches the image"
+            else:
+                certified.append(proven)
+        if unrefined:
+            certified.clear()
+        metrics, measures = self._figures(split, draws, random, certified, eta)
+        return LayerResult(
+            layer=split.layer,
+            note=layer_note(split),
+            draws=tuple(draws),
+            swap=None,
+            metrics=metrics,
+            verdict=judge(measures),
+            trained="not needed",
+            provenance={"phi": split.describe(), "scale": scale, "eta": eta},
+            sha256="",
+            split=dataclasses.asdict(check),
+            certified=tuple(certified),
+            unrefined=unrefined,
+        )
+
+    def _figures(
+        self, split: Split, draws: list[Draws], random: list[Tensor], certified: list[Certified], eta: float
+    ) -> tuple[dict[str, Any], Measures]:
+        seed, region = self.seed, self.subject.region
+        fiber_error = {
+            "samples": root_mean_square([drawn.fiber_error for drawn in draws], seed=seed),
+            "random": root_mean_square([rows.cpu() for rows in random], seed=seed),
+        }
+        spread = sample_spread([drawn.stack for drawn in draws], seed=seed, region=region)
+        f_std = torch.stack([drawn.f_std for drawn in draws])
+        f_std = f_std if region is None else region.pixels(f_std)
+        spread_f = Interval(f_std.square().mean().sqrt().item())
+        in_eta = [drawn.fiber_error / eta for drawn in draws] if eta > 0 else None
+        metrics: dict[str, Any] = {
+            "fiber_error": {name: value.to_json() for name, value in fiber_error.items()},
+            "fiber_error_eta": None if in_eta is None else root_mean_square(in_eta, seed=seed).to_json(),
+            "noise_distance": eta,
+            "f_error_hu": root_mean_square([drawn.f_error for drawn in draws], seed=seed).to_json(),
+            "spread_hu": spread.to_json(),
+            "spread_f_hu": spread_f.to_json(),
+        }
+        proof, certification = certification_figures(
+            certified, (), pixel_scale=self.pixel_scale, seed=seed, region=region
+        )
+        if proof is not None:
+            metrics["certified"] = proof
+        measures = Measures(
+            layer=f"layer {split.layer} of {self.denoiser.name}",
+            spread=spread,
+            fiber_error=fiber_error,
+            spread_f=spread_f,
+            noise_distance=eta,
+            certification=certification,
+            untrained=True,
+        )
+        return metrics, measures

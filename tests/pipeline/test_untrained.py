@@ -1,0 +1,97 @@
+"""Training-free analysis: no part is trained, every figure follows from the images, and what it cannot do is said."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import invkit
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.plugins.manager import PluginHost
+from invkit.sampling.distance import activation_distance
+
+
+@pytest.fixture(scope="module")
+def network():
+    blur = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    nn.init.constant_(blur.weight, 1 / 9)
+    return nn.Sequential(blur)
+
+
+@pytest.fixture(scope="module")
+def call(network, tmp_path_factory):
+    rows, columns = np.mgrid[:40, :32]
+    noise = np.random.default_rng(0).normal(0, 20, (40, 32))
+    image = (40 + 100 * (np.hypot(rows - 20, columns - 16) < 9) + noise).astype(np.float32)
+    options = {
+        "config": LayerConfig.preset("tiny"),
+        "train_data": ["phantoms:12"],
+        "cache": tmp_path_factory.mktemp("cache"),
+        "host": PluginHost(installed=False),
+        "sampler": "training-free",
+    }
+
+    def run(**changes):
+        return invkit.analyze(network, **{"layer": "0", "data": image, "samples": 12, **options, **changes})
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def found(call):
+    said = []
+    return call(say=said.append), said
+
+
+def test_nothing_is_trained(found):
+    result, said = found
+    assert not any("training it" in line for line in said)
+    assert result.vae is None
+    assert result.layers[0].swap is None
+    assert result.layers[0].trained == "not needed"
+    assert result.to_json()["sampler"] == "training-free"
+
+
+def test_figures_follow_from_the_images(found, network):
+    result, _ = found
+    split = invkit.Split(network, "0")
+    scale = result.layers[0].provenance["scale"]
+    raw = activation_distance(split.phi(result.raw[:, 0]), split.phi(result.x)) / scale
+    error = raw.square().mean().sqrt().item()
+    assert result.metrics["fiber_error"]["samples"]["value"] == pytest.approx(error, rel=1e-3)
+    certified = activation_distance(split.phi(result.samples[:, 0]), split.phi(result.x)) / scale
+    proof = result.metrics["certified"]
+    assert len(result.samples) == proof["count"] >= 8
+    assert (certified <= 1.01 * proof["epsilon"]).all()
+    spread = result.samples[:, 0].double().std(0).square().mean().sqrt().item()
+    assert proof["spread_hu"]["value"] == pytest.approx(spread, rel=1e-3)
+    assert "training_free" not in proof  # it is the baseline itself
+
+
+def test_the_verdict_claims_no_model_and_the_report_can_be_read_back(found, tmp_path):
+    result, _ = found
+    text = " ".join(result.layers[0].verdict.sentences)
+    assert "without any training" in text
+    assert "spread of the model" not in text
+    folder = result.save(tmp_path / "run")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["analysis"]["sampler"] == "training-free"
+    page = (folder / "report.html").read_text()
+    assert "nothing was trained for them" in page
+    assert "VAE was trained" not in page
+
+
+def test_samples_do_not_depend_on_how_many_are_drawn(found, call):
+    few = call(samples=5, refine="none")
+    torch.testing.assert_close(few.raw, found[0].raw[:5])
+    assert "certified" not in few.metrics
+
+
+@pytest.mark.parametrize(
+    ("change", "match"), [({"domain": "high"}, "low-dose"), ({"sampler": "magic"}, "training-free")]
+)
+def test_what_cannot_be_is_said(call, change, match):
+    with pytest.raises(invkit.UsageError, match=match):
+        call(**change)
