@@ -65,6 +65,9 @@ def refine(
     images: Tensor,
     z: Activation,
     epsilon: float,
+    *,
+    steps_at_most: int = STEPS,
+    products_at_most: int = PRODUCTS,
 ) -> Refined:
     """Move each image as little as possible until Phi of it is z to within epsilon.
 
@@ -77,6 +80,8 @@ def refine(
         images: proposals, `(N, 1, H, W)`, HU.
         z: the activation whose fiber is sought, `(1, ...)`.
         epsilon: largest root mean square distance from z, units of the activation.
+        steps_at_most: Gauss-Newton steps.
+        products_at_most: pairs of products with J and its transpose in one step.
 
     Raises:
         SplitError: no gradient of the layer reaches the image.
@@ -90,14 +95,14 @@ def refine(
     before = distance.clone()
     steps, products = (torch.zeros(n, dtype=torch.int64) for _ in range(2))
     stuck = torch.zeros(n, dtype=torch.bool, device=x.device)
-    for _ in range(STEPS):
+    for _ in range(steps_at_most):
         active = ((distance > epsilon) & ~stuck).nonzero()[:, 0]
         if not len(active):
             break
         at = Linearisation(phi_grad, x[active])
         left = tuple(part[active] for part in residual)
         wanted = (0.7 * epsilon / distance[active]).clamp(min=ENOUGH)
-        direction, used = _least_norm(at, left, wanted)
+        direction, used = _least_norm(at, left, wanted, products_at_most)
         # What torch traced refers to itself, activations of the whole image included: without this they pile up.
         del at
         gc.collect(1)
@@ -115,7 +120,9 @@ def refine(
     return Refined(x, Certificates(before, distance, change, steps, products, epsilon))
 
 
-def _least_norm(at: Linearisation, residual: tuple[Tensor, ...], wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _least_norm(
+    at: Linearisation, residual: tuple[Tensor, ...], wanted: Tensor, products: int
+) -> tuple[Tensor, Tensor]:
     """Return the smallest d with |J d - r| <= wanted |r|, `(N, 1, H, W)`, and the products it took, `(N,)`."""
     gradient = at.transposed(residual)
     direction, p = torch.zeros_like(gradient), gradient
@@ -124,7 +131,7 @@ def _least_norm(at: Linearisation, residual: tuple[Tensor, ...], wanted: Tensor)
     left = residual
     used = torch.zeros(len(gradient), dtype=torch.int64, device=gradient.device)
     going = gamma > 0
-    for _ in range(PRODUCTS):
+    for _ in range(products):
         q = at.forward(p)
         curvature = dot(q, q)
         going = going & (curvature > 0)
