@@ -1,8 +1,8 @@
 """What the layers of a network retain of the code, in order of depth, and whether that can be true (E10)."""
 
-__all__ = ["RetainedCurve", "Rise", "retained_curve"]
+__all__ = ["RetainedCurve", "Rise", "retained_curve", "rises"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from invkit.errors import InputError
 from invkit.metrics.controls import retained_information
+from invkit.metrics.convergence import Convergence
 from invkit.metrics.intervals import Interval, Values, as_vector
 
 Array = NDArray[np.float64]
@@ -41,6 +42,7 @@ class RetainedCurve:
         rises: pairs of layers in the wrong order, beyond the intervals of all pairs.
         reasons: sentences that say why the estimate is not to be trusted; none where it is.
         trusted: whether it is; `None` where there are too few patients to say.
+        convergence: of the training of each layer, gains as shares of what the code holds; empty where not asked for.
     """
 
     layers: tuple[str, ...]
@@ -48,13 +50,16 @@ class RetainedCurve:
     rises: tuple[Rise, ...]
     reasons: tuple[str, ...]
     trusted: bool | None
+    convergence: tuple[Convergence, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
             "layers": [
-                {"layer": layer, "retained": one.to_json()}
-                for layer, one in zip(self.layers, self.retained, strict=True)
+                {"layer": layer, "retained": one.to_json(), **(ended.to_json() if ended else {})}
+                for layer, one, ended in zip(
+                    self.layers, self.retained, self.convergence or [None] * len(self.layers), strict=True
+                )
             ],
             "rises": [
                 {"shallow": rise.shallow, "deep": rise.deep, "difference": rise.difference.to_json()}
@@ -71,7 +76,8 @@ def retained_curve(
     floor: Values,
     groups: Sequence[Any] | None = None,
     *,
-    converged: Mapping[str, bool] | None = None,
+    convergence: Mapping[str, Convergence] | None = None,
+    bypassed: Collection[str] = (),
     level: float = 0.95,
     seed: int = 0,
     draws: int = 2000,
@@ -93,7 +99,8 @@ def retained_curve(
         const_control: the same under the `const` control.
         floor: entropy of each posterior, `(n,)`, nats per dimension.
         groups: labels of the rows (patients).
-        converged: whether the training of each layer ended by itself and not by the number of steps.
+        convergence: of the training of each layer; its gains are in shares of NLL_const - E[H(q)].
+        bypassed: layers that a skip connection goes round; those after them may know more, so they are not compared.
         level: of the intervals.
         seed: of the resampling.
         draws: bootstrap samples.
@@ -114,48 +121,54 @@ def retained_curve(
     retained = tuple(
         retained_information(vector, const, least, groups, seed=seed, draws=draws) for vector in vectors
     )
+    ended = () if convergence is None else tuple(convergence[name] for name in names)
     reasons = [
-        f"The training of {name} ended by its number of steps, not because it no longer improved."
-        for name in names
-        if converged is not None and not converged.get(name, True)
+        one.text(name, " of what the code holds")
+        for name, one in zip(names, ended, strict=False)
+        if not one.converged
     ]
     for name, one in zip(names, retained, strict=True):
         if one.above(Interval(1.0)) or Interval(0.0).above(one):
             reasons.append(f"{name} would retain {one.text()} of the code, outside 0 to 1.")
     if len(const if groups is None else set(groups)) < 2:
-        return RetainedCurve(names, retained, (), tuple(reasons), False if reasons else None)
+        return RetainedCurve(names, retained, (), tuple(reasons), False if reasons else None, ended)
     table = np.stack(vectors, axis=1)
-    rises = _rises(names, table, const - least, groups, level=level, seed=seed, draws=draws)
-    for rise in rises:
+    scale = const - least
+    found = rises(names, table, scale, groups, bypassed=bypassed, level=level, seed=seed, draws=draws)
+    for rise in found:
         reasons.append(
             f"{rise.deep} seems to retain {rise.difference.text()} more than {rise.shallow} before it, which cannot be: "
             "the estimate compares trainings, not layers."
         )
-    return RetainedCurve(names, retained, rises, tuple(reasons), not reasons)
+    return RetainedCurve(names, retained, found, tuple(reasons), not reasons, ended)
 
 
-def _rises(
+def rises(
     names: tuple[str, ...],
     nll: Array,
     scale: Array,
     groups: Sequence[Any] | None,
     *,
+    bypassed: Collection[str] = (),
     level: float,
     seed: int,
     draws: int,
 ) -> tuple[Rise, ...]:
-    """Return the pairs of layers in the wrong order.
+    """Return the pairs of layers in the wrong order, beyond the intervals of all pairs.
 
     Args:
         names: of the layers.
-        nll: of each row under each layer, `(n, layers)`.
-        scale: NLL of `const` minus entropy of each row, `(n,)`.
+        nll: of each row under each layer, or another loss, `(n, layers)`.
+        scale: its unit for each row, `(n,)`: NLL of `const` minus entropy.
         groups: labels of the rows.
+        bypassed: layers that others are not held against.
         level: of all pairs together.
         seed: of the signs.
         draws: resamplings.
     """
     shallow, deep = np.triu_indices(len(names), k=1)
+    comparable = np.array([names[first] not in bypassed for first in shallow], dtype=bool)
+    shallow, deep = shallow[comparable], deep[comparable]
     gained = nll[:, shallow] - nll[:, deep]
     value = gained.mean(axis=0) / scale.mean()
     influence = (gained - value * scale[:, None]) / (scale.mean() * len(nll))

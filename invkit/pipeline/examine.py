@@ -2,7 +2,7 @@
 
 __all__ = ["examine"]
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -10,7 +10,8 @@ from invkit._version import __version__
 from invkit.data.bank import PatchBank
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
-from invkit.metrics.retained import RetainedCurve, retained_curve
+from invkit.pipeline.calibrated import with_calibration
+from invkit.pipeline.curves import layer_curves
 from invkit.pipeline.ladder import Controls, reconstruct, strangers
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.measure import Bench, measure_layer
@@ -23,12 +24,12 @@ from invkit.pipeline.train_vae import Domain
 from invkit.representation.trained import TrainedVae
 from invkit.sampling.model import SampleModel
 from invkit.split.check import SplitReport
-from invkit.split.layers import module_names
 from invkit.training.seeds import derive_seed
+from invkit.training.sharing import first_only, share_out
 
 
 def examine(
-    layers: Iterable[tuple[FoundLayer, SplitReport]],
+    layers: Sequence[tuple[FoundLayer, SplitReport]],
     *,
     denoiser: LoadedDenoiser,
     subject: Subject,
@@ -47,8 +48,7 @@ def examine(
     """Sample every layer on the same images and return what was measured.
 
     Args:
-        layers: their trained models and what the split's check found, in the order of the report; taken one by one,
-            so that not all of them need be in memory at once.
+        layers: their trained models and what the split's check found, in the order of the report.
         denoiser: f.
         subject: the images, on the denoiser's device.
         controls: the models of `input` and `const`.
@@ -62,6 +62,9 @@ def examine(
         refine: how many draws of each image are refined onto the fiber.
         random_phi: the network with weights drawn anew; by default it is drawn here, and no model of it is trained.
         say: called with one line for each layer.
+
+    Raises:
+        ShareDone: processes share the work, and this one is not the first, whose result it is.
     """
     size = (subject.x.shape[-2], subject.x.shape[-1])
     held_out = slices.part("test")
@@ -90,9 +93,9 @@ def examine(
         dose=config.dose,
         refine=min(refine, samples),
     )
-    measured: list[LayerResult] = []
     models: list[SampleModel] = []
     warnings: list[str] = []
+    bypassed: list[str] = []
     if denoiser.weights_tag == "built" and denoiser.spec.recipe is not None:
         warnings.append(
             f"{denoiser.name} comes without trained weights, so what is analysed is the network as it is built. "
@@ -104,18 +107,29 @@ def examine(
                 f"Layer {check.layer} is not a cut: a skip connection goes round it, and another image brings about "
                 f"{100 * check.leak:.2g} % of its change of the output though z stays. What is shown holds for z alone."
             )
-        say(f"sampling {samples} images for layer {part.model.split.layer}")
-        measured.append(measure_layer(bench, part, check))
         if not part.model.split.is_control:
             models.append(part.model)
-    retained = _retained(models, controls, seed)
+        if check.bypass:
+            bypassed.append(part.model.split.layer)
+
+    def sampled(index: int) -> LayerResult:
+        part, check = layers[index]
+        say(f"sampling {samples} images for layer {part.model.split.layer}")
+        return with_calibration(measure_layer(bench, part, check), part.model)
+
+    measured = share_out(len(layers), sampled, device=subject.x.device)
+    first_only()
+    retained, regression = layer_curves(models, controls, bypassed=bypassed, seed=seed)
     for layer in measured:
         if retained is not None and layer.layer in retained.layers:
-            layer.metrics["retained_information"] = retained.retained[
-                retained.layers.index(layer.layer)
-            ].to_json()
-    if retained is not None and len(models) > 1:
-        warnings += retained.reasons
+            of_layer = retained.retained[retained.layers.index(layer.layer)]
+            layer.metrics["retained_information"] = of_layer.to_json()
+        if regression is not None and layer.layer in regression.layers:
+            of_layer = regression.rmse[regression.layers.index(layer.layer)]
+            layer.metrics["regression_rmse_hu"] = of_layer.to_json()
+    if len(models) > 1:
+        for curve in (retained, regression):
+            warnings += curve.reasons if curve is not None else ()
     return AnalysisResult(
         model=denoiser.name,
         subject=subject,
@@ -125,6 +139,7 @@ def examine(
         vae=bench.reconstruction,
         warnings=tuple(warnings),
         retained=retained,
+        regression=regression,
         provenance={
             "invkit": __version__,
             "torch": str(torch.__version__),
@@ -147,31 +162,6 @@ def examine(
             "threads": torch.get_num_threads(),
         },
     )
-
-
-def _retained(models: Sequence[SampleModel], controls: Controls, seed: int) -> RetainedCurve | None:
-    """Return what the layers retain, from the image to the output; `None` for none."""
-    const = controls.const.nll_rows
-    if not models or any(len(model.nll_rows) != len(const) for model in models):
-        return None
-    models = sorted(models, key=_depth)
-    floor = controls.const.floor_rows
-    if floor is None:
-        floor = torch.full_like(const, controls.const.meta["floor"])
-    return retained_curve(
-        {model.split.layer: model.nll_rows for model in models},
-        const,
-        floor,
-        controls.const.patients.tolist(),
-        converged={model.split.layer: bool(model.meta["stopped_early"]) for model in models},
-        seed=seed,
-    )
-
-
-def _depth(model: SampleModel) -> int:
-    """Return where a layer stands among the network's modules, which are listed in the order of their use as a rule."""
-    names = list(module_names(model.split.denoiser.network))
-    return max((names.index(layer.module) for layer in model.split.layers), default=len(names))
 
 
 def trained_on(denoiser: LoadedDenoiser) -> str:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from invkit import artifacts
+from invkit.metrics.calibration_record import CalibrationRecord
+from invkit.metrics.regressed import RegressionCurve
 from invkit.metrics.retained import RetainedCurve
 from invkit.metrics.verdict import Verdict
 from invkit.pipeline.certify import Certified
@@ -38,6 +40,7 @@ class LayerResult:
         split: what the split's check found.
         certified: for each image, its refined draws; empty where nothing was refined.
         unrefined: why nothing was refined, or nothing.
+        calibration: of the flow, as it was when its training ended; `None` where it was not measured.
     """
 
     layer: str
@@ -52,6 +55,7 @@ class LayerResult:
     split: dict[str, Any]
     certified: tuple[Certified, ...] = ()
     unrefined: str = ""
+    calibration: CalibrationRecord | None = None
 
     @property
     def raw(self) -> Tensor:
@@ -105,7 +109,8 @@ class AnalysisResult:
         vae: D(E(x)), `(B, 1, H, W)`, HU; `None` where no VAE was needed.
         provenance: what decided the result: seeds, versions, hashes.
         warnings: what the reader has to know.
-        retained: what each layer retains of the code, in the order in which they were asked for.
+        retained: what each layer retains of the code, from the image to the output.
+        regression: how well the image is estimated from each layer, in the same order.
         sampler: what the samples were drawn by.
     """
 
@@ -118,6 +123,7 @@ class AnalysisResult:
     provenance: dict[str, Any]
     warnings: tuple[str, ...] = field(default=())
     retained: RetainedCurve | None = None
+    regression: RegressionCurve | None = None
     sampler: Sampler = "cinn"
 
     @property
@@ -193,6 +199,7 @@ class AnalysisResult:
                 for result in self.layers
             },
             "retained": None if self.retained is None else self.retained.to_json(),
+            "regression": None if self.regression is None else self.regression.to_json(),
             "provenance": self.provenance,
         }
 

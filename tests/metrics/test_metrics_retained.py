@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from invkit.errors import InputError
+from invkit.metrics.convergence import Convergence
 from invkit.metrics.intervals import Interval
 from invkit.metrics.retained import retained_curve
 
@@ -64,11 +65,22 @@ def test_more_than_everything_is_not_trusted():
 
 
 def test_a_training_that_was_cut_short_is_not_trusted():
-    found = curve({"1": -0.9, "3": -0.5}, converged={"1": True, "3": False})
+    ended = {"1": Convergence(200, 0.001, 0.005), "3": Convergence(200, 0.02, 0.005)}
+    found = curve({"1": -0.9, "3": -0.5}, convergence=ended)
     assert found.trusted is False
     assert found.reasons == (
-        "The training of 3 ended by its number of steps, not because it no longer improved.",
+        "The training of 3 had not converged: the last quarter of its 200 steps still gained 0.02 of what the code "
+        "holds, more than 0.005 of what the code holds.",
     )
+    assert found.to_json()["layers"][1]["converged"] is False
+    unknown = curve({"1": -0.9}, convergence={"1": Convergence(None, None, 0.005)})
+    assert unknown.trusted is False and "Nothing says" in unknown.reasons[0]
+
+
+def test_a_layer_with_a_way_round_it_is_no_bound_for_what_comes_after():
+    values = {"1": -0.4, "3": -0.6, "5": -0.3}
+    assert curve(values, bypassed=("1",)).trusted is True
+    assert curve(values, bypassed=("3",)).trusted is False
 
 
 def test_one_patient_says_nothing_of_order():
