@@ -21,6 +21,7 @@ from invkit.training.seeds import derive_seed, generator
 AFFINE_CLAMP = 4.0
 LARGEST_REGRESSION = 2048
 FIRST_BATCH = 4096
+ROWS_AT_ONCE = 512
 
 
 class CINN(Part):
@@ -144,8 +145,10 @@ class CINN(Part):
             )
         if v.ndim == 3 and v.shape[1] != images:
             raise UsageError(f"v is for {v.shape[1]} images, the condition for {images}")
-        z_bar = self.inverse(v.reshape(-1, images, self.config.d), self.embed(condition))
-        return z_bar.reshape(v.shape)
+        h = self.embed(condition)
+        # What the couplings compute of so many rows stays in the processor's cache.
+        parts = v.reshape(-1, images, self.config.d).split(max(1, ROWS_AT_ONCE // images))
+        return torch.cat([self.inverse(part, h) for part in parts]).reshape(v.shape)
 
     @torch.no_grad()
     def initialise(self, table: CodeTable, *, seed: int = 0) -> None:

@@ -2,6 +2,9 @@
 
 __all__ = ["Block", "Coupling", "CouplingNet"]
 
+import copy
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -42,12 +45,32 @@ class CouplingNet(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
         self.bf16 = config.bf16
+        self._half: tuple[object, Self] | None = None
 
     def forward(self, a: Tensor, h: Tensor) -> Tensor:
         """Map a `(..., B, inputs)` and h `(B, k)` to `(..., B, outputs)` in the precision of a."""
+        if self.bf16 and a.dtype == torch.float32 and not torch.is_grad_enabled():
+            return self._halved()._map(a.bfloat16(), h.bfloat16()).to(a.dtype)
         with autocast(a.device, enabled=self.bf16):
-            result: Tensor = self.last(self.inner(self.code(a) + self.condition(h)))
-        return result.to(a.dtype)
+            return self._map(a, h).to(a.dtype)
+
+    def _map(self, a: Tensor, h: Tensor) -> Tensor:
+        result: Tensor = self.last(self.inner(self.code(a) + self.condition(h)))
+        return result
+
+    def _halved(self) -> Self:
+        """Return this network with weights in bf16, kept until they change: autocast would round them at every call."""
+        now = tuple((id(p), p.data_ptr(), p._version) for p in self.parameters())
+        if self._half is None or self._half[0] != now:
+            # In a tuple, so that it is no part of this module.
+            self._half = now, copy.deepcopy(self).bfloat16()
+        return self._half[1]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        twin.__dict__ = copy.deepcopy({**self.__dict__, "_half": None}, memo)
+        return twin
 
 
 class Coupling(Part):
