@@ -305,7 +305,8 @@ def _beside_noise(measures: Measures) -> list[str]:
             sentences.append(text + "keep closer to the fiber than their size explains.")
         else:
             sentences.append(
-                text + "keep to the fiber no better than noise of their size. Only what is certified says something about "
+                text
+                + "keep to the fiber no better than noise of their size. Only what is certified says something about "
                 "the layer."
             )
     if "training_free" in rungs and not rungs["training_free"].above(samples):
@@ -391,7 +392,12 @@ def judge(measures: Measures) -> Verdict:
     """Return what the figures of one layer say, by the rules at the top of this module."""
     sentences, floor = _spread(measures)
     sentences += (
-        _certified(measures.certification) + _fiber(measures) + _output(measures) + _likelihood(measures.nll)
+        _certified(measures.certification)
+        + _random(measures)
+        + _fiber(measures)
+        + _beside_noise(measures)
+        + _output(measures)
+        + _likelihood(measures.nll)
     )
     warnings = []
     if measures.vae_rmse is not None and measures.vae_limit is not None:

@@ -2,7 +2,7 @@
 
 __all__ = ["examine"]
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -85,7 +85,7 @@ def examine(
             bank=PatchBank.drawn(held_out, size, dose=config.dose, seed=derive_seed(seed, "bank")),
             seed=seed,
         ),
-        random_phi=random_phi or RandomPhi.of(denoiser, slices, size, dose=config.dose),
+        random_phi=random_phi or RandomPhi.of(denoiser, slices, dose=config.dose),
         vae_limit=low.meta["held_out"]["rmse_quantiles_hu"]["0.99"],
         samples=samples,
         seed=seed,

@@ -1,6 +1,6 @@
 """The same network with weights drawn anew: how much of what is found needs no training to be ignored."""
 
-__all__ = ["RandomPhi", "redrawn", "scale_patches"]
+__all__ = ["RandomPhi", "redrawn"]
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,22 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from invkit.data.noise import noise_texture
-from invkit.data.patches import PatchBatch, PatchSampler
+from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
 from invkit.errors import InvkitError
-from invkit.metrics.faithfulness import activation_scale, dose_noise_distance
 from invkit.metrics.intervals import Interval, bootstrap
 from invkit.pipeline.certify import Certified, certify, epsilon_of
 from invkit.pipeline.ladder import CONTROL_SAMPLES, root_mean_square, sample_spread
 from invkit.pipeline.region import Region
+from invkit.pipeline.scales import layer_scales, scale_sampler
 from invkit.sampling.model import SampleModel
 from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.split.split import Split
-from invkit.training.seeds import derive_seed, generator
+from invkit.training.seeds import derive_seed
 
 SAMPLES = 8  # of each image at most that are refined
 PAIRS = 64  # of patches, behind s_Phi: an eighth of a trained layer's, whose scale is measured once and kept
-NOISY = 16  # patches that eta is measured on
 
 NO_WEIGHTS = "its network holds no weights that could be drawn anew"
 
@@ -89,33 +87,32 @@ class RandomPhi:
     Args:
         denoiser: the network with its new weights; `None` where there is none.
         why_not: why there is none.
-        patches: held-out patches of the image's size, which the layers' scales are measured on.
+        sampler: of held-out patches, which the layers' scales are measured on.
         models: trained cINNs of its layers, by the layer's name; empty where layers are refined only.
     """
 
     denoiser: LoadedDenoiser | None
     why_not: str
-    patches: PatchBatch
+    sampler: PatchSampler
     models: Mapping[str, SampleModel] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, denoiser: LoadedDenoiser, slices: SliceSet, size: Sequence[int], *, dose: float, seed: int = 0
-    ) -> Self:
+    def of(cls, denoiser: LoadedDenoiser, slices: SliceSet, *, dose: float, seed: int = 0) -> Self:
         """Return the control of a denoiser; one that says why there is none where its weights cannot be drawn anew.
+
+        As in the bank, the noise of patches is added in the image whatever the set says.
 
         Args:
             denoiser: f.
             slices: what the parts were trained on.
-            size: `(H, W)` of the image under test.
             dose: of the low-dose images, as a fraction of the high dose.
             seed: of the weights.
         """
-        patches = scale_patches(slices, size, dose=dose, seed=derive_seed(seed, "random phi"))
+        sampler = scale_sampler(replace(slices, noise="image"), dose=dose, seed=seed)
         try:
-            return cls(redrawn(denoiser, seed=seed), "", patches)
+            return cls(redrawn(denoiser, seed=seed), "", sampler)
         except InvkitError as error:
-            return cls(None, str(error), patches)
+            return cls(None, str(error), sampler)
 
     def measure(
         self,
@@ -148,10 +145,13 @@ class RandomPhi:
             return {"unavailable": self.why_not}, None
         split = Split(self.denoiser, layer, allow_bypass=True)
         model = self.models.get(layer)
-        scale, eta = self._scales(split) if model is None else (model.meta["scale"], model.meta["eta"])
+        if model is None:
+            scale, eta = layer_scales(split, self.sampler, pairs=PAIRS, seed=0, device=x.device)
+        else:
+            scale, eta = model.meta["scale"], model.meta["eta"]
         found: dict[str, Any] = {"noise_distance": eta}
         if model is not None:
-            found |= _drawn(model, x, samples=len(draws[0].samples), seed=seed, region=region)
+            found |= _drawn(model, x, samples=len(draws[0].stack), seed=seed, region=region)
         if refine == 0:
             return found, None
         if not eta > 0:
@@ -160,7 +160,7 @@ class RandomPhi:
         for image, one in enumerate(draws):
             this = x[image : image + 1]
             proven = certify(
-                one.samples[: min(refine, SAMPLES)],
+                one.stack[: min(refine, SAMPLES)],
                 Reference(split, split.phi(this), scale),
                 f,
                 this,
@@ -174,41 +174,6 @@ class RandomPhi:
             certified.append(proven)
         figures, spread = _certified(certified, seed, region)
         return {**found, "certified": figures}, spread
-
-    @torch.no_grad()
-    def _scales(self, split: Split) -> tuple[float, float]:
-        """Return s_Phi, and eta in units of it: 1 and 0 where the layer gives the same for all patches."""
-        x, y, levels = self.patches.x, self.patches.y[:NOISY], self.patches.noise
-        scale = activation_scale(split.phi, x, len(x), batch=1)
-        if scale == 0:
-            return 1.0, 0.0
-        squares = []
-        for index, one in enumerate(y):
-            noise = noise_texture(2, *one.shape[-2:], generator=generator(index, "random phi", "eta"))
-            added = levels[index] * noise[:, None]
-            eta = dose_noise_distance(split.phi, one[None], added.to(one), scale=scale)
-            squares.append(eta.square())
-        return scale, float(torch.cat(squares).mean().sqrt())
-
-
-def scale_patches(slices: SliceSet, size: Sequence[int], *, dose: float, seed: int) -> PatchBatch:
-    """Return the held-out patches that a randomly drawn layer's scales are measured on: 64 of 128 x 128 pixels, fewer larger ones.
-
-    As in the bank, noise is added in the image whatever the set says.
-
-    Args:
-        slices: what the parts were trained on.
-        size: `(H, W)` of the image under test.
-        dose: of the patches, as a fraction of the high dose.
-        seed: decides every patch.
-    """
-    side = max(size)
-    count = max(8, min(PAIRS, PAIRS * 128 * 128 // (side * side)))
-    batch = PatchSampler(replace(slices.part("test"), noise="image"), side, dose=dose, seed=seed).batch(
-        0, count
-    )
-    height, width = size
-    return replace(batch, x=batch.x[..., :height, :width], y=batch.y[..., :height, :width], clean=None)
 
 
 def _certified(
@@ -243,7 +208,7 @@ def _drawn(
         reference = Reference(model.split, z, model.meta["scale"])
         count = min(samples, CONTROL_SAMPLES)
         drawn.append(draw(model, this, z, reference, samples=count, seed=seed, image=image))
-    spread = sample_spread([one.samples for one in drawn], seed=seed, region=region)
+    spread = sample_spread([one.stack for one in drawn], seed=seed, region=region)
     return {
         "spread_hu": spread.to_json(),
         "fiber_error": root_mean_square([one.fiber_error for one in drawn], seed=seed).to_json(),

@@ -104,7 +104,7 @@ class Yardsticks:
             "random": rung(self.strangers, self._output("strangers", 0, self.strangers)),
         }
         residual = x - self.reconstruction[image : image + 1]
-        energy = _root_mean_square(draws.samples[:NOISE_DRAWS].to(x) - x).to(x)
+        energy = _root_mean_square(draws.stack[:NOISE_DRAWS].to(x) - x).to(x)
         for name, texture in (("noise_white", None), ("noise_residual", residual)):
             noisy = x + equal_energy(energy, x, texture, seed=self.seed, image=image)
             found[name] = rung(noisy, self._each(noisy))

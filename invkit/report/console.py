@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from invkit.report.data import ReportData, plain
-from invkit.report.table import overview, rows
+from invkit.report.table import ladder, overview, rows
 
 
 def _text(text: object, style: str = "") -> Text:
@@ -41,6 +41,9 @@ def print_report(data: ReportData, console: Console | None = None, report: Path 
         headings, table = overview(data.layers)
         console.print(_table(headings, table))
     else:
+        headings, table = ladder(data.layers[0].metrics)
+        if table:
+            console.print(_table(headings, table))
         found = rows(data.layers[0].metrics)
         console.print(_table(["Figure", "Value [95 % interval]"], [[row.label, row.value] for row in found]))
     for line in data.provenance:

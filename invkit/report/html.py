@@ -16,7 +16,7 @@ from invkit.metrics.intervals import number
 from invkit.report.data import Image, LayerFigures, ReportData, jsonable, plain
 from invkit.report.plates import Plate, plates
 from invkit.report.rows import windowed_png
-from invkit.report.table import KNOWN, overview, rows
+from invkit.report.table import KNOWN, ladder, overview, rows
 from invkit.report.table import figure as metric
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -107,7 +107,7 @@ def render_html(data: ReportData, figures: Sequence[Plate] | None = None) -> str
         galleries=[{"key": layer.key, "images": _gallery(layer, data)} for layer in data.layers],
         window=f"Shown from {number(low)} HU (black) to {number(high)} HU (white).",
         overview=overview(data.layers),
-        tables=[(layer.key, rows(layer.metrics)) for layer in data.layers],
+        tables=[(layer.key, rows(layer.metrics), ladder(layer.metrics)) for layer in data.layers],
         config=json.dumps(jsonable(data.config), indent=2, ensure_ascii=False),
         limits=[*LIMITS, TARGET_LIMIT] if data.domain == "high" else LIMITS,
     )

@@ -22,15 +22,44 @@ NAMES = {
     "vae": "VAE's reconstruction",
     "input": "Control: input",
     "samples": "Samples",
+    "training_free": "f(x) plus noise",
+    "noise_residual": "x + coloured noise",
+    "noise_white": "x + white noise",
+    "nearest": "Nearest patch",
+    "unconditional": "VAE's prior",
     "const": "Control: const",
     "random": "Another image",
 }
+# Of a theme's series; images that stand for the same thing share a colour.
+COLOURS = {
+    "vae": 0,
+    "input": 1,
+    "samples": 2,
+    "training_free": 1,
+    "noise_residual": 0,
+    "noise_white": 0,
+    "nearest": 4,
+    "unconditional": 3,
+    "const": 3,
+    "random": 4,
+}
+OF_SEVERAL = (
+    "vae",
+    "input",
+    "samples",
+    "const",
+    "random",
+)  # shown where there are several layers, in a row each
 UNIT = "Distance of the layer's activation from that of x  (1 = two different patches)"
 
 
 def _ladder(layer: LayerFigures) -> dict[str, Interval]:
     found = {name: metric(layer.metrics, f"fiber_error.{name}") for name in NAMES if name in LADDER}
     return {name: value for name, value in found.items() if value is not None and np.isfinite(value.value)}
+
+
+def _few(ladder: dict[str, Interval]) -> dict[str, Interval]:
+    return {name: value for name, value in ladder.items() if name in OF_SEVERAL}
 
 
 def ladder_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> Figure | None:
@@ -40,6 +69,8 @@ def ladder_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> F
     if not ladders:
         return None
     single = len(ladders) == 1
+    if not single:
+        ladders = [(layer, _few(ladder)) for layer, ladder in ladders]
     count = len(ladders[0][1]) if single else len(ladders)
     height = 1.5 + 0.33 * count + (0 if single else 0.3)
     figure = Figure(figsize=(9.2, height))
@@ -47,7 +78,7 @@ def ladder_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> F
     top = 1 - (0.62 if single else 0.92) / height
     axes = figure.add_axes((left, 0.68 / height, right - left, top - 0.68 / height))
     figure.text(0.014, 1 - 0.13 / height, label(title), size=12, weight="bold", va="top", parse_math=False)
-    colours = dict(zip(NAMES, theme.series, strict=True))
+    colours = {name: theme.series[COLOURS[name]] for name in NAMES}
     for row, (layer, ladder) in enumerate(ladders):
         for rung, (name, value) in enumerate(ladder.items()):
             place = float(rung if single else row)

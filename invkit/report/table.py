@@ -1,6 +1,6 @@
 """The rows of the tables of figures: which figure, its value with interval and unit, and what it means."""
 
-__all__ = ["Row", "figure", "overview", "rows"]
+__all__ = ["Row", "figure", "ladder", "overview", "rows"]
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,9 +8,11 @@ from typing import Any
 
 from invkit.errors import InputError
 from invkit.metrics.intervals import Interval
+from invkit.metrics.verdict import LADDER
 from invkit.report.data import LayerFigures
 
 NATS = "nats/dim"
+IN_LADDER = ("ladder.eta.", "ladder.f_error_hu.")  # shown as columns of a table of their own
 KNOWN: dict[str, tuple[str, str, str]] = {
     "spread_hu": (
         "Spread of the samples",
@@ -94,6 +96,31 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "",
         "what the method reaches given the whole image",
     ),
+    "fiber_error.training_free": (
+        "Fiber error of f(x) plus noise",
+        "",
+        "proposals that need no training, before refinement",
+    ),
+    "fiber_error.noise_residual": (
+        "Fiber error of x plus coloured noise",
+        "",
+        "noise of the samples' energy, with the spectrum of what the code loses",
+    ),
+    "fiber_error.noise_white": (
+        "Fiber error of x plus white noise",
+        "",
+        "noise of the samples' energy",
+    ),
+    "fiber_error.nearest": (
+        "Fiber error of the nearest patch",
+        "",
+        "of a bank of other patients' patches; the true nearest is no farther",
+    ),
+    "fiber_error.unconditional": (
+        "Fiber error of the VAE's prior",
+        "",
+        "images decoded from random codes",
+    ),
     "fiber_error.const": ("Fiber error of the `const` control", "", "what it reaches given nothing"),
     "fiber_error.random": (
         "Fiber error of another image",
@@ -102,6 +129,43 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     ),
     "noise_distance": ("Noise at this dose", "", "the same distance between two scans of one anatomy"),
     "fiber_error_eta": ("Fiber error over noise", "", "the samples' fiber error in units of that noise"),
+    "ladder.bank": ("Patches in the bank", "", "held-out ones that the nearest is searched among"),
+    "ladder.compared": (
+        "Patches whose activation was computed",
+        "",
+        "those of the bank that look most like the image",
+    ),
+    "random_phi.certified.count": (
+        "Certified with random weights",
+        "",
+        "the same proposals, refined for the same layer with weights drawn anew",
+    ),
+    "random_phi.certified.refined": ("Refined with random weights", "", "how many were tried"),
+    "random_phi.certified.spread_hu": (
+        "Certified spread with random weights",
+        "HU",
+        "what the architecture ignores without any training",
+    ),
+    "random_phi.certified.f_error_hu": (
+        "Change of f with random weights",
+        "HU",
+        "how the trained denoiser's output changes by it",
+    ),
+    "random_phi.certified.fiber_error_before": (
+        "Fiber error before refinement, random weights",
+        "",
+        "in units of that layer's own scale",
+    ),
+    "random_phi.certified.epsilon": ("Epsilon with random weights", "", "by the same rule"),
+    "random_phi.noise_distance": ("Noise at this dose, random weights", "", "eta of that layer"),
+    "random_phi.spread_hu": ("Spread of samples, random weights", "HU", "of a cINN trained for that layer"),
+    "random_phi.fiber_error": (
+        "Fiber error of samples, random weights",
+        "",
+        "of a cINN trained for that layer",
+    ),
+    "random_phi.nll": ("NLL given z, random weights", NATS, "of a cINN trained for that layer"),
+    "random_phi.unavailable": ("No random weights", "", "why this control is missing"),
     "vae_rmse_hu": ("Error of the VAE", "HU", "what the code loses of this image"),
     "vae_limit_hu": ("99 % quantile of the VAE's error", "HU", "above it an image is out of distribution"),
     "nll.layer": ("NLL given z", NATS, "how well z predicts the code; lower is better"),
@@ -146,7 +210,7 @@ def _interval(key: str, value: Any) -> Interval:
 
 def rows(metrics: Mapping[str, Any]) -> list[Row]:
     """Return all figures of a layer, known ones first and in a fixed order, others under their own key."""
-    leaves = dict(_leaves(metrics))
+    leaves = {key: value for key, value in _leaves(metrics) if not key.startswith(IN_LADDER)}
     found = []
     for key in [key for key in KNOWN if key in leaves] + [key for key in leaves if key not in KNOWN]:
         label, unit, meaning = KNOWN.get(key, (key, "HU" if key.endswith("_hu") else "", ""))
@@ -158,6 +222,20 @@ def rows(metrics: Mapping[str, Any]) -> list[Row]:
         )
         found.append(Row(key, label, text, meaning))
     return found
+
+
+def ladder(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and one row a rung of the ladder, the nearest first, in its three units; no rows for no ladder."""
+    table = []
+    for name, what in LADDER.items():
+        value = figure(metrics, f"fiber_error.{name}")
+        if value is None:
+            continue
+        others = (figure(metrics, f"ladder.eta.{name}"), figure(metrics, f"ladder.f_error_hu.{name}"))
+        texts = ["" if other is None else other.text() for other in (value, *others)]
+        table.append((value.value, [what[0].upper() + what[1:], *texts]))
+    headings = ["In the place of x", "Distance / s_Phi", "Distance / eta", "Change of f, HU"]
+    return headings, [row for _, row in sorted(table, key=lambda pair: pair[0])]
 
 
 def overview(layers: tuple[LayerFigures, ...]) -> tuple[list[str], list[list[str]]]:
