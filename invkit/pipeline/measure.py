@@ -153,6 +153,18 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
     if unrefined:
         certified.clear()
     metrics, measures = _figures(bench, model, draws, ladders, z, certified, free)
+    if measures.control is None:
+        metrics["random_phi"], random = bench.random_phi.measure(
+            model.split.layer,
+            x,
+            torch.cat([model.reconstruct(one[None]) for one in x]),
+            draws,
+            bench.denoiser,
+            refine=len(certified[0].images) if certified else 0,
+            seed=bench.seed,
+            region=bench.subject.region,
+        )
+        measures = dataclasses.replace(measures, random_phi=random)
     return LayerResult(
         layer=model.split.layer,
         note=layer_note(model.split),
@@ -244,9 +256,12 @@ def _figures(
         "fiber_error_eta": _over(fiber_error["samples"], eta).to_json() if eta > 0 else None,
         "noise_distance": eta,
         "ladder": {
-            "eta": {name: _over(value, eta).to_json() for name, value in fiber_error.items()} if eta > 0 else None,
+            "eta": {name: _over(value, eta).to_json() for name, value in fiber_error.items()}
+            if eta > 0
+            else None,
             "f_error_hu": {
-                name: rms([found.rungs[name].f_error for found in ladders]).to_json() for name in ladders[0].rungs
+                name: rms([found.rungs[name].f_error for found in ladders]).to_json()
+                for name in ladders[0].rungs
             },
             "bank": len(bench.yardsticks.bank),
             "compared": bench.yardsticks.compared,
@@ -279,6 +294,7 @@ def _figures(
         control=control,  # type: ignore[arg-type]
         domain=bench.domain,
         certification=certification,
+        bank=len(bench.yardsticks.bank),
     )
     return metrics, measures
 
