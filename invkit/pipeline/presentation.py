@@ -64,6 +64,8 @@ def report_data(
         command=command,
         created=created,
         window=_window(result.x[image]),
+        retained=result.retained,
+        regression=result.regression,
     )
 
 
@@ -133,6 +135,7 @@ def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigur
         certified_std=pixels(certified.std(0)) if proven is not None and proven.enough else None,
         refined=(len(certified), 0 if proven is None else len(proven.images)),
         metrics=layer.metrics,
+        calibration=layer.calibration,
     )
 
 

@@ -13,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invkit.errors import InputError
+from invkit.metrics.calibration_record import CalibrationRecord
 from invkit.metrics.intervals import Difference, Interval
+from invkit.metrics.regressed import RegressionCurve
+from invkit.metrics.retained import RetainedCurve
 from invkit.metrics.window import WINDOWS, Window
 
 Image = NDArray[Any]
@@ -71,6 +74,7 @@ class LayerFigures:
         refined: how many samples were certified, of how many that were refined.
         metrics: figures under the keys of `invkit analyze --json`; a value is a number, an `Interval`, or a
             mapping.
+        calibration: of the flow behind the samples; none where it was not measured.
     """
 
     key: str
@@ -89,6 +93,7 @@ class LayerFigures:
     certified_std: Image | None = None
     refined: tuple[int, int] = (0, 0)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    calibration: CalibrationRecord | None = None
 
     def __post_init__(self) -> None:
         shape = np.shape(self.x)
@@ -149,6 +154,8 @@ class ReportData:
         command: a command line that makes the result again.
         created: when it was made, for people.
         window: display window for images, HU.
+        retained: what the layers retain of the code, over depth.
+        regression: how well the image is estimated from the layers, over depth.
     """
 
     model: str
@@ -167,6 +174,8 @@ class ReportData:
     command: str = ""
     created: str = ""
     window: Window = WINDOWS["abdomen"]
+    retained: RetainedCurve | None = None
+    regression: RegressionCurve | None = None
 
     def __post_init__(self) -> None:
         if not self.layers:

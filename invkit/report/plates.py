@@ -8,7 +8,9 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
+from invkit.report.calibration import calibration_figure
 from invkit.report.data import ReportData
+from invkit.report.depth import depth_figure
 from invkit.report.plots import ladder_figure, spectrum_figure
 from invkit.report.rows import certified_figure, checks_figure, samples_figure
 from invkit.report.table import figure as metric
@@ -32,6 +34,9 @@ class Plate:
 def plates(data: ReportData) -> list[Plate]:
     """Return all figures that the data suffice for, in the order in which they are to be read."""
     title, layers = data.title, data.layers
+    calibrated = [(layer.key, layer.calibration) for layer in layers if layer.calibration is not None]
+    missing = ", ".join(layer.key for layer in layers if layer.calibration is None)
+    unmeasured = f"Not measured: {missing}." if missing else ""
     what = "high-dose images that go with z" if data.domain == "high" else "images"
     builders: list[tuple[str, Callable[[Theme], Figure | None], str, str]] = [
         (
@@ -72,8 +77,42 @@ def plates(data: ReportData) -> list[Plate]:
             "itself.",
             "Plot of power over spatial frequency for x, its reconstruction and the differences of samples.",
         ),
+        (
+            "depth",
+            lambda theme: depth_figure(
+                f"{data.model}: what its layers keep", data.retained, data.regression, theme
+            ),
+            "What layers keep: of the code, and of the image by the best regression that was found. A deeper "
+            "layer is computed from a shallower one, so R cannot rise with depth and the error cannot fall. "
+            f"{_trust(data)}",
+            f"Plots over depth; the values stand in the table of numbers. {_trust(data)}",
+        ),
+        (
+            "calibration",
+            lambda theme: calibration_figure(f"{title}: calibration of the flow", calibrated, theme),
+            "Is the true code of a held-out patch one more draw of the flow? Then its ranks among draws are "
+            "uniform, their distribution stays inside the band (which is that of a typical quantity), and random "
+            "regions hold as many truths as they should. High ends of a histogram say that samples are too narrow, "
+            f"a high middle that they are too wide. {unmeasured}",
+            "Plots of ranks and coverage; the values stand in the table of numbers.",
+        ),
     ]
     return [plate for builder in builders if (plate := _plate(*builder)) is not None]
+
+
+def _trust(data: ReportData) -> str:
+    """Say whether the curves over depth can be believed; why not stands among the warnings."""
+    said = []
+    for what, curve in (("of retained information", data.retained), ("of the error", data.regression)):
+        if curve is None:
+            said.append(f"The estimate {what} over depth was not made.")
+        elif curve.trusted is None:
+            said.append(f"Nothing says whether the estimate {what} can be trusted.")
+        elif curve.trusted:
+            said.append(f"The estimate {what} passes this check, and all trainings had converged.")
+        else:
+            said.append(f"The estimate {what} is not trustworthy; the warnings say why.")
+    return " ".join(said)
 
 
 def _certified(data: ReportData) -> str:

@@ -173,6 +173,46 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     "nll.const": ("NLL of the `const` control", NATS, "given nothing"),
     "nll.floor": ("Floor of the NLL", NATS, "entropy of the code itself; no model can be below"),
     "retained_information": ("Retained information", "", "share of what the code holds that z predicts"),
+    "regression_rmse_hu": (
+        "Error of the best regression",
+        "HU",
+        "of x from z on held-out patches: what z does not say of the image, at most",
+    ),
+    "calibration.holds": ("The flow is calibrated", "", "whether all tests on held-out patches hold"),
+    "calibration.matters": ("Its misfit matters", "", "whether a test fails by more than what is called small"),
+    "calibration.failing": ("Tests that fail", "", "of SBC, TARP and two of C2ST"),
+    "calibration.reach": (
+        "Distance of truths from the flow's centre",
+        "",
+        "in units of its draws; above 1 the samples are too narrow",
+    ),
+    "calibration.sbc.holds": ("SBC holds", "", "whether all distributions of ranks stay in their band"),
+    "calibration.sbc.distance": (
+        "Largest distance of ranks from uniform",
+        "",
+        "of distribution functions, over all quantities",
+    ),
+    "calibration.sbc.share_outside": (
+        "Quantities outside their own band",
+        "",
+        "share; 0.0125 is expected of a calibrated flow",
+    ),
+    "calibration.tarp.holds": ("TARP holds", "", "whether 0 lies in the interval of the area"),
+    "calibration.tarp.area": (
+        "Area between coverage and credibility",
+        "",
+        "above 0 samples are too wide, below 0 too narrow",
+    ),
+    "calibration.tarp.bias": ("The same over all credibilities", "", "not 0 where samples lie to one side"),
+    "calibration.tarp.curve_inside": ("Coverage stays in its band", "", "at all credibilities together"),
+    "calibration.tarp.level": ("Level of the band of coverage", "", "probability of it for a calibrated flow"),
+    "calibration.c2st.holds": ("C2ST holds", "", "whether a classifier tells v from a normal distribution"),
+    "calibration.c2st.accuracy": ("Accuracy of that classifier", "", "0.5 is chance"),
+    "calibration.c2st_given_z.holds": ("C2ST given z holds", "", "the same for a classifier that sees z"),
+    "calibration.c2st_given_z.accuracy": ("Accuracy given z", "", "0.5 is chance"),
+    "calibration.patches": ("Held-out patches of the tests", "", ""),
+    "calibration.patients": ("Their patients", "", "the independent units of all tests"),
+    "calibration.level": ("Level of all tests", "", "a calibrated flow passes all of them so often"),
 }
 
 
