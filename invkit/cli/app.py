@@ -9,6 +9,7 @@ __all__ = ["COMMANDS", "app", "main"]
 
 import os
 import traceback
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -29,13 +30,21 @@ from invkit.cli import (
     validate,
 )
 from invkit.cli.console import data_on_stdout, emit_text, say, say_error
+from invkit.cli.together import together
 from invkit.errors import InvkitError
 
 COMMANDS = (analyze, train, presets, run, data, evaluate, models, layers, plugins, convert, validate)
+COMMAND = "invkit.command"
 
 
 class Commands(TyperGroup):
     """Runs a command and turns what it raises into a message and an exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options before the command, and note which command it is."""
+        ctx.meta[COMMAND] = next((word for word in args if not word.startswith("-")), "")
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command.
@@ -45,7 +54,7 @@ class Commands(TyperGroup):
         """
         with data_on_stdout():
             try:
-                return super().invoke(ctx)
+                return together(ctx.meta[COMMAND], partial(super().invoke, ctx))
             except InvkitError as error:
                 say_error(str(error))
                 raise typer.Exit(error.exit_code) from None

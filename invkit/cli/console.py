@@ -6,6 +6,7 @@ __all__ = [
     "coloured",
     "data_on_stdout",
     "data_stream",
+    "data_to",
     "emit_json",
     "emit_table",
     "emit_text",
@@ -32,10 +33,16 @@ def data_on_stdout() -> Iterator[None]:
 
     A plugin may print while it is imported, built or run, and must not break the JSON of a command.
     """
-    token = _data.set(sys.stdout)
+    with data_to(sys.stdout), contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
+def data_to(stream: TextIO) -> Iterator[None]:
+    """Let the `emit_` functions write to `stream`."""
+    token = _data.set(stream)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
+        yield
     finally:
         _data.reset(token)
 

@@ -1,28 +1,36 @@
-"""Several processes that train one model, through torch.distributed; for one process all this is free."""
+"""Messages between processes that work together, through torch.distributed; for one process all this is free."""
 
 __all__ = [
+    "Scope",
     "Shard",
     "all_true",
     "average",
     "average_gradients",
+    "barrier",
+    "broadcast_bytes",
     "broadcast_json",
     "broadcast_tensors",
+    "current_scope",
     "current_shard",
-    "process_group",
+    "finish",
+    "go_on_alone",
+    "send_bytes",
+    "within",
 ]
 
 import json
-import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
-from invkit.errors import ConfigError, ResourceError
+from invkit.errors import ConfigError, InvkitError, ResourceError
+from invkit.training.board import Board
 
 
 @dataclass(frozen=True)
@@ -46,35 +54,61 @@ class Shard:
         return slice(self.rank * part, (self.rank + 1) * part)
 
 
-def current_shard() -> Shard:
-    """Return rank and world size of the process group, or the whole where there is none."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return Shard()
-    return Shard(distributed.get_rank(), distributed.get_world_size())
+@dataclass(frozen=True)
+class Scope:
+    """The processes that work together at the moment.
+
+    Args:
+        shard: this process's place among them.
+        ranks: all of them, by their ranks in the whole group.
+        group: torch's handle of them; `None` for the whole group.
+        board: where failures are told; `None` in a group that was not opened by invkit.
+    """
+
+    shard: Shard
+    ranks: tuple[int, ...]
+    group: Any = None
+    board: Board | None = None
+
+    @property
+    def alone(self) -> "Scope":
+        """Only this process, without the others."""
+        return Scope(Shard(), (self.ranks[self.shard.rank],), None, self.board)
+
+
+_scope: ContextVar[Scope | None] = ContextVar("scope", default=None)
+
+
+def current_scope() -> Scope | None:
+    """Return the processes that share the work, in a group that was opened by invkit; else `None`."""
+    return _scope.get()
 
 
 @contextmanager
-def process_group(device: torch.device | str = "cpu", *, timeout: float = 1800.0) -> Iterator[Shard]:
-    """Join the group that `torchrun` (or `srun` with the same variables) describes; without one, do nothing.
-
-    Args:
-        device: decides the backend, gloo or nccl.
-        timeout: seconds after which a process that hears nothing from the others gives up.
-
-    Raises:
-        ResourceError: the others cannot be reached.
-    """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1 or not distributed.is_available() or distributed.is_initialized():
-        yield current_shard()
-        return
-    backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
-    with _peers():
-        distributed.init_process_group(backend, timeout=timedelta(seconds=timeout))
+def within(scope: Scope) -> Iterator[None]:
+    """Let messages go to the processes of `scope` alone."""
+    token = _scope.set(scope)
     try:
-        yield current_shard()
+        yield
     finally:
-        distributed.destroy_process_group()
+        _scope.reset(token)
+
+
+def go_on_alone() -> None:
+    """Do the rest of the block of `within` without the others, which have left it."""
+    scope = _scope.get()
+    if scope is not None:
+        _scope.set(scope.alone)
+
+
+def current_shard() -> Shard:
+    """Return rank and number of the processes that work together, or the whole where this one is alone."""
+    scope = _scope.get()
+    if scope is not None:
+        return scope.shard
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return Shard()
+    return Shard(distributed.get_rank(), distributed.get_world_size())
 
 
 def average_gradients(parameters: Sequence[nn.Parameter], extra: Tensor) -> Tensor:
@@ -107,8 +141,9 @@ def average(values: Tensor) -> Tensor:
     """Return the mean of `values` over all processes."""
     world = current_shard().world
     if world > 1:
+        values = values.contiguous()
         with _peers():
-            distributed.all_reduce(values)
+            finish(distributed.all_reduce(values, group=_group(), async_op=True), values)
         values = values / world
     return values
 
@@ -119,22 +154,58 @@ def all_true(flag: bool, device: torch.device | str = "cpu") -> bool:
         return flag
     value = torch.tensor(int(flag), device=device)
     with _peers():
-        distributed.all_reduce(value, distributed.ReduceOp.MIN)
+        least = distributed.ReduceOp.MIN
+        finish(distributed.all_reduce(value, least, group=_group(), async_op=True), value)
     return bool(value.item())
+
+
+def barrier() -> None:
+    """Wait until all processes have come here.
+
+    Raises:
+        InvkitError: one of them failed; the error is of the type of its own.
+        ResourceError: one of them is gone.
+    """
+    if current_shard().world > 1:
+        with _peers():
+            finish(distributed.barrier(group=_group(), async_op=True))
 
 
 def broadcast_json(value: Any, device: torch.device | str = "cpu") -> Any:
     """Return rank 0's `value`, made of JSON values, in every process."""
     if current_shard().world == 1:
         return value
-    data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device)
-    size = torch.tensor(data.numel(), device=device)
+    return json.loads(broadcast_bytes(json.dumps(value).encode(), device=device))
+
+
+def broadcast_bytes(data: bytes | bytearray, *, source: int = 0, device: torch.device | str = "cpu") -> bytes:
+    """Return the bytes of the process `source` in every process; what the others give is not looked at."""
+    shard = current_shard()
+    if shard.world == 1:
+        return bytes(data)
+    mine = shard.rank == source
     with _peers():
-        distributed.broadcast(size, src=0)
-        if current_shard().rank != 0:
-            data = torch.empty(int(size.item()), dtype=torch.uint8, device=device)
-        distributed.broadcast(data, src=0)
-    return json.loads(bytes(data.tolist()))
+        size = _announced(len(data), source, device)
+        payload = _tensor(data, device) if mine else torch.empty(size, dtype=torch.uint8, device=device)
+        finish(distributed.broadcast(payload, _global(source), group=_group(), async_op=True), payload)
+    return payload.cpu().numpy().tobytes()
+
+
+def send_bytes(data: bytes, *, source: int) -> bytes | None:
+    """Return the bytes of the process `source` in rank 0 and `None` in the others; all of them must call."""
+    shard = current_shard()
+    if shard.world == 1 or source == 0:
+        return data if shard.rank == 0 else None
+    with _peers():
+        # Nobody waits without listening: what is sent after this is there already.
+        size = _announced(len(data), source, "cpu")
+        if shard.rank == source:
+            distributed.send(_tensor(data, "cpu"), _global(0), group=_group())
+        if shard.rank != 0:
+            return None
+        payload = torch.empty(size, dtype=torch.uint8)
+        distributed.recv(payload, _global(source), group=_group())
+    return payload.numpy().tobytes()
 
 
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
@@ -144,17 +215,60 @@ def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
     with _peers(), torch.no_grad():
         for tensor in tensors:
             received = tensor.detach().contiguous()
-            distributed.broadcast(received, src=0)
+            finish(distributed.broadcast(received, _global(0), group=_group(), async_op=True), received)
             tensor.copy_(received)
+
+
+def finish(work: Any, tensor: Tensor | None = None) -> None:
+    """Wait for a message between processes, and meanwhile listen whether one of them has failed.
+
+    Args:
+        work: what torch returned for it.
+        tensor: what is sent; on a GPU nothing waits here, the device's own queue does.
+    """
+    scope = _scope.get()
+    if scope is not None and scope.board is not None and not (tensor is not None and tensor.is_cuda):
+        begun = time.monotonic()
+        while not work.is_completed():
+            # What is waited for is noticed late by a twentieth of the wait at most.
+            time.sleep(max(5e-5, min(0.02, 0.05 * (time.monotonic() - begun))))
+            scope.board.listen()
+    work.wait()
+
+
+def _announced(size: int, source: int, device: torch.device | str) -> int:
+    """Return the size of what the process `source` is about to send."""
+    value = torch.tensor(size, device=device)
+    finish(distributed.broadcast(value, _global(source), group=_group(), async_op=True), value)
+    return int(value.item())
+
+
+def _tensor(data: bytes | bytearray, device: torch.device | str) -> Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).to(device)
+
+
+def _group() -> Any:
+    scope = _scope.get()
+    return None if scope is None else scope.group
+
+
+def _global(rank: int) -> int:
+    """Return the rank in the whole group of a process of this scope."""
+    scope = _scope.get()
+    return rank if scope is None else scope.ranks[rank]
 
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Turn the failure of a message between processes into an error of ours."""
+    """Turn the failure of a message between processes into the error of the one that failed, or one of ours."""
     try:
         yield
+    except InvkitError:
+        raise
     except RuntimeError as error:
-        raise ResourceError(
-            f"lost contact with the other processes of this training ({error}). "
-            "Start all of them again: they go on from the last checkpoint"
+        scope = _scope.get()
+        failure = scope.board.failure() if scope is not None and scope.board is not None else None
+        raise failure or ResourceError(
+            f"lost contact with the other processes ({error}). "
+            "Start all of them again: a training goes on from its last checkpoint"
         ) from error

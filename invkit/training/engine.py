@@ -22,6 +22,7 @@ from invkit.training.distributed import (
     average_gradients,
     broadcast_json,
     broadcast_tensors,
+    current_scope,
     current_shard,
 )
 from invkit.training.folder import Ledger, RunFolder
@@ -77,7 +78,11 @@ def fit(
     """
     device = torch.device(device)
     shard = current_shard()
-    lock = exclusive(folder, progress=progress) if shard.rank == 0 else contextlib.nullcontext()
+    lock = (
+        exclusive(folder, progress=progress)
+        if shard.rank == 0 or current_scope() is not None
+        else contextlib.nullcontext()
+    )
     # Dropout and the like draw from the global generators; they get the caller's state back.
     fork = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     try:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from invkit.errors import ResourceError
+from invkit.training.distributed import barrier, current_scope
 from invkit.training.progress import Progress, ProgressEvent
 
 LOCK_NAME = ".lock"
@@ -27,7 +28,8 @@ def exclusive(folder: Path, *, progress: Progress | None = None, stage: str = "w
     """Hold `folder` (made if missing) for this thread; others wait until it is left or its process has ended.
 
     The kernel frees the lock of a process that dies. Entering again in the same thread does not wait. Who
-    had to wait should look again whether there is anything left to do.
+    had to wait should look again whether there is anything left to do. Processes of a group that invkit has opened
+    hold it together: rank 0 for all of them, and all must come.
 
     Args:
         folder: what is locked, through a file `.lock` in it that stays there.
@@ -45,16 +47,22 @@ def exclusive(folder: Path, *, progress: Progress | None = None, stage: str = "w
         finally:
             _held[key] -= 1
         return
-    descriptor = _open(folder)
+    descriptor = None
     try:
-        _acquire(descriptor, folder, progress, stage)
+        scope = current_scope()
+        if scope is None or scope.shard.rank == 0:
+            descriptor = _open(folder)
+            _acquire(descriptor, folder, progress, stage)
+        if scope is not None:
+            barrier()
         _held[key] = 0
         try:
             yield
         finally:
             del _held[key]
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _open(folder: Path) -> int:

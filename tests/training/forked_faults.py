@@ -19,8 +19,8 @@ import torch
 from tiny_training import LineTask, TinyTask, config, outcome, train
 
 from invkit.errors import InvkitError
-from invkit.training.distributed import process_group
 from invkit.training.engine import fit
+from invkit.training.group import process_group
 
 STEPS = 12
 

@@ -1,0 +1,96 @@
+"""Where a process that fails tells the others why, so that all of them end with the same error."""
+
+__all__ = ["Board"]
+
+import json
+import time
+from typing import Any
+
+from torch.distributed.distributed_c10d import PrefixStore
+
+import invkit.errors
+from invkit.errors import InvkitError, ResourceError
+from invkit.training.interrupt import Interrupted
+
+FAILURE, LEFT = "failure", "left"
+LISTEN = 0.25  # seconds between looks at the board of a process that waits
+FAREWELL = 20.0  # seconds for which a process waits for the others to have read the board
+
+
+class Board:
+    """Key-value store of a group of processes that the first failure is written to.
+
+    Args:
+        store: the group's own, alive as long as any process may look.
+        rank: of this process.
+        world: how many there are.
+    """
+
+    def __init__(self, store: Any, rank: int, world: int) -> None:
+        self._store = PrefixStore("board", store)
+        self._rank, self._world = rank, world
+        self._looked = 0.0
+
+    def report(self, error: BaseException) -> bool:
+        """Write why this process fails; return whether it is the first. What was written stays."""
+        described = json.dumps({"rank": self._rank, **_described(error)})
+        try:
+            return self._store.compare_set(FAILURE, "", described).decode() == described
+        except RuntimeError:
+            return True  # the store is gone, with whoever would have read it
+
+    def failure(self) -> InvkitError | None:
+        """Return what made another process fail, as an error of the same type; `None` while none has failed."""
+        try:
+            if not self._store.check([FAILURE]):
+                return None
+            found = json.loads(self._store.get(FAILURE))
+        except RuntimeError as error:
+            return ResourceError(f"lost contact with the first process ({error})")
+        return _rebuilt(found) if found["rank"] != self._rank else None
+
+    def listen(self) -> None:
+        """Raise what made another process fail; look no oftener than four times a second.
+
+        Raises:
+            InvkitError: what the other one met.
+        """
+        now = time.monotonic()
+        if now - self._looked >= LISTEN:
+            self._looked = now
+            failure = self.failure()
+            if failure is not None:
+                raise failure
+
+    def leave(self) -> None:
+        """Say that this process looks no more, and wait a while for the others to say so: they may still be reading."""
+        until = time.monotonic() + FAREWELL
+        try:
+            gone = self._store.add(LEFT, 1)
+            while gone < self._world and time.monotonic() < until:
+                time.sleep(0.02)
+                gone = self._store.add(LEFT, 0)
+        except RuntimeError:
+            return
+
+
+def _described(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, Interrupted):
+        return {"type": "Interrupted", "signal": int(error.signal), "message": str(error)}
+    if isinstance(error, KeyboardInterrupt):
+        return {"type": "Interrupted", "signal": 2, "message": "stopped by Ctrl-C"}
+    if isinstance(error, InvkitError):
+        known = [kind.__name__ for kind in type(error).__mro__ if hasattr(invkit.errors, kind.__name__)]
+        return {"type": known[0], "message": str(error)}
+    if isinstance(error, MemoryError):
+        return {"type": "ResourceError", "message": "there is not enough memory"}
+    # The message of any other error may quote pixels or a patient's attributes.
+    return {"type": "InvkitError", "message": f"this is a bug in invkit: {type(error).__name__}"}
+
+
+def _rebuilt(found: dict[str, Any]) -> InvkitError:
+    message = f"process {found['rank']}: {found['message']}"
+    if found["type"] == "Interrupted":
+        return Interrupted(found["signal"], message)
+    kind: type[InvkitError] = getattr(invkit.errors, found["type"])
+    return kind(message)
