@@ -179,7 +179,11 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "of x from z on held-out patches: what z does not say of the image, at most",
     ),
     "calibration.holds": ("The flow is calibrated", "", "whether all tests on held-out patches hold"),
-    "calibration.matters": ("Its misfit matters", "", "whether a test fails by more than what is called small"),
+    "calibration.matters": (
+        "Its misfit matters",
+        "",
+        "whether a test fails by more than what is called small",
+    ),
     "calibration.failing": ("Tests that fail", "", "of SBC, TARP and two of C2ST"),
     "calibration.reach": (
         "Distance of truths from the flow's centre",
@@ -205,7 +209,11 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     ),
     "calibration.tarp.bias": ("The same over all credibilities", "", "not 0 where samples lie to one side"),
     "calibration.tarp.curve_inside": ("Coverage stays in its band", "", "at all credibilities together"),
-    "calibration.tarp.level": ("Level of the band of coverage", "", "probability of it for a calibrated flow"),
+    "calibration.tarp.level": (
+        "Level of the band of coverage",
+        "",
+        "probability of it for a calibrated flow",
+    ),
     "calibration.c2st.holds": ("C2ST holds", "", "whether a classifier tells v from a normal distribution"),
     "calibration.c2st.accuracy": ("Accuracy of that classifier", "", "0.5 is chance"),
     "calibration.c2st_given_z.holds": ("C2ST given z holds", "", "the same for a classifier that sees z"),
@@ -238,7 +246,7 @@ def _leaves(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def figure(metrics: Mapping[str, Any], key: str) -> Interval | None:
     """Return the figure under a dotted key as an interval, or `None` where there is none."""
     value = dict(_leaves(metrics)).get(key)
-    return None if value is None or isinstance(value, str | bool) else _interval(key, value)
+    return None if value is None or isinstance(value, str | bool | list) else _interval(key, value)
 
 
 def _interval(key: str, value: Any) -> Interval:
@@ -258,6 +266,8 @@ def rows(metrics: Mapping[str, Any]) -> list[Row]:
         text = (
             str(value)
             if isinstance(value, str | bool)
+            else ", ".join(str(one) for one in value) or "none"
+            if isinstance(value, list)
             else _interval(key, value).text(unit, 3 if unit == NATS else None)
         )
         found.append(Row(key, label, text, meaning))
