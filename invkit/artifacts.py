@@ -5,11 +5,13 @@ has a sidecar `NAME.json` with the sha256 of its bytes, and is refused where the
 """
 
 __all__ = [
+    "InParts",
     "Stored",
     "fingerprint",
     "load",
     "read_sidecar",
     "save",
+    "save_in_parts",
     "sha256_file",
     "state_fingerprint",
     "write_atomic",
@@ -18,13 +20,14 @@ __all__ = [
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -35,6 +38,22 @@ from invkit.errors import ArtifactError, ResourceError, UsageError
 
 SCHEMA = "invkit.artifact/1"
 MODE = 0o644
+DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL"}
+
+
+class InParts(Protocol):
+    """A tensor that is made a part at a time, along its first axis."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Of the whole."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the whole."""
+
+    def parts(self) -> Iterator[torch.Tensor]:
+        """Yield it from first to last."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +75,19 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         ResourceError: the folder cannot be written or the disk is full; `path` is as it was.
     """
+    with _replacing(path) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file that takes the place of `path` once it was written to its end without an error."""
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fchmod(stream.fileno(), MODE)  # mkstemp's own lets nobody else read, not even a shared report
             os.fsync(stream.fileno())
@@ -124,6 +150,50 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], *, kind: str, meta: Ma
     write_atomic(path, data)
     write_atomic(path.with_suffix(".json"), json.dumps(sidecar, sort_keys=True, indent=1).encode())
     return sha256
+
+
+def save_in_parts(
+    path: Path, tensors: Mapping[str, torch.Tensor | InParts], *, kind: str, meta: Mapping[str, Any]
+) -> str:
+    """Write as `save` does, a part of each tensor at a time, so that none of them need be in memory as a whole.
+
+    Args:
+        path: as for `save`.
+        tensors: whole or in parts.
+        kind: as for `save`.
+        meta: as for `save`.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    plain = json.loads(json.dumps(dict(meta), allow_nan=False))
+    header: dict[str, Any] = {"__metadata__": {"invkit": _provenance(kind, plain)}}
+    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    end = 0
+    for name in names:
+        shape, dtype = list(tensors[name].shape), tensors[name].dtype
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    with _replacing(path) as stream:
+        for data in _contents(len(text).to_bytes(8, "little") + text, [tensors[name] for name in names]):
+            digest.update(data)
+            stream.write(data)
+        assert stream.tell() == 8 + len(text) + end
+    sha256 = digest.hexdigest()
+    sidecar = {"schema": SCHEMA, "kind": kind, "sha256": sha256, "meta": plain}
+    write_atomic(path.with_suffix(".json"), json.dumps(sidecar, sort_keys=True, indent=1).encode())
+    return sha256
+
+
+def _contents(head: bytes, tensors: Iterable[torch.Tensor | InParts]) -> Iterator[bytes | memoryview]:
+    yield head
+    for tensor in tensors:
+        for part in [tensor] if isinstance(tensor, torch.Tensor) else tensor.parts():
+            plain = part.detach().cpu().contiguous().reshape(-1)
+            yield memoryview(plain.view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from invkit.pipeline.certify import Certified
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
 from invkit.sampling.sampler import Draws
+from invkit.sampling.stack import StackedImages
 
 Sampler = Literal["cinn", "training-free"]
 
@@ -60,6 +61,9 @@ class LayerResult:
     @property
     def raw(self) -> Tensor:
         """The N draws as the model gave them, `(N, B, 1, H, W)`, HU."""
+        if len(self.draws) == 1:
+            # No copy: where they lie in a file, they stay there.
+            return self.draws[0].samples[:, None]
         return torch.stack([draws.samples for draws in self.draws], dim=1)
 
     @property
@@ -221,7 +225,12 @@ class AnalysisResult:
         return write_html(self, Path(path))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every image of the result by name, HU, for saving."""
+        """Return every image of the result by name, HU."""
+        samples = {f"layer{index}.samples": result.raw for index, result in enumerate(self.layers)}
+        return {**self._maps(), **samples}
+
+    def _maps(self) -> dict[str, Tensor]:
+        """Return every image but the samples."""
         tensors = {"x": self.x, "f_x": self.f_x}
         if self.vae is not None:
             tensors["vae"] = self.vae
@@ -230,7 +239,6 @@ class AnalysisResult:
         for index, result in enumerate(self.layers):
             prefix = f"layer{index}."
             tensors |= {
-                f"{prefix}samples": result.raw,
                 f"{prefix}mean": torch.stack([draws.mean for draws in result.draws]),
                 f"{prefix}std": torch.stack([draws.std for draws in result.draws]),
                 f"{prefix}f_mean": torch.stack([draws.f_mean for draws in result.draws]),
@@ -244,6 +252,11 @@ class AnalysisResult:
         return tensors
 
     def write_samples(self, path: Path) -> str:
-        """Write every image as safetensors with provenance; return the file's sha256."""
+        """Write every image as safetensors with provenance, few samples at a time; return the file's sha256."""
         names = {f"layer{index}": result.layer for index, result in enumerate(self.layers)}
-        return artifacts.save(path, self.tensors(), kind="samples", meta={"layers": names, **self.provenance})
+        tensors: dict[str, Tensor | artifacts.InParts] = dict(self._maps())
+        for index, result in enumerate(self.layers):
+            tensors[f"layer{index}.samples"] = StackedImages([draws.stack for draws in result.draws])
+        return artifacts.save_in_parts(
+            path, tensors, kind="samples", meta={"layers": names, **self.provenance}
+        )

@@ -1,12 +1,12 @@
 """Where draws are kept: in memory while they are few, else in a file that has no name and ends with its last user."""
 
-__all__ = ["IN_MEMORY", "Stack"]
+__all__ = ["IN_MEMORY", "Stack", "StackedImages"]
 
 import mmap
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -74,6 +74,10 @@ class Stack:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __reduce__(self) -> tuple[Callable[..., "Stack"], tuple[object, ...]]:
+        """Go to another process with all images, and lie in its own memory or file there."""
+        return _filled, (len(self), self.tensor)
+
     def __getitem__(self, rows: slice) -> Tensor:
         """Return some of the images, `(n, 1, H, W)`."""
         if self._memory is not None:
@@ -97,6 +101,10 @@ class Stack:
         """Yield all images in order, few at a time."""
         for start in range(0, len(self), CHUNK):
             yield self[start : start + CHUNK]
+
+
+def _filled(count: int, images: Tensor) -> Stack:
+    return Stack.of([images], count)
 
 
 def _nameless(size: int, folder: Path | None) -> int:
@@ -135,3 +143,24 @@ def _read(file: int, data: memoryview, offset: int) -> None:
         got = os.preadv(file, [data], offset)
         assert got > 0
         data, offset = data[got:], offset + got
+
+
+class StackedImages:
+    """The stacks of several images side by side, `(N, B, 1, H, W)`, to be saved few draws at a time.
+
+    Args:
+        stacks: one for each of the B images, equally long.
+    """
+
+    dtype = torch.float32
+
+    def __init__(self, stacks: Sequence[Stack]) -> None:
+        self._stacks = tuple(stacks)
+        count, *size = stacks[0].shape
+        self.shape = (count, len(stacks), *size)
+
+    def parts(self) -> Iterator[Tensor]:
+        """Yield all draws in order, few at a time, `(n, B, 1, H, W)`."""
+        step = max(1, CHUNK // len(self._stacks))
+        for start in range(0, self.shape[0], step):
+            yield torch.stack([stack[start : start + step] for stack in self._stacks], dim=1)
