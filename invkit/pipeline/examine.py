@@ -15,6 +15,7 @@ from invkit.pipeline.curves import layer_curves
 from invkit.pipeline.ladder import Controls, reconstruct, strangers
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.measure import Bench, measure_layer
+from invkit.pipeline.memory import state_memory
 from invkit.pipeline.parts import FoundLayer, silent
 from invkit.pipeline.random_phi import RandomPhi
 from invkit.pipeline.result import AnalysisResult, LayerResult
@@ -43,6 +44,7 @@ def examine(
     domain: Domain,
     refine: int = 0,
     random_phi: RandomPhi | None = None,
+    memory: int | None = None,
     say: Callable[[str], None] = silent,
 ) -> AnalysisResult:
     """Sample every layer on the same images and return what was measured.
@@ -61,9 +63,11 @@ def examine(
         domain: `"low"` or `"high"`: which images are sampled.
         refine: how many draws of each image are refined onto the fiber.
         random_phi: the network with weights drawn anew; by default it is drawn here, and no model of it is trained.
+        memory: most bytes that the process may take; `None` for what the machine has.
         say: called with one line for each layer.
 
     Raises:
+        ResourceError: it would take more memory than there is; found before anything is sampled.
         ShareDone: processes share the work, and this one is not the first, whose result it is.
     """
     size = (subject.x.shape[-2], subject.x.shape[-1])
@@ -111,6 +115,16 @@ def examine(
             models.append(part.model)
         if check.bypass:
             bypassed.append(part.model.split.layer)
+
+    plan = state_memory(
+        [part.model.split for part, _ in layers],
+        [layers[0][0].model],  # they are all of one kind and size
+        subject.x,
+        samples=samples,
+        refined=bench.refine if domain == "low" else 0,
+        limit=memory,
+        say=say,
+    )
 
     def sampled(index: int) -> LayerResult:
         part, check = layers[index]
@@ -160,6 +174,7 @@ def examine(
             "seed": seed,
             "domain": domain,
             "threads": torch.get_num_threads(),
+            "memory": plan.to_json(),
         },
     )
 

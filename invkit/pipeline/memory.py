@@ -1,6 +1,13 @@
 """How much memory and disk an analysis will take, found on a small cut-out and stated before anything is sampled."""
 
-__all__ = ["MemoryPlan", "available_memory", "memory_in_use", "parse_memory", "plan_memory"]
+__all__ = [
+    "MemoryPlan",
+    "available_memory",
+    "memory_in_use",
+    "parse_memory",
+    "plan_memory",
+    "state_memory",
+]
 
 import contextlib
 import math
@@ -128,7 +135,7 @@ def plan_memory(
 
     Args:
         splits: the layers.
-        models: of the same layers; none where samples are not drawn by a model.
+        models: that draw, one of each kind and size; none where samples are not drawn by a model.
         x: the images, `(B, 1, H, W)`, HU; they are gone through one by one.
         samples: N.
         refined: how many of them are refined.
@@ -155,6 +162,39 @@ def plan_memory(
         held=len(x) * (len(splits) * (MAPS * image + kept + certified)),
         disk=len(x) * len(splits) * (samples * image + sum(stacks) - kept),
     )
+
+
+def state_memory(
+    splits: Sequence[Split],
+    models: Sequence[SampleModel],
+    x: Tensor,
+    *,
+    samples: int,
+    refined: int,
+    limit: int | None = None,
+    say: Callable[[str], None],
+) -> MemoryPlan:
+    """Say what memory the analysis will take, and refuse what would not fit.
+
+    Args:
+        splits: the layers.
+        models: that draw, one of each kind and size.
+        x: the images, `(B, 1, H, W)`, HU.
+        samples: N.
+        refined: how many of them are refined.
+        limit: most memory the process may take, bytes; `None` for what the machine has. Computed elsewhere than on the CPU, an
+            analysis is held against a stated limit alone.
+        say: called with one line.
+
+    Raises:
+        ResourceError: it takes more than there is.
+    """
+    plan = plan_memory(splits, models, x, samples=samples, refined=refined)
+    in_use = memory_in_use()
+    say(plan.statement(in_use))
+    if limit is not None or x.device.type == "cpu":
+        plan.check(in_use, limit=limit)
+    return plan
 
 
 def available_memory() -> int:
