@@ -93,6 +93,9 @@ def analyze(
         bool, typer.Option("--allow-bypass", help="Accept a layer with a skip around it.")
     ] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="SIZE", help="Take no more than this, such as 1.5G.")
+    ] = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -120,6 +123,7 @@ def analyze(
         vae_preset="tiny" if preset == "tiny" else "default",
         allow_bypass=allow_bypass,
         device=device,
+        memory=memory,
         progress=progress,
         say=say,
     )

@@ -20,6 +20,7 @@ from invkit.pipeline.gather import DataSpecs, gather
 from invkit.pipeline.ladder import Controls
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load, stated_provenance
+from invkit.pipeline.memory import parse_memory
 from invkit.pipeline.parts import Parts, silent
 from invkit.pipeline.region import RegionSpec, choose_region
 from invkit.pipeline.result import AnalysisResult, Sampler
@@ -55,6 +56,7 @@ def analyze(
     vae_preset: str = "default",
     allow_bypass: bool = False,
     device: str = "cpu",
+    memory: str | float | None = None,
     cache: str | Path | None = None,
     host: PluginHost | None = None,
     progress: Progress | None = None,
@@ -88,6 +90,8 @@ def analyze(
         vae_preset: size and steps of a VAE that has to be trained.
         allow_bypass: accept a layer that a skip connection goes round; the result says so.
         device: where to compute.
+        memory: most that the process may take, in bytes or such as `"1.5G"`; by default what the machine has. What the
+            analysis takes is said before anything is sampled, and refused where it is more.
         cache: folder for trained parts; by default the user's cache.
         host: the plugins.
         progress: called as a training goes on.
@@ -116,6 +120,7 @@ def analyze(
         raise UsageError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
     if sampler == "training-free" and domain == "high":
         raise UsageError("training-free samples are low-dose images: the domain 'high' needs the sampler 'cinn'")
+    limit = parse_memory(memory)
     host = host or default_host()
     denoiser = load(model, device=device, host=host)
     subject = choose_subject(data, seed=seed, dose=dose, hu_range=hu_range)
@@ -186,6 +191,7 @@ def analyze(
         seed=seed,
         domain=domain,
         refine=count,
+        memory=limit,
         say=say,
     )
     add_plugin_metrics(result, host)
