@@ -18,7 +18,7 @@ from invkit.sampling.tiles import Tiling
 
 RADII = (2.0, 4.0, 8.0)  # pixels, of discs
 CONTRAST = 100.0  # HU, of discs
-PLACES = 6  # structures in one proposal
+PLACES = 3  # structures of one kind and size
 SCALED = 1.5  # v
 BEYOND = 1.96  # standard deviations of what two scans differ by
 
@@ -113,29 +113,39 @@ class Anatomy:
         }
 
 
-def proposals(model: SampleModel, x: Tensor, z: Activation, stranger: Tensor, *, seed: int) -> list[Change]:
-    """Return the changes of anatomy to try on one image.
+def proposals(
+    model: SampleModel | None, x: Tensor, z: Activation, stranger: Tensor, *, seed: int
+) -> list[list[Change]]:
+    """Return the changes of anatomy to try on one image, in sets that are put into it together.
 
     Discs of three sizes are put in, structures smoothed away or moved, and the image changed by the model: as v of another
     image would change it, and as a v half as long again would. Of the model's image only the difference from its own image for
     the true v is taken, so that what the code loses of x stays in x.
 
     Args:
-        model: the layer's.
+        model: the layer's; without one nothing is changed by a model.
         x: the image, `(1, 1, H, W)`, HU.
         z: its activation.
         stranger: another image of the same size, `(1, 1, H, W)`, HU.
         seed: of all choices.
     """
-    changes = [inserted(x, radius, CONTRAST, PLACES, seed=seed + index) for index, radius in enumerate(RADII)]
-    changes += [removed(x, 6.0, PLACES, seed=seed), shifted(x, 8.0, 2, PLACES, seed=seed)]
-    own = model.swap(x, z, z)
-    other = model.swap(stranger, model.split.phi(stranger), z)
-    changes.append(given("v swapped", "the v of another image", other - own))
-    if isinstance(model, LayerModel):
-        longer = _scaled(model, x, z) - own
-        changes.append(given("v scaled", f"the v of the image times {SCALED:g}", longer))
-    return [change for change in changes if change is not None]
+    discs: list[Change] = []
+    for index, radius in enumerate(reversed(RADII)):
+        taken = [place for change in discs for place in change.places]
+        disc = inserted(x, radius, CONTRAST, PLACES, seed=seed + index, taken=taken)
+        discs += [] if disc is None else [disc]
+    gone = removed(x, 6.0, PLACES, seed=seed)
+    moved = shifted(x, 8.0, 2, PLACES, seed=seed, taken=() if gone is None else gone.places)
+    sets: list[list[Change | None]] = [[*discs], [gone, moved]]
+    if model is not None:
+        own = model.swap(x, z, z)
+        other = model.swap(stranger, model.split.phi(stranger), z)
+        sets.append([given("v swapped", "changes by the v of another image", other - own)])
+        if isinstance(model, LayerModel):
+            longer = _scaled(model, x, z) - own
+            sets.append([given("v scaled", f"changes by v times {SCALED:g}", longer)])
+    known = [[change for change in together if change is not None] for together in sets]
+    return [together for together in known if together]
 
 
 def _scaled(model: LayerModel, x: Tensor, z: Activation) -> Tensor:

@@ -1,9 +1,9 @@
 """What varies in the certified samples of a layer, and what cannot be made to vary: E11 to E15 at a bounded cost."""
 
-__all__ = ["Variation", "Window", "choose_window", "measure_variation"]
+__all__ = ["Variation", "Window", "choose_window", "concluded", "measure_variation"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -14,14 +14,16 @@ from invkit.data.noise import noise_texture
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import InputError, SplitError
 from invkit.metrics.anatomy import NoiseSplit, split_noise_anatomy
+from invkit.metrics.conclusion import ChangeFound, Conclusion, Evidence, conclude, lost_power
 from invkit.metrics.diversity import Diversity, diversity
 from invkit.metrics.faithfulness import activation_scale
 from invkit.metrics.gain import GainRatios, gain_ratios
 from invkit.metrics.intervals import Interval
 from invkit.metrics.lesion import LesionCurve, lesion_curve
 from invkit.metrics.transfer import ScaledLayer, transfer
+from invkit.metrics.verdict import Measures, Verdict
 from invkit.pipeline.anatomy import RADII, Anatomy, proposals, summarise
-from invkit.pipeline.certify import Certified
+from invkit.pipeline.certify import Certified, epsilon_of
 from invkit.pipeline.region import Region
 from invkit.sampling.anatomy_proposals import Survival, survive
 from invkit.sampling.disc import SOFT_TISSUE
@@ -84,6 +86,7 @@ class Variation:
         anatomy: what is left of changes of anatomy.
         lesions: contrast of the disc that the layer sees, with `epsilon` and `eta` as the threshold (E14).
         transfer: the certified samples under another denoiser (E15).
+        lost: share of the power beyond noise that the representation loses of coarse structures.
     """
 
     window: Window
@@ -96,6 +99,7 @@ class Variation:
     anatomy: Anatomy | None
     lesions: dict[str, LesionCurve]
     transfer: dict[str, Any] | None
+    lost: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, without what could not be measured."""
@@ -104,6 +108,7 @@ class Variation:
             "images": self.images,
             "noise_hu": None if self.noise is None else self.noise.to_json(),
             "noise_epsilon_hu": self.allowed,
+            "representation_lost": self.lost,
         }
         for name in ("diversity", "gain", "split", "anatomy"):
             value = getattr(self, name)
@@ -140,29 +145,35 @@ def choose_window(x: Tensor, region: Region | None = None) -> Window:
 
 
 def measure_variation(
-    model: SampleModel,
+    split: Split,
     x: Tensor,
     certified: Sequence[Certified],
     free: Sequence[Certified],
     strangers: Tensor,
     *,
-    epsilon: float,
+    scale: float,
+    eta: float,
     input_scale: float,
     seed: int,
+    model: SampleModel | None = None,
+    reconstruction: Tensor | None = None,
     region: Region | None = None,
     beside: LoadedDenoiser | None = None,
 ) -> Variation:
     """Measure what varies and what does not, on the first four images and on a window of large ones.
 
     Args:
-        model: the layer's.
+        split: the layer.
         x: the images, `(B, 1, H, W)`, HU.
         certified: for each image its refined draws.
         free: for each image those of the training-free sampler; may be empty.
         strangers: other images of the same dose and size, `(n, 1, H, W)`, HU.
-        epsilon: of the certificates, in units of s_Phi.
+        scale: s_Phi.
+        eta: of the dose's noise, in units of s_Phi.
         input_scale: s_Phi of the `input` control, HU.
         seed: of the analysis.
+        model: the layer's, if one was trained: changes of v are proposed by it.
+        reconstruction: D(E(x)), `(B, 1, H, W)`, HU, if there is one.
         region: that the window is laid around.
         beside: another denoiser, for the transfer.
 
@@ -170,7 +181,7 @@ def measure_variation(
         SplitError: no gradient of the layer reaches the image.
     """
     count = min(len(x), IMAGES)
-    split, scale, eta = model.split, model.meta["scale"], model.meta["eta"]
+    epsilon = epsilon_of(eta)
     windows = [choose_window(one[None], region) for one in x[:count]]
     seen = [window.crop(one[None]) for window, one in zip(windows, x, strict=False)]
     others = windows[0].crop(strangers[:STRANGERS])
@@ -215,9 +226,15 @@ def measure_variation(
             seed=seed,
         ),
         lesions=_lesions(split, seen, {"epsilon": epsilon * scale, "eta": eta * scale}, seed),
+        lost=None
+        if reconstruction is None or min(seen[0].shape[-2:]) < 20
+        else max(
+            lost_power(part, window.crop(one[None]).to(part), noise)
+            for part, window, one, noise in zip(seen, windows, reconstruction, scans, strict=False)
+        ),
         transfer=None
         if beside is None or not enough
-        else _transfer(model, seen, moved, others, beside, seed),
+        else _transfer(split, scale, seen, moved, others, beside, seed),
     )
 
 
@@ -275,7 +292,8 @@ def _lesions(
 
 
 def _transfer(
-    model: SampleModel,
+    split: Split,
+    scale: float,
     seen: Sequence[Tensor],
     moved: Sequence[Tensor],
     strangers: Tensor,
@@ -287,11 +305,13 @@ def _transfer(
         other = Split(beside, "output")
     except SplitError:
         return None
-    scale = activation_scale(other.phi, strangers, 2 * len(strangers), seed=seed)
-    if not scale > 0:
+    unit = (
+        activation_scale(other.phi, strangers, 2 * len(strangers), seed=seed) if len(strangers) > 1 else 0.0
+    )
+    if not unit > 0:
         return None
     found = transfer(
-        {"own": ScaledLayer(model.split.phi, model.meta["scale"]), "other": ScaledLayer(other.phi, scale)},
+        {"own": ScaledLayer(split.phi, scale), "other": ScaledLayer(other.phi, unit)},
         seen,
         {"own": [part + difference for part, difference in zip(seen, moved, strict=True)]},
         strangers=strangers,
@@ -304,3 +324,44 @@ def _transfer(
         "error": found.error["own"]["other"].to_json(),
         "error_random": found.random["other"].to_json(),
     }
+
+
+def concluded(
+    measures: Measures, verdict: Verdict, found: Variation | None, unrefined: str
+) -> tuple[Conclusion | None, Verdict]:
+    """Return the conclusion on a layer, and its verdict with that sentence first.
+
+    Args:
+        measures: what the verdict was drawn from.
+        verdict: of the layer.
+        found: what varies; `None` where nothing was refined.
+        unrefined: why, or nothing.
+    """
+    evidence = Evidence(unrefined=unrefined)
+    if found is not None:
+        strongest = None if found.anatomy is None else found.anatomy.strongest
+        split = found.split
+        beyond = split is not None and split.found and split.anatomy.value > found.allowed
+        evidence = Evidence(
+            unrefined=unrefined,
+            noise=found.noise,
+            allowed=found.allowed,
+            change=None
+            if strongest is None
+            else ChangeFound(
+                strongest.label,
+                strongest.largest or 0.0,
+                strongest.proposed,
+                strongest.allowed or 0.0,
+                strongest.scans or 0.0,
+                strongest.found,
+            ),
+            certified=0 if found.anatomy is None else found.anatomy.certified,
+            tried=0 if found.anatomy is None else found.anatomy.tried,
+            beyond=split.anatomy if split is not None and beyond else None,
+            lost=found.lost,
+        )
+    conclusion = conclude(measures, evidence)
+    if conclusion is None:
+        return None, verdict
+    return conclusion, replace(verdict, sentences=(conclusion.text, *verdict.sentences))

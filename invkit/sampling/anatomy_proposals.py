@@ -38,10 +38,10 @@ def survive(
     phi: Callable[[Tensor], Activation],
     phi_grad: Callable[[Tensor], Activation],
     x: Tensor,
-    changes: Sequence[Change],
+    changes: Sequence[Sequence[Change]],
     epsilon: float,
 ) -> list[Survival]:
-    """Refine x + change onto the fiber of x, for each change, and measure the contrast that is left.
+    """Refine x + changes onto the fiber of x, for each set of changes, and measure the contrast that is left of each change.
 
     The least change that leads back into the fiber is looked for. So what is left of a proposal is, where Phi is linear, its
     projection on what the layer does not see; a structure that the layer sees in full vanishes. A certified image with a
@@ -52,7 +52,7 @@ def survive(
         phi: the layer, without gradient (`Split.phi`).
         phi_grad: the same, differentiable with respect to the image (`Split.phi_grad`).
         x: the image, `(1, 1, H, W)`, HU.
-        changes: what is proposed.
+        changes: what is proposed; those of one set are put into one image, and one certificate answers for all of them.
         epsilon: largest root mean square distance from z, units of the activation.
 
     Raises:
@@ -61,7 +61,7 @@ def survive(
     if not changes:
         return []
     z = phi(x)
-    proposals = x + torch.stack([change.whole for change in changes]).to(x)
+    proposals = x + torch.stack([sum_of(together) for together in changes]).to(x)
     at_once = max(1, PIXELS_AT_ONCE // (x.shape[-2] * x.shape[-1]))
     images, distances = [], []
     for part in torch.split(proposals, at_once):
@@ -69,7 +69,14 @@ def survive(
         images.append(refined.images)
         distances.append(refined.certificates.after.cpu())
     found = []
-    for change, image, distance in zip(changes, torch.cat(images), torch.cat(distances), strict=True):
-        left = change.left(image - x[0])
-        found.append(Survival(change, image, float(distance), bool(distance <= epsilon), left.cpu()))
+    for together, image, distance in zip(changes, torch.cat(images), torch.cat(distances), strict=True):
+        holds = bool(distance <= epsilon)
+        for change in together:
+            left = change.left(image - x[0]).cpu()
+            found.append(Survival(change, image, float(distance), holds, left))
     return found
+
+
+def sum_of(changes: Sequence[Change]) -> Tensor:
+    """Return what all of the changes add to the image, `(1, H, W)`, HU."""
+    return torch.stack([change.whole for change in changes]).sum(0)

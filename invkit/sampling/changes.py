@@ -3,6 +3,7 @@
 __all__ = ["Change", "apart", "given", "inserted", "removed", "shifted", "smooth"]
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,8 @@ GAP = 16  # pixels between structures, so that what is left of one is not counte
 FINE = 1.0  # pixels: the Gaussian that takes out the finest noise before structures are moved or taken out
 LEAST = 1.0  # HU: weaker structures are none
 ANYWHERE = (-math.inf, math.inf)
+
+Place = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Change:
         weights: `(P, 1, H, W)`, per pixel.
         contrast: of each as proposed, `(P,)`, HU, positive.
         radius: pixels; `None` for a change without a size.
+        places: row, column and radius of each structure; none for a change of the whole image.
     """
 
     kind: str
@@ -41,6 +45,7 @@ class Change:
     weights: Tensor
     contrast: Tensor
     radius: float | None = None
+    places: tuple[Place, ...] = ()
 
     @property
     def whole(self) -> Tensor:
@@ -61,7 +66,13 @@ class Change:
 
 
 def apart(
-    image: Tensor, radius: float, count: int, *, seed: int, strength: Tensor | None = None
+    image: Tensor,
+    radius: float,
+    count: int,
+    *,
+    seed: int,
+    strength: Tensor | None = None,
+    taken: Sequence[Place] = (),
 ) -> list[tuple[int, int]]:
     """Return up to `count` centres of discs in soft tissue, apart from each other; anywhere where there is no tissue.
 
@@ -71,6 +82,7 @@ def apart(
         count: how many are wanted.
         seed: of the choice.
         strength: `(H, W)`; the places with the largest are taken first. At random by default.
+        taken: row, column and radius of structures to keep away from.
     """
     height, width = image.shape[-2:]
     margin = min(MARGIN, max(0, (min(height, width) - 2 * math.ceil(radius) - 1) // 2))
@@ -80,16 +92,23 @@ def apart(
     if strength is not None:
         order = strength[places[:, 0], places[:, 1]].argsort(descending=True, stable=True)
         places = places[order]
+    for row, column, other in taken:
+        places = places[_distance(places, row, column) >= radius + other + GAP]
     chosen: list[tuple[int, int]] = []
     while len(places) and len(chosen) < count:
         row, column = (int(value) for value in places[0])
         chosen.append((row, column))
-        distance = (places.double() - places[0].double()).norm(dim=1)
-        places = places[distance >= 2 * radius + GAP]
+        places = places[_distance(places, row, column) >= 2 * radius + GAP]
     return chosen
 
 
-def inserted(image: Tensor, radius: float, contrast: float, count: int, *, seed: int) -> Change | None:
+def _distance(places: Tensor, row: float, column: float) -> Tensor:
+    return (places.double() - torch.tensor([row, column], dtype=torch.float64)).norm(dim=1)
+
+
+def inserted(
+    image: Tensor, radius: float, contrast: float, count: int, *, seed: int, taken: Sequence[Place] = ()
+) -> Change | None:
     """Return discs that are put into the image, brighter and darker in turn; `None` where none has room.
 
     Args:
@@ -98,14 +117,17 @@ def inserted(image: Tensor, radius: float, contrast: float, count: int, *, seed:
         contrast: HU.
         count: discs wanted.
         seed: of their places.
+        taken: structures to keep away from.
     """
-    places = apart(image, radius, count, seed=seed)
+    places = apart(image, radius, count, seed=seed, taken=taken)
     fields = [contrast * (-1) ** index * _disc(image, place, radius)[0] for index, place in enumerate(places)]
     label = f"discs of radius {radius:g} pixels put in"
-    return _change("disc", label, fields, radius, torch.full((len(fields),), contrast))
+    return _change("disc", label, fields, radius, places, torch.full((len(fields),), contrast))
 
 
-def removed(image: Tensor, radius: float, count: int, *, seed: int) -> Change | None:
+def removed(
+    image: Tensor, radius: float, count: int, *, seed: int, taken: Sequence[Place] = ()
+) -> Change | None:
     """Return structures that are taken out: the strongest there are in soft tissue, smoothed away within a disc.
 
     Args:
@@ -113,16 +135,19 @@ def removed(image: Tensor, radius: float, count: int, *, seed: int) -> Change | 
         radius: pixels.
         count: structures wanted.
         seed: of the choice among equals.
+        taken: structures to keep away from.
     """
     fine, coarse = smooth(image, FINE), smooth(image, radius)
     strength = (smooth(image, radius / 2) - coarse)[0, 0].abs()
-    places = apart(image, radius, count, seed=seed, strength=strength)
+    places = apart(image, radius, count, seed=seed, strength=strength, taken=taken)
     fields = [(_disc(image, place, radius) * (coarse - fine))[0] for place in places]
     label = f"structures smoothed away within a radius of {radius:g} pixels"
-    return _change("removed", label, fields, radius)
+    return _change("removed", label, fields, radius, places)
 
 
-def shifted(image: Tensor, radius: float, by: int, count: int, *, seed: int) -> Change | None:
+def shifted(
+    image: Tensor, radius: float, by: int, count: int, *, seed: int, taken: Sequence[Place] = ()
+) -> Change | None:
     """Return structures that are moved: the strongest there are in soft tissue, within a disc, along the rows.
 
     Args:
@@ -131,14 +156,15 @@ def shifted(image: Tensor, radius: float, by: int, count: int, *, seed: int) -> 
         by: pixels.
         count: structures wanted.
         seed: of the choice among equals.
+        taken: structures to keep away from.
     """
     fine = smooth(image, FINE)
     moved = fine.roll(by, -1) - fine
     strength = smooth(moved.square(), radius / 2)[0, 0]
-    places = apart(image, radius, count, seed=seed, strength=strength)
+    places = apart(image, radius, count, seed=seed, strength=strength, taken=taken)
     fields = [(_disc(image, place, radius) * moved)[0] for place in places]
     label = f"structures within a radius of {radius:g} pixels moved by {by}"
-    return _change("shifted", label, fields, radius)
+    return _change("shifted", label, fields, radius, places)
 
 
 def given(kind: str, label: str, field: Tensor) -> Change | None:
@@ -162,7 +188,12 @@ def _disc(image: Tensor, centre: tuple[int, int], radius: float) -> Tensor:
 
 
 def _change(
-    kind: str, label: str, fields: list[Tensor], radius: float | None, contrast: Tensor | None = None
+    kind: str,
+    label: str,
+    fields: list[Tensor],
+    radius: float | None,
+    places: Sequence[tuple[int, int]] = (),
+    contrast: Tensor | None = None,
 ) -> Change | None:
     """Return a change, without structures that change nothing; by default their contrast is a root mean square."""
     if not fields:
@@ -180,4 +211,5 @@ def _change(
     if not bool(some.any()):
         return None
     weights = shape[some] * (contrast[some] / along[some]).to(shape).view(-1, 1, 1, 1)
-    return Change(kind, label, stack[some], weights, contrast[some].double(), radius)
+    where = tuple((float(row), float(column), radius or 0.0) for row, column in places)
+    return Change(kind, label, stack[some], weights, contrast[some].double(), radius, where)

@@ -55,6 +55,9 @@ def test_structures_keep_apart_and_within_tissue(image):
         assert column >= 32 and 12 <= row < 52
         for other in places[:index]:
             assert math.dist((row, column), other) >= 24
+    first = apart(image, 4, 1, seed=1)[0]
+    taken = (*(float(value) for value in first), 4.0)
+    assert all(math.dist(first, place) >= 22 for place in apart(image, 2, 9, seed=1, taken=[taken]))
     assert apart(torch.full((1, 1, 32, 32), -1000.0), 4, 1, seed=0)  # no tissue: anywhere
 
 
@@ -76,7 +79,7 @@ def test_nothing_to_change_is_no_change():
 def test_a_projection_leaves_what_it_is_blind_to(image):
     split = oracle("linear-lowpass")
     change = inserted(image, 2, 100.0, 3, seed=0)
-    (found,) = survive(split.phi, split.phi_grad, image, [change], 1e-4)
+    (found,) = survive(split.phi, split.phi_grad, image, [[change]], 1e-4)
     assert found.certified
     expected = change.whole - split.phi(change.whole[None])[0]
     torch.testing.assert_close(found.left, change.left(expected), rtol=1e-3, atol=0.02)
@@ -88,7 +91,7 @@ def test_a_layer_that_keeps_everything_leaves_nothing(image):
     changes = [inserted(image, radius, 100.0, 3, seed=0) for radius in (2, 4)] + [
         removed(image, 5, 2, seed=0)
     ]
-    for found in survive(split.phi, split.phi_grad, image, changes, 0.01):
+    for found in survive(split.phi, split.phi_grad, image, [changes[:1], changes[1:]], 0.01):
         assert found.certified
         # The network is invertible: no more than the distance over its least gain.
         assert (found.image - image[0]).square().mean().sqrt() <= found.distance / 0.25
@@ -105,7 +108,7 @@ def test_a_planted_region_keeps_every_change_within_it(image):
     elsewhere = torch.zeros_like(image)
     elsewhere[0, 0, 40:64, 0:24] = local
     changes = [given("in", "inside", field), given("out", "outside", elsewhere)]
-    kept, gone = survive(split.phi, split.phi_grad, image, changes, 1e-3)
+    kept, gone = survive(split.phi, split.phi_grad, image, [[change] for change in changes], 1e-3)
     assert kept.certified and gone.certified
     assert kept.left[0] == pytest.approx(float(kept.change.contrast[0]), rel=1e-3)
     assert abs(gone.left[0]) < 0.01 * gone.change.contrast[0]

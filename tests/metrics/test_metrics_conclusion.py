@@ -1,0 +1,111 @@
+"""Every rule of the conclusion, each with figures just on either side of it."""
+
+import math
+
+import pytest
+import torch
+
+from invkit.data.noise import noise_texture
+from invkit.metrics.conclusion import ChangeFound, Evidence, conclude, lost_power
+from invkit.metrics.intervals import Interval
+from invkit.metrics.verdict import Certification, Measures
+
+GOOD = {"samples": 0.13, "vae": 0.1, "input": 0.11, "const": 0.8, "random": 1.0}
+NLL = {"layer": -1.0, "input": -1.09, "const": 0.2, "floor": -1.1}
+CHANGE = ChangeFound("discs", 1.5, 100.0, 2.0, 30.0, found=False)
+
+
+def said(evidence=None, **changes):
+    base = {
+        "layer": "layer 3 of yang2018",
+        "spread": 40.0,
+        "fiber_error": GOOD,
+        "nll": NLL,
+        "vae_rmse": 50.0,
+        "vae_limit": 60.0,
+        "certification": Certification(16, 16, 1e-3, 0.6),
+    }
+    facts = {"noise": Interval(4.0, 3.0, 5.0), "allowed": 0.6, "change": CHANGE, "certified": 5, "tried": 7}
+    return conclude(Measures(**(base | changes)), Evidence(**(facts | (evidence or {}))))
+
+
+def test_all_in_order_is_interpretable_and_a_lower_bound():
+    found = said()
+    assert found.interpretable and found.reasons == () and found.anatomy is False
+    assert "noise of up to 4 HU is invisible to layer 3 of yang2018" in found.text
+    assert "no anatomical change above 2 HU was found in 5 certified images" in found.text
+    assert "16 of 16 refined samples are certified" in found.text
+    assert "lower bounds" in found.text
+
+
+def test_the_larger_of_what_is_left_and_what_the_tolerance_allows_bounds_the_change():
+    assert "above 7 HU" in said({"change": ChangeFound("discs", 7.0, 100.0, 2.0, 30.0, found=False)}).text
+
+
+def test_a_change_that_is_left_is_named_with_what_it_is_held_against():
+    found = said(
+        {"change": ChangeFound("discs of radius 4 pixels put in", 62.0, 100.0, 2.0, 8.0, found=True)}
+    )
+    assert found.anatomy is True
+    for part in ("an anatomical change was found", "keep 62 of 100 HU", "allows 2 HU", "by up to 8 HU"):
+        assert part in found.text
+
+
+def test_power_beyond_noise_is_a_change_as_well():
+    found = said({"beyond": Interval(3.2)})
+    assert found.anatomy is True and "differ by 3.2 HU that noise of this dose does not explain" in found.text
+
+
+@pytest.mark.parametrize("noise", [None, Interval(0.6)])
+def test_noise_that_epsilon_alone_allows_is_not_called_invisible(noise):
+    text = said({"noise": noise}).text
+    assert "is invisible to" not in text and "no noise beyond the 0.6 HU" in text
+
+
+@pytest.mark.parametrize(
+    ("evidence", "changes", "reason"),
+    [
+        (
+            {"unrefined": "no gradient of this layer reaches the image"},
+            {"certification": None},
+            "no gradient",
+        ),
+        ({}, {"certification": Certification(7, 16, 1e-3, 0.6)}, "only 7 of 16"),
+        ({}, {"vae_rmse": 60.1}, "out of distribution"),
+        ({}, {"fiber_error": GOOD | {"samples": 1.2}}, "ladder"),
+        ({}, {"nll": NLL | {"layer": 0.3}}, "likelihoods"),
+        ({"lost": 0.51}, {}, "representation is incomplete: it loses 51 %"),
+    ],
+)
+def test_each_fault_is_a_reason_and_the_only_one(evidence, changes, reason):
+    found = said(evidence, **changes)
+    assert not found.interpretable and len(found.reasons) == 1
+    assert "not interpretable, because" in found.text and reason in found.text
+
+
+def test_what_is_just_good_enough_is_no_reason():
+    found = said(
+        {"lost": 0.5}, vae_rmse=60.0, certification=Certification(8, 16, 1e-3, 0.6), nll=NLL | {"layer": 0.2}
+    )
+    assert found.interpretable
+
+
+def test_a_fault_of_the_models_does_not_take_back_a_certificate():
+    assert "holds all the same" in said({}, vae_rmse=99.0).text
+    unrefined = said({"unrefined": "no refinement was asked for", "change": None}, certification=None)
+    assert "holds all the same" not in unrefined.text and unrefined.anatomy is None
+
+
+def test_a_control_gets_no_conclusion():
+    assert said({}, control="input") is None
+
+
+def test_the_lost_power_is_that_of_the_closed_form():
+    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    wave = 100 * torch.cos(2 * math.pi * (8 * rows + 2 * columns) / 128)[None, None]  # 0.064 cycles per pixel
+    noise = 5 * noise_texture(64, 128, 128, generator=torch.Generator().manual_seed(0))
+    scans = noise[:32] - noise[32:]
+    x = wave + 5 * noise_texture(1, 128, 128, generator=torch.Generator().manual_seed(1))
+    for kept in (0.0, 0.4, 0.8):
+        assert lost_power(x, kept * wave, scans) == pytest.approx((1 - kept) ** 2, abs=0.03)
+    assert lost_power(x, wave, scans) < 0.05  # what is lost is noise
