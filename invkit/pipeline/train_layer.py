@@ -1,6 +1,6 @@
 """Training a layer's cINN: regressor, table of codes, flow, held-out figures, one file."""
 
-__all__ = ["LayerRequest", "find_layer", "learn_layer", "load_layer"]
+__all__ = ["LayerRequest", "LayerTraining", "find_layer", "learn_layer", "load_layer"]
 
 import time
 from collections.abc import Mapping
@@ -16,11 +16,13 @@ from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.patches import PatchBatch, PatchSampler
 from invkit.data.slices import SliceSet, split_meta
-from invkit.errors import ArtifactError
+from invkit.errors import ArtifactError, ConfigError
 from invkit.flow.cinn import CINN
+from invkit.flow.fiber import FiberErrors, FiberTerm
 from invkit.flow.store import cinn_from, cinn_state, round_half
 from invkit.flow.table import CodeTable, posterior_entropy, posterior_entropy_rows
 from invkit.flow.train import CinnTask, fit_config, nll_rows
+from invkit.pipeline.fiber import FiberRows
 from invkit.pipeline.held_out import learning_curve, record_calibration
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.scales import layer_scales
@@ -130,11 +132,11 @@ def learn_layer(
     path, work = out or store.path(KIND, key), store.work(KIND, key)
     with exclusive(work):
         if out is not None or store.find(KIND, key) is None:
-            _Training(request, work, progress).run(path, key)
+            LayerTraining(request, work, progress).run(path, key)
     return load_layer(path, request)
 
 
-class _Training:
+class LayerTraining:
     """One run from nothing to a file; each stage resumes from its own checkpoints."""
 
     def __init__(self, request: LayerRequest, work: Path, progress: Progress | None) -> None:
@@ -144,10 +146,17 @@ class _Training:
         self.samplers = self._samplers(self.vae.patch)
 
     def run(self, path: Path, key: str) -> None:
+        """Train regressor and flow, measure both, write the file."""
         regressor, regressed = self._regressor()
         train, validation, test = (self._table(name, regressor) for name in ("train", "validation", "test"))
         cinn = CINN(self.config.cinn, train.table.condition_shape)
-        task = CinnTask(cinn.to(self.device), train.table, validation.table, seed=self._seed("cinn"))
+        task = CinnTask(
+            cinn.to(self.device),
+            train.table,
+            validation.table,
+            seed=self._seed("cinn"),
+            fiber=self._fiber(),
+        )
         flow_config = fit_config(self.config.cinn, seed=self._seed("cinn"))
         result = fit(
             task,
@@ -252,6 +261,27 @@ class _Training:
                     self.progress(ProgressEvent(stage, step + 1, steps, now, left.update(step + 1, now)))
         table = CodeTable(torch.cat(means), torch.cat(log_vars), torch.cat(conditions))
         return _Rows(table.rows(slice(rows)), torch.cat(patients)[:rows], torch.cat(regressed)[:rows])
+
+    def _fiber(self) -> FiberTerm | None:
+        """Return the fiber term that the configuration asks for, if it does."""
+        config = self.config.cinn
+        if config.fiber_weight == 0:
+            return None
+        if self.request.domain == "high":
+            raise ConfigError(
+                "the fiber term is for low-dose samples: high-dose ones are not meant to lie in the fiber. "
+                "Set fiber_weight to 0"
+            )
+        scale, eta = self._scales()
+
+        def errors(part: str) -> FiberErrors:
+            if eta == 0:
+                return lambda codes, rows: codes.new_zeros(len(codes))  # every image lies in the fiber
+            sampler = self.samplers[part]
+            return FiberRows(self.split, self.vae, sampler, batch=BATCH, scale=scale, device=self.device)
+
+        seed = self._seed("fiber")
+        return FiberTerm(errors("train"), errors("validation"), rows=config.fiber_rows, seed=seed)
 
     def _scales(self) -> tuple[float, float]:
         """Return s_Phi, and eta in units of it, from held-out body patches of one dose."""
