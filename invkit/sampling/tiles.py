@@ -52,7 +52,7 @@ class Tiling:
 
     def cut(self, images: Tensor) -> Tensor:
         """Return the patches of images `(B, 1, H, W)` as `(B, T, 1, patch, patch)`."""
-        padded = self._pad(images)
+        padded = self.pad(images)
         p = self.patch
         return torch.stack([padded[..., r : r + p, c : c + p] for r, c in self.corners], dim=1)
 
@@ -86,7 +86,8 @@ class Tiling:
             whole /= total.to(patches)
         return whole[..., : self.size[0], : self.size[1]]
 
-    def _pad(self, images: Tensor) -> Tensor:
+    def pad(self, images: Tensor) -> Tensor:
+        """Return images `(B, 1, H, W)` reflected at the right and bottom to the size of a patch at least."""
         if images.shape[-2:] != self.size:
             raise ImageError(f"these tiles are for images of {self.size}, got {tuple(images.shape[-2:])}")
         while tuple(images.shape[-2:]) != self.padded:

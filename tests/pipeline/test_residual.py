@@ -1,0 +1,129 @@
+"""The residual sampler: a code that loses nothing, draws that are functions of their seed, a file of its own."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import invkit
+from invkit.data.slices import load_slices
+from invkit.errors import ArtifactError, ConfigError
+from invkit.flow.config import CinnConfig
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.store import Store
+from invkit.pipeline.train_layer import LayerRequest
+from invkit.pipeline.train_residual import ResidualRequest, find_residual, learn_residual, load_residual
+from invkit.plugins.manager import PluginHost
+from invkit.representation.regressor import RegressorConfig
+from invkit.representation.tile_code import TileCode
+from invkit.representation.trained import TrainedVae
+from invkit.representation.vae import VAE, VaeConfig
+from invkit.sampling.residual_model import base_of
+
+
+def images(n, height, width, seed=0):
+    return 50 * torch.randn(n, 1, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("d", [16, 64, 256])
+def test_a_tiles_code_is_the_orthonormal_cosine_transform(d):
+    code = TileCode(d)
+    tiles = images(5, code.side, code.side)
+    codes = code.encode(tiles)
+    torch.testing.assert_close(code.decode(codes), tiles, atol=1e-3, rtol=0)
+    torch.testing.assert_close(30 * codes.norm(dim=1), tiles.flatten(1).norm(dim=1))
+    flat = code.encode(torch.full((1, 1, code.side, code.side), 30.0))
+    torch.testing.assert_close(flat, code.side * torch.eye(d)[:1], atol=1e-4, rtol=0)
+
+
+def test_conditions_hold_the_expected_residual_of_their_own_tile():
+    code = TileCode(16)
+    base, residual = images(2, 20, 24), images(2, 20, 24, seed=1)
+    corners = torch.tensor([[0, 20], [7, 3]])
+    condition = code.condition(base, base + residual, corners)
+    assert condition.shape == (2, code.inputs)
+    expected = code.encode(torch.stack([residual[0, :, :4, 20:], residual[1, :, 7:11, 3:7]]))
+    torch.testing.assert_close(condition[:, :16], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        condition, code.condition(base + 300, base + residual + 300, corners), atol=1e-3, rtol=0
+    )
+
+
+@pytest.mark.parametrize("d", [0, 9, 128])
+def test_other_lengths_are_no_tile(d):
+    with pytest.raises(ConfigError, match="256"):
+        TileCode(d)
+
+
+@pytest.fixture(scope="module")
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        net = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 1, 1))
+        for parameter in net.parameters():
+            nn.init.normal_(parameter, 0.2, 0.1)
+    return net
+
+
+@pytest.fixture(scope="module")
+def request_(network):
+    config = LayerConfig(
+        regressor=RegressorConfig(steps=4),
+        cinn=CinnConfig(d=16, blocks=2, hidden=16, steps=12, evaluate_every=6, batch=32),
+        rows=256,
+        held_out=128,
+        pairs=8,
+    )
+    vae = VAE(VaeConfig.preset("tiny"))
+    split = invkit.Split(invkit.load(network), "0")
+    return ResidualRequest(split, TrainedVae(vae, None, {}, "0"), load_slices(["phantoms:12"]), config)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(PluginHost(installed=False), tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def model(request_, store):
+    return learn_residual(request_, store)
+
+
+def test_a_trained_flow_is_kept_under_a_key_of_its_own(model, request_, store):
+    again = find_residual(request_, store)
+    assert again.sha256 == model.sha256
+    other = LayerRequest(request_.split, request_.vae, request_.slices, request_.config)
+    assert store.key(other.describe()) != store.key(request_.describe())
+    assert find_residual(replace(request_, seed=1), store) is None
+    path = store.path("residual", store.key(request_.describe()))
+    with pytest.raises(ArtifactError, match="seed"):
+        load_residual(path, replace(request_, seed=1))
+    assert len(model.nll_rows) == len(model.patients) == len(model.floor_rows) == 128
+    assert torch.isfinite(model.nll_rows).all()
+    assert model.meta["nll"] == pytest.approx(float(model.nll_rows.mean()))
+
+
+def test_draws_are_images_around_psi_of_z_and_functions_of_their_index(model, network):
+    x = images(1, 22, 19)
+    z = model.split.phi(x)
+    draws = model.prepare(z, (22, 19))
+    whole = draws(0, 0, range(6))
+    assert whole.shape == (6, 1, 22, 19)
+    torch.testing.assert_close(draws(0, 0, [2, 3]), whole[2:4], atol=1e-3, rtol=1e-4)
+    assert not torch.equal(draws(1, 0, range(6)), whole)
+    with torch.no_grad():
+        torch.testing.assert_close(base_of(model.split, z, (22, 19)), network(x), atol=1e-3, rtol=1e-5)
+
+
+def test_an_image_swapped_with_itself_is_itself(model):
+    x = images(1, 22, 19)
+    z = model.split.phi(x)
+    torch.testing.assert_close(model.swap(x, z, z), x, atol=0.05, rtol=0)
+    assert torch.equal(model.reconstruct(x), x)
+
+
+def test_const_has_no_output_to_count_from(network):
+    split = invkit.Split(invkit.load(network), "const")
+    x = images(2, 16, 16)
+    assert torch.equal(base_of(split, split.phi(x), (16, 16)), torch.zeros(2, 1, 16, 16))
