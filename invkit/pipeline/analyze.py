@@ -14,7 +14,7 @@ from invkit.data.cache_split import check_same_split
 from invkit.data.slices import NoiseModel, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract
 from invkit.denoisers.spec import Denoiser
-from invkit.errors import UsageError
+from invkit.errors import InvkitError, UsageError
 from invkit.pipeline.examine import examine
 from invkit.pipeline.gather import DataSpecs, gather
 from invkit.pipeline.ladder import Controls
@@ -33,6 +33,7 @@ from invkit.split.split import Split
 from invkit.training.progress import Progress
 
 Say = Callable[[str], None]
+BUNDLED = ("chen2017", "yang2018")  # denoisers that come along as plugins
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 
@@ -178,11 +179,13 @@ def analyze(
     controls = Controls(
         *(parts.layer(Split(denoiser, name), target, domain).model for name in ("input", "const"))
     )
+    beside = _another(denoiser, host, device)
     result = examine(
         zip(found, checks, strict=True),
         denoiser=denoiser,
         subject=subject,
         controls=controls,
+        beside=beside,
         low=low,
         target=target,
         slices=parts.slices,
@@ -211,6 +214,18 @@ def _layer_names(denoiser: LoadedDenoiser, layer: str | Sequence[str]) -> list[s
         else:
             names += [known.key for known in denoiser.spec.layers]
     return list(dict.fromkeys(names))
+
+
+def _another(denoiser: LoadedDenoiser, host: PluginHost, device: str) -> LoadedDenoiser | None:
+    """Return another of the denoisers that come along, where one is installed and can be used."""
+    for name in BUNDLED:
+        if name != denoiser.spec.name and name in host.denoisers():
+            try:
+                return load(name, device=device, host=host)
+            except InvkitError:
+                # Whether another network ignores the same is an extra: without it the analysis stands.
+                continue
+    return None
 
 
 def add_plugin_metrics(result: AnalysisResult, host: PluginHost) -> None:

@@ -44,6 +44,7 @@ def examine(
     domain: Domain,
     refine: int = 0,
     random_phi: RandomPhi | None = None,
+    beside: LoadedDenoiser | None = None,
     memory: int | None = None,
     say: Callable[[str], None] = silent,
 ) -> AnalysisResult:
@@ -64,6 +65,7 @@ def examine(
         refine: how many draws of each image are refined onto the fiber.
         random_phi: the network with weights drawn anew; by default it is drawn here, and no model of it is trained.
         memory: most bytes that the process may take; `None` for what the machine has.
+        beside: another denoiser, for which it is asked whether it ignores the same.
         say: called with one line for each layer.
 
     Raises:
@@ -96,6 +98,7 @@ def examine(
         domain=domain,
         dose=config.dose,
         refine=min(refine, samples),
+        beside=beside,
     )
     models: list[SampleModel] = []
     warnings: list[str] = []

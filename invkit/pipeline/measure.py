@@ -24,6 +24,7 @@ from invkit.pipeline.result import LayerResult
 from invkit.pipeline.rungs import Yardsticks
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
+from invkit.pipeline.variation import concluded, measure_variation
 from invkit.sampling.distance import Activation, activation_distance
 from invkit.sampling.model import SampleModel
 from invkit.sampling.sampler import Draws, Reference, draw
@@ -50,6 +51,7 @@ class Bench:
         domain: `"low"` or `"high"`.
         dose: of the low-dose images, as a fraction of the high dose.
         refine: how many draws of each image are refined onto the fiber.
+        beside: another denoiser that certified samples are shown to; `None` for none.
     """
 
     denoiser: LoadedDenoiser
@@ -65,6 +67,7 @@ class Bench:
     domain: Domain
     dose: float
     refine: int = 0
+    beside: LoadedDenoiser | None = None
 
     @property
     def vae_rmse(self) -> Tensor:
@@ -165,13 +168,33 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
             region=bench.subject.region,
         )
         measures = dataclasses.replace(measures, random_phi=random)
+    found = None
+    if not unrefined:
+        found = measure_variation(
+            model.split,
+            x,
+            certified,
+            free,
+            bench.strangers,
+            scale=scale,
+            eta=model.meta["eta"],
+            input_scale=float(bench.controls.input.meta["scale"]),
+            seed=bench.seed,
+            model=model,
+            reconstruction=bench.reconstruction,
+            region=bench.subject.region,
+            beside=None if measures.control else bench.beside,
+        )
+        metrics["variation"] = found.to_json()
+    conclusion, verdict = concluded(measures, judge(measures), found, unrefined)
     return LayerResult(
         layer=model.split.layer,
         note=layer_note(model.split),
         draws=tuple(draws),
         swap=swapped(model, _own(bench, draws), z, _partners(bench, model, z)),
         metrics=metrics,
-        verdict=judge(measures),
+        verdict=verdict,
+        conclusion=conclusion,
         trained=part.origin,
         provenance=model.meta,
         sha256=model.sha256,

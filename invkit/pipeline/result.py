@@ -42,6 +42,7 @@ class LayerResult:
         certified: for each image, its refined draws; empty where nothing was refined.
         unrefined: why nothing was refined, or nothing.
         calibration: of the flow, as it was when its training ended; `None` where it was not measured.
+        conclusion: the verdict in one sentence; `None` for a control.
     """
 
     layer: str
@@ -57,6 +58,7 @@ class LayerResult:
     certified: tuple[Certified, ...] = ()
     unrefined: str = ""
     calibration: CalibrationRecord | None = None
+    conclusion: Conclusion | None = None
 
     @property
     def raw(self) -> Tensor:
@@ -196,6 +198,7 @@ class AnalysisResult:
                     "warnings": list(result.verdict.warnings),
                     "cinn": result.trained,
                     "unrefined": result.unrefined,
+                    "conclusion": None if result.conclusion is None else result.conclusion.to_json(),
                     "certificates": [
                         row for image, one in enumerate(result.certified) for row in one.rows(image)
                     ],

@@ -25,6 +25,7 @@ from invkit.pipeline.result import AnalysisResult, LayerResult
 from invkit.pipeline.scales import ScaleRequest, find_scales
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import Subject
+from invkit.pipeline.variation import concluded, measure_variation
 from invkit.sampling.distance import activation_distance
 from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.sampling.training_free import TrainingFree
@@ -170,13 +171,30 @@ class _Bench:
         if unrefined:
             certified.clear()
         metrics, measures = self._figures(split, draws, random, certified, eta)
+        found = None
+        if not unrefined:
+            found = measure_variation(
+                split,
+                self.subject.x,
+                certified,
+                (),
+                self.strangers,
+                scale=scale,
+                eta=eta,
+                input_scale=self.pixel_scale,
+                seed=self.seed,
+                region=self.subject.region,
+            )
+            metrics["variation"] = found.to_json()
+        conclusion, verdict = concluded(measures, judge(measures), found, unrefined)
         return LayerResult(
             layer=split.layer,
             note=layer_note(split),
             draws=tuple(draws),
             swap=None,
             metrics=metrics,
-            verdict=judge(measures),
+            verdict=verdict,
+            conclusion=conclusion,
             trained="not needed",
             provenance={"phi": split.describe(), "scale": scale, "eta": eta},
             sha256="",

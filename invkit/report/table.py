@@ -12,7 +12,8 @@ from invkit.metrics.verdict import LADDER
 from invkit.report.data import LayerFigures
 
 NATS = "nats/dim"
-IN_LADDER = ("ladder.eta.", "ladder.f_error_hu.")  # shown as columns of a table of their own
+# shown in tables of their own
+ELSEWHERE = ("ladder.eta.", "ladder.f_error_hu.", "variation.")
 KNOWN: dict[str, tuple[str, str, str]] = {
     "spread_hu": (
         "Spread of the samples",
@@ -166,6 +167,32 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     ),
     "random_phi.nll": ("NLL given z, random weights", NATS, "of a cINN trained for that layer"),
     "random_phi.unavailable": ("No random weights", "", "why this control is missing"),
+    "variation.noise_hu": ("Invisible noise", "HU", "certified noise of the dose: a lower bound"),
+    "variation.noise_epsilon_hu": ("Noise that epsilon allows", "HU", "if the layer kept everything"),
+    "variation.diversity.rmse_hu": ("Difference of two certified samples", "HU", "diversity (E11)"),
+    "variation.diversity.rank": ("Effective rank of certified samples", "", "directions they vary in (E11)"),
+    "variation.gain.to_noise": (
+        "Answer to the differences, over noise",
+        "",
+        "of the layer's Jacobian; far below 1 where it ignores what samples differ in (E12)",
+    ),
+    "variation.gain.to_random": ("Answer to the differences, over white noise", "", "the same (E12)"),
+    "variation.split.total": ("Certified samples from x", "HU", "root mean square difference"),
+    "variation.split.noise": ("of that, noise", "HU", "what noise of the dose explains (E13)"),
+    "variation.split.anatomy": ("of that, beyond noise", "HU", "what it does not: a lower bound (E13)"),
+    "variation.split.share": ("Share beyond noise", "", "in the mean square (E13)"),
+    "variation.split.floor": ("The same for noise alone", "", "by chance, in the same numbers (E13)"),
+    "variation.transfer.error": (
+        "Another denoiser's answer",
+        "",
+        "distance of its output for the certified samples; two different patches are 1 apart (E15)",
+    ),
+    "variation.transfer.error_random": ("The same for other images", "", "which know nothing of x (E15)"),
+    "variation.representation_lost": (
+        "Coarse structure lost by the code",
+        "",
+        "largest share of the power beyond noise, for structures of 10 pixels and more",
+    ),
     "vae_rmse_hu": ("Error of the VAE", "HU", "what the code loses of this image"),
     "vae_limit_hu": ("99 % quantile of the VAE's error", "HU", "above it an image is out of distribution"),
     "nll.layer": ("NLL given z", NATS, "how well z predicts the code; lower is better"),
@@ -258,7 +285,7 @@ def _interval(key: str, value: Any) -> Interval:
 
 def rows(metrics: Mapping[str, Any]) -> list[Row]:
     """Return all figures of a layer, known ones first and in a fixed order, others under their own key."""
-    leaves = {key: value for key, value in _leaves(metrics) if not key.startswith(IN_LADDER)}
+    leaves = {key: value for key, value in _leaves(metrics) if key in KNOWN or not key.startswith(ELSEWHERE)}
     found = []
     for key in [key for key in KNOWN if key in leaves] + [key for key in leaves if key not in KNOWN]:
         label, unit, meaning = KNOWN.get(key, (key, "HU" if key.endswith("_hu") else "", ""))

@@ -1,0 +1,91 @@
+"""Tables of what varies and what does not: changes of anatomy, and the contrast that a disc needs to be seen."""
+
+__all__ = ["VariationTable", "variation_tables"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from invkit.metrics.intervals import Interval, number
+
+
+@dataclass(frozen=True)
+class VariationTable:
+    """A table with a caption.
+
+    Args:
+        caption: what it shows.
+        headings: of its columns.
+        rows: one text a cell.
+    """
+
+    caption: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def variation_tables(metrics: Mapping[str, Any]) -> list[VariationTable]:
+    """Return the tables for a layer's figures; none where nothing was refined.
+
+    Args:
+        metrics: figures under the keys of `invkit analyze --json`.
+    """
+    found = metrics.get("variation") or {}
+    tables = [_changes(found["anatomy"])] if found.get("anatomy") else []
+    window = found.get("window", {})
+    where = (
+        "" if window.get("whole", True) else f", on a window of {window['width']} x {window['height']} pixels"
+    )
+    tables += [_lesions(found["lesion"], where)] if found.get("lesion") else []
+    return [table for table in tables if table.rows]
+
+
+def _changes(anatomy: Mapping[str, Any]) -> VariationTable:
+    rows = [
+        (
+            change["label"],
+            number(change["proposed_hu"]),
+            _text(change["left_hu"]),
+            _text(change["largest_hu"]),
+            _text(change["allowed_hu"]),
+            _text(change["scans_hu"]),
+            f"{change['certified']} of {change['tried']}",
+            "yes" if change["found"] else "no",
+        )
+        for change in anatomy["changes"]
+    ]
+    return VariationTable(
+        f"Changes of anatomy, refined to within {number(anatomy['epsilon'])}: contrast in HU that is left of them",
+        (
+            "Change",
+            "Proposed",
+            "Left, mean",
+            "Left, most",
+            "Epsilon allows",
+            "Two scans",
+            "Certified",
+            "Found",
+        ),
+        tuple(rows),
+    )
+
+
+def _lesions(curves: Mapping[str, Any], where: str) -> VariationTable:
+    columns: dict[float, dict[str, str]] = {}
+    for name, curve in curves.items():
+        for size in curve["sizes"]:
+            beyond = "at least " if size["unseen"] >= 0.5 else ""
+            columns.setdefault(size["radius_px"], {})[name] = beyond + _text(size["contrast_hu"])
+    names: Sequence[str] = list(curves)
+    words = {"epsilon": "changes the layer by epsilon", "eta": "changes it like other noise"}
+    return VariationTable(
+        f"Contrast in HU at which a disc is seen, by its radius in pixels{where}",
+        ("Radius", *(words.get(name, name) for name in names)),
+        tuple(
+            (number(radius), *(cells.get(name, "") for name in names)) for radius, cells in columns.items()
+        ),
+    )
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else Interval.of(value).text()
