@@ -22,7 +22,7 @@ class WaveletFlow(nn.Module):
 
     ``forward(r, h) -> (v, log_det)``, ``inverse(v, h) -> r`` with h = ``embed(condition)``. An orthonormal Haar transform splits r
     level by level into details and a coarse grid; the details of each level are modelled given the coarse grid and the
-    condition, the last coarse grid given the condition alone (as in Wavelet Flow, Yu et al. 2020, arXiv 2010.13821). All
+    condition, the last coarse grid given the condition alone (as in Wavelet Flow, Yu et al., NeurIPS 2020). All
     networks are convolutions, so it applies to any size that is a multiple of `config.multiple`.
 
     Every shift and log-scale is bounded, so that |r| is at most an affine function of |v|, for any parameters and condition:
