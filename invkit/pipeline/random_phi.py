@@ -1,11 +1,11 @@
 """The same network with weights drawn anew: how much of what is found needs no training to be ignored."""
 
-__all__ = ["RandomPhi", "redrawn"]
+__all__ = ["CONTROL_SETS", "ControlSet", "RandomPhi", "redrawn"]
 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,18 @@ from invkit.errors import InvkitError
 from invkit.metrics.intervals import Interval, bootstrap
 from invkit.pipeline.certify import Certified, certify, epsilon_of
 from invkit.pipeline.ladder import CONTROL_SAMPLES, root_mean_square, sample_spread
+from invkit.pipeline.parts import Parts
 from invkit.pipeline.region import Region
 from invkit.pipeline.scales import layer_scales, scale_sampler
+from invkit.pipeline.train_vae import Domain
+from invkit.representation.trained import TrainedVae
 from invkit.sampling.model import SampleModel
 from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.split.split import Split
 from invkit.training.seeds import derive_seed
 
+ControlSet = Literal["standard", "full"]
+CONTROL_SETS: tuple[str, ...] = get_args(ControlSet)
 SAMPLES = 8  # of each image at most that are refined
 PAIRS = 64  # of patches, behind s_Phi: an eighth of a trained layer's, whose scale is measured once and kept
 
@@ -113,6 +118,23 @@ class RandomPhi:
             return cls(redrawn(denoiser, seed=seed), "", sampler)
         except InvkitError as error:
             return cls(None, str(error), sampler)
+
+    def trained(self, parts: Parts, layers: Sequence[Split], vae: TrainedVae, domain: Domain) -> Self:
+        """Return the control with a model for each of these layers, found or trained.
+
+        Args:
+            parts: where trained parts come from.
+            layers: of the trained network; controls have no weights and are left out.
+            vae: of the domain that is sampled.
+            domain: which images are sampled.
+        """
+        if self.denoiser is None:
+            return self
+        names = [split.layer for split in layers if not split.is_control]
+        splits = {name: Split(self.denoiser, name, allow_bypass=True) for name in names}
+        return replace(
+            self, models={name: parts.layer(split, vae, domain).model for name, split in splits.items()}
+        )
 
     def measure(
         self,

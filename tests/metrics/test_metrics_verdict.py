@@ -161,3 +161,56 @@ def test_a_model_has_to_beat_the_proposals_that_need_no_training(spread, free, b
     assert ("does not beat this baseline" in text) is not beaten
     assert ("the trained model finds more" in text) is beaten
     assert ("vary by 2.00 HU [1.80, 2.20]" in text) is (free is not None)
+
+
+BESIDE = {
+    "training_free": 0.4,
+    "noise_white": 0.3,
+    "noise_residual": 0.2,
+    "nearest": 0.6,
+    "unconditional": 1.4,
+}
+
+
+def test_samples_are_held_against_the_nearest_of_a_bank_and_against_the_prior():
+    assert ladder_faults(GOOD | BESIDE) == ()
+    (fault,) = ladder_faults(GOOD | BESIDE | {"nearest": 0.12})
+    assert "the samples (0.13)" in fault
+    assert "nearest found" in fault
+    # the VAE's reconstruction and the `input` control are not asked to beat a search
+    assert len(ladder_faults(GOOD | BESIDE | {"unconditional": 0.05})) == 3
+
+
+@pytest.mark.parametrize(
+    ("noise", "words"),
+    [
+        ({}, "closer to the fiber than their size explains"),
+        ({"noise_white": 0.13}, "no better than noise of their size"),
+        ({"noise_residual": Interval(0.14, 0.12, 0.16)}, "no better than noise of their size"),
+    ],
+)
+def test_noise_of_equal_energy_is_the_measure_of_raw_samples(noise, words):
+    verdict = judge(measures(fiber_error=GOOD | BESIDE | noise, bank=2000))
+    text = " ".join(verdict.sentences)
+    assert words in text
+    assert "2,000 patches of other patients differs by 0.6" in text
+    assert "needs no training" not in text
+    assert verdict.warnings == ()
+    control = judge(measures(fiber_error=GOOD | BESIDE | noise, control="input", bank=2000))
+    assert "energy" not in " ".join(control.sentences)
+
+
+def test_a_sampler_that_needs_no_training_and_comes_as_close_is_named():
+    text = " ".join(judge(measures(fiber_error=GOOD | BESIDE | {"training_free": 0.13})).sentences)
+    assert "needs no training, comes as close to the fiber (0.13)" in text
+
+
+@pytest.mark.parametrize(
+    ("random", "words"), [(Interval(1, 0.8, 1.2), "more than its architecture"), (2.6, "is not more")]
+)
+def test_random_weights_are_held_against_the_certified_spread(random, words):
+    proof = Certification(16, 16, 1e-3, 0.4, Interval(2.5, 2.4, 2.6), 0.3)
+    text = " ".join(judge(measures(certification=proof, random_phi=random)).sentences)
+    assert "With random weights" in text
+    assert words in text
+    assert "random weights" not in " ".join(judge(measures(random_phi=random)).sentences)

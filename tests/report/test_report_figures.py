@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
+from invkit.metrics.verdict import LADDER
 from invkit.metrics.window import Window
 from invkit.report.plates import plates
 from invkit.report.plots import ladder_figure, spectrum_figure
@@ -123,6 +124,17 @@ def test_the_line_of_the_dose_noise_lies_within_the_axis(layer, eta):
     (axes,) = built("ladder", [layer(metrics=metrics)]).axes
     low, high = axes.get_xlim()
     assert low < eta < high
+
+
+def test_all_rungs_of_one_layer_are_drawn_and_the_chief_ones_of_several(layer):
+    everything = {name: 0.05 * (1 + index) for index, name in enumerate(LADDER)}
+    one = layer(metrics={"fiber_error": everything, "noise_distance": 0.3})
+
+    def points(figure):
+        return [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+
+    assert len(points(built("ladder", [one]))) == len(LADDER) == 10
+    assert len(points(built("ladder", [one, one]))) == 2 * 5
 
 
 def test_ladder_with_a_zero_is_linear(layer):

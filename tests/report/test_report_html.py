@@ -10,7 +10,7 @@ from invkit.errors import InputError
 from invkit.metrics.intervals import Interval
 from invkit.report.data import Section, jsonable, plain
 from invkit.report.html import LIMITS, render_html
-from invkit.report.table import figure, overview, rows
+from invkit.report.table import figure, ladder, overview, rows
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -153,7 +153,7 @@ def test_numbers_stand_with_interval_unit_and_meaning(page):
 
 def test_several_layers_have_an_overview(layer, report):
     page = Page(render_html(report(layer("1"), layer("3")), figures=[]))
-    assert len(page.named("table")) == 3
+    assert len(page.named("table")) == 5  # all layers, and for each its ladder and its figures
     assert "All layers" in page.texts
     headings, table = overview((layer("1"), layer("3", metrics={"spread_hu": 2.5})))
     assert headings == [
@@ -212,3 +212,21 @@ def test_plain_and_jsonable_are_total():
         "i": {"value": 1.0, "low": 0.5, "high": 2.0},
         "o": "<class 'object'>",
     }
+
+
+def test_the_ladder_stands_in_its_three_units_in_order_of_distance():
+    metrics = {
+        "fiber_error": {"samples": Interval(0.13, 0.12, 0.14), "nearest": 0.6, "vae": 0.1},
+        "ladder": {
+            "eta": {"samples": 1.3, "nearest": 6.0, "vae": 1.0},
+            "f_error_hu": {"samples": 20.0, "nearest": 90.0, "vae": 18.0},
+            "bank": 2000,
+        },
+    }
+    headings, table = ladder(metrics)
+    assert len(headings) == 4
+    assert [row[0].split()[-1] for row in table] == ["x", "samples", "patches"]
+    assert table[2][1:] == ["0.6", "6", "90"]
+    assert table[1][1] == Interval(0.13, 0.12, 0.14).text()
+    assert [row.key for row in rows(metrics) if row.key.startswith("ladder")] == ["ladder.bank"]
+    assert ladder({"spread_hu": 3.0})[1] == []

@@ -1,0 +1,124 @@
+"""The same network with weights drawn anew: which networks have one, and what its figures are."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import invkit
+from invkit.data.slices import load_slices
+from invkit.denoisers.loaded import load_denoiser, wrap_module
+from invkit.errors import InvkitError
+from invkit.pipeline.random_phi import RandomPhi, redrawn
+from invkit.sampling.distance import activation_distance
+from invkit.sampling.sampler import Draws
+from invkit.sampling.stack import Stack
+from invkit.split.split import Split
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+
+
+@pytest.fixture(scope="module")
+def slices():
+    return load_slices(["phantoms:12"], seed=0)
+
+
+def test_a_network_that_was_given_is_reset_in_a_copy():
+    given = network()
+    before = copy.deepcopy(given.state_dict())
+    state = torch.random.get_rng_state()
+    first, again, other = (redrawn(wrap_module(given), seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
+    assert first.sha256 == again.sha256
+    assert len({first.sha256, other.sha256, wrap_module(given).sha256}) == 3
+    # as torch initialises a convolution with 9 inputs: uniform within a third
+    weight = first.network[0].weight
+    assert 0.2 < weight.abs().max() <= 1 / 3
+
+
+def test_a_network_that_is_built_is_built_again():
+    spec = invkit.Denoiser(name="small", build=network, preprocessing=invkit.Affine(mean=10.0, std=2.0))
+    denoiser = load_denoiser(spec)
+    random = redrawn(denoiser)
+    assert random.sha256 != denoiser.sha256
+    assert random.preprocessing == denoiser.preprocessing
+    assert not torch.equal(random.network[0].weight, denoiser.network[0].weight)
+
+
+class Fixed(nn.Module):
+    """Weights that no module knows how to draw."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x):
+        return self.gain * x
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"), [(nn.AvgPool2d(3, 1, 1), "no weights"), (Fixed(), "reset_parameters")]
+)
+def test_without_weights_to_draw_there_is_no_control(module, reason, slices):
+    with pytest.raises(InvkitError, match=reason):
+        redrawn(wrap_module(module))
+    control = RandomPhi.of(wrap_module(module), slices, dose=0.25)
+    figures, spread = control.measure(
+        "", torch.zeros(1, 1, 32, 32), torch.zeros(1), (), wrap_module(module), refine=4, seed=0
+    )
+    assert reason in figures["unavailable"]
+    assert spread is None
+
+
+@pytest.fixture(scope="module")
+def measured(slices):
+    f = wrap_module(network())
+    control = RandomPhi.of(f, slices, dose=0.25)
+    noise = torch.randn(11, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    x = 40 + 20 * noise[:1]
+    samples = x + 20 * noise[1:]
+    drawn = Draws(Stack.of([samples], 10), *[torch.zeros(1)] * 6)
+    figures, spread = control.measure("0", x, x + noise[:1], [drawn], f, refine=16, seed=0)
+    return control, figures, spread
+
+
+def test_the_first_draws_are_refined_for_the_random_layer(measured):
+    _, figures, spread = measured
+    found = figures["certified"]
+    assert found["refined"] == 8
+    assert 2 <= found["count"] <= 8
+    assert found["epsilon"] == min(1e-3, 0.02 * figures["noise_distance"])
+    assert found["spread_hu"] == spread.to_json()
+    assert found["fiber_error_before"]["value"] > found["epsilon"]
+    assert found["f_error_hu"]["value"] > 0
+
+
+def test_scales_are_root_mean_square_differences_of_patches(measured):
+    control, figures, _ = measured
+    split = Split(control.denoiser, "0")
+    x = torch.cat([control.sampler.batch(step, 32).x for step in range(4)])
+    pairs = activation_distance(split.phi(x[:64]), split.phi(x[64:]))
+    s_phi = pairs.square().mean().sqrt()
+    batch = control.sampler.batch(0, 32)
+    # the noise of x alone moves Phi by eta / sqrt(2)
+    own = activation_distance(split.phi(batch.x), split.phi(batch.y)).square().mean().sqrt()
+    assert figures["noise_distance"] == pytest.approx(float(own / s_phi) * 2**0.5, rel=0.35)
+
+
+def test_nothing_is_refined_where_nothing_was_asked_for(measured):
+    control, _, _ = measured
+    figures, spread = control.measure(
+        "0",
+        torch.zeros(1, 1, 32, 32),
+        torch.zeros(1, 1, 32, 32),
+        [Draws(Stack.of([torch.zeros(2, 1, 32, 32)], 2), *[torch.zeros(1)] * 6)],
+        control.denoiser,
+        refine=0,
+        seed=0,
+    )
+    assert set(figures) == {"noise_distance"}
+    assert spread is None
