@@ -22,6 +22,7 @@ from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load, stated_provenance
 from invkit.pipeline.memory import parse_memory
 from invkit.pipeline.parts import Parts, silent
+from invkit.pipeline.random_phi import CONTROL_SETS, ControlSet, RandomPhi
 from invkit.pipeline.region import RegionSpec, choose_region
 from invkit.pipeline.result import AnalysisResult, Sampler
 from invkit.pipeline.store import Store
@@ -44,6 +45,7 @@ def analyze(
     *,
     samples: int = 250,
     refine: int | Literal["all", "none"] = 16,
+    controls: ControlSet = "standard",
     domain: Domain = "low",
     sampler: Sampler = "cinn",
     seed: int = 0,
@@ -74,6 +76,8 @@ def analyze(
         data: a path, an array or tensor in HU, or `None` for a CT slice that is at hand everywhere.
         samples: N, draws for each image; at least 2.
         refine: how many of them are refined onto the layer's fiber and certified: a number, `"all"` or `"none"`.
+        controls: `"standard"` refines samples for the layer with random weights; `"full"` trains a model for it, too. All
+            other controls always run.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
         sampler: what draws them: `"cinn"`, or `"training-free"`, f(x) plus noise with the spectrum of x - f(x), which says
             nothing before it is refined and needs no trained part.
@@ -115,6 +119,8 @@ def analyze(
     count = {"all": samples, "none": 0}.get(refine, refine) if isinstance(refine, str) else refine
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
         raise UsageError(f"refine is a number of samples, 'all' or 'none', got {refine!r}")
+    if controls not in CONTROL_SETS:
+        raise UsageError(f"controls must be one of {', '.join(CONTROL_SETS)}, got {controls!r}")
     if domain not in ("low", "high"):
         raise UsageError(f"domain must be 'low' or 'high', got {domain!r}")
     if sampler not in SAMPLERS:
@@ -176,15 +182,18 @@ def analyze(
         }
     )
     found = [parts.layer(split, target, domain) for split in splits]
-    controls = Controls(
+    ends = Controls(
         *(parts.layer(Split(denoiser, name), target, domain).model for name in ("input", "const"))
     )
     beside = _another(denoiser, host, device)
+    random_phi = RandomPhi.of(denoiser, parts.slices, dose=config.dose, seed=train_seed)
+    if controls == "full":
+        random_phi = random_phi.trained(parts, splits, target, domain)
     result = examine(
         zip(found, checks, strict=True),
         denoiser=denoiser,
         subject=subject,
-        controls=controls,
+        controls=ends,
         beside=beside,
         low=low,
         target=target,
@@ -194,6 +203,7 @@ def analyze(
         seed=seed,
         domain=domain,
         refine=count,
+        random_phi=random_phi,
         memory=limit,
         say=say,
     )
