@@ -50,6 +50,12 @@ def analyze(
             help="Draws of each image that are refined onto the layer's fiber and certified.",
         ),
     ] = "16",
+    controls: Annotated[
+        str,
+        typer.Option(
+            "--controls", help="standard, or full: also train a model for the layer with random weights."
+        ),
+    ] = "standard",
     domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
     sampler: Annotated[
         str,
@@ -111,6 +117,7 @@ def analyze(
         data,
         samples=samples,
         refine=parsed_count(refine),
+        controls=chosen_controls(controls),
         domain=chosen_domain(domain),
         sampler=chosen_sampler(sampler),
         seed=seed,
@@ -152,6 +159,19 @@ def show(result: AnalysisResult, out: Path | None, json: bool) -> None:
         return
     console = Console(file=data_stream(), highlight=False)
     print_report(report_data(result, command=command), console, paths.report.resolve())
+
+
+def chosen_controls(controls: str) -> Literal["standard", "full"]:
+    """Return which controls run.
+
+    Raises:
+        UsageError: it is neither `standard` nor `full`.
+    """
+    if controls == "standard":
+        return "standard"
+    if controls == "full":
+        return "full"
+    raise UsageError(f"--controls is standard or full, got {controls!r}")
 
 
 def parsed_count(text: str) -> int | Literal["all", "none"]:
