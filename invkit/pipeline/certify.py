@@ -1,7 +1,8 @@
 """Refining the first draws of each image onto the layer's fiber: what is shown as invisible is proven so."""
 
-__all__ = ["Certified", "certify", "epsilon_of", "refine_proposals"]
+__all__ = ["Certified", "Scrutiny", "certify", "epsilon_of", "refine_proposals"]
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,36 @@ from torch import Tensor
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import SplitError
 from invkit.metrics.verdict import ENOUGH_FOR_A_MAP
+from invkit.pipeline.curve import CURVE_SAMPLES, CurvePoint, path_of
+from invkit.pipeline.plausible import Judge, Placed
+from invkit.pipeline.region import Region
+from invkit.pipeline.spread import squared_deviations
 from invkit.sampling.completion import complete
-from invkit.sampling.refine import Certificates, refine
+from invkit.sampling.path import refine_path
+from invkit.sampling.refine import Certificates
 from invkit.sampling.sampler import Reference
+from invkit.training.sharing import in_parts
 
 PIXELS_AT_ONCE = 4 * 128 * 128  # larger batches are no faster on a CPU: the activations leave its cache
 OF_SCALE, OF_NOISE = 1e-3, 0.02
+
+Stop = tuple[Tensor, Tensor]
+"""Samples that reached one tolerance of the curve, HU, and their distances in units of s_Phi."""
+
+
+@dataclass(frozen=True)
+class Scrutiny:
+    """What is found out about refined draws beyond their certificates.
+
+    Args:
+        eta: distance between two noise realisations, in units of s_Phi: where the curve of spreads begins.
+        judge: places them among real images; left out for `None`.
+        region: the pixels that the curve is of; all by default.
+    """
+
+    eta: float
+    judge: Judge | None = None
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -28,12 +53,16 @@ class Certified:
         proposals: what each was refined from, `(K, 1, H, W)`, HU.
         certificates: one entry for each, distances in units of s_Phi.
         f_error: root mean square of f(x*) - f(x), `(K,)`, HU.
+        curve: what other tolerances leave of the first of them; empty where it was not asked for.
+        placed: where the refined draws stand among real images, where that was asked for.
     """
 
     images: Tensor
     proposals: Tensor
     certificates: Certificates
     f_error: Tensor
+    curve: tuple[CurvePoint, ...] = ()
+    placed: Placed | None = None
 
     @property
     def samples(self) -> Tensor:
@@ -59,6 +88,7 @@ class Certified:
                 "moved_hu": float(found.moved[k]),
                 "steps": int(found.steps[k]),
                 "products": int(found.products[k]),
+                "plausibility": None if self.placed is None else self.placed.rows[k],
             }
             for k in range(len(self.images))
         ]
@@ -84,6 +114,7 @@ def certify(
     epsilon: float,
     seed: int,
     image: int,
+    scrutiny: Scrutiny | None = None,
 ) -> Certified | None:
     """Refine draws of one image; `None` where no gradient of the layer reaches the image.
 
@@ -92,18 +123,25 @@ def certify(
         reference: the layer, z of the image, and s_Phi.
         denoiser: f.
         x: the image, `(1, 1, H, W)`, HU.
-        reconstruction: D(E(x)), `(1, 1, H, W)`, HU.
+        reconstruction: what the representation keeps of the image, D(E(x)), `(1, 1, H, W)`, HU.
         epsilon: in units of s_Phi.
         seed: of the analysis.
         image: index of the image.
+        scrutiny: what else is to be found out; nothing by default.
     """
     proposals = complete(draws.to(x), x - reconstruction, seed=seed, image=image, indices=range(len(draws)))
-    return refine_proposals(proposals, reference, denoiser, x, epsilon=epsilon)
+    return refine_proposals(proposals, reference, denoiser, x, epsilon=epsilon, scrutiny=scrutiny)
 
 
 @torch.no_grad()
 def refine_proposals(
-    proposals: Tensor, reference: Reference, denoiser: LoadedDenoiser, x: Tensor, *, epsilon: float
+    proposals: Tensor,
+    reference: Reference,
+    denoiser: LoadedDenoiser,
+    x: Tensor,
+    *,
+    epsilon: float,
+    scrutiny: Scrutiny | None = None,
 ) -> Certified | None:
     """Refine images of any origin onto the fiber of one image; `None` where no gradient of the layer reaches the image.
 
@@ -113,19 +151,43 @@ def refine_proposals(
         denoiser: f.
         x: the image, `(1, 1, H, W)`, HU.
         epsilon: in units of s_Phi.
+        scrutiny: what else is to be found out; nothing by default.
     """
     split, scale = reference.split, reference.scale
     f_x = denoiser(x)
     at_once = max(1, PIXELS_AT_ONCE // (x.shape[-2] * x.shape[-1]))
     images, found, errors = [], [], []
-    for part in torch.split(proposals, at_once):
+    stops: list[list[Stop]] = []
+    parts = torch.split(proposals, at_once)
+
+    path = (epsilon,) if scrutiny is None else path_of(scrutiny.eta, epsilon)
+
+    def piece(number: int) -> tuple[Tensor, Certificates, Tensor, list[Stop]] | None:
+        levels = path if number * at_once < CURVE_SAMPLES else (epsilon,)
+        stops: list[Stop] = []
         try:
-            refined = refine(split.phi, split.phi_grad, part, reference.z, epsilon * scale)
+            targets = [level * scale for level in levels]
+            for level, at in zip(
+                levels,
+                refine_path(split.phi, split.phi_grad, parts[number], reference.z, targets),
+                strict=True,
+            ):
+                holds = at.certificates.holds
+                stops.append((at.images[holds].cpu(), at.certificates.after[holds].cpu() / scale))
+                if level == epsilon:
+                    refined = at
         except SplitError:
             return None
-        images.append(refined.images.cpu())
-        found.append(refined.certificates)
-        errors.append((denoiser(refined.images) - f_x).flatten(1).square().mean(1).sqrt().cpu())
+        error = (denoiser(refined.images) - f_x).flatten(1).square().mean(1).sqrt()
+        return refined.images.cpu(), refined.certificates, error.cpu(), stops if len(levels) > 1 else []
+
+    for done in in_parts(len(parts), piece):
+        if done is None:
+            return None
+        images.append(done[0])
+        found.append(done[1])
+        errors.append(done[2])
+        stops += [done[3]] if done[3] else []
 
     def joined(name: str) -> Tensor:
         return torch.cat([getattr(one, name).cpu() for one in found])
@@ -138,4 +200,18 @@ def refine_proposals(
         products=joined("products"),
         epsilon=epsilon,
     )
-    return Certified(torch.cat(images), proposals.cpu(), certificates, torch.cat(errors))
+    tried = sum(len(part) for part in parts[: len(stops)])
+    curve = tuple(
+        _point(level, tried, at, scrutiny.region if scrutiny else None)
+        for level, at in zip(path, zip(*stops, strict=True), strict=False)
+    )
+    refined = torch.cat(images)
+    judge = None if scrutiny is None else scrutiny.judge
+    placed = None if judge is None else judge.place(refined, x)
+    return Certified(refined, proposals.cpu(), certificates, torch.cat(errors), curve, placed)
+
+
+def _point(level: float, tried: int, stops: Sequence[Stop], region: Region | None) -> CurvePoint:
+    images, errors = (torch.cat(parts) for parts in zip(*stops, strict=True))
+    squares = squared_deviations(images, region) if len(images) > 1 else torch.zeros(0, dtype=torch.float64)
+    return CurvePoint(level, tried, errors, squares)

@@ -2,7 +2,7 @@
 
 __all__ = ["examine"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -17,6 +17,7 @@ from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.measure import Bench, measure_layer
 from invkit.pipeline.memory import state_memory
 from invkit.pipeline.parts import FoundLayer, silent
+from invkit.pipeline.plausible import Judge
 from invkit.pipeline.random_phi import RandomPhi
 from invkit.pipeline.result import AnalysisResult, LayerResult
 from invkit.pipeline.rungs import Yardsticks, from_prior
@@ -30,7 +31,7 @@ from invkit.training.sharing import first_only, share_out
 
 
 def examine(
-    layers: Sequence[tuple[FoundLayer, SplitReport]],
+    layers: Iterable[tuple[FoundLayer, SplitReport]],
     *,
     denoiser: LoadedDenoiser,
     subject: Subject,
@@ -99,6 +100,7 @@ def examine(
         dose=config.dose,
         refine=min(refine, samples),
         beside=beside,
+        judge=Judge(denoiser, low, slices, size, config.dose, seed),
     )
     models: list[SampleModel] = []
     warnings: list[str] = []
@@ -108,7 +110,8 @@ def examine(
             f"{denoiser.name} comes without trained weights, so what is analysed is the network as it is built. "
             f"`invkit train denoiser {denoiser.name}` trains it."
         )
-    for part, check in layers:
+    parts = list(layers)
+    for part, check in parts:
         if check.bypass:
             warnings.append(
                 f"Layer {check.layer} is not a cut: a skip connection goes round it, and another image brings about "
@@ -130,11 +133,11 @@ def examine(
     )
 
     def sampled(index: int) -> LayerResult:
-        part, check = layers[index]
+        part, check = parts[index]
         say(f"sampling {samples} images for layer {part.model.split.layer}")
         return with_calibration(measure_layer(bench, part, check), part.model)
 
-    measured = share_out(len(layers), sampled, device=subject.x.device)
+    measured = share_out(len(parts), sampled, device=subject.x.device)
     first_only()
     retained, regression = layer_curves(models, controls, bypassed=bypassed, seed=seed)
     for layer in measured:

@@ -15,9 +15,11 @@ from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.metrics.intervals import Interval, bootstrap
 from invkit.metrics.verdict import LADDER, Baseline, Certification, Measures, judge
 from invkit.pipeline.baseline import baseline, baseline_figures
-from invkit.pipeline.certify import Certified, certify, epsilon_of
+from invkit.pipeline.certify import Certified, Scrutiny, certify, epsilon_of
+from invkit.pipeline.curve import curve_figures
 from invkit.pipeline.ladder import Controls, Ladder, ladder, root_mean_square, sample_spread, swapped
 from invkit.pipeline.parts import FoundLayer
+from invkit.pipeline.plausible import Judge, plausible_figures
 from invkit.pipeline.random_phi import RandomPhi
 from invkit.pipeline.region import Region
 from invkit.pipeline.result import LayerResult
@@ -31,6 +33,7 @@ from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
 from invkit.training.seeds import generator
+from invkit.training.sharing import share_out
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Bench:
         dose: of the low-dose images, as a fraction of the high dose.
         refine: how many draws of each image are refined onto the fiber.
         beside: another denoiser that certified samples are shown to; `None` for none.
+        judge: places refined draws among real images; `None` for none.
     """
 
     denoiser: LoadedDenoiser
@@ -68,6 +72,7 @@ class Bench:
     dose: float
     refine: int = 0
     beside: LoadedDenoiser | None = None
+    judge: Judge | None = None
 
     @property
     def vae_rmse(self) -> Tensor:
@@ -93,7 +98,11 @@ class Bench:
 
 
 def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerResult:
-    """Sample one layer on every image and return what was measured."""
+    """Sample one layer on every image and return what was measured.
+
+    Raises:
+        ShareDone: processes share the images, and this one is not the first.
+    """
     model, x = part.model, bench.subject.x
     scale = model.meta["scale"]
     z: list[Activation] = [model.split.phi(one[None]) for one in x]
@@ -101,35 +110,35 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
     certified: list[Certified] = []
     free: list[Certified] = []
     unrefined = _why_not_refined(bench, model)
-    for image, (one, activation) in enumerate(zip(x, z, strict=True)):
-        reference = Reference(model.split, activation, scale)
+
+    def measured(image: int) -> tuple[Draws, Ladder, Certified | None, Certified | None]:
+        one = x[image]
+        reference = Reference(model.split, z[image], scale)
         perturb = bench.fresh_noise(image) if bench.domain == "high" else None
         drawn = draw(
             model,
             one[None],
-            activation,
+            z[image],
             reference,
             samples=bench.samples,
             seed=bench.seed,
             image=image,
             perturb=perturb,
         )
-        draws.append(drawn)
+        proven = beside = None
         if not unrefined:
             proven = certify(
                 drawn.samples[: bench.refine],
                 reference,
                 bench.denoiser,
                 one[None],
-                bench.reconstruction[image : image + 1],
+                model.reconstruct(one[None]),
                 epsilon=epsilon_of(model.meta["eta"]),
                 seed=bench.seed,
                 image=image,
+                scrutiny=Scrutiny(model.meta["eta"], bench.judge, bench.subject.region),
             )
-            if proven is None:
-                unrefined = "no gradient of this layer reaches the image"
-            else:
-                certified.append(proven)
+            if proven is not None:
                 beside = baseline(
                     reference,
                     bench.denoiser,
@@ -139,21 +148,26 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
                     seed=bench.seed,
                     image=image,
                 )
-                free += [] if beside is None else [beside]
-        ladders.append(
-            ladder(
-                drawn,
-                reference,
-                bench.controls,
-                bench.yardsticks,
-                one[None],
-                seed=bench.seed,
-                image=image,
-                samples=bench.samples,
-                perturb=perturb,
-            )
+        rungs = ladder(
+            drawn,
+            reference,
+            bench.controls,
+            bench.yardsticks,
+            one[None],
+            seed=bench.seed,
+            image=image,
+            samples=bench.samples,
+            perturb=perturb,
         )
-    if unrefined:
+        return drawn, rungs, proven, beside
+
+    for drawn, rungs, proven, beside in share_out(len(x), measured, device=x.device):
+        draws.append(drawn)
+        ladders.append(rungs)
+        certified += [] if proven is None else [proven]
+        free += [] if beside is None else [beside]
+    if not unrefined and len(certified) < len(x):
+        unrefined = "no gradient of this layer reaches the image"
         certified.clear()
     metrics, measures = _figures(bench, model, draws, ladders, z, certified, free)
     if measures.control is None:
@@ -260,9 +274,9 @@ def _figures(
     if true_y is not None:
         fiber_error["true_y"] = true_y
     region = bench.subject.region
-    spread = sample_spread([drawn.samples for drawn in draws], seed=seed, region=region)
-    spread_input = sample_spread([rungs.input.samples for rungs in ladders], seed=seed, region=region)
-    spread_const = sample_spread([rungs.const.samples for rungs in ladders], seed=seed, region=region)
+    spread = sample_spread([drawn.stack for drawn in draws], seed=seed, region=region)
+    spread_input = sample_spread([rungs.input.stack for rungs in ladders], seed=seed, region=region)
+    spread_const = sample_spread([rungs.const.stack for rungs in ladders], seed=seed, region=region)
     f_std = torch.stack([drawn.f_std for drawn in draws])
     f_std = f_std if region is None else region.pixels(f_std)
     spread_f = Interval(f_std.square().mean().sqrt().item())
@@ -364,12 +378,18 @@ def certification_figures(
         f_error = root_mean_square([one.f_error[one.certificates.holds] for one in certified], seed=seed)
         proof["spread_hu"] = spread.to_json()
         proof["f_error_hu"] = f_error.to_json()
+    proof["curve"] = curve_figures([one.curve for one in certified], pixel_scale=pixel_scale, seed=seed)
+    outside = None
+    placed = [one.placed for one in certified if one.placed is not None]
+    if placed:
+        proof["plausible"] = plausible_figures(placed, [one.certificates.holds for one in certified])
+        outside = proof["plausible"]["outside"]
     beside = None
     figures, free_spread = baseline_figures(free, seed=seed, region=region)
     if figures is not None:
         beside = Baseline(figures["count"], figures["refined"], free_spread)
         proof["training_free"] = {**figures, "beaten": beside.beaten_by(spread)}
-    return proof, Certification(count, refined, epsilon, allowed, spread, f_error, beside)
+    return proof, Certification(count, refined, epsilon, allowed, spread, f_error, beside, outside)
 
 
 def _true_high_dose(bench: Bench, model: SampleModel, z: Sequence[Activation]) -> Interval | None:

@@ -38,12 +38,15 @@ class StreamingMoments:
             raise InputError(
                 f"samples so far have shape {tuple(self._mean.shape)}, new ones {tuple(samples.shape[1:])}"
             )
+        finite = torch.isfinite(samples).flatten(1).all(1)
+        # Asked once for all of them: each question waits for the device.
+        if not bool(finite.all()):
+            raise InputError(
+                f"sample {self.count + int(finite.int().argmin())} holds values that are not finite; "
+                "the model that drew it diverged"
+            )
         for sample in samples.detach():
             value = sample.to(torch.float64)
-            if not bool(torch.isfinite(value).all()):
-                raise InputError(
-                    f"sample {self.count} holds values that are not finite; the model that drew it diverged"
-                )
             self.count += 1
             if self._mean is None or self._squares is None:
                 self._mean, self._squares = value.clone(), torch.zeros_like(value)

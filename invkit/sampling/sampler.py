@@ -15,6 +15,7 @@ from invkit.sampling.model import ImageSampler
 from invkit.sampling.moments import StreamingMoments
 from invkit.sampling.stack import Stack
 from invkit.split.split import Split
+from invkit.training.sharing import in_parts
 
 # Images that D makes, and that Phi and f see, at a time: larger batches are no faster on a CPU and cost memory.
 PIXELS_AT_ONCE = CHUNK * 128 * 128
@@ -79,7 +80,7 @@ def draw(
     """Draw samples for one image and measure each.
 
     What all samples share is computed once. Sample k of an image is the same whatever `samples` is, because chunks are always
-    computed whole.
+    computed whole. Processes that share the work draw a chunk each, and all get all of them.
 
     Args:
         model: of the layer.
@@ -102,31 +103,53 @@ def draw(
     f_x = denoiser(x)
     moments, f_moments = StreamingMoments(), StreamingMoments()
     kept = Stack(samples, (1, *size), folder)
-    fiber_error, f_error = (torch.empty(samples, dtype=torch.float32) for _ in range(2))
-    for indices, wanted in chunks(samples):
+    pieces = list(chunks(samples))
+    fiber_error, f_error = [], []
+
+    def piece(number: int) -> _Piece:
+        indices, wanted = pieces[number]
         images = drawn(seed, image, indices)[:wanted]
-        rows = slice(indices.start, indices.start + wanted)
-        kept.append(images)
-        moments.update(images)
+        of_images, of_f = StreamingMoments(), StreamingMoments()
+        of_images.update(images)
+        changes, distances = [], []
         for start, part in _parts(images):
             f_part = denoiser(part)
-            f_moments.update(f_part)
-            at = range(rows.start + start, rows.start + start + len(part))
-            f_error[at.start : at.stop] = _rms(f_part - f_x).cpu()
+            of_f.update(f_part)
+            changes.append(_rms(f_part - f_x))
+            at = range(indices.start + start, indices.start + start + len(part))
             seen = part if perturb is None else perturb(part, at)
-            distance = activation_distance(reference.split.phi(seen), reference.z)
-            fiber_error[at.start : at.stop] = distance.cpu() / reference.scale
+            distances.append(activation_distance(reference.split.phi(seen), reference.z))
+        # What is measured stays on the device until all of the piece is done.
+        return _Piece(images, of_images, of_f, torch.cat(distances).cpu(), torch.cat(changes).cpu())
+
+    for found in in_parts(len(pieces), piece, device=x.device):
+        kept.append(found.images)
+        # Merged piece by piece, so that it does not matter who drew them.
+        moments, f_moments = moments.merge(found.moments), f_moments.merge(found.f_moments)
+        fiber_error.append((found.distance / reference.scale).float())
+        f_error.append(found.f_error)
         if progress is not None:
-            progress(rows.stop)
+            progress(sum(map(len, f_error)))
     return Draws(
         stack=kept,
         mean=moments.mean.float(),
         std=moments.std.float(),
         f_mean=f_moments.mean.float(),
         f_std=f_moments.std.float(),
-        fiber_error=fiber_error,
-        f_error=f_error,
+        fiber_error=torch.cat(fiber_error),
+        f_error=torch.cat(f_error),
     )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A chunk of draws and what was measured on it, without its unit s_Phi."""
+
+    images: Tensor
+    moments: StreamingMoments
+    f_moments: StreamingMoments
+    distance: Tensor
+    f_error: Tensor
 
 
 def _parts(images: Tensor) -> list[tuple[int, Tensor]]:
