@@ -11,6 +11,7 @@ from torch import Tensor
 
 from invkit import artifacts
 from invkit.metrics.calibration_record import CalibrationRecord
+from invkit.metrics.conclusion import Conclusion
 from invkit.metrics.regressed import RegressionCurve
 from invkit.metrics.retained import RetainedCurve
 from invkit.metrics.verdict import Verdict
