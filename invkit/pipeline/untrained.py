@@ -15,7 +15,7 @@ from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.metrics.intervals import Interval
 from invkit.metrics.verdict import Measures, judge
-from invkit.pipeline.certify import Certified, epsilon_of, refine_proposals
+from invkit.pipeline.certify import Certified, Scrutiny, epsilon_of, refine_proposals
 from invkit.pipeline.examine import trained_on
 from invkit.pipeline.ladder import root_mean_square, sample_spread, strangers
 from invkit.pipeline.layer_config import LayerConfig
@@ -163,7 +163,14 @@ class _Bench:
             if unrefined:
                 continue
             proposals = drawn.samples[: self.refine].to(x)
-            proven = refine_proposals(proposals, reference, self.denoiser, x, epsilon=epsilon_of(eta))
+            proven = refine_proposals(
+                proposals,
+                reference,
+                self.denoiser,
+                x,
+                epsilon=epsilon_of(eta),
+                scrutiny=Scrutiny(eta, region=self.subject.region),
+            )
             if proven is None:
                 unrefined = "no gradient of this layer reaches the image"
             else:

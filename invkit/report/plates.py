@@ -9,6 +9,7 @@ from typing import Literal
 from matplotlib.figure import Figure
 
 from invkit.report.calibration import calibration_figure
+from invkit.report.curve import curve_figure
 from invkit.report.data import ReportData
 from invkit.report.depth import depth_figure
 from invkit.report.plots import ladder_figure, spectrum_figure
@@ -45,6 +46,14 @@ def plates(data: ReportData) -> list[Plate]:
             "Images that the layer provably cannot tell from x within the tolerance epsilon: samples that were "
             f"refined until the layer's activation is that of x. {_certified(data)}",
             f"Images: x, certified samples, their mean and map of their standard deviation. {_certified(data)}",
+        ),
+        (
+            "curve",
+            lambda theme: curve_figure(f"{title}: spread over tolerance", layers, theme),
+            "How far certified samples differ at each tolerance epsilon, the same samples refined further and further, "
+            "beside what epsilon alone would allow, which is what it leaves in the `input` control. A spread that falls as "
+            "fast as the dotted line is the tolerance's, not the layer's.",
+            "Plot of the spread of certified samples over epsilon; the values stand in the JSON output.",
         ),
         (
             "samples",

@@ -37,6 +37,27 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "what the tolerance alone leaves in the `input` control at most",
     ),
     "certified.epsilon": ("Epsilon", "", "largest fiber error of a certified sample"),
+    "certified.plausible.count": (
+        "Plausible samples",
+        "",
+        "certified samples within 1 to 99 % of real low-dose images in noise, texture, critic score and code",
+    ),
+    "certified.plausible.outside": ("Implausible samples", "", "certified samples outside of that"),
+    "certified.plausible.real": (
+        "Real images beside them",
+        "",
+        "held-out low-dose images behind these quantiles",
+    ),
+    "certified.plausible.real_outside": (
+        "Share of real images outside",
+        "",
+        "by the same rule: what chance alone gives",
+    ),
+    "certified.plausible.x_inside": (
+        "x itself is inside",
+        "",
+        "whether the image under test is like the others",
+    ),
     "certified.fiber_error_before": (
         "Fiber error before refinement",
         "",
@@ -262,11 +283,11 @@ class Row:
 
 
 def _leaves(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and figures; a mapping with `value` is a figure, any other a group."""
+    """Yield dotted keys and figures; a mapping with `value` is a figure, any other a group. A list is a plot's."""
     for key, value in metrics.items():
         if isinstance(value, Mapping) and "value" not in value:
             yield from _leaves(value, f"{prefix}{key}.")
-        elif value is not None:
+        elif value is not None and not isinstance(value, list | tuple):
             yield f"{prefix}{key}", value
 
 

@@ -16,7 +16,10 @@ from invkit.sampling.linearise import Linearisation, dot
 STEPS = 20  # Gauss-Newton
 PRODUCTS = 60  # pairs of products with J and its transpose in one step
 HALVINGS = 5
-ENOUGH = 0.2  # of the residual, left by a step's linear problem: Phi is linear in a neighbourhood only
+ENOUGH = (
+    0.3  # of the residual, left by a step: a new step that asks little takes fewer products than a long one
+)
+AIM = 0.9  # of epsilon: what Phi's curvature may add to the linear problem's residual
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def refine(
             break
         at = Linearisation(phi_grad, x[active])
         left = tuple(part[active] for part in residual)
-        wanted = (0.7 * epsilon / distance[active]).clamp(min=ENOUGH)
+        wanted = (AIM * epsilon / distance[active]).clamp(min=ENOUGH)
         direction, used = _least_norm(at, left, wanted, products_at_most)
         # What torch traced refers to itself, activations of the whole image included: without this they pile up.
         del at
@@ -123,12 +126,16 @@ def refine(
 def _least_norm(
     at: Linearisation, residual: tuple[Tensor, ...], wanted: Tensor, products: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the smallest d with |J d - r| <= wanted |r|, `(N, 1, H, W)`, and the products it took, `(N,)`."""
+    """Return a small d with |J d - r| = wanted |r|, `(N, 1, H, W)`, and the products it took, `(N,)`.
+
+    The last step of CGLS is cut short where the residual is as wanted, because every further one lessens what
+    epsilon leaves free.
+    """
     gradient = at.transposed(residual)
     direction, p = torch.zeros_like(gradient), gradient
     gamma = dot((gradient,), (gradient,))
     goal = wanted.square() * dot(residual, residual)
-    left = residual
+    left, rest = residual, dot(residual, residual)
     used = torch.zeros(len(gradient), dtype=torch.int64, device=gradient.device)
     going = gamma > 0
     for _ in range(products):
@@ -136,10 +143,13 @@ def _least_norm(
         curvature = dot(q, q)
         going = going & (curvature > 0)
         alpha = torch.where(going, gamma / curvature.clamp(min=1e-300), 0.0)
+        spare = (goal - (rest - alpha * gamma)).clamp(min=0)
+        alpha = torch.where(going, alpha - (spare / curvature.clamp(min=1e-300)).sqrt(), 0.0).clamp(min=0)
         direction = direction + _scaled(alpha, p)
         left = tuple(part - _scaled(alpha, change) for part, change in zip(left, q, strict=True))
         used += going
-        going = going & (dot(left, left) > goal)
+        rest = dot(left, left)
+        going = going & (spare == 0) & (rest > goal)
         if not bool(going.any()):
             break
         gradient = at.transposed(left)

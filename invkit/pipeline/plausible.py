@@ -1,0 +1,186 @@
+"""How plausible refined samples are: their noise, critic score and code beside those of held-out low-dose images."""
+
+__all__ = ["REAL", "Judge", "Placed", "plausible_figures"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invkit.data.patches import PatchSampler
+from invkit.data.slices import SliceSet
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.metrics.flat import Regions, flat_regions
+from invkit.metrics.plausibility import Plausible, RealImages, Traits, noise_of, texture_of
+from invkit.representation.trained import TrainedVae
+from invkit.sampling.tiles import Tiling
+from invkit.training.seeds import derive_seed
+
+REAL = 128  # held-out images behind every quantile
+WINDOW = 128  # pixels; larger images are judged on such windows
+WINDOWS = 9  # of an image at most
+FLAT = 32  # pixels, side of a flat region
+BODY = -500.0  # HU
+ALIKE = 0.3  # of a window must be body, as of the patches that it is compared with
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where samples of one image stand among real images, as JSON values.
+
+    Args:
+        rows: one for each sample.
+        x: that of the image itself.
+        real_outside: share of the real images that the same rule calls outside.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    x: dict[str, Any]
+    real_outside: float
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Places samples among real low-dose images. What that needs is computed when the first sample is judged, once.
+
+    Args:
+        denoiser: f.
+        low: the VAE of low-dose images; without a critic its score is left out.
+        slices: real images are drawn from its test part.
+        size: `(H, W)` of the images under test.
+        dose: of the low-dose images, as a fraction of the high dose.
+        seed: decides which real images.
+    """
+
+    denoiser: LoadedDenoiser
+    low: TrainedVae
+    slices: SliceSet
+    size: tuple[int, int]
+    dose: float
+    seed: int
+
+    @cached_property
+    def real(self) -> RealImages:
+        """The real images' traits."""
+        height, width = self._window
+        side = max(height, width)
+        seed = derive_seed(self.seed, "plausible")
+        sampler = PatchSampler(self.slices.part("test"), side, dose=self.dose, seed=seed)
+        parts, noise = [], []
+        for step in range(-(-REAL // BATCH)):
+            images = sampler.batch(step, BATCH).x[..., :height, :width].to(self.denoiser.device)
+            traits, rows = self._traits(images, self.denoiser(images), _flat(images))
+            parts.append(traits)
+            noise.append(rows)
+        return RealImages(Traits.joined(parts), torch.cat(noise))
+
+    @torch.no_grad()
+    def place(self, images: Tensor, x: Tensor) -> Placed:
+        """Return the quantiles of images that stand in the place of x, and of x.
+
+        An image larger than 128 x 128 pixels is judged on up to nine windows; each figure is the median over them.
+
+        Args:
+            images: `(n, 1, H, W)`, HU.
+            x: the image under test, `(1, 1, H, W)`, HU; where its flat regions are, the samples' noise is measured.
+        """
+        images = torch.cat([images.to(x), x])
+        outputs = torch.cat([self.denoiser(part) for part in torch.split(images, 1)])
+        height, width = self._window
+        found = []
+        for row, column in self._corners(x):
+            place = (..., slice(row, row + height), slice(column, column + width))
+            regions = _flat(x[place])
+            count = len(images)
+            repeated = Regions(
+                regions.size,
+                tuple(index for index in range(count) for _ in regions.row),
+                regions.row * count,
+                regions.column * count,
+            )
+            traits, _ = self._traits(images[place], outputs[place], repeated)
+            found.append(self.real.place(traits))
+        *rows, own = _median(found).rows()
+        return Placed(tuple(rows), own, self._real_outside)
+
+    @cached_property
+    def _real_outside(self) -> float:
+        return self.real.outside
+
+    @property
+    def _window(self) -> tuple[int, int]:
+        return min(self.size[0], WINDOW), min(self.size[1], WINDOW)
+
+    def _corners(self, x: Tensor) -> list[tuple[int, int]]:
+        """Return windows of the image that hold enough of the body, evenly spread; all where none does."""
+        height, width = self._window
+        rows, columns = (
+            list(range(0, total - length + 1, length))
+            for total, length in zip(self.size, (height, width), strict=True)
+        )
+        corners = [(row, column) for row in rows for column in columns]
+        body = [
+            (row, column)
+            for row, column in corners
+            if (x[..., row : row + height, column : column + width] > BODY).float().mean() >= ALIKE
+        ] or corners
+        step = max(1, -(-len(body) // WINDOWS))
+        return body[::step]
+
+    @torch.no_grad()
+    def _traits(self, images: Tensor, outputs: Tensor, regions: Regions) -> tuple[Traits, Tensor]:
+        vae, critic = self.low.vae, self.low.critic
+        tiles = Tiling(images.shape[-2], images.shape[-1], vae.patch).cut(images)
+        n, count = tiles.shape[:2]
+        flat = tiles.flatten(0, 1)
+        codes = vae.encode(flat).mean.double()
+        nll = 0.5 * (codes.square().mean(1) + torch.log(torch.tensor(2 * torch.pi)))
+        unknown = torch.full((n,), torch.nan, dtype=torch.float64)
+        score = unknown if critic is None else critic(vae.scale(flat)).double().view(n, count).mean(1).cpu()
+        rows, means = noise_of(images, regions)
+        traits = Traits(texture_of(images - outputs), means, score, nll.view(n, count).mean(1).cpu())
+        return traits, rows
+
+
+def plausible_figures(found: Sequence[Placed], holds: Sequence[Tensor]) -> dict[str, Any]:
+    """Return how many certified samples are plausible, of the image with the fewest, as JSON values.
+
+    Args:
+        found: where the refined samples of each image stand.
+        holds: for each image which of them are certified.
+    """
+    inside = [
+        sum(row["inside"] for row, held in zip(one.rows, which.tolist(), strict=True) if held)
+        for one, which in zip(found, holds, strict=True)
+    ]
+    return {
+        "count": min(inside),
+        "outside": max(int(which.sum()) - count for which, count in zip(holds, inside, strict=True)),
+        "real": REAL,
+        "real_outside": found[0].real_outside,
+        "x_inside": all(one.x["inside"] for one in found),
+    }
+
+
+def _flat(images: Tensor) -> Regions:
+    """Return flat regions of low-dose images; none where these are smaller than a region."""
+    if min(images.shape[-2:]) < FLAT:
+        return Regions(FLAT, (), (), ())
+    return flat_regions(images, FLAT)
+
+
+def _median(found: Sequence[Plausible]) -> Plausible:
+    """Return the median over windows of every quantile; windows where it is unknown are left out."""
+
+    def median(values: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(values)).nanmedian(0).values
+
+    first = found[0]
+    return Plausible(
+        {name: median([one.score[name] for one in found]) for name in first.score},
+        {name: median([one.bands[name] for one in found]) for name in first.bands},
+    )
