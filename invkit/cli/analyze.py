@@ -59,8 +59,12 @@ def analyze(
     domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
     sampler: Annotated[
         str,
-        typer.Option("--sampler", help="cinn or training-free: what draws the samples."),
+        typer.Option("--sampler", help="cinn, training-free or residual: what draws the samples."),
     ] = "cinn",
+    representation: Annotated[
+        str,
+        typer.Option("--representation", help="vae or wavelet: what images are drawn in."),
+    ] = "vae",
     dose: Annotated[
         float | None, typer.Option("--dose", help="Reduce the image's dose to this fraction by simulation.")
     ] = None,
@@ -87,10 +91,14 @@ def analyze(
         typer.Option(
             "--train-noise", help="physical (simulated on the rays of a scanner) or image (stationary)."
         ),
-    ] = "image",
+    ] = "physical",
     preset: Annotated[
         str, typer.Option("--preset", help="Sizes and steps of what has to be trained.")
     ] = "default",
+    vae_preset: Annotated[
+        str | None,
+        typer.Option("--vae-preset", metavar="NAME|FILE", help="Of a VAE that has to be trained."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides every random number.")] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where the run goes.")
@@ -120,6 +128,7 @@ def analyze(
         controls=chosen_controls(controls),
         domain=chosen_domain(domain),
         sampler=chosen_sampler(sampler),
+        representation=chosen_representation(representation),
         seed=seed,
         dose=dose,
         hu_range=parsed_range(hu_range),
@@ -127,7 +136,7 @@ def analyze(
         train_data=train_data,
         train_noise=chosen_noise(noise),
         config=LayerConfig.preset(preset),
-        vae_preset="tiny" if preset == "tiny" else "default",
+        vae_preset=vae_preset or ("tiny" if preset == "tiny" else "default"),
         allow_bypass=allow_bypass,
         device=device,
         memory=memory,
@@ -189,7 +198,20 @@ def parsed_count(text: str) -> int | Literal["all", "none"]:
     return int(text)
 
 
-def chosen_sampler(name: str) -> Literal["cinn", "training-free"]:
+def chosen_representation(name: str) -> Literal["vae", "wavelet"]:
+    """Return what images are drawn in.
+
+    Raises:
+        UsageError: it is none of the known.
+    """
+    if name == "vae":
+        return "vae"
+    if name == "wavelet":
+        return "wavelet"
+    raise UsageError(f"--representation is vae or wavelet, got {name!r}")
+
+
+def chosen_sampler(name: str) -> Literal["cinn", "training-free", "residual"]:
     """Return what draws the samples.
 
     Raises:
@@ -199,7 +221,9 @@ def chosen_sampler(name: str) -> Literal["cinn", "training-free"]:
         return "cinn"
     if name == "training-free":
         return "training-free"
-    raise UsageError(f"--sampler is cinn or training-free, got {name!r}")
+    if name == "residual":
+        return "residual"
+    raise UsageError(f"--sampler is cinn, training-free or residual, got {name!r}")
 
 
 def parsed_range(text: str | None) -> tuple[float, float] | None:

@@ -43,7 +43,7 @@ def evaluate(
     ] = 0.25,
     noise: Annotated[
         str, typer.Option("--noise", help="How: physical (on the rays of a scanner) or image (stationary).")
-    ] = "image",
+    ] = "physical",
     seed: Annotated[int, typer.Option("--seed", help="Decides every random number.")] = 0,
     table: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures of every slice.")

@@ -63,7 +63,7 @@ def denoiser(
     model: ModelArgument = None,
     out: OutOption = None,
     train_data: DataOption = None,
-    noise: NoiseOption = "image",
+    noise: NoiseOption = "physical",
     preset: PresetOption = "default",
     backbone: Annotated[
         str | None, typer.Option("--backbone", help="Features of the perceptual term.")
@@ -97,7 +97,7 @@ def vae(
     domain: Annotated[str, typer.Option("--domain", help="low or high dose.")] = "low",
     out: OutOption = None,
     train_data: DataOption = None,
-    noise: NoiseOption = "image",
+    noise: NoiseOption = "physical",
     preset: PresetOption = "default",
     dose: DoseOption = 0.25,
     seed: SeedOption = 0,
@@ -129,7 +129,7 @@ def cinn(
     domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
     out: OutOption = None,
     train_data: DataOption = None,
-    noise: NoiseOption = "image",
+    noise: NoiseOption = "physical",
     preset: PresetOption = "default",
     vae_preset: Annotated[
         str, typer.Option("--vae-preset", metavar="NAME|FILE", help="Of the VAE, if it has to be trained.")

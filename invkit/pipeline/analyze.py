@@ -21,7 +21,7 @@ from invkit.pipeline.ladder import Controls
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load, stated_provenance
 from invkit.pipeline.memory import parse_memory
-from invkit.pipeline.parts import Parts, silent
+from invkit.pipeline.parts import REPRESENTATIONS, Parts, Representation, silent
 from invkit.pipeline.random_phi import CONTROL_SETS, ControlSet, RandomPhi
 from invkit.pipeline.region import RegionSpec, choose_region
 from invkit.pipeline.result import AnalysisResult, Sampler
@@ -32,6 +32,7 @@ from invkit.pipeline.untrained import examine_untrained
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.split.split import Split
 from invkit.training.progress import Progress
+from invkit.training.sharing import first_only
 
 Say = Callable[[str], None]
 BUNDLED = ("chen2017", "yang2018")  # denoisers that come along as plugins
@@ -48,12 +49,13 @@ def analyze(
     controls: ControlSet = "standard",
     domain: Domain = "low",
     sampler: Sampler = "cinn",
+    representation: Representation = "vae",
     seed: int = 0,
     dose: float | None = None,
     hu_range: tuple[float, float] | None = None,
     region: RegionSpec = None,
     train_data: DataSpecs = None,
-    train_noise: NoiseModel = "image",
+    train_noise: NoiseModel = "physical",
     train_seed: int = 0,
     config: LayerConfig | None = None,
     vae_preset: str = "default",
@@ -79,8 +81,11 @@ def analyze(
         controls: `"standard"` refines samples for the layer with random weights; `"full"` trains a model for it, too. All
             other controls always run.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
-        sampler: what draws them: `"cinn"`, or `"training-free"`, f(x) plus noise with the spectrum of x - f(x), which says
-            nothing before it is refined and needs no trained part.
+        sampler: what draws them: `"cinn"`; `"training-free"`, f(x) plus noise with the spectrum of x - f(x), which says
+            nothing before it is refined and needs no trained part; or `"residual"`, a flow of x - f(x) on small tiles, which
+            loses nothing of it.
+        representation: what images are drawn in: `"vae"`, flat codes of the VAE-WGAN and a cINN, or `"wavelet"`, a
+            convolutional flow on a wavelet basis of the image itself, which loses nothing.
         seed: decides the noise of a simulated dose and every draw.
         dose: reduce the dose of `data` to this fraction by simulation; by default it is taken for low dose as it is.
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
@@ -102,7 +107,11 @@ def analyze(
         progress: called as a training goes on.
         say: called with one line for each thing done.
 
+    Within `invkit.training.group.process_group`, processes share the work, and rank 0 has the result: the same, bit for
+    bit, as that of one process with as many threads.
+
     Raises:
+        ShareDone: this process shares the work of others and is not the first; `process_group` ends its block.
         InvkitError: the input, the layer or a plugin cannot be used; the message says why and what to do.
 
     Example:
@@ -125,8 +134,16 @@ def analyze(
         raise UsageError(f"domain must be 'low' or 'high', got {domain!r}")
     if sampler not in SAMPLERS:
         raise UsageError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
+    if sampler != "cinn" and representation != "vae":
+        raise UsageError(f"a representation is chosen for the sampler 'cinn', and the sampler is {sampler!r}")
     if sampler == "training-free" and domain == "high":
-        raise UsageError("training-free samples are low-dose images: the domain 'high' needs the sampler 'cinn'")
+        raise UsageError(
+            "training-free samples are low-dose images: the domain 'high' needs the sampler 'cinn'"
+        )
+    if representation not in REPRESENTATIONS:
+        raise UsageError(
+            f"representation must be one of {', '.join(REPRESENTATIONS)}, got {representation!r}"
+        )
     limit = parse_memory(memory)
     host = host or default_host()
     denoiser = load(model, device=device, host=host)
@@ -158,18 +175,21 @@ def analyze(
             refine=count,
             say=say,
         )
+        first_only()
         add_plugin_metrics(proposed, host)
         return proposed
     parts = Parts(
         store=store,
         slices=slices,
-        bundled=train_data is None and train_noise == "image",
+        bundled=train_data is None and train_noise == "physical",
         config=config,
         vae_preset=vae_preset,
         seed=train_seed,
         device=device,
+        representation=representation,
         progress=progress,
         say=say,
+        sampler=sampler,
     )
     low = parts.vae("low")
     target = low if domain == "low" else parts.vae("high")
@@ -181,10 +201,10 @@ def analyze(
             "the training data": split_meta(parts.slices),
         }
     )
-    found = [parts.layer(split, target, domain) for split in splits]
-    ends = Controls(
-        *(parts.layer(Split(denoiser, name), target, domain).model for name in ("input", "const"))
+    *found, of_input, of_const = parts.layers(
+        [*splits, Split(denoiser, "input"), Split(denoiser, "const")], target, domain
     )
+    ends = Controls(of_input.model, of_const.model)
     beside = _another(denoiser, host, device)
     random_phi = RandomPhi.of(denoiser, parts.slices, dose=config.dose, seed=train_seed)
     if controls == "full":
@@ -207,6 +227,9 @@ def analyze(
         memory=limit,
         say=say,
     )
+    result.provenance["representation"] = representation
+    result = replace(result, sampler=sampler)
+    result.provenance["sampler"] = sampler
     add_plugin_metrics(result, host)
     return result
 

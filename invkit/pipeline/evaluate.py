@@ -129,7 +129,7 @@ def evaluate(
     part: str = "test",
     window: str = "auto",
     dose: float = 0.25,
-    noise: NoiseModel = "image",
+    noise: NoiseModel = "physical",
     seed: int = 0,
     device: str = "cpu",
     host: PluginHost | None = None,

@@ -13,6 +13,7 @@ from invkit import artifacts
 from invkit.metrics.calibration_record import CalibrationRecord
 from invkit.metrics.conclusion import Conclusion
 from invkit.metrics.regressed import RegressionCurve
+from invkit.metrics.conclusion import Conclusion
 from invkit.metrics.retained import RetainedCurve
 from invkit.metrics.verdict import Verdict
 from invkit.pipeline.certify import Certified
@@ -21,7 +22,7 @@ from invkit.pipeline.train_vae import Domain
 from invkit.sampling.sampler import Draws
 from invkit.sampling.stack import StackedImages
 
-Sampler = Literal["cinn", "training-free"]
+Sampler = Literal["cinn", "training-free", "residual"]
 
 
 @dataclass(frozen=True)

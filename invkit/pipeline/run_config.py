@@ -154,7 +154,7 @@ class RunConfig(_Section):
     denoisers: dict[str, DenoiserConfig] = Field(min_length=1)
     seed: int = Field(0, ge=0)
     dose: float = Field(0.25, gt=0, lt=1)
-    noise: NoiseModel = "image"
+    noise: NoiseModel = "physical"
     samples: int = Field(250, ge=2)
     refine: int = Field(16, ge=0)
     domains: tuple[Domain, ...] = Field(("low", "high"), min_length=1, max_length=2)

@@ -10,39 +10,27 @@ BUNDLED: tuple[Artifact, ...] = (
     Artifact(
         "vae",
         "package:invkit/bundled/vae-low.safetensors",
-        "1520db472a12ccd29b1ae2e2d5e9ff5ac6ad3a1c32df3db33d39c95a98d2a9c0",
+        "db1289ec0e555ce688d25f88152202144b7424b076cddcc1a081dc1d87c49376",
         "VAE of low-dose images",
         meta={"default_for": "low"},
     ),
     Artifact(
         "vae",
         "package:invkit/bundled/vae-high.safetensors",
-        "eab8b4fc24ff7aab9f10ae1f9f6daa632c02c217b4a4e53b689df121a60dd885",
+        "226778cea4fa1f0c233500e957c0c35d530fb7573884e9e1a99b07f8bd5fc64c",
         "VAE of full-dose images",
         meta={"default_for": "high"},
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-input.safetensors",
-        "c11f4156abbdaaea6d9500ec7fd7d231eb71ee054f87fe138684f305030e939a",
+        "3be17c126b5fa29156ccfc40e7114b36a321654bd6069c631ddcc75b3828901c",
         "cINN of the control input",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-const.safetensors",
-        "8780ba16fcbc010fbddf6e0d13834181ed41215a2e188c813c3274f57c451fc3",
+        "af2f08d550b0e9d3beb055476da880c1faabbde89ecb047b31cbad7a232a4a9f",
         "cINN of the control const",
-    ),
-    Artifact(
-        "cinn",
-        "package:invkit/bundled/cinn-input-high.safetensors",
-        "bad7bf33ea4c57b27007d3a70f69a3f75ee3f2cd3e53a5f435f8a7243ca3ac23",
-        "cINN of the control input, high-dose images",
-    ),
-    Artifact(
-        "cinn",
-        "package:invkit/bundled/cinn-const-high.safetensors",
-        "5059e341d1bfef261beec730badbb53df318ad3ee5acc4b1447b1b3029ece88b",
-        "cINN of the control const, high-dose images",
     ),
 )

@@ -9,8 +9,8 @@ WEIGHTS: dict[int, tuple[invkit.Weights, ...]] = {
         invkit.Weights(
             tag="bundled",
             source="package:invkit_chen2017/trained/chen2017.safetensors",
-            sha256="95cee47b96067c2b6eb4206e8e711bab03940a2c3b5137bbbfd0d24ebc4c6a8c",
-            trained_on="240 built-in phantoms (seed 0) + 16 CT slices of 8 patients; the CT slices are from COVID-19-NY-SBU, TCIA, doi 10.7937/TCIA.BBAG-2923, CC BY 4.0",
+            sha256="4e48b200de54735ec907f858938f764f8660bdd0f46d7998011134613b37f2f6",
+            trained_on="240 built-in phantoms (seed 0) + 16 CT slices of 8 patients, noise simulated on the rays of a scanner; the CT slices are from COVID-19-NY-SBU, TCIA, doi 10.7937/TCIA.BBAG-2923, CC BY 4.0",
             license="Apache-2.0",
         ),
     ),

@@ -8,7 +8,7 @@ CINNS: tuple[invkit.Artifact, ...] = (
     invkit.Artifact(
         "cinn",
         "package:invkit_yang2018/trained/yang2018-3.safetensors",
-        "74b8228c95f8b53ff585919d54a72c5d068610aa39f6df9587ad437ecde742c5",
+        "22cd424d3381d35151f2b1ed1f62caa969541ac07928cbebb77b29678442bef5",
         "cINN of yang2018, layer 3",
     ),
 )
