@@ -123,8 +123,8 @@ def examine(
             bypassed.append(part.model.split.layer)
 
     plan = state_memory(
-        [part.model.split for part, _ in layers],
-        [layers[0][0].model],  # they are all of one kind and size
+        [part.model.split for part, _ in parts],
+        [parts[0][0].model],  # they are all of one kind and size
         subject.x,
         samples=samples,
         refined=bench.refine if domain == "low" else 0,
