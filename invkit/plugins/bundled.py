@@ -33,4 +33,16 @@ BUNDLED: tuple[Artifact, ...] = (
         "af2f08d550b0e9d3beb055476da880c1faabbde89ecb047b31cbad7a232a4a9f",
         "cINN of the control const",
     ),
+    Artifact(
+        "cinn",
+        "package:invkit/bundled/cinn-input-high.safetensors",
+        "a1cbb6772166b32bbcd197bad283352d6b1991fc01fe35b81f19218fadbc575c",
+        "cINN of the control input, high-dose images",
+    ),
+    Artifact(
+        "cinn",
+        "package:invkit/bundled/cinn-const-high.safetensors",
+        "9d87e56c836d411708d9673bc36099c7d592b57c7281d64e0ca454adeb71fdce",
+        "cINN of the control const, high-dose images",
+    ),
 )
