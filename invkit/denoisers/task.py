@@ -126,8 +126,8 @@ class DenoiserTask:
         batch = self._pairs(step, draw, shard)
         x, y = (self.preprocessing.normalise(image.to(self.device)) for image in (batch.x, batch.y))
         if phase == "critic":
-            random = generator(self.seed, "penalty", step, draw, shard.rank)
-            return self._critic_loss(x, y, random)
+            # Drawn for the whole batch: the same numbers however many processes share it.
+            return self._critic_loss(x, y, generator(self.seed, "penalty", step, draw, 0), shard)
         return self._denoiser_loss(x, y, warming_up=step < recipe.mse_steps)
 
     def evaluate(self, step: int) -> dict[str, float]:
@@ -152,7 +152,7 @@ class DenoiserTask:
         return self._batch[1]
 
     def _critic_loss(
-        self, x: Tensor, y: Tensor, random: torch.Generator
+        self, x: Tensor, y: Tensor, random: torch.Generator, shard: Shard
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         critic, adversarial = self.critic, self.recipe.adversarial
         assert critic is not None and adversarial is not None
@@ -160,7 +160,7 @@ class DenoiserTask:
             with torch.no_grad():
                 fake = self.network(x).float()
             score_fake, score_real = critic(torch.cat([fake, y])).float().chunk(2)
-            penalty = gradient_penalty(critic, y, fake, random)
+            penalty = gradient_penalty(critic, y, fake, random, shard)
         distance = score_real.mean() - score_fake.mean()
         loss = -distance + adversarial.gradient_penalty * penalty
         return loss, {"wasserstein": distance.detach(), "penalty": penalty.detach()}

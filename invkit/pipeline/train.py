@@ -29,6 +29,7 @@ from invkit.pipeline.train_layer import KIND, learn_layer
 from invkit.pipeline.train_vae import Domain, VaeRequest, learn_vae
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.split.split import Split
+from invkit.training.distributed import by_first
 from invkit.training.engine import fit
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed
@@ -128,7 +129,7 @@ def train_denoiser(
         "invkit": __version__,
         "torch": str(torch.__version__),
     }
-    artifacts.save(out, network.state_dict(), kind="denoiser", meta=meta)
+    by_first(lambda: artifacts.save(out, network.state_dict(), kind="denoiser", meta=meta))
     return out
 
 

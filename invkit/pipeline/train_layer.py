@@ -34,10 +34,12 @@ from invkit.representation.trained import TrainedVae
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import LayerModel
 from invkit.split.split import Split
+from invkit.training.distributed import all_true, barrier, current_shard
 from invkit.training.engine import Shard, fit
 from invkit.training.lock import exclusive
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed
+from invkit.training.sharing import in_parts
 
 KIND = "cinn"
 BATCH = 32
@@ -131,8 +133,9 @@ def learn_layer(
     key = store.key(request.describe())
     path, work = out or store.path(KIND, key), store.work(KIND, key)
     with exclusive(work):
-        if out is not None or store.find(KIND, key) is None:
+        if out is not None or not all_true(store.find(KIND, key) is not None):
             LayerTraining(request, work, progress).run(path, key)
+            barrier()
     return load_layer(path, request)
 
 
@@ -166,6 +169,8 @@ class LayerTraining:
             device=self.device,
             stage=f"{self.split.layer}: flow",
         )
+        if current_shard().rank != 0:
+            return  # the rest is the same for all
         round_half(cinn)
         rows = nll_rows(cinn, test.table, seed=self._seed("nll"))
         scale, eta = self._scales()
@@ -234,11 +239,12 @@ class LayerTraining:
 
     def _table(self, part: str, regressor: Regressor) -> "_Rows":
         rows = self.config.rows if part == "train" else self.config.held_out
-        means, log_vars, conditions, patients, regressed = [], [], [], [], []
+        columns: list[list[Tensor]] = [[] for _ in range(5)]
         steps, begun = -(-rows // BATCH), time.monotonic()
         left = TimeLeft(steps)
         with torch.no_grad():
-            for step in range(steps):
+
+            def batch(step: int) -> tuple[Tensor, ...]:
                 pairs = self.samplers[part].batch(step, BATCH)
                 size = (pairs.x.shape[-2], pairs.x.shape[-1])
                 target = self._target(pairs).to(self.device)
@@ -250,17 +256,20 @@ class LayerTraining:
                     ]
                 )
                 of_z = self.vae.encode(estimate)
-                means.append(posterior.mean)
-                log_vars.append(posterior.log_var)
-                conditions.append(torch.cat([of_z.mean, of_z.log_var], dim=1))
-                patients.append(pairs.patient)
-                regressed.append(squared_error(estimate, target, self.config.regressor.border))
+                condition = torch.cat([of_z.mean, of_z.log_var], dim=1)
+                error = squared_error(estimate, target, self.config.regressor.border)
+                return posterior.mean, posterior.log_var, condition, pairs.patient, error
+
+            for step, found in enumerate(in_parts(steps, batch, device=self.device)):
+                for column, value in zip(columns, found, strict=True):
+                    column.append(value)
                 if self.progress is not None:
                     now = time.monotonic() - begun
                     stage = f"{self.split.layer}: codes, {part}"
                     self.progress(ProgressEvent(stage, step + 1, steps, now, left.update(step + 1, now)))
-        table = CodeTable(torch.cat(means), torch.cat(log_vars), torch.cat(conditions))
-        return _Rows(table.rows(slice(rows)), torch.cat(patients)[:rows], torch.cat(regressed)[:rows])
+        mean, log_var, condition, patients, regressed = (torch.cat(column) for column in columns)
+        table = CodeTable(mean, log_var, condition)
+        return _Rows(table.rows(slice(rows)), patients.cpu()[:rows], regressed[:rows])
 
     def _fiber(self) -> FiberTerm | None:
         """Return the fiber term that the configuration asks for, if it does."""

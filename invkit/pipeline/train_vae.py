@@ -12,6 +12,7 @@ from invkit.pipeline.store import Store
 from invkit.representation.train import train_vae
 from invkit.representation.trained import TrainedVae, load_vae, save_vae
 from invkit.representation.vae import VaeConfig
+from invkit.training.distributed import all_true, by_first
 from invkit.training.lock import exclusive
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed
@@ -96,7 +97,7 @@ def learn_vae(
     path = out or store.path(KIND, key)
     work = store.work(KIND, key)
     with exclusive(work):
-        if out is not None or store.find(KIND, key) is None:
+        if out is not None or not all_true(store.find(KIND, key) is not None):
             trained = train_vae(
                 request.sampler("train"),
                 request.sampler("validation"),
@@ -114,5 +115,5 @@ def learn_vae(
                 "trained_on": request.slices.description,
                 **split_meta(request.slices),
             }
-            save_vae(path, trained, meta)
+            by_first(lambda: save_vae(path, trained, meta))
     return path

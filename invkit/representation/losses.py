@@ -1,4 +1,7 @@
-"""The terms of the VAE-WGAN's loss, each in nats per pixel or without unit."""
+"""The terms of the VAE-WGAN's loss, each in nats per pixel or without unit.
+
+Where processes share a batch, what is a mean over it in a logarithm or a norm is the mean over all of it.
+"""
 
 __all__ = ["adaptive_weight", "band_energy", "kl_divergence", "sigma_nll"]
 
@@ -7,6 +10,7 @@ import torch
 from torch import Tensor
 
 from invkit.representation.spectrum import radial_bands
+from invkit.training.distributed import average, of_all
 
 
 def kl_divergence(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -30,7 +34,7 @@ def sigma_nll(x: Tensor, x_bar: Tensor, floor: float = 1e-6) -> Tensor:
         x_bar: reconstructions.
         floor: added to the mean squared error, so that a perfect copy keeps a finite gradient.
     """
-    return 0.5 * ((x - x_bar).square().mean() + floor).log()
+    return 0.5 * (of_all((x - x_bar).square().mean()) + floor).log()
 
 
 def band_energy(
@@ -57,7 +61,7 @@ def band_energy(
             wanted = radial_bands(x[start::2], bands, window=window)
             for ratio in (
                 (found + floor).log() - (wanted + floor).log(),
-                (found.mean(0) + floor).log() - (wanted.mean(0) + floor).log(),
+                (of_all(found.mean(0)) + floor).log() - (of_all(wanted.mean(0)) + floor).log(),
             ):
                 total = total + 0.5 * (ratio.abs() - tolerance).clamp_min(0).square().mean()
     return total
@@ -76,5 +80,5 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor, l
     """
     (wanted,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
     (found,) = torch.autograd.grad(adversarial, last, retain_graph=True)
-    weight: Tensor = wanted.norm() / (found.norm() + 1e-8)
+    weight: Tensor = average(wanted).norm() / (average(found).norm() + 1e-8)
     return weight.clamp_max(limit).detach()

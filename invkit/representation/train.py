@@ -30,6 +30,7 @@ from invkit.representation.losses import (
 )
 from invkit.representation.trained import KIND, TrainedVae, build, load_vae, save_vae
 from invkit.representation.vae import VAE, VaeConfig
+from invkit.training.distributed import by_first
 from invkit.training.engine import FitConfig, Shard, fit
 from invkit.training.optimiser import adam, cosine
 from invkit.training.penalty import gradient_penalty
@@ -111,10 +112,10 @@ class VaeTask:
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return a phase's loss, a function of parameters, seed, step and shard alone, and figures to log."""
         x = self._scaled(step, shard)
-        noise = generator(self.seed, "vae", phase, step, shard.rank, device=self.device)
-        return (
-            self._critic_loss(x, step, noise) if phase == "critic" else self._generator_loss(x, step, noise)
-        )
+        # Drawn for the whole batch: the same numbers however many processes share it.
+        noise = generator(self.seed, "vae", phase, step, 0, device=self.device)
+        loss = self._critic_loss if phase == "critic" else self._generator_loss
+        return loss(x, step, noise, shard)
 
     def evaluate(self, step: int) -> dict[str, float]:
         """Return RMSE, band energies and KL on two chunks of held-out patches.
@@ -143,18 +144,19 @@ class VaeTask:
             self._batch = ((step, shard), self.vae.scale(x))
         return self._batch[1]
 
-    def _coded(self, x: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _coded(self, x: Tensor, noise: torch.Generator, shard: Shard) -> tuple[Tensor, Tensor, Tensor]:
         """Return mean, log-variance and the reconstruction from a posterior sample."""
         mean, log_var = self.vae.encoder(x)
-        sample = torch.randn(mean.shape, generator=noise, device=self.device)
+        count = len(mean) * shard.world
+        sample = torch.randn((count, mean.shape[1]), generator=noise, device=self.device)[shard.slice(count)]
         return mean, log_var, self.vae.decoder(mean + (0.5 * log_var).exp() * sample)
 
     def _generator_loss(
-        self, x: Tensor, step: int, noise: torch.Generator
+        self, x: Tensor, step: int, noise: torch.Generator, shard: Shard
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         config = self.config
         with autocast(self.device, self.bf16):
-            mean, log_var, x_bar = self._coded(x, noise)
+            mean, log_var, x_bar = self._coded(x, noise, shard)
         kl = kl_divergence(mean, log_var).mean()
         reconstruction = sigma_nll(x, x_bar)
         figures: dict[str, Tensor | float] = {
@@ -177,19 +179,19 @@ class VaeTask:
         return loss, figures
 
     def _critic_loss(
-        self, x: Tensor, step: int, noise: torch.Generator
+        self, x: Tensor, step: int, noise: torch.Generator, shard: Shard
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         config = self.config
         with autocast(self.device, self.bf16):
             with torch.no_grad():
-                _, _, fake = self._coded(x, noise)
+                _, _, fake = self._coded(x, noise, shard)
             scores = self.critic(torch.cat([x, fake]))
             real_score, fake_score = scores.chunk(2)
             distance = real_score.mean() - fake_score.mean()
             loss = -distance
             figures: dict[str, Tensor | float] = {"wasserstein": distance.detach()}
             if (step - config.critic_begins) % config.penalty_every == 0:
-                penalty = gradient_penalty(self.critic, x, fake, noise)
+                penalty = gradient_penalty(self.critic, x, fake, noise, shard)
                 loss = loss + config.penalty * config.penalty_every * penalty
                 figures["gradient_penalty"] = penalty.detach()
         return loss, figures
@@ -268,7 +270,7 @@ def train_vae(
         "invkit": __version__,
     }
     path = folder / FILE
-    save_vae(path, TrainedVae(vae, critic, meta, ""), meta)
+    by_first(lambda: save_vae(path, TrainedVae(vae, critic, meta, ""), meta))
     return load_vae(path, device=device)
 
 

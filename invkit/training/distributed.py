@@ -10,17 +10,19 @@ __all__ = [
     "broadcast_bytes",
     "broadcast_json",
     "broadcast_tensors",
+    "by_first",
     "current_scope",
     "current_shard",
     "finish",
     "go_on_alone",
+    "of_all",
     "send_bytes",
     "within",
 ]
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -146,6 +148,25 @@ def average(values: Tensor) -> Tensor:
             finish(distributed.all_reduce(values, group=_group(), async_op=True), values)
         values = values / world
     return values
+
+
+def of_all(mean: Tensor) -> Tensor:
+    """Return the mean over the global batch of what is a mean over this process's part of it.
+
+    For losses that are not linear in such a mean, as its logarithm is not. The gradient is that of this part, so that the
+    average of the processes' gradients is the gradient of the whole batch.
+    """
+    if current_shard().world == 1:
+        return mean
+    own = mean.detach()
+    return mean + (average(own.clone()) - own)
+
+
+def by_first(write: Callable[[], object]) -> None:
+    """Let rank 0 write what all need, while the others wait."""
+    if current_shard().rank == 0:
+        write()
+    barrier()
 
 
 def all_true(flag: bool, device: torch.device | str = "cpu") -> bool:

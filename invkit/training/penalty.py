@@ -7,9 +7,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from invkit.training.distributed import Shard
+
+WHOLE = Shard()
+
 
 def gradient_penalty(
-    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator
+    critic: Callable[[Tensor], Tensor],
+    real: Tensor,
+    fake: Tensor,
+    generator: torch.Generator,
+    shard: Shard = WHOLE,
 ) -> Tensor:
     """Return `mean (|grad C(u)| - 1)^2` on random points u between real and fake (Gulrajani et al. 2017, eq. 3).
 
@@ -17,10 +25,12 @@ def gradient_penalty(
         critic: images `(B, 1, H, W)` to scores, `(B,)` or `(B, 1)`.
         real: images `(B, 1, H, W)`.
         fake: images to be told from them, of the same shape.
-        generator: of the position of each u.
+        generator: of the position of each u; in the same state in all processes that share the batch.
+        shard: which part of the batch these images are.
     """
-    share = torch.rand((len(real), 1, 1, 1), generator=generator, device=generator.device, dtype=real.dtype)
-    share = share.to(real.device)
+    count = len(real) * shard.world
+    share = torch.rand((count, 1, 1, 1), generator=generator, device=generator.device, dtype=real.dtype)
+    share = share[shard.slice(count)].to(real.device)
     between = (share * real + (1 - share) * fake).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).float().sum(), between, create_graph=True)
     penalty: Tensor = (gradient.flatten(1).float().norm(dim=1) - 1).square().mean()
