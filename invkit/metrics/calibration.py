@@ -68,10 +68,10 @@ def check_uniform(
 
     The count of ranks below j is Binomial(n, j / (samples + 1)) if each of the samples + 1 ranks is as likely. The band is
     made of pointwise intervals whose level is such that all of them hold together (Saeilynoja, Buerkner, Vehtari 2022,
-    Stat Comput 32:32, section 2), and for k quantities at 1 - (1 - level) / k (Bonferroni).
+    Stat Comput 32:32), and for k quantities at 1 - (1 - level) / k (Bonferroni).
 
     Patches of one patient are not independent. With labels the width of the band comes from a multiplier bootstrap instead
-    (van der Vaart, Wellner 1996, section 2.9): the deviations of each group keep together and get a random sign, which also
+    (van der Vaart, Wellner 1996): the deviations of each group keep together and get a random sign, which also
     keeps the dependence between quantities. For few groups it is widened as Student's t is; it is never narrower than the
     band of independent truths.
 
@@ -168,7 +168,7 @@ def uniform_band(n: int, samples: int, level: float = 0.95) -> tuple[Array, Arra
 
     All of it stays inside with a probability of at least `level`: the pointwise level gamma is the largest for which this
     is so, found by bisection, and the probability is computed exactly by going from place to place: given m ranks below
-    z_i, those up to z_(i+1) are Binomial(n - m, (z_(i+1) - z_i) / (1 - z_i)) (Saeilynoja et al. 2022, section 2).
+    z_i, those up to z_(i+1) are Binomial(n - m, (z_(i+1) - z_i) / (1 - z_i)) (Saeilynoja et al. 2022).
 
     Args:
         n: number of ranks.

@@ -64,7 +64,7 @@ def run_c2st(
 ) -> Guesses:
     """Train a classifier on four fifths of two samples and let it guess the rest, in turn (Lopez-Paz, Oquab 2017).
 
-    t = 1/n_te sum over held-out rows of 1[ 1(f(x) > 1/2) = label ] (ICLR 2017, arXiv 1610.06545, eq. 2); 1/2 if both are of
+    t = 1/n_te sum over held-out rows of 1[ 1(f(x) > 1/2) = label ] (ICLR 2017, arXiv 1610.06545); 1/2 if both are of
     one distribution. Row i of one sample and row i of the other belong together (a truth and a sample for the same z), and
     stay in the same fold, since a classifier that knows one of them would guess the other wrong.
 

@@ -79,7 +79,7 @@ def run_tarp(
     normalise: bool = True,
     seed: int = 0,
 ) -> Coverage:
-    """Count samples that are nearer to a random point than the truth is (Lemos et al. 2023, arXiv 2302.03026, Algorithm 2).
+    """Count samples that are nearer to a random point than the truth is (Lemos et al. 2023, arXiv 2302.03026).
 
     f_i = 1/N sum over s of 1[d(theta_is, r_i) < d(theta_i, r_i)], with d the Euclidean distance and a random point r_i for
     each truth. f is uniform where the samples are of the right distribution, whatever distribution r has; f that is uniform

@@ -46,8 +46,8 @@ def diversity(
     """Return mean pairwise difference and effective rank of samples, with intervals over images or patients.
 
     The mean square over all pairs is 2 N / (N - 1) times that of the deviations from the mean. The effective rank is the
-    exponential of the entropy of the covariance's eigenvalues, as shares of their sum (Roy, Vetterli, EUSIPCO 2007,
-    section 2); they are those of the N x N Gram matrix of the deviations. It rises with N, so all images give the same number.
+    exponential of the entropy of the covariance's eigenvalues, as shares of their sum (Roy, Vetterli, EUSIPCO
+    2007); they are those of the N x N Gram matrix of the deviations. It rises with N, so all images give the same number.
 
     Where there is one patient, the difference gets an interval over its samples, and the rank none: samples drawn twice
     would lower it.
