@@ -3,7 +3,7 @@
 __all__ = ["Report", "RunOutcome", "run"]
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -35,9 +35,11 @@ from invkit.representation.trained import TrainedVae, load_vae
 from invkit.sampling.model import LayerModel
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
+from invkit.training.distributed import barrier, broadcast_json, current_shard
 from invkit.training.lock import exclusive
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed
+from invkit.training.sharing import share_out
 
 TAG = "run"
 COMMAND = "invkit run config.json"
@@ -95,6 +97,9 @@ def run(
 ) -> RunOutcome:
     """Do all steps of a configuration that are not done yet; the same call goes on after any interruption.
 
+    Processes that share the work do the steps that do not need each other side by side, each step in one process, and
+    the folder comes out the same.
+
     The folder then holds `config.json`, the trained weights below `denoisers`, `vaes` and `cinns`, a folder with
     report and samples for each domain and denoiser below `reports`, `manifest.json`, and the trainings' logs below
     `logs`. Unfinished trainings are kept below `work`.
@@ -144,28 +149,70 @@ class _Run:
     def outcome(self) -> RunOutcome:
         """Do what is left."""
         self._rehearse()
-        self.journal.begin({"fingerprint": self.slices.fingerprint, "description": self.slices.description})
-        done = []
-        for number, step in enumerate(self.steps, 1):
-            title = f"step {number} of {len(self.steps)}, {step.name}"
-            inputs = {"facts": step.facts, **{name: self.journal.files(name) for name in step.needs}}
-            if self.journal.is_done(step.name, inputs):
-                self.say(f"{title}: done before")
-                continue
-            self.say(title)
-            self.store = Store(self.host, self._work(step))
-            paths = step.act()
-            self._keep_logs(step)
-            self.journal.done(step.name, inputs, paths)
-            shutil.rmtree(self._work(step), ignore_errors=True)
-            done.append(step.name)
-        shutil.rmtree(self.folder / "work", ignore_errors=True)
+        barrier()  # all have looked at the folder before anything is written there
+        self._first(
+            self.journal.begin,
+            {"fingerprint": self.slices.fingerprint, "description": self.slices.description},
+        )
+        done: list[str] = []
+        waiting = list(range(len(self.steps)))
+        while waiting:
+            ready = self._ready(waiting)
+            waiting = [number for number in waiting if number not in ready]
+            done += self._do(ready)
+        self._first(shutil.rmtree, self.folder / "work", True)
         reports = tuple(
             Report(model, domain, self._report_folder(domain, model) / "report.html")
             for domain in self.config.domains
             for model in self.config.denoisers
         )
         return RunOutcome(self.folder, self.journal.path, tuple(done), reports)
+
+    def _ready(self, waiting: Sequence[int]) -> list[int]:
+        """Return the next step, or, where processes share the work, all that need none of those that wait."""
+        if current_shard().world == 1:
+            return [waiting[0]]
+        names = {self.steps[number].name for number in waiting}
+        return [number for number in waiting if names.isdisjoint(self.steps[number].needs)]
+
+    def _do(self, numbers: Sequence[int]) -> list[str]:
+        """Do steps that do not need each other, each in one process, and return the names of those that were to do."""
+        inputs = {
+            number: {
+                "facts": self.steps[number].facts,
+                **{name: self.journal.files(name) for name in self.steps[number].needs},
+            }
+            for number in numbers
+        }
+        # The manifest is rank 0's; the others have not seen what has become of it.
+        left: list[int] = broadcast_json(
+            [n for n in numbers if not self.journal.is_done(self.steps[n].name, inputs[n])]
+        )
+        for number in numbers:
+            title = f"step {number + 1} of {len(self.steps)}, {self.steps[number].name}"
+            self.say(title if number in left else f"{title}: done before")
+
+        def act(index: int) -> list[Path]:
+            step = self.steps[left[index]]
+            self.store = Store(self.host, self._work(step))
+            paths = step.act()
+            self._keep_logs(step)
+            return paths
+
+        # A training is one process's, so that it comes out the same however many there are.
+        written = share_out(len(left), act, teams=False, everywhere=True)
+        for number, paths in zip(left, written, strict=True):
+            step = self.steps[number]
+            self._first(self.journal.done, step.name, inputs[number], paths)
+            self._first(shutil.rmtree, self._work(step), True)
+        barrier()
+        return [self.steps[number].name for number in left]
+
+    @staticmethod
+    def _first(act: Callable[..., object], *arguments: object) -> None:
+        """Call something in rank 0 alone."""
+        if current_shard().rank == 0:
+            act(*arguments)
 
     def _plan(self) -> Iterator[Step]:
         """Yield the steps in the order of the slides."""
