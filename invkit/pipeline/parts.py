@@ -1,20 +1,30 @@
 """Finding the trained parts that an analysis needs, or training what is missing."""
 
-__all__ = ["FoundLayer", "Parts"]
+__all__ = ["REPRESENTATIONS", "FoundLayer", "Parts", "Representation"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from invkit.data.slices import SliceSet
+from invkit.errors import ArtifactError
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.preset_file import vae_preset
+from invkit.pipeline.result import Sampler
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerRequest, find_layer, learn_layer
+from invkit.pipeline.train_residual import ResidualRequest, find_residual, learn_residual
 from invkit.pipeline.train_vae import Domain, VaeRequest, find_vae, learn_vae
+from invkit.pipeline.train_wavelet import WaveletRequest, find_wavelet, learn_wavelet
 from invkit.representation.trained import TrainedVae, load_vae
 from invkit.sampling.model import SampleModel
 from invkit.split.split import Split
+from invkit.training.distributed import all_true
 from invkit.training.progress import Progress
+from invkit.training.sharing import share_out
+
+Representation = Literal["vae", "wavelet"]
+REPRESENTATIONS: tuple[str, ...] = get_args(Representation)
 
 
 def silent(_: str) -> None:
@@ -41,8 +51,10 @@ class Parts:
         vae_preset: of a VAE that has to be trained.
         seed: decides every random number.
         device: where to train.
+        representation: of images, that a layer's model is made for.
         progress: called as a training goes on.
         say: called with one line for each part.
+        sampler: `"residual"` for layers' models in residual coordinates.
     """
 
     store: Store
@@ -52,8 +64,10 @@ class Parts:
     vae_preset: str
     seed: int
     device: str
+    representation: Representation = "vae"
     progress: Progress | None = None
     say: Callable[[str], None] = silent
+    sampler: Sampler = "cinn"
     _vaes: dict[Domain, TrainedVae] = field(default_factory=dict, repr=False)
 
     def vae(self, domain: Domain) -> TrainedVae:
@@ -62,10 +76,17 @@ class Parts:
             config = vae_preset(self.vae_preset)
             request = VaeRequest(domain, self.slices, config, self.config.dose, self.seed)
             found = find_vae(request, self.store, bundled=self.bundled, device=self.device)
-            if found is None:
+            # One process may not see yet what another one sees, and all must go the same way.
+            if not all_true(found is not None):
                 self.say(f"no VAE for {domain}-dose images matches: training it on {self.slices.description}")
-                path = learn_vae(request, self.store, device=self.device, progress=self.progress)
+                (path,) = share_out(
+                    1,
+                    lambda _: learn_vae(request, self.store, device=self.device, progress=self.progress),
+                    teams=False,
+                    everywhere=True,
+                )
                 found = load_vae(path, device=self.device)
+            assert found is not None
             self._vaes[domain] = found
         return self._vaes[domain]
 
@@ -77,10 +98,54 @@ class Parts:
         return LayerRequest(split, vae, self.slices, config, domain, self.seed)
 
     def layer(self, split: Split, vae: TrainedVae, domain: Domain) -> FoundLayer:
-        """Return the cINN of a layer or control."""
-        request = self.request(split, vae, domain)
-        model = find_layer(request, self.store)
-        if model is not None:
-            return FoundLayer(model, "found")
-        self.say(f"no cINN for {split.layer} matches: training it on {self.slices.description}")
-        return FoundLayer(learn_layer(request, self.store, progress=self.progress), "trained")
+        """Return the model of a layer or control, in the representation that was asked for."""
+        return self.layers([split], vae, domain)[0]
+
+    def layers(self, splits: Sequence[Split], vae: TrainedVae, domain: Domain) -> list[FoundLayer]:
+        """Return the models of layers and controls; of those that are missing, each is trained by one process.
+
+        Raises:
+            ArtifactError: what another process has trained is not in this one's cache.
+        """
+        found = [self._find(split, vae, domain) for split in splits]
+        missing = [index for index, model in enumerate(found) if not all_true(model is not None)]
+        for index in missing:
+            what = "wavelet flow" if self.representation == "wavelet" else "cINN"
+            what = "flow of residuals" if self.sampler == "residual" else what
+            self.say(f"no {what} for {splits[index].layer} matches: training it on {self.slices.description}")
+        share_out(
+            len(missing),
+            lambda number: self._learn(splits[missing[number]], vae, domain),
+            teams=False,
+            everywhere=True,
+        )
+        layers = []
+        for index, split in enumerate(splits):
+            model = found[index] or self._find(split, vae, domain)
+            if model is None:
+                raise ArtifactError(
+                    f"the model of {split.layer} is not in {self.store.root}: all processes need the same cache"
+                )
+            layers.append(FoundLayer(model, "trained" if index in missing else "found"))
+        return layers
+
+    def _find(self, split: Split, vae: TrainedVae, domain: Domain) -> SampleModel | None:
+        if self.representation == "wavelet":
+            return find_wavelet(self._wavelet(split, vae, domain), self.store)
+        if self.sampler == "residual":
+            return find_residual(self._residual(split, vae, domain), self.store)
+        return find_layer(self.request(split, vae, domain), self.store)
+
+    def _learn(self, split: Split, vae: TrainedVae, domain: Domain) -> None:
+        if self.representation == "wavelet":
+            learn_wavelet(self._wavelet(split, vae, domain), self.store, progress=self.progress)
+        elif self.sampler == "residual":
+            learn_residual(self._residual(split, vae, domain), self.store, progress=self.progress)
+        else:
+            learn_layer(self.request(split, vae, domain), self.store, progress=self.progress)
+
+    def _wavelet(self, split: Split, vae: TrainedVae, domain: Domain) -> WaveletRequest:
+        return WaveletRequest(split, vae, self.slices, self.config, domain, self.seed)
+
+    def _residual(self, split: Split, vae: TrainedVae, domain: Domain) -> ResidualRequest:
+        return ResidualRequest(split, vae, self.slices, self.config, domain, self.seed)
