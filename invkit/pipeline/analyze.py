@@ -31,6 +31,7 @@ from invkit.pipeline.train_vae import Domain
 from invkit.pipeline.untrained import examine_untrained
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.split.split import Split
+from invkit.training.device import usable_device
 from invkit.training.progress import Progress
 from invkit.training.sharing import first_only
 
@@ -145,6 +146,7 @@ def analyze(
             f"representation must be one of {', '.join(REPRESENTATIONS)}, got {representation!r}"
         )
     limit = parse_memory(memory)
+    device = usable_device(device)
     host = host or default_host()
     denoiser = load(model, device=device, host=host)
     subject = choose_subject(data, seed=seed, dose=dose, hu_range=hu_range)

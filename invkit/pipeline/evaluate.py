@@ -26,6 +26,7 @@ from invkit.pipeline.gather import DataSpecs, gather
 from invkit.pipeline.loading import load, stated_provenance
 from invkit.pipeline.whole_slices import SlicePair, exam_type, slice_pairs
 from invkit.plugins.manager import PluginHost, default_host
+from invkit.training.device import usable_device
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 
 Part = Literal["test", "validation", "train", "all"]
@@ -159,7 +160,7 @@ def evaluate(
         raise UsageError(f"there is no part {part!r}; parts are {', '.join(PARTS)}")
     if window != "auto" and window not in EXAM_WINDOWS:
         raise UsageError(f"there is no window {window!r}; windows are auto, {', '.join(EXAM_WINDOWS)}")
-    host = host or default_host()
+    device, host = usable_device(device), host or default_host()
     denoiser = load(model, device=device, host=host)
     whole = gather(data, host, seed, noise)
     provenance = stated_provenance(denoiser)

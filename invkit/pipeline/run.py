@@ -35,6 +35,7 @@ from invkit.representation.trained import TrainedVae, load_vae
 from invkit.sampling.model import LayerModel
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
+from invkit.training.device import usable_device
 from invkit.training.distributed import barrier, broadcast_json, current_shard
 from invkit.training.lock import exclusive
 from invkit.training.progress import Progress
@@ -118,6 +119,7 @@ def run(
         DivergedError: a training diverged twice.
         Interrupted: a signal came during a training, whose state was saved first.
     """
+    device = usable_device(device)
     folder = Path(folder)
     with exclusive(folder, progress=progress, stage="waiting for another run"):
         return _Run(config, folder, device, host or default_host(), progress, say or silent).outcome()

@@ -29,6 +29,7 @@ from invkit.pipeline.train_layer import KIND, learn_layer
 from invkit.pipeline.train_vae import Domain, VaeRequest, learn_vae
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.split.split import Split
+from invkit.training.device import usable_device
 from invkit.training.distributed import by_first
 from invkit.training.engine import fit
 from invkit.training.progress import Progress
@@ -78,7 +79,7 @@ def train_denoiser(
         UsageError: the denoiser has no recipe.
         DivergedError: the training diverged twice.
     """
-    host = host or default_host()
+    device, host = usable_device(device), host or default_host()
     spec = host.denoiser(model)[0] if isinstance(model, str) else model
     if spec.recipe is None:
         raise UsageError(f"{spec.name} has no training recipe: its plugin brings none")
@@ -163,7 +164,7 @@ def train_vae(
     Raises:
         DivergedError: the training diverged twice, or the posterior collapsed.
     """
-    host = host or default_host()
+    device, host = usable_device(device), host or default_host()
     store = Store(host)
     slices = gather(train_data, host, seed, noise, store.noise)
     request = VaeRequest(domain, slices, chosen_vae(preset), dose, seed)
@@ -207,7 +208,7 @@ def train_cinn(
         SplitError: the layer cannot be used.
         DivergedError: a training diverged twice.
     """
-    host = host or default_host()
+    device, host = usable_device(device), host or default_host()
     store = Store(host)
     parts = Parts(
         store=store,
