@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from invkit.data.kept import keep_array
+from invkit.data.phantoms import PHANTOM_VERSION, Phantom
 from invkit.data.simulate import SIMULATION_VERSION, noise_realisations
 from invkit.errors import UsageError
 from invkit.training.seeds import derive_seed
@@ -78,9 +79,7 @@ def dose_fields(item: Slice, dose: float, keep: Path | None = None) -> DoseField
         described = (
             f"{SIMULATION_VERSION}|{dose!r}|{_kernel(item)}|{item.spacing}|{item.noise!r}|{seed}|{clean}|"
         )
-        digest = hashlib.sha256(f"{described}{pixels.shape}|{pixels.dtype}|".encode())
-        digest.update(pixels.tobytes())
-        file = keep / f"{digest.hexdigest()[:32]}.npy"
+        file = keep / f"{hashlib.sha256(described.encode() + _identity(item, pixels)).hexdigest()[:32]}.npy"
         kept = _read(file, ((1 + clean) * REALISATIONS, *pixels.shape))
         if kept is not None:
             return _split(kept)
@@ -109,6 +108,14 @@ def _pixels(item: Slice) -> tuple[np.ndarray, bool]:
     """Return the pixels that noise is simulated for, and whether they are without noise."""
     clean = item.clean
     return np.ascontiguousarray(item.image if clean is None else clean), clean is not None
+
+
+def _identity(item: Slice, pixels: np.ndarray) -> bytes:
+    """Return what decides the pixels: of a phantom what it is made from, since rounding may differ with the threads."""
+    if isinstance(item.pixels, Phantom):
+        made_from = (PHANTOM_VERSION, item.pixels.seed, item.pixels.index, item.pixels.size)
+        return f"phantom {made_from}".encode()
+    return f"{pixels.shape}|{pixels.dtype}|".encode() + hashlib.sha256(pixels.tobytes()).digest()
 
 
 def _kernel(item: Slice) -> str:
