@@ -80,20 +80,14 @@ class Anatomy:
     Args:
         kinds: one entry a kind.
         epsilon: that they were certified with, in units of s_Phi.
+        certified: images with another anatomy that were certified; several kinds share one.
+        tried: images that were refined.
     """
 
     kinds: tuple[Kind, ...]
     epsilon: float
-
-    @property
-    def certified(self) -> int:
-        """Images with another anatomy that were certified."""
-        return sum(kind.certified for kind in self.kinds)
-
-    @property
-    def tried(self) -> int:
-        """Images with another anatomy that were refined."""
-        return sum(kind.tried for kind in self.kinds)
+    certified: int
+    tried: int
 
     @property
     def strongest(self) -> Kind | None:
@@ -188,7 +182,12 @@ def summarise(
             if found.change.label == label
         ]
         kinds.append(_kind(rows, scans, tolerance, seed))
-    return Anatomy(tuple(kinds), epsilon)
+    held = {
+        (image, found.proposal): found.certified
+        for image, of_image in enumerate(survivals)
+        for found in of_image
+    }
+    return Anatomy(tuple(kinds), epsilon, certified=sum(held.values()), tried=len(held))
 
 
 def _kind(rows: Sequence[tuple[int, Survival]], scans: Sequence[Tensor], tolerance: float, seed: int) -> Kind:

@@ -21,6 +21,7 @@ class Survival:
 
     Args:
         change: as proposed.
+        proposal: number of the set that it was refined in; changes of one set share an image.
         image: x*, the refined proposal, `(1, H, W)`, HU.
         distance: of Phi(x*) from z, units of the activation.
         certified: whether x* lies in the epsilon-fiber.
@@ -28,6 +29,7 @@ class Survival:
     """
 
     change: Change
+    proposal: int
     image: Tensor
     distance: float
     certified: bool
@@ -69,11 +71,12 @@ def survive(
         images.append(refined.images)
         distances.append(refined.certificates.after.cpu())
     found = []
-    for together, image, distance in zip(changes, torch.cat(images), torch.cat(distances), strict=True):
+    rows = zip(changes, torch.cat(images), torch.cat(distances), strict=True)
+    for proposal, (together, image, distance) in enumerate(rows):
         holds = bool(distance <= epsilon)
         for change in together:
             left = change.left(image - x[0]).cpu()
-            found.append(Survival(change, image, float(distance), holds, left))
+            found.append(Survival(change, proposal, image, float(distance), holds, left))
     return found
 
 
