@@ -4,6 +4,7 @@ __all__ = [
     "Controls",
     "Ladder",
     "ladder",
+    "ladder_figures",
     "reconstruct",
     "root_mean_square",
     "sample_spread",
@@ -13,6 +14,7 @@ __all__ = [
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from torch import Tensor
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.metrics.intervals import Interval, bootstrap
+from invkit.metrics.verdict import LADDER
 from invkit.pipeline.region import Region
 from invkit.pipeline.rungs import Perturb, Rung, Yardsticks
 from invkit.pipeline.spread import squared_deviations
@@ -143,6 +146,34 @@ def sample_spread(samples: Sequence[Tensor | Stack], *, seed: int, region: Regio
 def root_mean_square(values: Sequence[Tensor], *, seed: int) -> Interval:
     """Return the root mean square of figures, one tensor an image, with a bootstrap interval over samples or images."""
     return _root_of_mean([rows.double().square() for rows in values], seed)
+
+
+def ladder_figures(
+    rungs: Sequence[dict[str, Rung]], eta: float, yardsticks: Yardsticks, *, seed: int
+) -> tuple[dict[str, Interval], dict[str, Any]]:
+    """Return the fiber errors of all rungs, and the same ladder in other units as JSON values.
+
+    Args:
+        rungs: of each image, by their names.
+        eta: of the layer, in units of its s_Phi.
+        yardsticks: what the rungs were measured with.
+        seed: of the bootstrap.
+    """
+    names = [name for name in LADDER if name in rungs[0]]
+    errors = {
+        name: root_mean_square([found[name].fiber_error for found in rungs], seed=seed) for name in names
+    }
+    changes = {name: root_mean_square([found[name].f_error for found in rungs], seed=seed) for name in names}
+
+    def over(value: Interval) -> Interval:
+        return Interval(value.value / eta, value.low / eta, value.high / eta)
+
+    return errors, {
+        "eta": {name: over(value).to_json() for name, value in errors.items()} if eta > 0 else None,
+        "f_error_hu": {name: value.to_json() for name, value in changes.items()},
+        "bank": len(yardsticks.bank),
+        "compared": yardsticks.compared,
+    }
 
 
 def _root_of_mean(squares: Sequence[Tensor], seed: int) -> Interval:

@@ -50,18 +50,18 @@ class Yardsticks:
     Args:
         denoiser: f.
         x: the images under test, `(B, 1, H, W)`, HU.
-        reconstruction: D(E(x)), `(B, 1, H, W)`, HU.
+        reconstruction: D(E(x)), `(B, 1, H, W)`, HU; `None` where there is no VAE, and no rung of it.
         strangers: other held-out images of the same dose and size, `(n, 1, H, W)`, HU.
-        prior: images decoded from draws of the code's prior, `(n, 1, H, W)`, HU.
+        prior: images decoded from draws of the code's prior, `(n, 1, H, W)`, HU; `None` likewise.
         bank: held-out patches that are searched for the nearest.
         seed: decides every draw.
     """
 
     denoiser: LoadedDenoiser
     x: Tensor
-    reconstruction: Tensor
+    reconstruction: Tensor | None
     strangers: Tensor
-    prior: Tensor
+    prior: Tensor | None
     bank: PatchBank
     seed: int
     _outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False)
@@ -87,25 +87,26 @@ class Yardsticks:
         x = self.x[image : image + 1]
         f_x = self._output("x", image, x)
         free = training_free(x, f_x, seed=self.seed, image=image, indices=range(NOISE_DRAWS))
-        prior = self.prior if perturb is None else perturb(self.prior, range(len(self.prior)))
 
         def rung(images: Tensor, outputs: Tensor) -> Rung:
             return Rung(_distances(reference, images), _root_mean_square(outputs - f_x))
 
         near, distance = nearest(self.bank, reference, x, self.compared)
         found = {
-            "vae": rung(
-                self.reconstruction[image : image + 1],
-                self._output("vae", image, self.reconstruction[image : image + 1]),
-            ),
             "training_free": rung(free, self._output("training_free", image, free)),
             "nearest": Rung(distance, _root_mean_square(self._each(near) - f_x)),
-            "unconditional": rung(prior, self._output("prior", 0, self.prior)),
             "random": rung(self.strangers, self._output("strangers", 0, self.strangers)),
         }
-        residual = x - self.reconstruction[image : image + 1]
+        if self.prior is not None:
+            prior = self.prior if perturb is None else perturb(self.prior, range(len(self.prior)))
+            found["unconditional"] = rung(prior, self._output("prior", 0, self.prior))
+        textures: dict[str, Tensor | None] = {"noise_white": None}
+        if self.reconstruction is not None:
+            kept = self.reconstruction[image : image + 1]
+            found["vae"] = rung(kept, self._output("vae", image, kept))
+            textures["noise_residual"] = x - kept
         energy = _root_mean_square(draws.stack[:NOISE_DRAWS].to(x) - x).to(x)
-        for name, texture in (("noise_white", None), ("noise_residual", residual)):
+        for name, texture in textures.items():
             noisy = x + equal_energy(energy, x, texture, seed=self.seed, image=image)
             found[name] = rung(noisy, self._each(noisy))
         return found

@@ -11,26 +11,29 @@ import torch
 from torch import Tensor
 
 from invkit._version import __version__
+from invkit.data.bank import PatchBank
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.metrics.intervals import Interval
 from invkit.metrics.verdict import Measures, judge
 from invkit.pipeline.certify import Certified, Scrutiny, epsilon_of, refine_proposals
 from invkit.pipeline.examine import trained_on
-from invkit.pipeline.ladder import root_mean_square, sample_spread, strangers
+from invkit.pipeline.ladder import ladder_figures, root_mean_square, sample_spread, strangers
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.measure import certification_figures, layer_note
 from invkit.pipeline.parts import silent
+from invkit.pipeline.random_phi import RandomPhi
 from invkit.pipeline.result import AnalysisResult, LayerResult
+from invkit.pipeline.rungs import Rung, Yardsticks
 from invkit.pipeline.scales import ScaleRequest, find_scales
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.variation import concluded, measure_variation
-from invkit.sampling.distance import activation_distance
 from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.sampling.training_free import TrainingFree
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
+from invkit.training.seeds import derive_seed
 
 
 def examine_untrained(
@@ -72,11 +75,23 @@ def examine_untrained(
 
     with torch.no_grad():
         f_x = denoiser(subject.x)
+    size = (subject.x.shape[-2], subject.x.shape[-1])
+    others = strangers(slices, size, dose=config.dose, seed=seed).to(subject.x)
     bench = _Bench(
         denoiser=denoiser,
         subject=subject,
         f_x=f_x,
-        strangers=strangers(slices, subject.x.shape[-2:], dose=config.dose, seed=seed).to(subject.x),
+        strangers=others,
+        yardsticks=Yardsticks(
+            denoiser=denoiser,
+            x=subject.x,
+            reconstruction=None,
+            strangers=others,
+            prior=None,
+            bank=PatchBank.drawn(slices.part("test"), size, dose=config.dose, seed=derive_seed(seed, "bank")),
+            seed=seed,
+        ),
+        random_phi=RandomPhi.of(denoiser, slices, dose=config.dose, seed=train_seed),
         pixel_scale=scales(Split(denoiser, "input"))[0],
         samples=samples,
         refine=min(refine, samples),
@@ -131,13 +146,17 @@ class _Bench:
     subject: Subject
     f_x: Tensor
     strangers: Tensor
+    yardsticks: Yardsticks
+    random_phi: RandomPhi
     pixel_scale: float
     samples: int
     refine: int
     seed: int
 
     def measure(self, split: Split, check: SplitReport, scale: float, eta: float) -> LayerResult:
-        draws, certified, random = [], [], []
+        draws: list[Draws] = []
+        certified: list[Certified] = []
+        rungs: list[dict[str, Rung]] = []
         unrefined = ""
         if self.refine == 0:
             unrefined = "no refinement was asked for"
@@ -156,10 +175,10 @@ class _Bench:
                 image=image,
             )
             draws.append(drawn)
-            random.append(
-                torch.cat([activation_distance(split.phi(one[None]), reference.z) for one in self.strangers])
-                / scale
-            )
+            beside = self.yardsticks.rungs(drawn, reference, image)
+            # What is sampled is this rung itself.
+            del beside["training_free"]
+            rungs.append({**beside, "samples": Rung(drawn.fiber_error, drawn.f_error)})
             if unrefined:
                 continue
             proposals = drawn.samples[: self.refine].to(x)
@@ -177,7 +196,19 @@ class _Bench:
                 certified.append(proven)
         if unrefined:
             certified.clear()
-        metrics, measures = self._figures(split, draws, random, certified, eta)
+        metrics, measures = self._figures(split, draws, rungs, certified, eta)
+        if not split.is_control:
+            metrics["random_phi"], random = self.random_phi.measure(
+                split.layer,
+                self.subject.x,
+                self.subject.x,  # proposals are refined as they are: nothing is lost of x that noise would stand for
+                draws,
+                self.denoiser,
+                refine=self.refine if certified else 0,
+                seed=self.seed,
+                region=self.subject.region,
+            )
+            measures = dataclasses.replace(measures, random_phi=random)
         found = None
         if not unrefined:
             found = measure_variation(
@@ -211,13 +242,15 @@ class _Bench:
         )
 
     def _figures(
-        self, split: Split, draws: list[Draws], random: list[Tensor], certified: list[Certified], eta: float
+        self,
+        split: Split,
+        draws: list[Draws],
+        rungs: list[dict[str, Rung]],
+        certified: list[Certified],
+        eta: float,
     ) -> tuple[dict[str, Any], Measures]:
         seed, region = self.seed, self.subject.region
-        fiber_error = {
-            "samples": root_mean_square([drawn.fiber_error for drawn in draws], seed=seed),
-            "random": root_mean_square([rows.cpu() for rows in random], seed=seed),
-        }
+        fiber_error, in_other_units = ladder_figures(rungs, eta, self.yardsticks, seed=seed)
         spread = sample_spread([drawn.stack for drawn in draws], seed=seed, region=region)
         f_std = torch.stack([drawn.f_std for drawn in draws])
         f_std = f_std if region is None else region.pixels(f_std)
@@ -227,6 +260,7 @@ class _Bench:
             "fiber_error": {name: value.to_json() for name, value in fiber_error.items()},
             "fiber_error_eta": None if in_eta is None else root_mean_square(in_eta, seed=seed).to_json(),
             "noise_distance": eta,
+            "ladder": in_other_units,
             "f_error_hu": root_mean_square([drawn.f_error for drawn in draws], seed=seed).to_json(),
             "spread_hu": spread.to_json(),
             "spread_f_hu": spread_f.to_json(),
@@ -244,5 +278,6 @@ class _Bench:
             noise_distance=eta,
             certification=certification,
             untrained=True,
+            bank=len(self.yardsticks.bank),
         )
         return metrics, measures

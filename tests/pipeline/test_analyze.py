@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import invkit
+from invkit.metrics.verdict import LADDER
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.presentation import report_data
 from invkit.plugins.manager import PluginHost
@@ -101,7 +102,17 @@ def test_f_of_every_sample_is_measured(result, network):
 
 def test_the_numbers_that_must_never_be_missing_are_there(result):
     for layer in result.layers:
-        assert {"samples", "vae", "input", "const", "random"} <= layer.metrics["fiber_error"].keys()
+        assert layer.metrics["fiber_error"].keys() == LADDER.keys()
+        assert layer.metrics["ladder"]["f_error_hu"].keys() == LADDER.keys()
+        eta = layer.metrics["noise_distance"]
+        for name, value in layer.metrics["fiber_error"].items():
+            relative, in_eta = (
+                figure.get("value") if isinstance(figure, dict) else figure
+                for figure in (value, layer.metrics["ladder"]["eta"][name])
+            )
+            assert in_eta == pytest.approx(relative / eta)
+        assert layer.metrics["ladder"]["bank"] == 2000
+        assert layer.metrics["random_phi"]["certified"]["refined"] == 8
         assert {"layer", "input", "const", "floor"} <= layer.metrics["nll"].keys()
         assert {"spread_hu", "spread_f_hu", "vae_rmse_hu"} <= layer.metrics.keys()
         assert any("spread of the model" in sentence for sentence in layer.verdict.sentences)
@@ -210,6 +221,19 @@ def test_certificates_are_what_phi_says(result, network):
     assert layer.metrics["certified"]["spread_hu"]["value"] == pytest.approx(spread, rel=1e-3)
 
 
+def test_all_controls_train_a_model_for_random_weights(place, image, network, result):
+    said = []
+    changes = {"samples": 4, "refine": "none", "controls": "full"}
+    full = invkit.analyze(network, "0", image, **OPTIONS | changes, **place, say=said.append)
+    assert sum("training it" in line for line in said) == 1
+    found = full.metrics["random_phi"]
+    assert found.keys() == {"noise_distance", "spread_hu", "fiber_error", "nll"}
+    assert found["spread_hu"]["value"] > 0
+    # the same weights, whose scales were measured on fewer patches before
+    short = result.metrics["random_phi"]["noise_distance"]
+    assert found["noise_distance"] == pytest.approx(short, rel=0.5)
+
+
 def test_a_run_folder_holds_everything_and_is_never_overwritten(result, tmp_path):
     folder = result.save(tmp_path / "run")
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -232,6 +256,7 @@ def test_the_report_is_one_page_without_the_word(result, tmp_path):
     ("change", "error", "match"),
     [
         ({"samples": 1}, invkit.UsageError, "at least 2"),
+        ({"controls": "some"}, invkit.UsageError, "standard, full"),
         ({"domain": "middle"}, invkit.UsageError, "low"),
         ({"layer": "7"}, invkit.SplitError, "7"),
         ({"data": "/none/such.dcm"}, invkit.ImageError, "such.dcm"),
