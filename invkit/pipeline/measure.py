@@ -13,11 +13,19 @@ from torch import Tensor
 from invkit.data.dose import estimate_noise, noise_texture
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.metrics.intervals import Interval, bootstrap
-from invkit.metrics.verdict import LADDER, Baseline, Certification, Measures, judge
+from invkit.metrics.verdict import Baseline, Certification, Measures, judge
 from invkit.pipeline.baseline import baseline, baseline_figures
 from invkit.pipeline.certify import Certified, Scrutiny, certify, epsilon_of
 from invkit.pipeline.curve import curve_figures
-from invkit.pipeline.ladder import Controls, Ladder, ladder, root_mean_square, sample_spread, swapped
+from invkit.pipeline.ladder import (
+    Controls,
+    Ladder,
+    ladder,
+    ladder_figures,
+    root_mean_square,
+    sample_spread,
+    swapped,
+)
 from invkit.pipeline.parts import FoundLayer
 from invkit.pipeline.plausible import Judge, plausible_figures
 from invkit.pipeline.random_phi import RandomPhi
@@ -265,11 +273,10 @@ def _figures(
     def rms(values: Sequence[Tensor]) -> Interval:
         return root_mean_square(values, seed=seed)
 
-    fiber_error = {
-        name: rms([found.rungs[name].fiber_error for found in ladders])
-        for name in LADDER
-        if name in ladders[0].rungs
-    }
+    eta = model.meta["eta"]
+    fiber_error, in_other_units = ladder_figures(
+        [found.rungs for found in ladders], eta, bench.yardsticks, seed=seed
+    )
     true_y = _true_high_dose(bench, model, z)
     if true_y is not None:
         fiber_error["true_y"] = true_y
@@ -287,22 +294,11 @@ def _figures(
         "floor": Interval(model.meta["floor"]),
     }
     vae_rmse = bench.vae_rmse.square().mean().sqrt().item()
-    eta = model.meta["eta"]
     metrics: dict[str, Any] = {
         "fiber_error": {name: value.to_json() for name, value in fiber_error.items()},
         "fiber_error_eta": _over(fiber_error["samples"], eta).to_json() if eta > 0 else None,
         "noise_distance": eta,
-        "ladder": {
-            "eta": {name: _over(value, eta).to_json() for name, value in fiber_error.items()}
-            if eta > 0
-            else None,
-            "f_error_hu": {
-                name: rms([found.rungs[name].f_error for found in ladders]).to_json()
-                for name in ladders[0].rungs
-            },
-            "bank": len(bench.yardsticks.bank),
-            "compared": bench.yardsticks.compared,
-        },
+        "ladder": in_other_units,
         "f_error_hu": rms([drawn.f_error for drawn in draws]).to_json(),
         "spread_hu": spread.to_json(),
         "spread_input_hu": spread_input.to_json(),
