@@ -15,6 +15,7 @@ from invkit.report.theme import Theme, label
 
 WIDTH, ROW, TOP, FOOT = 9.2, 2.0, 0.78, 0.95
 CODE, PROJECTION, NORM = range(3)
+HIGHEST = 4.0  # of the histograms, in units of a uniform one
 HEADINGS = ("Ranks: distribution minus uniform", "Ranks: histogram", "Coverage of random regions")
 
 
@@ -95,7 +96,7 @@ def _histogram(axes: Axes, record: CalibrationRecord, theme: Theme) -> None:
             top = max(top, float(density.max()))
     axes.axhline(1, color=theme.muted, lw=0.9, ls=(0, (1, 2)), zorder=1)
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.1 * max(top, 1.6))
+    axes.set_ylim(0, min(1.1 * max(top, 1.6), HIGHEST))
 
 
 def _coverage(axes: Axes, record: CalibrationRecord, theme: Theme) -> None:

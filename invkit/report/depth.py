@@ -85,8 +85,8 @@ def _curve(
             [first, second],
             [values[first].value, values[second].value],
             color=theme.series[4],
-            lw=1.3,
-            ls=(0, (3, 2)),
+            lw=2.4,
+            ls=(0, (1.5, 1)),
             zorder=4,
         )
 
@@ -138,6 +138,6 @@ def _legend(figure: Figure, shown: Sequence[RetainedCurve | RegressionCurve], th
         )
     if any(curve.rises if isinstance(curve, RetainedCurve) else curve.falls for curve in shown):
         handles.append(
-            Line2D([], [], label="an order that cannot be", color=theme.series[4], lw=1.3, ls=(0, (3, 2)))
+            Line2D([], [], label="an order that cannot be", color=theme.series[4], lw=2.4, ls=(0, (1.5, 1)))
         )
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.075, 0.0), ncols=4, fontsize=8.5)
