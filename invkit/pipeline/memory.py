@@ -130,7 +130,7 @@ def plan_memory(
     """Measure on a cut-out what the analysis of one image takes, and scale it to the image.
 
     Activations up to the layer, traced derivatives and decoded patches grow in proportion to the pixels, so the tensors made
-    for a cut-out of 64 x 64 pixels tell those of the whole (measured: within 3 % from 32 x 32 to 128 x 128). A network that
+    for a cut-out of 64 x 64 pixels tell those of the whole. A network that
     takes images of one size only is measured on the whole image.
 
     Args:
