@@ -38,8 +38,9 @@ Certificates
     Fewer than 8 certified samples give no map.
 Baseline
     Proposals that need no training, f(x) plus noise with the spectrum of x - f(x), are refined to the same
-    epsilon. Where the trained model's certified spread does not exceed theirs beyond both intervals, the model
-    has found nothing that chance could not find, and the verdict says that it does not beat the baseline.
+    epsilon. Where the certified, plausible spread of the trained model does not exceed theirs beyond both
+    intervals, the model has found nothing that chance could not find, and the verdict says that it does not beat
+    the baseline.
 Distribution
     An image whose VAE error lies above the VAE's 99 % quantile on its own held-out patches is out of
     distribution.
@@ -87,23 +88,28 @@ NLL_ORDER = ("floor", "input", "layer", "const")
 
 @dataclass(frozen=True)
 class Baseline:
-    """What refinement of training-free proposals found.
+    """What refinement of training-free proposals found, beside the sampler under test; plausible ones alone where that was judged.
 
     Args:
         count: certified ones, of the image with the fewest.
         refined: proposals that were tried, for each image.
-        spread: of the certified ones, HU; `None` for fewer than two.
+        spread: of the certified, plausible ones, HU; `None` for fewer than two.
+        plausible: how many of the certified ones are plausible.
+        own: certified, plausible spread of the sampler under test, HU; `None` for fewer than two such samples.
     """
 
     count: int
     refined: int
     spread: Figure | None = None
+    plausible: int = 0
+    own: Figure | None = None
 
-    def beaten_by(self, spread: Figure | None) -> bool:
-        """Whether a certified spread, HU, exceeds the baseline's beyond both intervals."""
-        if spread is None or self.spread is None:
-            return spread is not None
-        return Interval.of(spread).above(Interval.of(self.spread))
+    @property
+    def beaten(self) -> bool:
+        """Whether the sampler's spread exceeds the baseline's beyond both intervals."""
+        if self.own is None or self.spread is None:
+            return self.own is not None
+        return Interval.of(self.own).above(Interval.of(self.spread))
 
 
 @dataclass(frozen=True)
@@ -397,12 +403,20 @@ def _beside(found: Certification) -> list[str]:
     free = found.baseline
     if free is None:
         return []
-    text = f"Of {free.refined} proposals that need no training, f(x) plus noise, {free.count} are certified at this tolerance"
+    text = (
+        f"Of {free.refined} proposals that need no training, f(x) plus noise, {free.count} are certified at this tolerance, "
+        f"{free.plausible} of them plausible"
+    )
     if free.spread is not None:
-        text += f" and vary by {Interval.of(free.spread).text('HU')}"
-    if free.beaten_by(found.spread):
-        return [f"{text}: the trained model finds more."]
-    return [f"{text}: the trained model does not beat this baseline."]
+        text += f", which vary by {Interval.of(free.spread).text('HU')}"
+    own = (
+        "no two plausible ones"
+        if free.own is None
+        else f"plausible ones that vary by {Interval.of(free.own).text('HU')}"
+    )
+    if free.beaten:
+        return [f"{text}. The trained model has {own}: it finds more."]
+    return [f"{text}. The trained model has {own}: it does not beat this baseline."]
 
 
 def judge(measures: Measures) -> Verdict:

@@ -14,7 +14,7 @@ from invkit.data.dose import estimate_noise, noise_texture
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.metrics.intervals import Interval, bootstrap
 from invkit.metrics.verdict import Baseline, Certification, Measures, judge
-from invkit.pipeline.baseline import baseline, baseline_figures
+from invkit.pipeline.baseline import baseline, baseline_figures, plausible_spread
 from invkit.pipeline.certify import Certified, Scrutiny, certify, epsilon_of
 from invkit.pipeline.curve import curve_figures
 from invkit.pipeline.ladder import (
@@ -155,6 +155,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
                     epsilon=epsilon_of(model.meta["eta"]),
                     seed=bench.seed,
                     image=image,
+                    judge=bench.judge,
                 )
         rungs = ladder(
             drawn,
@@ -383,8 +384,10 @@ def certification_figures(
     beside = None
     figures, free_spread = baseline_figures(free, seed=seed, region=region)
     if figures is not None:
-        beside = Baseline(figures["count"], figures["refined"], free_spread)
-        proof["training_free"] = {**figures, "beaten": beside.beaten_by(spread)}
+        _, own = plausible_spread(certified, seed=seed, region=region)
+        beside = Baseline(figures["count"], figures["refined"], free_spread, figures["plausible"], own)
+        proof["plausible_spread_hu"] = None if own is None else own.to_json()
+        proof["training_free"] = {**figures, "beaten": beside.beaten}
     return proof, Certification(count, refined, epsilon, allowed, spread, f_error, beside, outside)
 
 

@@ -78,7 +78,22 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     "certified.training_free.beaten": (
         "The trained model finds more",
         "",
-        "whether its certified spread exceeds the baseline's beyond both intervals",
+        "whether its certified, plausible spread exceeds the baseline's beyond both intervals",
+    ),
+    "certified.plausible_spread_hu": (
+        "Spread of the certified, plausible samples",
+        "HU",
+        "of those that are like real images, too",
+    ),
+    "certified.training_free.plausible_spread_hu": (
+        "Plausible spread without training",
+        "HU",
+        "the same of the baseline",
+    ),
+    "certified.training_free.plausible": (
+        "Plausible without training",
+        "",
+        "of the baseline's certified proposals",
     ),
     "certified.training_free.count": ("Certified without training", "", "of the baseline's proposals"),
     "certified.training_free.refined": ("Refined without training", "", "how many of these were tried"),

@@ -154,12 +154,14 @@ def test_too_few_certified_samples_give_a_warning_and_no_spread_of_one():
     ],
 )
 def test_a_model_has_to_beat_the_proposals_that_need_no_training(spread, free, beaten):
-    baseline = Baseline(8 if free else 1, 8, free)
-    assert baseline.beaten_by(spread) is beaten
-    found = Certification(16 if spread else 1, 16, 1e-3, 0.6, spread, baseline=baseline)
+    baseline = Baseline(8, 8, free, plausible=6 if free else 1, own=spread)
+    assert baseline.beaten is beaten
+    found = Certification(16, 16, 1e-3, 0.6, spread, baseline=baseline)
     text = " ".join(judge(measures(certification=found)).sentences)
     assert ("does not beat this baseline" in text) is not beaten
-    assert ("the trained model finds more" in text) is beaten
+    assert ("it finds more" in text) is beaten
+    assert f"8 are certified at this tolerance, {6 if free else 1} of them plausible" in text
+    assert ("no two plausible ones" in text) is (spread is None)
     assert ("vary by 2.00 HU [1.80, 2.20]" in text) is (free is not None)
 
 

@@ -1,11 +1,14 @@
 """The baseline is refined to the same epsilon, counts what Phi itself confirms, and says when it was not beaten."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 import invkit
-from invkit.pipeline.baseline import BASELINE_SAMPLES, baseline, baseline_figures
+from invkit.pipeline.baseline import BASELINE_SAMPLES, baseline, baseline_figures, plausible_spread
+from invkit.pipeline.plausible import Placed
 from invkit.sampling.distance import activation_distance
 from invkit.sampling.sampler import Reference
 
@@ -47,3 +50,33 @@ def test_its_figures_are_those_of_what_phi_confirms(scene):
 
 def test_nothing_was_refined_so_nothing_is_said():
     assert baseline_figures([], seed=0) == (None, None)
+
+
+def test_only_what_is_plausible_too_counts_against_a_trained_model(scene):
+    found = baseline(*scene, count=8, epsilon=1e-3, seed=0, image=0)
+    certified = found.certificates.holds
+    inside = torch.arange(8) % 2 == 0
+    rows = tuple({"inside": bool(flag)} for flag in inside)
+    placed = replace(found, placed=Placed(rows, {"inside": True}, 0.1))
+    kept = found.images[certified & inside]
+    count, spread = plausible_spread([placed], seed=0)
+    assert count == len(kept) >= 2
+    assert spread.value == pytest.approx(kept.double().std(0).square().mean().sqrt().item(), rel=1e-4)
+    figures, compared = baseline_figures([placed], seed=0)
+    assert compared == spread
+    assert figures["count"] == int(certified.sum()) > figures["plausible"] == count
+    nothing = replace(found, placed=Placed(({"inside": False},) * 8, {"inside": True}, 0.1))
+    assert plausible_spread([nothing], seed=0) == (0, None)
+
+
+def test_a_judge_is_asked_about_the_refined_images(scene):
+    class Judge:
+        def place(self, images, x):
+            self.seen = (images, x)
+            return Placed(({"inside": True},) * len(images), {"inside": True}, 0.1)
+
+    judge = Judge()
+    found = baseline(*scene, count=3, epsilon=1e-3, seed=0, image=0, judge=judge)
+    assert torch.equal(judge.seen[0], found.images)
+    assert torch.equal(judge.seen[1], scene[2])
+    assert len(found.placed.rows) == 3
