@@ -115,7 +115,7 @@ class PatchSampler:
             n: patches in the whole batch.
             shard: which of them this process wants; all by default.
             redraw: another number gives the same y with other noise in x, as another scan at the lower dose would. A real
-                low-dose partner stays as it is.
+                low-dose partner is one scan alone, so stationary noise of its level takes its place then.
         """
         indices = range(n)[shard or slice(None)]
         shape = (len(indices), 1, self.size, self.size)
@@ -162,11 +162,11 @@ class PatchSampler:
             y[...] = patch
         if self.dose == 1:
             x[...] = y
-        elif partner is not None:
+        elif partner is not None and not redraw:
             x[...] = _mirror(partner, words[4]) if self.augment else partner
         else:
             if added is None:
-                self._noise(words[9:13], 2, item.noise * math.sqrt(1 / self.dose - 1), x)
+                self._noise(words[9:13], 2, self._added(item), x)
             else:
                 x[...] = added
             x += y

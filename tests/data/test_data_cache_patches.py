@@ -61,6 +61,18 @@ def test_real_pairs_keep_their_own_dose():
     assert set(whole.noise.tolist()) == {0.0}
 
 
+@pytest.mark.parametrize("physical", [False, True])
+def test_a_real_pair_is_one_scan_alone_so_another_one_has_noise_of_its_level(physical):
+    full = np.random.default_rng(0).integers(-200, 200, (64, 64)).astype(np.int16)
+    slices = as_set(mapped(full, full + 50))
+    sampler = PatchSampler(slices.simulated() if physical else slices, 48)
+    real, first, second = (sampler.batch(0, 32, redraw=number) for number in range(3))
+    assert torch.equal(real.y, first.y)
+    assert torch.equal(real.x, real.y + 50)
+    assert float((first.x - first.y).std()) == pytest.approx(7.0, rel=0.1)
+    assert float((second.x - first.x).std()) == pytest.approx(7.0 * 2**0.5, rel=0.1)
+
+
 def test_a_partner_in_memory_is_used_too():
     full = np.random.default_rng(0).normal(0, 100, (20, 40)).astype(np.float32)
     item = Slice("a", "ct-1", 5.0, None, lambda: full, low=lambda: full + 10, added=3.0)

@@ -54,7 +54,10 @@ def test_every_step_is_done_in_the_order_of_the_slides(undisturbed):
     found = manifest(folder)
     assert found["status"] == "finished"
     assert [*found["steps"]] == STEPS
-    assert found["data"]["description"] == "14 built-in phantoms (seed 0)"
+    assert (
+        found["data"]["description"]
+        == "14 built-in phantoms (seed 0), noise simulated on the rays of a scanner"
+    )
     assert found["config"] == sha256_file(folder / "config.json")
 
 

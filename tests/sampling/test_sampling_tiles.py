@@ -88,7 +88,7 @@ def test_weights_fall_off_linearly_over_the_overlap():
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (20, 300), (127, 100), (33, 65), (90, 128)])
 def test_small_images_are_padded_by_reflection(height, width):
     image = noise(height, width, n=2)
-    whole = Tiling(height, width, 128)._pad(image).numpy()
+    whole = Tiling(height, width, 128).pad(image).numpy()
     pads = [(0, 0), (0, 0), (0, max(0, 128 - height)), (0, max(0, 128 - width))]
     np.testing.assert_array_equal(whole, np.pad(image.numpy(), pads, mode="reflect"))
 
