@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from invkit.cli.console import data_to, say_error
-from invkit.errors import InvkitError, ResourceError
+from invkit.errors import InvkitError
 from invkit.training.launch import launched
 
 # What shares its work. Any other command is done by the first process, and the others wait for it.
@@ -29,6 +29,7 @@ def together(command: str, work: Callable[[], Any]) -> Any:
     launch = launched()
     if launch is None:
         return work()
+    from invkit.training.board import LostContactError
     from invkit.training.group import process_group
     from invkit.training.sharing import alone
 
@@ -47,7 +48,7 @@ def together(command: str, work: Callable[[], Any]) -> Any:
                 ended = ending(mine)
         except typer.TyperException as error:
             raise typer.Exit(error.exit_code) from None
-        except ResourceError as error:
+        except LostContactError as error:
             # The first process may be the one that is gone.
             say_error(f"process {launch.rank}: {error}")
             raise typer.Exit(error.exit_code) from None

@@ -1,6 +1,6 @@
 """Where a process that fails tells the others why, so that all of them end with the same error."""
 
-__all__ = ["Board"]
+__all__ = ["Board", "LostContactError"]
 
 import json
 import time
@@ -15,6 +15,10 @@ from invkit.training.interrupt import Interrupted
 FAILURE, LEFT = "failure", "left"
 LISTEN = 0.25  # seconds between looks at the board of a process that waits
 FAREWELL = 20.0  # seconds for which a process waits for the others to have read the board
+
+
+class LostContactError(ResourceError):
+    """Another process is gone without a word."""
 
 
 class Board:
@@ -46,7 +50,7 @@ class Board:
                 return None
             found = json.loads(self._store.get(FAILURE))
         except RuntimeError as error:
-            return ResourceError(f"lost contact with the first process ({error})")
+            return LostContactError(f"lost contact with the first process ({error})")
         return _rebuilt(found) if found["rank"] != self._rank else None
 
     def listen(self) -> None:
@@ -62,9 +66,9 @@ class Board:
             if failure is not None:
                 raise failure
 
-    def leave(self) -> None:
-        """Say that this process looks no more, and wait a while for the others to say so: they may still be reading."""
-        until = time.monotonic() + FAREWELL
+    def leave(self, patience: float = FAREWELL) -> None:
+        """Say that this process looks no more, and wait some seconds for the others to say so: they may still be reading."""
+        until = time.monotonic() + patience
         try:
             gone = self._store.add(LEFT, 1)
             while gone < self._world and time.monotonic() < until:

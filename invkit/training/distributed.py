@@ -31,8 +31,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from invkit.errors import ConfigError, InvkitError, ResourceError
-from invkit.training.board import Board
+from invkit.errors import ConfigError, InvkitError
+from invkit.training.board import Board, LostContactError
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ def _peers() -> Iterator[None]:
     except RuntimeError as error:
         scope = _scope.get()
         failure = scope.board.failure() if scope is not None and scope.board is not None else None
-        raise failure or ResourceError(
+        raise failure or LostContactError(
             f"lost contact with the other processes ({error}). "
             "Start all of them again: a training goes on from its last checkpoint"
         ) from error

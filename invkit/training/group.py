@@ -13,7 +13,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from invkit.errors import ResourceError
-from invkit.training.board import Board
+from invkit.training.board import FAREWELL, Board, LostContactError
 from invkit.training.distributed import Scope, Shard, barrier, current_shard, within
 from invkit.training.launch import Launch, launched
 from invkit.training.sharing import ShareDone
@@ -46,7 +46,7 @@ def process_group(*, timeout: float = TIMEOUT, meeting: float = MEETING) -> Iter
         return
     store = _meet(launch, timeout, meeting)
     board = Board(store, launch.rank, launch.world)
-    shard = Shard(launch.rank, launch.world)
+    shard, patience = Shard(launch.rank, launch.world), FAREWELL
     try:
         whole = Scope(shard, tuple(range(launch.world)), None, board)
         with suppress(ShareDone), within(whole):
@@ -55,9 +55,11 @@ def process_group(*, timeout: float = TIMEOUT, meeting: float = MEETING) -> Iter
             barrier()
     except BaseException as error:
         board.report(error)
+        # One that is gone says no farewell.
+        patience = 2.0 if isinstance(error, LostContactError) else FAREWELL
         raise
     finally:
-        board.leave()
+        board.leave(patience)
         distributed.destroy_process_group()
 
 
