@@ -11,7 +11,29 @@ from rich.table import Table
 from rich.text import Text
 
 from invkit.report.data import ReportData, plain
-from invkit.report.table import ladder, overview, rows
+from invkit.report.table import KNOWN, ladder, overview, rows
+
+
+# The report has all figures; these say most.
+IN_SHORT = (
+    "certified.count",
+    "certified.refined",
+    "certified.spread_hu",
+    "certified.spread_epsilon_hu",
+    "certified.f_error_hu",
+    "certified.training_free.spread_hu",
+    "spread_hu",
+    "spread_input_hu",
+    "spread_f_hu",
+    "noise_distance",
+    "vae_rmse_hu",
+    "vae_limit_hu",
+    "nll.layer",
+    "nll.input",
+    "nll.const",
+    "nll.floor",
+    "retained_information",
+)
 
 
 def _text(text: object, style: str = "") -> Text:
@@ -44,7 +66,7 @@ def print_report(data: ReportData, console: Console | None = None, report: Path 
         headings, table = ladder(data.layers[0].metrics)
         if table:
             console.print(_table(headings, table))
-        found = rows(data.layers[0].metrics)
+        found = [row for row in rows(data.layers[0].metrics) if row.key in IN_SHORT or row.key not in KNOWN]
         console.print(_table(["Figure", "Value [95 % interval]"], [[row.label, row.value] for row in found]))
     for line in data.provenance:
         console.print(Padding(_text(line, "dim"), (0, 0, 0, 1)))

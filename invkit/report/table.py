@@ -298,11 +298,13 @@ class Row:
 
 
 def _leaves(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and figures; a mapping with `value` is a figure, any other a group. A list is a plot's."""
+    """Yield dotted keys and figures; a mapping with `value` is a figure, any other a group. A list of numbers is a plot's."""
     for key, value in metrics.items():
         if isinstance(value, Mapping) and "value" not in value:
             yield from _leaves(value, f"{prefix}{key}.")
-        elif value is not None and not isinstance(value, list | tuple):
+        elif value is not None and not (
+            isinstance(value, list | tuple) and any(not isinstance(one, str) for one in value)
+        ):
             yield f"{prefix}{key}", value
 
 

@@ -86,7 +86,7 @@ def test_terminal_shows_ladder_likelihood_warning_and_path(report, tmp_path):
     for part in (
         "Warning: The image lies",
         "spread of the model",
-        "Fiber error of the samples",
+        "The samples",
         "NLL given z",
         "phantoms",
     ):
