@@ -13,7 +13,6 @@ from rich.text import Text
 from invkit.report.data import ReportData, plain
 from invkit.report.table import KNOWN, ladder, overview, rows
 
-
 # The report has all figures; these say most.
 IN_SHORT = (
     "certified.count",
