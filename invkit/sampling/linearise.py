@@ -2,7 +2,6 @@
 
 __all__ = ["Linearisation", "dot"]
 
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -10,24 +9,28 @@ from torch import Tensor
 
 from invkit.errors import SplitError
 from invkit.sampling.distance import Activation
+from invkit.sampling.tangent import Tangent
 
 
 class Linearisation:
     """Phi(x + d) = Phi(x) + J d to first order, for a batch of images at once.
 
     J is block-diagonal: image k of the batch acts on activation k alone. `J^T q` is a backward pass. `J p` is the forward-mode
-    derivative with everything that does not depend on p computed once; where torch has no forward-mode rule for an
-    operation of the network, it is the derivative of `J^T q`, which is linear in q, at four times the cost.
+    derivative, traced once for all images of a shape (`Tangent`); where torch has no forward-mode rule for an operation of
+    the network, it is the derivative of `J^T q`, which is linear in q, at five times the cost.
 
     Args:
         phi: a differentiable map from images `(N, 1, H, W)` in HU to an activation (`Split.phi_grad`).
         x: where, `(N, 1, H, W)`, HU.
+        tangent: of the same phi, which then need not be traced again.
 
     Raises:
         SplitError: no gradient reaches the image.
     """
 
-    def __init__(self, phi: Callable[[Tensor], Activation], x: Tensor) -> None:
+    def __init__(
+        self, phi: Callable[[Tensor], Activation], x: Tensor, tangent: Tangent | None = None
+    ) -> None:
         self._x = x.detach().requires_grad_()
         with torch.enable_grad():
             self._z = _parts(phi(self._x))
@@ -35,7 +38,7 @@ class Linearisation:
             raise SplitError(
                 "no gradient of this layer reaches the image, so nothing can be refined onto its fiber"
             )
-        self._product = _forward_mode(phi, x.detach()) or self._twice_backward()
+        self._product = (tangent or Tangent(phi)).at(x.detach()) or self._twice_backward()
 
     def forward(self, p: Tensor) -> tuple[Tensor, ...]:
         """Return J p, in the shapes of z; p: `(N, 1, H, W)`, HU."""
@@ -50,19 +53,6 @@ class Linearisation:
             dual = [torch.zeros_like(part).requires_grad_() for part in self._z]
             (transposed,) = torch.autograd.grad(self._z, self._x, dual, create_graph=True)
         return lambda p: torch.autograd.grad(transposed, dual, p, retain_graph=True)
-
-
-def _forward_mode(
-    phi: Callable[[Tensor], Activation], x: Tensor
-) -> Callable[[Tensor], tuple[Tensor, ...]] | None:
-    try:
-        with warnings.catch_warnings():
-            # The tracer warns of constants that it keeps itself.
-            warnings.simplefilter("ignore", UserWarning)
-            _, product = torch.func.linearize(phi, x)
-    except (RuntimeError, NotImplementedError):
-        return None
-    return lambda p: _parts(product(p))
 
 
 def _parts(z: Activation) -> tuple[Tensor, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from invkit.errors import InputError
 from invkit.sampling.distance import Activation
 from invkit.sampling.refine import Certificates, Refined, refine
+from invkit.sampling.tangent import Tangent
 
 
 def refine_path(
@@ -39,8 +40,9 @@ def refine_path(
         raise InputError(f"a path of refinement needs falling epsilons, got {list(epsilons)}")
     start: Certificates | None = None
     reached = images
+    tangent = Tangent(phi_grad)
     for epsilon in epsilons:
-        found = refine(phi, phi_grad, reached, z, epsilon)
+        found = refine(phi, phi_grad, reached, z, epsilon, tangent=tangent)
         certificates, reached = found.certificates, found.images
         if start is not None:
             certificates = replace(

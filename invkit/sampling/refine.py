@@ -2,7 +2,6 @@
 
 __all__ = ["Certificates", "Refined", "refine"]
 
-import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +11,14 @@ from torch import Tensor
 
 from invkit.sampling.distance import Activation
 from invkit.sampling.linearise import Linearisation, dot
+from invkit.sampling.tangent import Tangent
 
-STEPS = 20  # Gauss-Newton
+STEPS = 30  # Gauss-Newton
 PRODUCTS = 60  # pairs of products with J and its transpose in one step
 HALVINGS = 5
-ENOUGH = (
-    0.3  # of the residual, left by a step: a new step that asks little takes fewer products than a long one
-)
+SLACK = 0.9  # of the best rate of progress so far, at which a step goes on
+OVERHEAD = 1.5  # what a step costs besides its products, in products
+ENOUGH = 0.3  # of the residual, left by a step's linear problem: Phi is linear in a neighbourhood only
 AIM = 0.9  # of epsilon: what Phi's curvature may add to the linear problem's residual
 
 
@@ -71,6 +71,7 @@ def refine(
     *,
     steps_at_most: int = STEPS,
     products_at_most: int = PRODUCTS,
+    tangent: Tangent | None = None,
 ) -> Refined:
     """Move each image as little as possible until Phi of it is z to within epsilon.
 
@@ -85,10 +86,12 @@ def refine(
         epsilon: largest root mean square distance from z, units of the activation.
         steps_at_most: Gauss-Newton steps.
         products_at_most: pairs of products with J and its transpose in one step.
+        tangent: of `phi_grad`, where it was traced before.
 
     Raises:
         SplitError: no gradient of the layer reaches the image.
     """
+    tangent = tangent or Tangent(phi_grad)
     target = z if isinstance(z, tuple) else (z,)
     size = sum(math.prod(part.shape[1:]) for part in target)
     x = images.clone()
@@ -102,13 +105,11 @@ def refine(
         active = ((distance > epsilon) & ~stuck).nonzero()[:, 0]
         if not len(active):
             break
-        at = Linearisation(phi_grad, x[active])
+        at = Linearisation(phi_grad, x[active], tangent)
         left = tuple(part[active] for part in residual)
         wanted = (AIM * epsilon / distance[active]).clamp(min=ENOUGH)
         direction, used = _least_norm(at, left, wanted, products_at_most)
-        # What torch traced refers to itself, activations of the whole image included: without this they pile up.
         del at
-        gc.collect(1)
         steps[active.cpu()] += 1
         products[active.cpu()] += used.cpu()
         moved, remaining, reached = _backtrack(phi, x[active], direction, target, distance[active], size)
@@ -129,7 +130,8 @@ def _least_norm(
     """Return a small d with |J d - r| = wanted |r|, `(N, 1, H, W)`, and the products it took, `(N,)`.
 
     The last step of CGLS is cut short where the residual is as wanted, because every further one lessens what
-    epsilon leaves free.
+    epsilon leaves free. It ends earlier where its mean rate of progress falls: the rest of the residual is then what the
+    linearisation is wrong by, and a new one comes nearer for less.
     """
     gradient = at.transposed(residual)
     direction, p = torch.zeros_like(gradient), gradient
@@ -138,7 +140,8 @@ def _least_norm(
     left, rest = residual, dot(residual, residual)
     used = torch.zeros(len(gradient), dtype=torch.int64, device=gradient.device)
     going = gamma > 0
-    for _ in range(products):
+    first, fastest = rest, torch.zeros_like(rest)
+    for number in range(1, products + 1):
         q = at.forward(p)
         curvature = dot(q, q)
         going = going & (curvature > 0)
@@ -149,7 +152,9 @@ def _least_norm(
         left = tuple(part - _scaled(alpha, change) for part, change in zip(left, q, strict=True))
         used += going
         rest = dot(left, left)
-        going = going & (spare == 0) & (rest > goal)
+        rate = (first / rest.clamp(min=1e-300)).log() / (number + OVERHEAD)
+        going = going & (spare == 0) & (rest > goal) & (rate > SLACK * fastest)
+        fastest = torch.maximum(fastest, rate)
         if not bool(going.any()):
             break
         gradient = at.transposed(left)

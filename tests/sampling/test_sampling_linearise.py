@@ -7,6 +7,7 @@ from torch import nn
 from invkit.errors import SplitError
 from invkit.sampling import linearise
 from invkit.sampling.linearise import Linearisation, dot
+from invkit.sampling.tangent import Tangent
 from invkit.split.split import Split
 
 
@@ -30,10 +31,12 @@ def jacobians(split, x):
     return torch.stack(rows)
 
 
-@pytest.fixture(params=["forward mode", "twice backward"])
+@pytest.fixture(params=["traced", "not traced", "twice backward"])
 def way(request, monkeypatch):
     if request.param == "twice backward":
-        monkeypatch.setattr(linearise, "_forward_mode", lambda phi, x: None)
+        monkeypatch.setattr(linearise.Tangent, "at", lambda self, x: None)
+    if request.param == "not traced":
+        monkeypatch.setattr(linearise.Tangent, "_traced", lambda self, x: None)
     return request.param
 
 
@@ -81,3 +84,50 @@ def test_an_operation_without_forward_mode_is_no_obstacle():
 def test_what_gives_no_gradient_cannot_be_linearised():
     with pytest.raises(SplitError, match="no gradient"):
         Linearisation(lambda x: x.detach().round(), images())
+
+
+class Odd(nn.Module):
+    """Adds to its own output in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 3, 3, padding=1).double()
+
+    def forward(self, x):
+        h = self.first(x)
+        kept = h * h
+        h.relu_()
+        return kept + h
+
+
+def test_one_trace_serves_every_image_of_its_shape():
+    split = Split(network(), "3")
+    calls = []
+    tangent = Tangent(lambda x: (calls.append(1), split.phi_grad(x))[1])
+    for seed in range(4):
+        x = torch.randn(3, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        p = torch.randn_like(x)
+        expected = torch.func.jvp(split.phi_grad, (x,), (p,))[1]
+        torch.testing.assert_close(tangent.at(x)(p)[0], expected)
+        if seed == 0:
+            traced = len(calls)
+    assert len(calls) == traced
+
+
+def test_what_writes_in_place_is_not_traced():
+    net = Odd()
+    tangent, x = Tangent(net), images(2)
+    p = torch.randn_like(x)
+    torch.testing.assert_close(tangent.at(x)(p)[0], torch.func.jvp(net, (x,), (p,))[1])
+    assert tangent._traced(x) is None
+
+
+def test_what_looks_at_values_is_not_traced():
+    def phi(x):
+        return x * 2 if x.sum().item() > 0 else x * 3
+
+    tangent = Tangent(phi)
+    for sign, factor in ((1, 2), (-1, 3)):
+        x = sign * torch.ones(1, 1, 4, 4)
+        p = torch.randn_like(x)
+        torch.testing.assert_close(tangent.at(x)(p)[0], factor * p)
