@@ -127,3 +127,29 @@ def test_const_has_no_output_to_count_from(network):
     split = invkit.Split(invkit.load(network), "const")
     x = images(2, 16, 16)
     assert torch.equal(base_of(split, split.phi(x), (16, 16)), torch.zeros(2, 1, 16, 16))
+
+
+@pytest.mark.slow
+def test_a_whole_analysis_in_residual_coordinates(network, tmp_path):
+    said = []
+    result = invkit.analyze(
+        network,
+        "0",
+        images(1, 32, 32)[0, 0].numpy(),
+        samples=12,
+        refine=10,
+        sampler="residual",
+        config=LayerConfig.preset("tiny"),
+        vae_preset="tiny",
+        train_data=["phantoms:12"],
+        cache=tmp_path,
+        host=PluginHost(installed=False),
+        say=said.append,
+    )
+    assert sum("flow of residuals" in line for line in said) == 3  # the layer and two controls
+    assert result.to_json()["sampler"] == result.provenance["sampler"] == "residual"
+    proof = result.metrics["certified"]
+    assert proof["count"] == len(result.samples) >= 2
+    assert {"spread_hu", "beaten"} <= proof["training_free"].keys()
+    with pytest.raises(invkit.UsageError, match="representation"):
+        invkit.analyze(network, "0", sampler="residual", representation="wavelet")
