@@ -167,6 +167,8 @@ class RandomPhi:
             return {"unavailable": self.why_not}, None
         split = Split(self.denoiser, layer, allow_bypass=True)
         model = self.models.get(layer)
+        if model is None and refine == 0:
+            return {"unavailable": "it is measured by refinement, and none was asked for"}, None
         if model is None:
             scale, eta = layer_scales(split, self.sampler, pairs=PAIRS, seed=0, device=x.device)
         else:
