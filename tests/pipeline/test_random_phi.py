@@ -120,5 +120,5 @@ def test_nothing_is_refined_where_nothing_was_asked_for(measured):
         refine=0,
         seed=0,
     )
-    assert set(figures) == {"noise_distance"}
+    assert set(figures) == {"unavailable"}
     assert spread is None
