@@ -27,9 +27,8 @@ from invkit.pipeline.gather import gather
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.parts import Parts
 from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import BATCH, LayerTraining
+from invkit.pipeline.train_layer import BATCH, LayerTraining, find_layer
 from invkit.plugins.manager import default_host
-from invkit.sampling.model import LayerModel
 from invkit.training.engine import Shard
 from invkit.training.seeds import generator
 
@@ -56,12 +55,14 @@ class Bench:
         host = default_host()
         store = Store(host)
         config = LayerConfig()
-        parts = Parts(store, gather(None, host, 0), True, config, "default", 0, "cpu")
+        slices = gather(None, host, 0, "physical", store.noise)
+        parts = Parts(store, slices, True, config, "default", 0, "cpu")
         vae = parts.vae("low")
         split = invkit.Split(invkit.load(model), layer)
-        found = parts.layer(split, vae, "low").model
-        assert isinstance(found, LayerModel)
         request = parts.request(split, vae, "low")
+        found = find_layer(request, store)
+        if found is None:
+            raise SystemExit(f"no cINN of layer {layer} of {model} is bundled or cached: train it first")
         small = request.config.model_copy(update={"rows": rows, "held_out": held_out})
         with tempfile.TemporaryDirectory() as folder:
             training = LayerTraining(replace(request, config=small), Path(folder), None)
