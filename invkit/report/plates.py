@@ -16,6 +16,7 @@ from invkit.report.plots import ladder_figure, spectrum_figure
 from invkit.report.rows import certified_figure, checks_figure, samples_figure
 from invkit.report.table import figure as metric
 from invkit.report.theme import DARK, LIGHT, Theme, render
+from invkit.report.variation_plot import changes_figure
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,14 @@ def plates(data: ReportData) -> list[Plate]:
             "left of another image; what the VAE loses by itself is the reach of the method. Bars are 95 % "
             "intervals.",
             "Plot of fiber errors; the values stand in the table of numbers.",
+        ),
+        (
+            "changes",
+            lambda theme: changes_figure(f"{title}: changes of anatomy", layers, theme),
+            "What is left of changes of anatomy in images that the layer provably cannot tell from x, within a tenth of "
+            "epsilon. A change is found where more is left than the tolerance allows, and either more than two scans "
+            "differ by there or half of what was proposed.",
+            "Plot of contrasts; the values stand in a table below.",
         ),
         (
             "checks",

@@ -1,5 +1,6 @@
 """Planted blind spots are found and an injective network has none; what is measured is what the definitions say."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,10 @@ from invkit.metrics.verdict import Certification, Measures, judge
 from invkit.pipeline.certify import Certified, epsilon_of
 from invkit.pipeline.region import choose_region
 from invkit.pipeline.variation import choose_window, concluded, measure_variation
+from invkit.report.data import LayerFigures
+from invkit.report.theme import LIGHT
 from invkit.report.variation import variation_tables
+from invkit.report.variation_plot import changes_figure
 from invkit.sampling.refine import refine
 from invkit.split.split import Split
 
@@ -177,3 +181,17 @@ def test_the_first_layer_of_chen2017_sees_its_noise():
 
     assert spread(refined.images) <= 0.5
     assert spread(refined.images) <= 0.02 * spread(x + noise)
+
+
+def test_the_figure_has_a_row_for_each_change_and_none_for_nothing(injective):
+    image = np.zeros((8, 8))
+    figures = injective[0].to_json()
+    shown = LayerFigures("features", image, image, image, image[None], metrics={"variation": figures})
+    figure = changes_figure("an oracle", [shown], LIGHT)
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert labels == [change["label"] for change in figures["anatomy"]["changes"]]
+    left = next(line for line in figure.axes[0].lines if line.get_label() == "left, most")
+    expected = [max(change["largest_hu"], 0.01) for change in figures["anatomy"]["changes"]]
+    assert list(left.get_xdata()) == pytest.approx(expected)
+    bare = LayerFigures("features", image, image, image, image[None])
+    assert changes_figure("an oracle", [bare], LIGHT) is None
