@@ -20,6 +20,7 @@ from invkit.sampling.completion import complete
 from invkit.sampling.path import refine_path
 from invkit.sampling.refine import Certificates
 from invkit.sampling.sampler import Reference
+from invkit.sampling.tangent import Tangent
 from invkit.training.sharing import in_parts
 
 PIXELS_AT_ONCE = 4 * 128 * 128  # larger batches are no faster on a CPU: the activations leave its cache
@@ -160,6 +161,7 @@ def refine_proposals(
     stops: list[list[Stop]] = []
     parts = torch.split(proposals, at_once)
 
+    tangent = Tangent(split.phi_grad)
     path = (epsilon,) if scrutiny is None else path_of(scrutiny.eta, epsilon)
 
     def piece(number: int) -> tuple[Tensor, Certificates, Tensor, list[Stop]] | None:
@@ -169,7 +171,7 @@ def refine_proposals(
             targets = [level * scale for level in levels]
             for level, at in zip(
                 levels,
-                refine_path(split.phi, split.phi_grad, parts[number], reference.z, targets),
+                refine_path(split.phi, split.phi_grad, parts[number], reference.z, targets, tangent),
                 strict=True,
             ):
                 holds = at.certificates.holds

@@ -61,5 +61,13 @@ def _parts(z: Activation) -> tuple[Tensor, ...]:
 
 def dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     """Return the inner products of N pairs, `(N,)`, float64."""
-    products = [torch.linalg.vecdot(p.flatten(1), q.flatten(1)).double() for p, q in zip(a, b, strict=True)]
+    products = [torch.linalg.vecdot(*_rows(p, q)).double() for p, q in zip(a, b, strict=True)]
     return torch.stack(products).sum(0)
+
+
+def _rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return tensors `(N, ...)` as `(N, k)` with their elements in one order, without a copy where memory has it."""
+    last = torch.channels_last
+    if a.dim() == 4 and all(one.is_contiguous(memory_format=last) for one in (a, b)):
+        a, b = a.movedim(1, -1), b.movedim(1, -1)
+    return a.flatten(1), b.flatten(1)

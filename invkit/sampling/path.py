@@ -20,6 +20,7 @@ def refine_path(
     images: Tensor,
     z: Activation,
     epsilons: Sequence[float],
+    tangent: Tangent | None = None,
 ) -> Iterator[Refined]:
     """Yield the samples at each epsilon, each refined from where the one before was reached.
 
@@ -31,6 +32,7 @@ def refine_path(
         images: proposals, `(N, 1, H, W)`, HU.
         z: the activation whose fiber is sought, `(1, ...)`.
         epsilons: falling, units of the activation.
+        tangent: of `phi_grad`, where it was traced before.
 
     Raises:
         InputError: the epsilons do not fall.
@@ -40,7 +42,7 @@ def refine_path(
         raise InputError(f"a path of refinement needs falling epsilons, got {list(epsilons)}")
     start: Certificates | None = None
     reached = images
-    tangent = Tangent(phi_grad)
+    tangent = tangent or Tangent(phi_grad)
     for epsilon in epsilons:
         found = refine(phi, phi_grad, reached, z, epsilon, tangent=tangent)
         certificates, reached = found.certificates, found.images

@@ -16,9 +16,10 @@ from invkit.sampling.tangent import Tangent
 STEPS = 30  # Gauss-Newton
 PRODUCTS = 60  # pairs of products with J and its transpose in one step
 HALVINGS = 5
-SLACK = 0.9  # of the best rate of progress so far, at which a step goes on
+PROGRESS = 0.5  # of the residual, that must be left at most before a step may end for being slow
+SLACK = 0.95  # of the best rate of progress so far, at which a step goes on
 OVERHEAD = 1.5  # what a step costs besides its products, in products
-ENOUGH = 0.3  # of the residual, left by a step's linear problem: Phi is linear in a neighbourhood only
+ENOUGH = 0.1  # of the residual, left by a step's linear problem: Phi is linear in a neighbourhood only
 AIM = 0.9  # of epsilon: what Phi's curvature may add to the linear problem's residual
 
 
@@ -137,7 +138,7 @@ def _least_norm(
     direction, p = torch.zeros_like(gradient), gradient
     gamma = dot((gradient,), (gradient,))
     goal = wanted.square() * dot(residual, residual)
-    left, rest = residual, dot(residual, residual)
+    left, rest = tuple(part.clone() for part in residual), dot(residual, residual)
     used = torch.zeros(len(gradient), dtype=torch.int64, device=gradient.device)
     going = gamma > 0
     first, fastest = rest, torch.zeros_like(rest)
@@ -148,18 +149,21 @@ def _least_norm(
         alpha = torch.where(going, gamma / curvature.clamp(min=1e-300), 0.0)
         spare = (goal - (rest - alpha * gamma)).clamp(min=0)
         alpha = torch.where(going, alpha - (spare / curvature.clamp(min=1e-300)).sqrt(), 0.0).clamp(min=0)
-        direction = direction + _scaled(alpha, p)
-        left = tuple(part - _scaled(alpha, change) for part, change in zip(left, q, strict=True))
+        direction.addcmul_(_like(alpha, p), p)
+        # In place: activations are large, and fresh memory costs more than the sum.
+        for part, change in zip(left, q, strict=True):
+            part.addcmul_(_like(-alpha, change), change)
         used += going
-        rest = dot(left, left)
+        rest = (rest - 2 * alpha * gamma + alpha.square() * curvature).clamp(min=0)
         rate = (first / rest.clamp(min=1e-300)).log() / (number + OVERHEAD)
-        going = going & (spare == 0) & (rest > goal) & (rate > SLACK * fastest)
+        slow = (rate <= SLACK * fastest) & (rest <= PROGRESS**2 * first)
+        going = going & (spare == 0) & (rest > goal) & ~slow
         fastest = torch.maximum(fastest, rate)
         if not bool(going.any()):
             break
         gradient = at.transposed(left)
         new = dot((gradient,), (gradient,))
-        p = gradient + _scaled(new / gamma.clamp(min=1e-300), p)
+        p = torch.addcmul(gradient, _like(new / gamma.clamp(min=1e-300), p), p)
         gamma = new
     return direction, used
 
@@ -175,7 +179,7 @@ def _backtrack(
     """Return x + t d with the largest t of 1, 1/2, 1/4, ... that lessens the distance, its residual and distance."""
     t = torch.ones_like(distance)
     for _ in range(HALVINGS):
-        moved = x + _scaled(t, direction)
+        moved = torch.addcmul(x, _like(t, direction), direction)
         residual = _minus(target, _tuple(phi(moved)))
         reached = _norm(residual, size)
         worse = ~(reached < (1 - 0.1 * t) * distance)
@@ -197,6 +201,6 @@ def _norm(residual: tuple[Tensor, ...], size: int) -> Tensor:
     return (dot(residual, residual) / size).sqrt()
 
 
-def _scaled(factor: Tensor, images: Tensor) -> Tensor:
-    """Return images times one factor each."""
-    return factor.to(images.dtype).view(-1, *[1] * (images.dim() - 1)) * images
+def _like(factor: Tensor, images: Tensor) -> Tensor:
+    """Return one factor for each image in a shape that multiplies images."""
+    return factor.to(images.dtype).view(-1, *[1] * (images.dim() - 1))

@@ -77,9 +77,9 @@ class Tangent:
 
 def _derivative(phi: Callable[[Tensor], Activation], x: Tensor, p: Tensor) -> tuple[Tensor, ...]:
     with torch.no_grad(), forward_ad.dual_level():
-        z = phi(forward_ad.make_dual(x, p))
+        z = phi(forward_ad.make_dual(x, p))  # type: ignore[no-untyped-call]
         parts = z if isinstance(z, tuple) else (z,)
-        duals = [forward_ad.unpack_dual(part) for part in parts]
+        duals = [forward_ad.unpack_dual(part) for part in parts]  # type: ignore[no-untyped-call]
     return tuple(
         torch.zeros_like(dual.primal) if dual.tangent is None else dual.tangent.detach() for dual in duals
     )
