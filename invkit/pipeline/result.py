@@ -13,7 +13,6 @@ from invkit import artifacts
 from invkit.metrics.calibration_record import CalibrationRecord
 from invkit.metrics.conclusion import Conclusion
 from invkit.metrics.regressed import RegressionCurve
-from invkit.metrics.conclusion import Conclusion
 from invkit.metrics.retained import RetainedCurve
 from invkit.metrics.verdict import Verdict
 from invkit.pipeline.certify import Certified

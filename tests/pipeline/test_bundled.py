@@ -131,7 +131,9 @@ def held_out_ct():
     if not CT.exists():
         pytest.skip("the CT slices of COVID-19-NY-SBU are not beside this checkout")
     slices = load_slices([CT]).simulated()
-    held_out = SliceSet(slices.part("validation").slices + slices.part("test").slices, "", "held-out CT", noise="physical")
+    held_out = SliceSet(
+        slices.part("validation").slices + slices.part("test").slices, "", "held-out CT", noise="physical"
+    )
     return PatchSampler(held_out, 128, seed=5)
 
 
