@@ -147,7 +147,7 @@ class CINN(Part):
             raise UsageError(f"v is for {v.shape[1]} images, the condition for {images}")
         h = self.embed(condition)
         # What the couplings compute of so many rows stays in the processor's cache.
-        parts = v.reshape(-1, images, self.config.d).split(max(1, ROWS_AT_ONCE // images))
+        parts = torch.split(v.reshape(-1, images, self.config.d), max(1, ROWS_AT_ONCE // images))
         return torch.cat([self.inverse(part, h) for part in parts]).reshape(v.shape)
 
     @torch.no_grad()

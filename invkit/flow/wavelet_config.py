@@ -73,7 +73,7 @@ class WaveletConfig(BaseModel):
     @property
     def multiple(self) -> int:
         """Both sides of a grid must be multiples of this."""
-        return 2**self.levels * (2 if self.squeeze else 1)
+        return (1 << self.levels) * (2 if self.squeeze else 1)
 
     @classmethod
     def tiny(cls) -> "WaveletConfig":

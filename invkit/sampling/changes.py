@@ -54,7 +54,8 @@ class Change:
 
     def left(self, difference: Tensor) -> Tensor:
         """Return the contrast of each structure in differences of images `(..., 1, H, W)`, HU: `(..., P)`, HU, float64."""
-        return torch.tensordot(difference.double(), self.weights.double(), ([-3, -2, -1], [1, 2, 3]))
+        left: Tensor = torch.tensordot(difference.double(), self.weights.double(), ([-3, -2, -1], [1, 2, 3]))
+        return left
 
     def allowed(self, tolerance: float) -> Tensor:
         """Return the largest contrast of each in any difference of at most this root mean square, HU: `(P,)`, float64.
@@ -62,7 +63,7 @@ class Change:
         It is `tolerance sqrt(H W) |weight|` (Cauchy-Schwarz): all of the tolerance is spent on one structure.
         """
         weights = self.weights.double().flatten(1)
-        return tolerance * math.sqrt(weights.shape[1]) * weights.norm(dim=1)
+        return tolerance * math.sqrt(weights.shape[1]) * torch.linalg.vector_norm(weights, dim=1)
 
 
 def apart(
@@ -103,7 +104,7 @@ def apart(
 
 
 def _distance(places: Tensor, row: float, column: float) -> Tensor:
-    return (places.double() - torch.tensor([row, column], dtype=torch.float64)).norm(dim=1)
+    return torch.linalg.vector_norm(places.double() - torch.tensor([row, column], dtype=torch.float64), dim=1)
 
 
 def inserted(

@@ -89,8 +89,8 @@ class ResidualModel:
         """Return h of each tile, `(T, k)`."""
         estimate = self.regressor(z, (base.shape[-2], base.shape[-1]))
         places = torch.tensor(tiling.corners)
-        maps = [tiling.pad(part).expand(len(tiling), -1, -1, -1) for part in (base, estimate)]
-        return self.cinn.embed(self.code.condition(*maps, places))
+        base, estimate = (tiling.pad(part).expand(len(tiling), -1, -1, -1) for part in (base, estimate))
+        return self.cinn.embed(self.code.condition(base, estimate, places))
 
     def _decoded(self, v: Tensor, h: Tensor) -> Tensor:
         """Return tiles of r `(N, T, 1, side, side)` from v `(N, T, d)`, HU."""
