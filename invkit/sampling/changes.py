@@ -63,7 +63,8 @@ class Change:
         It is `tolerance sqrt(H W) |weight|` (Cauchy-Schwarz): all of the tolerance is spent on one structure.
         """
         weights = self.weights.double().flatten(1)
-        return tolerance * math.sqrt(weights.shape[1]) * torch.linalg.vector_norm(weights, dim=1)
+        lengths: Tensor = torch.linalg.vector_norm(weights, dim=1)
+        return tolerance * math.sqrt(weights.shape[1]) * lengths
 
 
 def apart(
@@ -104,7 +105,9 @@ def apart(
 
 
 def _distance(places: Tensor, row: float, column: float) -> Tensor:
-    return torch.linalg.vector_norm(places.double() - torch.tensor([row, column], dtype=torch.float64), dim=1)
+    away = places.double() - torch.tensor([row, column], dtype=torch.float64)
+    lengths: Tensor = torch.linalg.vector_norm(away, dim=1)
+    return lengths
 
 
 def inserted(
