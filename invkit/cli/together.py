@@ -39,6 +39,7 @@ def together(command: str, work: Callable[[], Any]) -> Any:
         with alone():
             return work() if launch.rank == 0 else None
 
+    ended = None  # where the block of a process ends early, for the rest is the first one's
     if launch.rank == 0:
         with process_group():
             ended = ending(mine)

@@ -1,0 +1,170 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from invkit.artifacts import load, read_sidecar
+
+# Of any parameter, after the tiny trainings below: rounding differs where a sum is taken in parts.
+SAME = {"rtol": 2e-4, "atol": 2e-5}
+
+
+def forked(folder, *names, timeout=600):
+    """What scenarios of `forked_commands.py` came to."""
+    script = Path(__file__).with_name("forked_commands.py")
+    result = subprocess.run(
+        [sys.executable, script, folder, *names],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout)
+
+
+def ended_well(started):
+    """All processes ended well, and only the first has printed."""
+    first, *others = started["ranks"]
+    assert first["code"] == 0, first["stderr"]
+    assert all((other["code"], other["stdout"], other["stderr"]) == (0, "", "") for other in others)
+    return json.loads(first["stdout"])
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    return forked(tmp_path_factory.mktemp("ranks"), "others", "train", "analyze")
+
+
+def same_analysis(one, other):
+    """Samples and figures are the same, bit for bit, and so are the files of the run folder."""
+    folders = [Path(found["out"]) for found in (one, other)]
+    tensors = [load(folder / "samples.safetensors", kind="samples").tensors for folder in folders]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert "layer0.certified" in tensors[0]
+    for name, values in tensors[0].items():
+        assert torch.equal(values, tensors[1][name]), name
+    names = [{path.relative_to(folder) for path in folder.rglob("*")} for folder in folders]
+    assert names[0] == names[1]
+    figures = [json.loads((folder / "manifest.json").read_text())["analysis"] for folder in folders]
+    assert figures[0] == figures[1]
+
+
+def test_analyze_gives_the_same_run_folder_for_any_number_of_processes(quick):
+    one, two = quick["analyze"]["1"], quick["analyze"]["2"]
+    found = [ended_well(one), ended_well(two)]
+    assert found[0]["layers"]["1"]["cinn"] == "trained"
+    # The second analysis finds what the first has trained; all else is the same.
+    found[1]["layers"]["1"]["cinn"] = "trained"
+    assert [each["metrics"] for each in found[1:]] == [found[0]["metrics"]]
+    one, two = ({**each} for each in (one, two))
+    tensors = [load(Path(each["out"]) / "samples.safetensors", kind="samples").tensors for each in (one, two)]
+    assert len(tensors[0]["layer0.samples"]) == 30
+    for name, values in tensors[0].items():
+        assert torch.equal(values, tensors[1][name]), name
+    assert {path.name for path in Path(one["out"]).rglob("*")} == {
+        path.name for path in Path(two["out"]).rglob("*")
+    }
+
+
+def same_training(kind, one, other):
+    stored = [load(Path(found["out"]), kind=kind) for found in (one, other)]
+    assert stored[0].tensors.keys() == stored[1].tensors.keys()
+    for name, values in stored[0].tensors.items():
+        torch.testing.assert_close(
+            stored[1].tensors[name], values, msg=lambda text, name=name: f"{name}: {text}", **SAME
+        )
+    metas = [read_sidecar(Path(found["out"]))["meta"] for found in (one, other)]
+    assert metas[0]["key"] == metas[1]["key"]
+    assert metas[0]["steps"] == metas[1]["steps"]
+
+
+def test_a_training_shared_by_two_is_that_of_one(quick):
+    trained = quick["train"]["denoiser"]
+    for found in trained.values():
+        ended_well(found)
+    same_training("denoiser", trained["1"], trained["2"])
+
+
+def test_a_command_that_shares_nothing_runs_once(quick):
+    first, second = quick["others"]["models"]
+    assert json.loads(first["stdout"])["schema"] == "invkit.models/1"
+    assert (first["code"], second["code"]) == (0, 0)
+    assert second["stdout"] == second["stderr"] == ""
+    assert [one["code"] for one in quick["others"]["help"]] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "message"),
+    [
+        ("usage", 2, "Invalid value for '--samples'"),
+        ("lost", 3, "lost.npy"),
+        ("device", 2, "there is no device 'cuda:99' here"),
+    ],
+)
+def test_all_end_with_the_same_code_and_one_message(case, code, message, quick):
+    first, second = quick["others"][case]
+    assert (first["code"], second["code"]) == (code, code)
+    assert message in first["stderr"]
+    assert first["stderr"].count("Error:") == 1
+    assert second["stdout"] == second["stderr"] == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["2", "4"])
+def test_layers_images_and_missing_parts_are_shared_too(slow, world):
+    one, several = slow["analyze_all"]["1"], slow["analyze_all"][world]
+    assert ended_well(one)["layers"].keys() == {"1", "2"}
+    ended_well(several)
+    same_analysis(one, several)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["2", "4"])
+@pytest.mark.parametrize("what", ["denoiser", "vae", "cinn"])
+def test_every_training_comes_out_the_same_at_an_equal_global_batch(slow, what, world):
+    trained = slow["train_all"][what]
+    for found in trained.values():
+        ended_well(found)
+    same_training(what, trained["1"], trained[world])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["2", "4"])
+def test_a_sweep_shared_by_processes_has_the_manifest_of_one(slow, world):
+    one, several = slow["run"]["1"], slow["run"][world]
+    steps = [ended_well(found)["done"] for found in (one, several)]
+    assert sorted(steps[0]) == sorted(steps[1])
+    manifests = [json.loads((Path(found["out"]) / "manifest.json").read_text()) for found in (one, several)]
+    assert manifests[0]["status"] == "finished"
+    assert manifests[0] == manifests[1]
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    return forked(tmp_path_factory.mktemp("ranks"), "train_all", "analyze_all", "run", timeout=3000)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_command(tmp_path):
+    out = tmp_path / "chen.safetensors"
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "invkit"),
+            *("train", "denoiser", "chen2017", "--preset", "tiny", "--train-data", "phantoms:14"),
+            *("--train-noise", "image", "--out", out),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "INVKIT_CACHE": str(tmp_path / "cache")},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout == f"{out.resolve()}\n"
+    assert load(out, kind="denoiser").meta["name"] == "chen2017"
