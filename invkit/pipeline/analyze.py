@@ -175,6 +175,7 @@ def analyze(
             seed=seed,
             train_seed=train_seed,
             refine=count,
+            memory=limit,
             say=say,
         )
         first_only()

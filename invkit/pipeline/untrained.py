@@ -21,6 +21,7 @@ from invkit.pipeline.examine import trained_on
 from invkit.pipeline.ladder import ladder_figures, root_mean_square, sample_spread, strangers
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.measure import certification_figures, layer_note
+from invkit.pipeline.memory import state_memory
 from invkit.pipeline.parts import silent
 from invkit.pipeline.random_phi import RandomPhi
 from invkit.pipeline.result import AnalysisResult, LayerResult
@@ -48,6 +49,7 @@ def examine_untrained(
     seed: int,
     train_seed: int = 0,
     refine: int = 0,
+    memory: int | None = None,
     say: Callable[[str], None] = silent,
 ) -> AnalysisResult:
     """Propose, refine and certify for every layer on the same images and return what was measured.
@@ -66,7 +68,11 @@ def examine_untrained(
         seed: decides every draw.
         train_seed: decides the patches behind the scales, as in a training.
         refine: how many draws of each image are refined onto the fiber.
+        memory: most bytes that the process may take; `None` for what the machine has.
         say: called with one line for each layer.
+
+    Raises:
+        ResourceError: it would take more memory than there is; found before anything is sampled.
     """
 
     def scales(split: Split) -> tuple[float, float]:
@@ -98,6 +104,16 @@ def examine_untrained(
         seed=seed,
     )
     measured, warnings = [], []
+    layers = list(layers)
+    plan = state_memory(
+        [split for split, _ in layers],
+        [],
+        subject.x,
+        samples=samples,
+        refined=bench.refine,
+        limit=memory,
+        say=say,
+    )
     for split, check in layers:
         if check.bypass:
             warnings.append(
@@ -134,6 +150,7 @@ def examine_untrained(
             "seed": seed,
             "domain": "low",
             "threads": torch.get_num_threads(),
+            "memory": plan.to_json(),
         },
     )
 
