@@ -19,6 +19,7 @@ TESTS = {"sbc": "SBC", "tarp": "TARP", "c2st": "C2ST", "c2st_given_z": "C2ST giv
 SMALL_DISTANCE = 0.1  # of a distribution function of ranks from the uniform one
 SMALL_AREA = 0.05  # between expected coverage and credibility
 SMALL_ACCURACY = 0.6  # of a classifier; 0.5 is chance
+SMALL_REACH = 0.05  # of the distance of truths from the flow's centre, from 1
 HALVES, SINGLES, COUNTS = ("difference", "low", "high"), ("position", "coverage"), ("kind", "histogram")
 
 Array = NDArray[np.float64]
@@ -145,9 +146,9 @@ class CalibrationRecord:
         reach = self.reach
         side = (
             ": raw samples are too narrow"
-            if reach.low > 1
+            if reach.low > 1 and reach.value > 1 + SMALL_REACH
             else ": raw samples are too wide"
-            if reach.high < 1
+            if reach.high < 1 and reach.value < 1 - SMALL_REACH
             else ""
         )
         return (

@@ -60,7 +60,6 @@ def convergence(
     *,
     tolerance: float,
     scale: float = 1.0,
-    relative: bool = False,
     stopped: bool = False,
 ) -> Convergence:
     """Return what the last quarter of a training still gained.
@@ -73,7 +72,6 @@ def convergence(
         curve: `(step, figure)`, the figure falling; `None` where none was kept.
         tolerance: gain up to which a training counts as converged.
         scale: unit of the gain.
-        relative: take the figure at the end for the unit instead.
         stopped: whether it ended because held-out figures no longer improved.
     """
     if not curve or len(curve) < 2:
@@ -82,6 +80,5 @@ def convergence(
     begun = (1 - LAST) * steps[-1]
     before = float(np.interp(begun, steps, values))
     end = min(before, float(values[steps >= begun].min()))
-    unit = abs(end) if relative else scale
-    gain = (before - end) / unit if unit > 0 else None
+    gain = (before - end) / scale if scale > 0 else None
     return Convergence(int(steps[-1]), gain, tolerance, stopped)

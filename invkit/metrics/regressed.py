@@ -24,7 +24,7 @@ class RegressionCurve:
         const: the same for a constant z: the spread of the images themselves, HU; `None` where it is not known.
         falls: pairs of layers in the wrong order, beyond the intervals of all pairs; differences of RMSE in HU, as how
             much less the deeper layer leaves.
-        convergence: of each layer's regression, gains as fractions of its RMSE.
+        convergence: of each layer's regression, gains in HU.
         reasons: sentences that say why the estimate is not to be trusted; none where it is.
         trusted: whether it is; `None` where errors of single patches are not known, or those of one patient.
     """
@@ -105,7 +105,7 @@ def regression_curve(
 
     found = tuple(rmse(vector) for vector in vectors)
     reasons = [
-        ended.text(f"the regression from {name}", " of its RMSE")
+        ended.text(f"the regression from {name}", " HU")
         for name, ended in convergence.items()
         if ended.converged is False
     ]

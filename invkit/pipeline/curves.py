@@ -15,8 +15,8 @@ from invkit.sampling.model import SampleModel
 from invkit.split.layers import module_names
 
 ROWS = "regressed_rows"
-# What the last quarter of a training may still gain: of all that the code holds, and of the RMSE.
-INFORMATION, ERROR = 0.005, 0.05
+# What the last quarter of a training may still gain: of all that the code holds; of the RMSE, or in HU.
+INFORMATION, ERROR, ERROR_HU = 0.005, 0.05, 0.1
 
 
 def layer_curves(
@@ -92,8 +92,9 @@ def _errors(model: SampleModel) -> Tensor | None:
 
 
 def _regressed(model: SampleModel) -> Convergence:
-    curve = model.meta.get("learning", {}).get("rmse_hu")
-    return convergence(curve, tolerance=ERROR, relative=True)
+    curve = model.meta.get("learning", {}).get("rmse_hu") or []
+    end = float(curve[-1][1]) if curve else 0.0
+    return convergence(curve, tolerance=max(ERROR * end, ERROR_HU))
 
 
 def _depth(model: SampleModel) -> int:

@@ -75,7 +75,12 @@ def test_a_misfit_matters_above_what_is_called_small(figures, matters):
 
 @pytest.mark.parametrize(
     ("reach", "word"),
-    [((1.3, 1.2, 1.4), "too narrow"), ((0.8, 0.7, 0.9), "too wide"), ((1.1, 0.9, 1.3), None)],
+    [
+        ((1.3, 1.2, 1.4), "too narrow"),
+        ((0.8, 0.7, 0.9), "too wide"),
+        ((1.1, 0.9, 1.3), None),
+        ((1.04, 1.03, 1.05), None),
+    ],
 )
 def test_the_side_is_named_where_it_is_known(reach, word):
     said = record(c2st=0.8, reach=reach).sentence("layer 3")

@@ -61,6 +61,9 @@ def test_trainings_that_had_not_converged_are_named():
     assert [one.converged for one in retained.convergence] == [False, True]
     assert retained.convergence[0].gain == pytest.approx(0.06)
     assert [one.converged for one in regression.convergence] == [False, True]
+    assert regression.convergence[0].gain == pytest.approx(0.3)  # of 5 HU, 6 %
+    near = layer_curves([model("0", -0.9, 0.06, gained=1.0)], CONTROLS)[1]
+    assert near.trusted is True  # 0.06 HU matter to nobody, whatever share of the error they are
     assert retained.trusted is False and "layer" not in regression.reasons[0][:5]
     stopped = layer_curves([model("0", -0.9, 5.0, gained=0.06, stopped=True)], CONTROLS)[0]
     assert stopped.trusted is True
