@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from invkit.artifacts import write_atomic
 from invkit.errors import InvkitError
@@ -140,8 +141,14 @@ def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigur
 
 
 def _window(x: Tensor) -> Window:
-    """Return the lung window where most of the image is lung or air, else the soft-tissue window."""
-    return WINDOWS["chest"] if float(x.median()) < -500 else WINDOWS["abdomen"]
+    """Return the lung window where there is a third as much lung as soft tissue, else the soft-tissue window.
+
+    The air around the body does not count: it is told from lung by means over a few pixels, because of its noise.
+    """
+    means = avg_pool2d(x.float()[None], min(8, *x.shape[-2:]))
+    lung = ((means > -920) & (means < -600)).sum()
+    tissue = ((means > -200) & (means < 200)).sum()
+    return WINDOWS["chest"] if 3 * int(lung) > int(tissue) else WINDOWS["abdomen"]
 
 
 def _sections(result: AnalysisResult, host: PluginHost) -> Sequence[Section]:
