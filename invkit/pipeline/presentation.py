@@ -145,7 +145,7 @@ def _window(x: Tensor) -> Window:
 
     The air around the body does not count: it is told from lung by means over a few pixels, because of its noise.
     """
-    means = avg_pool2d(x.float()[None], min(8, *x.shape[-2:]))
+    means = avg_pool2d(x.float()[None], max(2, min(x.shape[-2:]) // 64))
     lung = ((means > -920) & (means < -600)).sum()
     tissue = ((means > -200) & (means < 200)).sum()
     return WINDOWS["chest"] if 3 * int(lung) > int(tissue) else WINDOWS["abdomen"]
