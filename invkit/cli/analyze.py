@@ -59,11 +59,13 @@ def analyze(
     domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
     sampler: Annotated[
         str,
-        typer.Option("--sampler", help="cinn, training-free or residual: what draws the samples."),
+        typer.Option(
+            "--sampler", help="cinn, training-free or residual (experimental): what draws the samples."
+        ),
     ] = "cinn",
     representation: Annotated[
         str,
-        typer.Option("--representation", help="vae or wavelet: what images are drawn in."),
+        typer.Option("--representation", help="vae, or wavelet (experimental): what images are drawn in."),
     ] = "vae",
     dose: Annotated[
         float | None, typer.Option("--dose", help="Reduce the image's dose to this fraction by simulation.")

@@ -231,10 +231,26 @@ def analyze(
         say=say,
     )
     result.provenance["representation"] = representation
-    result = replace(result, sampler=sampler)
+    result = replace(
+        result, sampler=sampler, warnings=(*_experimental(sampler, representation), *result.warnings)
+    )
     result.provenance["sampler"] = sampler
     add_plugin_metrics(result, host)
     return result
+
+
+def _experimental(sampler: Sampler, representation: Representation) -> tuple[str, ...]:
+    """Return a warning where samples come from a model that was not measured at full size yet."""
+    chosen = {
+        "sampler 'residual'": sampler == "residual",
+        "representation 'wavelet'": representation == "wavelet",
+    }
+    return tuple(
+        f"The {name} is experimental: how its samples compare with those of the default at full size was not measured. "
+        "What is certified holds all the same."
+        for name, used in chosen.items()
+        if used
+    )
 
 
 def _layer_names(denoiser: LoadedDenoiser, layer: str | Sequence[str]) -> list[str]:
