@@ -88,7 +88,7 @@ def test_parts_are_found_again_and_sample_k_stays_what_it_was(result, place, ima
     options = OPTIONS | {"samples": 5, "refine": "none"}
     again = invkit.analyze(
         Small(),
-        "output",
+        found.layer,
         image,
         representation=found.provenance["representation"],
         **options,
