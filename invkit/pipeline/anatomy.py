@@ -96,6 +96,12 @@ class Anatomy:
         known = [kind for kind in known if kind.found] or known
         return max(known, key=lambda kind: kind.largest or 0.0, default=None)
 
+    @property
+    def bound(self) -> float:
+        """No more than this was left that does not count as found, HU, by what is left and by what the tolerance allows."""
+        known = [kind for kind in self.kinds if kind.largest is not None and not kind.found]
+        return max((max(kind.largest or 0.0, kind.allowed or 0.0) for kind in known), default=0.0)
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
@@ -103,6 +109,7 @@ class Anatomy:
             "certified": self.certified,
             "tried": self.tried,
             "found": any(kind.found for kind in self.kinds),
+            "bound_hu": self.bound,
             "changes": [kind.to_json() for kind in self.kinds],
         }
 

@@ -347,10 +347,10 @@ def concluded(
             noise=found.noise,
             allowed=found.allowed,
             change=None
-            if strongest is None
+            if strongest is None or found.anatomy is None
             else ChangeFound(
                 strongest.label,
-                strongest.largest or 0.0,
+                (strongest.largest or 0.0) if strongest.found else found.anatomy.bound,
                 strongest.proposed,
                 strongest.allowed or 0.0,
                 strongest.scans or 0.0,
