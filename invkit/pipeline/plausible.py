@@ -22,7 +22,7 @@ from invkit.training.seeds import derive_seed
 REAL = 128  # held-out images behind every quantile
 WINDOW = 128  # pixels; larger images are judged on such windows
 WINDOWS = 9  # of an image at most
-FLAT = 32  # pixels, side of a flat region
+FLAT = 24  # pixels, side of a flat region
 BODY = -500.0  # HU
 ALIKE = 0.3  # of a window must be body, as of the patches that it is compared with
 BATCH = 8

@@ -87,16 +87,21 @@ class LayerResult:
         return tuple(row for found in rows for row in found[:count])
 
     @property
+    def _mapped(self) -> bool:
+        """Whether every image has enough certified samples for a map."""
+        return bool(self.certified) and all(one.enough for one in self.certified)
+
+    @property
     def mean(self) -> Tensor:
-        """Mean of `samples`, or of `raw` where fewer than two are certified, `(B, 1, H, W)`, HU."""
-        if self.certified and len(self.samples) > 1:
+        """Mean of `samples`, or of `raw` where fewer than 8 are certified, `(B, 1, H, W)`, HU."""
+        if self._mapped:
             return self.samples.double().mean(0).float()
         return torch.stack([draws.mean for draws in self.draws])
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of `samples`, or of `raw` where fewer than two are certified, `(B, 1, H, W)`, HU."""
-        if self.certified and len(self.samples) > 1:
+        """Standard deviation of `samples`, or of `raw` where fewer than 8 are certified, `(B, 1, H, W)`, HU."""
+        if self._mapped:
             return self.samples.double().std(0).float()
         return torch.stack([draws.std for draws in self.draws])
 

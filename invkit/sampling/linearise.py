@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from invkit.errors import SplitError
 from invkit.sampling.distance import Activation
@@ -32,7 +33,8 @@ class Linearisation:
         self, phi: Callable[[Tensor], Activation], x: Tensor, tangent: Tangent | None = None
     ) -> None:
         self._x = x.detach().requires_grad_()
-        with torch.enable_grad():
+        # The fused kernels of attention cannot be differentiated twice.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             self._z = _parts(phi(self._x))
         if not any(part.requires_grad for part in self._z):
             raise SplitError(

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, fx
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from invkit.errors import DenoiserError
 from invkit.sampling.distance import Activation
 
 Product = Callable[[Tensor], tuple[Tensor, ...]]
@@ -43,7 +45,8 @@ class Tangent:
             primal, tangent = graphs
             with torch.no_grad():
                 constants = primal(x)
-        except (RuntimeError, NotImplementedError):
+        except (RuntimeError, NotImplementedError, DenoiserError):
+            # What a network raises comes as the last of these.
             return None
 
         def product(p: Tensor) -> tuple[Tensor, ...]:
@@ -76,7 +79,8 @@ class Tangent:
 
 
 def _derivative(phi: Callable[[Tensor], Activation], x: Tensor, p: Tensor) -> tuple[Tensor, ...]:
-    with torch.no_grad(), forward_ad.dual_level():
+    # The fused kernels of attention have no forward-mode rule.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
         z = phi(forward_ad.make_dual(x, p))  # type: ignore[no-untyped-call]
         parts = z if isinstance(z, tuple) else (z,)
         duals = [forward_ad.unpack_dual(part) for part in parts]  # type: ignore[no-untyped-call]

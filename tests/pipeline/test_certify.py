@@ -5,7 +5,10 @@ import torch
 from torch import nn
 
 import invkit
-from invkit.pipeline.certify import certify, epsilon_of
+from invkit.metrics.verdict import Measures, judge
+from invkit.pipeline.certify import Scrutiny, certify, epsilon_of
+from invkit.pipeline.curve import path_of
+from invkit.pipeline.measure import certification_figures
 from invkit.sampling.distance import activation_distance
 from invkit.sampling.sampler import Reference
 
@@ -65,3 +68,73 @@ def test_without_a_gradient_nothing_is_refined():
 def test_epsilon_is_small_against_scale_and_noise():
     assert epsilon_of(0.5) == 1e-3
     assert epsilon_of(0.01) == pytest.approx(2e-4)
+
+
+class Floor(nn.Module):
+    """Has no negative values, so that half of what it is asked for cannot be reached."""
+
+    def forward(self, x):
+        return x.relu()
+
+
+def test_what_does_not_converge_is_counted_and_never_shown():
+    denoiser, reference, x, reconstruction, draws = bench("0", nn.Sequential(Floor(), nn.Conv2d(1, 1, 1)))
+    below = Reference(reference.split, -1 - reference.z.abs(), reference.scale)
+    found = certify(
+        draws, below, denoiser, x, reconstruction, epsilon=1e-3, seed=0, image=0, scrutiny=Scrutiny(0.1)
+    )
+    assert len(found.images) == 10
+    assert len(found.samples) == 0
+    assert not found.enough
+    assert not any(row["certified"] for row in found.rows(0))
+    assert all(len(point.squares) == 0 for point in found.curve)
+    figures, judged = certification_figures([found], [], pixel_scale=100.0, seed=0)
+    assert figures["count"] == 0
+    assert "spread_hu" not in figures
+    assert all(point["spread_hu"] is None and point["count"] == 0 for point in figures["curve"])
+    verdict = judge(Measures("layer 0", 12.0, certification=judged))
+    assert any("Only 0 of 10" in warning and "no map" in warning for warning in verdict.warnings)
+
+
+def test_the_curve_is_the_spread_at_every_tolerance():
+    denoiser, reference, x, reconstruction, draws = bench("0")
+    eta, epsilon = 0.3, 1e-3
+    found = certify(
+        draws,
+        reference,
+        denoiser,
+        x,
+        reconstruction,
+        epsilon=epsilon,
+        seed=0,
+        image=0,
+        scrutiny=Scrutiny(eta),
+    )
+    levels = [point.epsilon for point in found.curve]
+    assert levels == sorted(levels, reverse=True)
+    assert levels[0] == pytest.approx(eta)
+    assert levels[-1] == pytest.approx(1e-4)
+    assert levels[4] == epsilon
+    assert len(levels) == 7
+    for point in found.curve:
+        assert point.refined >= 8
+        assert (point.fiber_error <= point.epsilon).all()
+    at_default = found.curve[4]
+    count = at_default.refined
+    held = found.images[:count][found.certificates.holds[:count]]
+    expected = held.double().var(0).mean().sqrt().item()
+    (figures, _) = certification_figures([found], [], pixel_scale=100.0, seed=0)
+    row = figures["curve"][4]
+    assert row["spread_hu"]["value"] == pytest.approx(expected, rel=1e-4)
+    assert row["spread_epsilon_hu"] == pytest.approx(0.1)
+    spreads = [point["spread_hu"]["value"] for point in figures["curve"]]
+    assert spreads == sorted(spreads, reverse=True)
+
+
+@pytest.mark.parametrize(("eta", "epsilon"), [(0.13, 1e-3), (0.01, 2e-4), (0.002, 4e-5), (1e-3, 1e-3)])
+def test_tolerances_fall_from_eta_over_the_default(eta, epsilon):
+    levels = path_of(eta, epsilon)
+    assert list(levels) == sorted(set(levels), reverse=True)
+    assert epsilon in levels
+    assert levels[0] == pytest.approx(max(eta, epsilon))
+    assert levels[-1] == pytest.approx(min(epsilon, 1e-4))
