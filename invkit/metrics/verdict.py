@@ -21,9 +21,9 @@ Equal energy
     something about the layer, and the verdict says so. It says, too, where f(x) plus noise, which needs no
     training, comes as close as the samples.
 Random weights
-    The same proposals are refined for the same layer with weights drawn anew. Where the certified spread does
-    not exceed theirs beyond both intervals, what is invisible to the layer is no achievement of training: the
-    architecture alone leaves out as much.
+    In a window of the image the same proposals are refined for the same layer with weights drawn anew. Where
+    the certified spread does not exceed theirs there beyond both intervals, what is invisible to the layer is
+    no achievement of training: the architecture alone leaves out as much.
 Noise
     A fiber error is judged by eta, the distance between two noise realisations of the same anatomy: below a
     tenth of eta it is small, up to eta it is within the noise, above eta the layer tells the samples from
@@ -157,8 +157,8 @@ class Measures:
         certification: what refinement found.
         untrained: the samples are training-free proposals, which no model drew.
         bank: patches that the nearest was searched among.
-        random_phi: certified spread of the same proposals under the layer with random weights, HU; `None` where fewer than
-            two are certified.
+        random_phi: certified spreads of the same proposals in a window of the image, with random weights and with the
+            trained ones, HU; `None` where fewer than two are certified.
     """
 
     layer: str
@@ -175,7 +175,7 @@ class Measures:
     certification: Certification | None = None
     untrained: bool = False
     bank: int = 0
-    random_phi: Figure | None = None
+    random_phi: tuple[Figure, Figure] | None = None
 
 
 @dataclass(frozen=True)
@@ -331,11 +331,13 @@ def _beside_noise(measures: Measures) -> list[str]:
 
 def _random(measures: Measures) -> list[str]:
     """Say what random weights leave of the certified spread."""
-    found = measures.certification
-    if measures.random_phi is None or found is None or found.spread is None:
+    if measures.random_phi is None:
         return []
-    random, spread = Interval.of(measures.random_phi), Interval.of(found.spread)
-    text = f"With random weights in the same network, certified samples vary by {random.text('HU')}: "
+    random, spread = (Interval.of(value) for value in measures.random_phi)
+    text = (
+        f"With random weights in the same network, certified samples vary by {random.text('HU')} in a window of the image, "
+        f"and with the trained ones by {spread.text('HU')} there: "
+    )
     if spread.above(random):
         return [text + "training made the layer ignore more than its architecture does."]
     return [text + "what the layer ignores is not more than its architecture ignores without training."]

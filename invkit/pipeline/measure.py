@@ -183,10 +183,9 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
         metrics["random_phi"], random = bench.random_phi.measure(
             model.split.layer,
             x,
-            torch.cat([model.reconstruct(one[None]) for one in x]),
-            draws,
+            certified,
             bench.denoiser,
-            refine=len(certified[0].images) if certified else 0,
+            samples=bench.samples,
             seed=bench.seed,
             region=bench.subject.region,
         )

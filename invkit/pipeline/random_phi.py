@@ -5,6 +5,7 @@ __all__ = ["CONTROL_SETS", "ControlSet", "RandomPhi", "redrawn"]
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import EllipsisType
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -15,7 +16,7 @@ from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
 from invkit.errors import InvkitError
 from invkit.metrics.intervals import Interval, bootstrap
-from invkit.pipeline.certify import Certified, certify, epsilon_of
+from invkit.pipeline.certify import Certified, epsilon_of, refine_proposals
 from invkit.pipeline.ladder import CONTROL_SAMPLES, root_mean_square, sample_spread
 from invkit.pipeline.parts import Parts
 from invkit.pipeline.region import Region
@@ -23,13 +24,14 @@ from invkit.pipeline.scales import layer_scales, scale_sampler
 from invkit.pipeline.train_vae import Domain
 from invkit.representation.trained import TrainedVae
 from invkit.sampling.model import SampleModel
-from invkit.sampling.sampler import Draws, Reference, draw
+from invkit.sampling.sampler import Reference, draw
 from invkit.split.split import Split
 from invkit.training.seeds import derive_seed
 
 ControlSet = Literal["standard", "full"]
 CONTROL_SETS: tuple[str, ...] = get_args(ControlSet)
-SAMPLES = 8  # of each image at most that are refined
+WINDOW = 64  # pixels a side
+SAMPLES = 6  # of each image at most that are refined
 PAIRS = 64  # of patches, behind s_Phi: an eighth of a trained layer's, whose scale is measured once and kept
 
 NO_WEIGHTS = "its network holds no weights that could be drawn anew"
@@ -113,7 +115,7 @@ class RandomPhi:
             dose: of the low-dose images, as a fraction of the high dose.
             seed: of the weights.
         """
-        sampler = scale_sampler(replace(slices, noise="image"), dose=dose, seed=seed)
+        sampler = scale_sampler(replace(slices, noise="image"), dose=dose, seed=seed, size=WINDOW)
         try:
             return cls(redrawn(denoiser, seed=seed), "", sampler)
         except InvkitError as error:
@@ -140,85 +142,95 @@ class RandomPhi:
         self,
         layer: str,
         x: Tensor,
-        reconstruction: Tensor,
-        draws: Sequence[Draws],
+        certified: Sequence[Certified],
         f: LoadedDenoiser,
         *,
-        refine: int,
+        samples: int,
         seed: int,
         region: Region | None = None,
-    ) -> tuple[dict[str, Any], Interval | None]:
-        """Return the figures as JSON values, and the spread of the certified samples, HU, where there are two.
+    ) -> tuple[dict[str, Any], tuple[Interval, Interval] | None]:
+        """Return the figures as JSON values, and the certified spreads with random and with trained weights, HU.
 
-        The first draws of the trained layer are the proposals here too, completed with the same noise, and epsilon is chosen
-        by the same rule from this layer's own s_Phi and eta.
+        What the trained layer's samples were refined from is refined here too, in a window of 64 x 64 pixels: with random
+        weights refinement takes long. Epsilon is chosen by the same rule from this layer's own s_Phi and eta. Both spreads
+        are those of the window; there are none where fewer than two samples of an image are certified.
 
         Args:
             layer: as the user named it.
             x: the images, `(B, 1, H, W)`, HU.
-            reconstruction: D(E(x)), `(B, 1, H, W)`, HU.
-            draws: of the trained layer, for each image.
+            certified: the trained layer's refined samples of each image; empty where nothing was refined.
             f: the trained denoiser; how its output changes is told.
-            refine: how many draws of each image are refined for the trained layer; here at most 8 are.
+            samples: N; a model that is trained for the random layer draws at most 50.
             seed: of the analysis.
-            region: which pixels a spread counts.
+            region: decides where the window is, and which pixels the spread of the model's draws counts.
         """
         if self.denoiser is None:
             return {"unavailable": self.why_not}, None
         split = Split(self.denoiser, layer, allow_bypass=True)
         model = self.models.get(layer)
-        if model is None and refine == 0:
-            return {"unavailable": "it is measured by refinement, and none was asked for"}, None
-        if model is None:
-            scale, eta = layer_scales(split, self.sampler, pairs=PAIRS, seed=0, device=x.device)
-        else:
-            scale, eta = model.meta["scale"], model.meta["eta"]
-        found: dict[str, Any] = {"noise_distance": eta}
+        found: dict[str, Any] = {}
         if model is not None:
-            found |= _drawn(model, x, samples=len(draws[0].stack), seed=seed, region=region)
-        if refine == 0:
-            return found, None
+            found = {"noise_distance": model.meta["eta"]}
+            found |= _drawn(model, x, samples=samples, seed=seed, region=region)
+        if not certified:
+            reason = {} if found else {"unavailable": "it is measured by refinement, and nothing was refined"}
+            return found | reason, None
+        # Of patches of the window's size: distances of activations depend little on it, and the cost in proportion.
+        scale, eta = layer_scales(split, self.sampler, pairs=PAIRS, seed=0, device=x.device)
+        found = {"noise_distance": eta, **found}
         if not eta > 0:
             return {**found, "unavailable": "with random weights nothing is ever far from anything"}, None
-        certified: list[Certified] = []
-        for image, one in enumerate(draws):
-            this = x[image : image + 1]
-            proven = certify(
-                one.stack[: min(refine, SAMPLES)],
+        window = _window(x.shape[-2:], region)
+        random, trained = [], []
+        for image, one in enumerate(certified):
+            this = x[image : image + 1][window]
+            proven = refine_proposals(
+                one.proposals[:SAMPLES][window].to(x),
                 Reference(split, split.phi(this), scale),
                 f,
                 this,
-                reconstruction[image : image + 1],
                 epsilon=epsilon_of(eta),
-                seed=seed,
-                image=image,
             )
             if proven is None:
                 return {**found, "unavailable": "no gradient of this layer reaches the image"}, None
-            certified.append(proven)
-        figures, spread = _certified(certified, seed, region)
+            random.append(proven)
+            trained.append(one.samples[window])
+        figures, spread = _certified(random, trained, seed)
         return {**found, "certified": figures}, spread
 
 
+def _window(size: Sequence[int], region: Region | None) -> tuple[EllipsisType, slice, slice]:
+    """Return the rows and columns of the window: around the middle of the region, or of the image."""
+    box = (slice(0, size[0]), slice(0, size[1])) if region is None else region.box
+    starts = [
+        min(max(0, (part.start + part.stop - WINDOW) // 2), max(0, length - WINDOW))
+        for part, length in zip(box, size, strict=True)
+    ]
+    rows, columns = (slice(start, start + WINDOW) for start in starts)
+    return ..., rows, columns
+
+
 def _certified(
-    certified: Sequence[Certified], seed: int, region: Region | None
-) -> tuple[dict[str, Any], Interval | None]:
-    count = min(len(one.samples) for one in certified)
+    random: Sequence[Certified], trained: Sequence[Tensor], seed: int
+) -> tuple[dict[str, Any], tuple[Interval, Interval] | None]:
+    count = min(len(one.samples) for one in random)
     figures: dict[str, Any] = {
         "count": count,
-        "refined": len(certified[0].images),
-        "epsilon": certified[0].certificates.epsilon,
+        "refined": len(random[0].images),
+        "epsilon": random[0].certificates.epsilon,
         "fiber_error_before": root_mean_square(
-            [one.certificates.before for one in certified], seed=seed
+            [one.certificates.before for one in random], seed=seed
         ).to_json(),
     }
-    if count < 2:
+    if min(count, *(len(images) for images in trained)) < 2:
         return figures, None
-    spread = sample_spread([one.samples for one in certified], seed=seed, region=region)
-    errors = [one.f_error[one.certificates.holds] for one in certified]
+    spread = sample_spread([one.samples for one in random], seed=seed)
+    beside = sample_spread(trained, seed=seed)
+    errors = [one.f_error[one.certificates.holds] for one in random]
     figures["spread_hu"] = spread.to_json()
+    figures["trained_spread_hu"] = beside.to_json()
     figures["f_error_hu"] = root_mean_square(errors, seed=seed).to_json()
-    return figures, spread
+    return figures, (spread, beside)
 
 
 def _drawn(

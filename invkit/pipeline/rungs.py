@@ -20,7 +20,7 @@ from invkit.sampling.training_free import training_free
 from invkit.training.seeds import derive_seed, generator
 
 PRIOR_DRAWS = 32
-NOISE_DRAWS = 16
+NOISE_DRAWS = 8  # noise of one energy is always about as far: more would tell nothing
 SHORTLIST = 48  # of the bank, whose activations are computed
 PIXELS = SHORTLIST * 128 * 128  # of them together, so larger images have a shorter list
 AT_LEAST = 8

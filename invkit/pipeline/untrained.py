@@ -218,10 +218,9 @@ class _Bench:
             metrics["random_phi"], random = self.random_phi.measure(
                 split.layer,
                 self.subject.x,
-                self.subject.x,  # proposals are refined as they are: nothing is lost of x that noise would stand for
-                draws,
+                certified,
                 self.denoiser,
-                refine=self.refine if certified else 0,
+                samples=self.samples,
                 seed=self.seed,
                 region=self.subject.region,
             )

@@ -181,7 +181,12 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     "random_phi.certified.spread_hu": (
         "Certified spread with random weights",
         "HU",
-        "what the architecture ignores without any training",
+        "what the architecture ignores without any training, in a window of 64 x 64 pixels",
+    ),
+    "random_phi.certified.trained_spread_hu": (
+        "Certified spread in that window",
+        "HU",
+        "of the trained layer, to be held against it",
     ),
     "random_phi.certified.f_error_hu": (
         "Change of f with random weights",

@@ -212,7 +212,7 @@ def test_a_sampler_that_needs_no_training_and_comes_as_close_is_named():
 )
 def test_random_weights_are_held_against_the_certified_spread(random, words):
     proof = Certification(16, 16, 1e-3, 0.4, Interval(2.5, 2.4, 2.6), 0.3)
-    text = " ".join(judge(measures(certification=proof, random_phi=random)).sentences)
+    text = " ".join(judge(measures(certification=proof, random_phi=(random, proof.spread))).sentences)
     assert "With random weights" in text
     assert words in text
-    assert "random weights" not in " ".join(judge(measures(random_phi=random)).sentences)
+    assert "random weights" not in " ".join(judge(measures(certification=proof)).sentences)

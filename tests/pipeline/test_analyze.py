@@ -112,7 +112,7 @@ def test_the_numbers_that_must_never_be_missing_are_there(result):
             )
             assert in_eta == pytest.approx(relative / eta)
         assert layer.metrics["ladder"]["bank"] == 2000
-        assert layer.metrics["random_phi"]["certified"]["refined"] == 8
+        assert layer.metrics["random_phi"]["certified"]["refined"] == 6
         assert {"layer", "input", "const", "floor"} <= layer.metrics["nll"].keys()
         assert {"spread_hu", "spread_f_hu", "vae_rmse_hu"} <= layer.metrics.keys()
         assert any("spread of the model" in sentence for sentence in layer.verdict.sentences)

@@ -10,10 +10,12 @@ import invkit
 from invkit.data.slices import load_slices
 from invkit.denoisers.loaded import load_denoiser, wrap_module
 from invkit.errors import InvkitError
+from invkit.pipeline.certify import refine_proposals
 from invkit.pipeline.random_phi import RandomPhi, redrawn
+from invkit.pipeline.region import Region
+from invkit.pipeline.scales import layer_scales
 from invkit.sampling.distance import activation_distance
-from invkit.sampling.sampler import Draws
-from invkit.sampling.stack import Stack
+from invkit.sampling.sampler import Reference
 from invkit.split.split import Split
 
 
@@ -68,33 +70,55 @@ def test_without_weights_to_draw_there_is_no_control(module, reason, slices):
         redrawn(wrap_module(module))
     control = RandomPhi.of(wrap_module(module), slices, dose=0.25)
     figures, spread = control.measure(
-        "", torch.zeros(1, 1, 32, 32), torch.zeros(1), (), wrap_module(module), refine=4, seed=0
+        "", torch.zeros(1, 1, 32, 32), (), wrap_module(module), samples=4, seed=0
     )
     assert reason in figures["unavailable"]
     assert spread is None
 
 
 @pytest.fixture(scope="module")
-def measured(slices):
+def case(slices):
     f = wrap_module(network())
-    control = RandomPhi.of(f, slices, dose=0.25)
-    noise = torch.randn(11, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(11, 1, 80, 100, generator=torch.Generator().manual_seed(0))
     x = 40 + 20 * noise[:1]
-    samples = x + 20 * noise[1:]
-    drawn = Draws(Stack.of([samples], 10), *[torch.zeros(1)] * 6)
-    figures, spread = control.measure("0", x, x + noise[:1], [drawn], f, refine=16, seed=0)
-    return control, figures, spread
+    split = Split(f, "0")
+    proven = refine_proposals(x + 20 * noise[1:], Reference(split, split.phi(x), 100.0), f, x, epsilon=1e-3)
+    return RandomPhi.of(f, slices, dose=0.25), f, x, proven
 
 
-def test_the_first_draws_are_refined_for_the_random_layer(measured):
-    _, figures, spread = measured
+@pytest.fixture(scope="module")
+def measured(case):
+    control, f, x, proven = case
+    return control, *control.measure("0", x, [proven], f, samples=10, seed=0)
+
+
+def test_the_same_proposals_are_refined_for_the_random_layer_in_a_window(case, measured):
+    control, _, x, proven = case
+    _, figures, (random, trained) = measured
     found = figures["certified"]
-    assert found["refined"] == 8
-    assert 2 <= found["count"] <= 8
+    assert found["refined"] == 6
+    assert 2 <= found["count"] <= 6
     assert found["epsilon"] == min(1e-3, 0.02 * figures["noise_distance"])
-    assert found["spread_hu"] == spread.to_json()
-    assert found["fiber_error_before"]["value"] > found["epsilon"]
+    assert found["spread_hu"] == random.to_json()
     assert found["f_error_hu"]["value"] > 0
+    inside = (..., slice(8, 72), slice(18, 82))  # the middle 64 x 64 of 80 x 100
+    deviation = proven.samples[inside].double().std(0).square().mean().sqrt().item()
+    assert trained.value == pytest.approx(deviation, rel=1e-3)
+    assert found["trained_spread_hu"] == trained.to_json()
+    split = Split(control.denoiser, "0")
+    before = activation_distance(split.phi(proven.proposals[:6][inside]), split.phi(x[inside]))
+    s_phi = layer_scales(split, control.sampler, pairs=64, seed=0, device="cpu")[0]
+    relative = (before / s_phi).square().mean().sqrt().item()
+    assert found["fiber_error_before"]["value"] == pytest.approx(relative, rel=1e-3)
+
+
+def test_the_window_is_around_the_region_and_within_the_image(case):
+    control, f, x, proven = case
+    mask = torch.zeros(80, 100, dtype=torch.bool)
+    mask[70:80, 0:10] = True
+    _, (_, trained) = control.measure("0", x, [proven], f, samples=10, seed=0, region=Region(mask, ""))
+    corner = proven.samples[..., 16:80, 0:64].double().std(0).square().mean().sqrt().item()
+    assert trained.value == pytest.approx(corner, rel=1e-3)
 
 
 def test_scales_are_root_mean_square_differences_of_patches(measured):
@@ -109,16 +133,8 @@ def test_scales_are_root_mean_square_differences_of_patches(measured):
     assert figures["noise_distance"] == pytest.approx(float(own / s_phi) * 2**0.5, rel=0.35)
 
 
-def test_nothing_is_refined_where_nothing_was_asked_for(measured):
-    control, _, _ = measured
-    figures, spread = control.measure(
-        "0",
-        torch.zeros(1, 1, 32, 32),
-        torch.zeros(1, 1, 32, 32),
-        [Draws(Stack.of([torch.zeros(2, 1, 32, 32)], 2), *[torch.zeros(1)] * 6)],
-        control.denoiser,
-        refine=0,
-        seed=0,
-    )
+def test_nothing_is_refined_where_nothing_was_asked_for(case):
+    control, f, x, _ = case
+    figures, spread = control.measure("0", x, (), f, samples=4, seed=0)
     assert set(figures) == {"unavailable"}
     assert spread is None
