@@ -21,12 +21,8 @@ from invkit.cli.app import app
 from invkit.pipeline import certify
 
 # What the commands import when they are called is then there in every child.
-for name in (
-    "invkit.pipeline.analyze",
-    "invkit.pipeline.run",
-    "invkit.pipeline.runs",
-    "invkit.report.console",
-):
+WARM = ("analyze", "run", "runs", "presentation", "train")
+for name in (*(f"invkit.pipeline.{part}" for part in WARM), "invkit.report.console", "torch._dynamo"):
     importlib.import_module(name)
 
 SIDE = 32
