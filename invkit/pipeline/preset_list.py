@@ -56,7 +56,10 @@ def preset_used(host: PluginHost, what: str, name: str) -> dict[str, Any]:
     if what == VAE:
         return vae_preset(name).model_dump(mode="json")
     if what == CINN:
-        stated = LayerConfig.preset(name).model_dump(mode="json")
+        config = LayerConfig.preset(name)
+        stated = config.model_dump(mode="json")
+        if config.wavelet != LayerConfig().wavelet:
+            stated["wavelet"] = config.wavelet.model_dump(mode="json")
         # Plain fields first: TOML has them before its tables.
         return {key: stated[key] for key in sorted(stated, key=lambda key: isinstance(stated[key], dict))}
     described = recipe_preset(_recipe(host, what), name).describe()
