@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from invkit.pipeline.evaluate import Evaluation, evaluate
     from invkit.pipeline.loading import load
     from invkit.pipeline.result import AnalysisResult
+    from invkit.pipeline.series import SeriesResult, analyze_series
     from invkit.pipeline.train import train_cinn, train_denoiser, train_vae
     from invkit.plugins.hookspecs import hookimpl
     from invkit.plugins.manager import PluginHost, default_host
@@ -69,6 +70,7 @@ __all__ = [
     "Recipe",
     "ResourceError",
     "Section",
+    "SeriesResult",
     "Source",
     "Split",
     "SplitError",
@@ -79,6 +81,7 @@ __all__ = [
     "Weights",
     "__version__",
     "analyze",
+    "analyze_series",
     "default_host",
     "evaluate",
     "hookimpl",
@@ -99,6 +102,7 @@ _HOMES = {
     "invkit.pipeline.evaluate": ("Evaluation", "evaluate"),
     "invkit.pipeline.loading": ("load",),
     "invkit.pipeline.result": ("AnalysisResult",),
+    "invkit.pipeline.series": ("SeriesResult", "analyze_series"),
     "invkit.pipeline.train": ("train_cinn", "train_denoiser", "train_vae"),
     "invkit.plugins.hookspecs": ("hookimpl",),
     "invkit.plugins.manager": ("PluginHost", "default_host"),

@@ -7,7 +7,7 @@ __all__ = ["register"]
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -117,35 +117,37 @@ def analyze(
 ) -> None:
     """Sample images that a layer cannot tell apart by the model, and measure how far that holds."""
     name = chosen_model(model, plugin)
+    from invkit.cli.series import series_work, show_series
     from invkit.pipeline.analyze import analyze as run
     from invkit.pipeline.layer_config import LayerConfig
 
-    progress = TextProgress()
-    result = run(
-        name,
-        layer or ["3"],
-        data,
-        samples=samples,
-        refine=parsed_count(refine),
-        controls=chosen_controls(controls),
-        domain=chosen_domain(domain),
-        sampler=chosen_sampler(sampler),
-        representation=chosen_representation(representation),
-        seed=seed,
-        dose=dose,
-        hu_range=parsed_range(hu_range),
-        region=region,
-        train_data=train_data,
-        train_noise=chosen_noise(noise),
-        config=LayerConfig.preset(preset),
-        vae_preset=vae_preset or ("tiny" if preset == "tiny" else "default"),
-        allow_bypass=allow_bypass,
-        device=device,
-        memory=memory,
-        progress=progress,
-        say=say,
-    )
-    show(result, out, json)
+    layers, limits = layer or ["3"], parsed_range(hu_range)
+    options: dict[str, Any] = {
+        "samples": samples,
+        "refine": parsed_count(refine),
+        "controls": chosen_controls(controls),
+        "domain": chosen_domain(domain),
+        "sampler": chosen_sampler(sampler),
+        "representation": chosen_representation(representation),
+        "seed": seed,
+        "dose": dose,
+        "hu_range": limits,
+        "region": region,
+        "train_data": train_data,
+        "train_noise": chosen_noise(noise),
+        "config": LayerConfig.preset(preset),
+        "vae_preset": vae_preset or ("tiny" if preset == "tiny" else "default"),
+        "allow_bypass": allow_bypass,
+        "device": device,
+        "memory": memory,
+        "progress": TextProgress(),
+        "say": say,
+    }
+    series = series_work(data, limits, out, name, layers)
+    if series is None:
+        show(run(name, layers, data, **options), out, json)
+    else:
+        show_series(series(name, layers, data, **options), json)
 
 
 def show(result: AnalysisResult, out: Path | None, json: bool) -> None:

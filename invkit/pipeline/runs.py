@@ -5,6 +5,7 @@ __all__ = ["RunPaths", "new_run_folder", "save_run"]
 import json
 import platform
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -49,7 +50,12 @@ def new_run_folder(root: Path, model: str, layers: str) -> Path:
 
 
 def save_run(
-    result: AnalysisResult, folder: Path, *, command: str = "", host: PluginHost | None = None
+    result: AnalysisResult,
+    folder: Path,
+    *,
+    command: str = "",
+    host: PluginHost | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> RunPaths:
     """Write report, figures, samples and manifest to a folder; the manifest, which holds the hashes, comes last.
 
@@ -60,6 +66,7 @@ def save_run(
         folder: new or empty.
         command: a command line that makes the result again.
         host: the plugins, which can add sections to the report.
+        beside: what else is to stand in the manifest, JSON values.
 
     Raises:
         UsageError: the folder holds files.
@@ -80,6 +87,7 @@ def save_run(
         "command": command,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in RUNS_ON},
+        **(beside or {}),
         "analysis": result.to_json(),
         "cinns": {layer.layer: {"sha256": layer.sha256, "was": layer.trained} for layer in result.layers},
         "splits": {layer.layer: layer.split for layer in result.layers},

@@ -1,0 +1,77 @@
+"""`invkit analyze` on several slices: where they go and what is printed."""
+
+from __future__ import annotations
+
+__all__ = ["series_work", "show_series"]
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invkit.cli.console import emit_json, emit_table, emit_text
+from invkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from invkit.pipeline.series import SeriesResult
+
+COLUMNS = {
+    "certified.spread_hu": "certified spread HU",
+    "certified.count": "certified",
+    "spread_hu": "spread HU",
+    "spread_f_hu": "spread of f HU",
+    "fiber_error.samples": "fiber error",
+}
+
+
+def series_work(
+    data: str | None,
+    hu_range: tuple[float, float] | None,
+    out: Path | None,
+    model: str,
+    layers: Sequence[str],
+) -> Callable[..., SeriesResult] | None:
+    """Return what analyses a series into its folder, or `None` where the data are one image.
+
+    Raises:
+        UsageError: several processes have no folder in common.
+        InvkitError: the data are no usable image.
+    """
+    from invkit.pipeline.runs import new_run_folder
+    from invkit.pipeline.series import analyze_series, holds_series
+    from invkit.training.distributed import current_shard
+
+    if not holds_series(data, hu_range=hu_range):
+        return None
+    if out is None and current_shard().world > 1:
+        raise UsageError("several processes need one folder for a series: give it with --out")
+    folder = out or new_run_folder(Path("runs"), model, "+".join(layers))
+    return partial(analyze_series, out=folder, command=shlex.join(["invkit", *sys.argv[1:]]))
+
+
+def show_series(result: SeriesResult, json: bool) -> None:
+    """Print the figures of every slice and of all, and where the report lies."""
+    from invkit.pipeline.pooling import leaves
+
+    if json:
+        found = result.to_json()
+        places = {"run": str(result.folder.resolve()), "report": str(result.report.resolve())}
+        emit_json(found.pop("schema"), {**found, **places})
+        return
+
+    def row(name: str, layer: str, metrics: dict[str, Any]) -> tuple[str, ...]:
+        figures = dict(leaves(metrics))
+        return name, layer, *(f"{figures[key]:.3g}" if key in figures else "" for key in COLUMNS)
+
+    rows = [
+        row(str(one["slice"]), layer, one["layers"][layer]["metrics"])
+        for one in result.slices
+        for layer in result.layers
+    ]
+    rows += [row("all", layer, result.metrics[layer]) for layer in result.layers]
+    emit_table(("slice", "layer", *COLUMNS.values()), rows)
+    for warning, count in result.warnings.items():
+        emit_text(f"Warning ({count} of {len(result)} slices): {warning}")
+    emit_text(str(result.report.resolve()))
