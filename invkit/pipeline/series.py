@@ -27,9 +27,10 @@ from invkit.pipeline.runs import save_run
 from invkit.pipeline.subject import Data
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.report.series import SeriesPage, write_series
+from invkit.training.distributed import by_first
 from invkit.training.lock import LOCK_NAME, exclusive
 from invkit.training.seeds import derive_seed
-from invkit.training.sharing import share_out
+from invkit.training.sharing import first_only, share_out
 
 SCHEMA = "invkit.series/1"
 CONFIG, SLICES = "config.json", "slices"
@@ -198,8 +199,9 @@ def analyze_series(
         }
 
     with exclusive(folder):
-        _begin(folder, config)
+        by_first(lambda: _begin(folder, config))
         rows = share_out(len(images), one, device=device)
+        first_only()
         result = _result(folder, denoiser.name, images, rows, seed)
         write_atomic(folder / "series.json", json.dumps(result.to_json(), indent=1, allow_nan=False).encode())
         write_series(

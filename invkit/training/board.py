@@ -12,7 +12,7 @@ import invkit.errors
 from invkit.errors import InvkitError, ResourceError
 from invkit.training.interrupt import Interrupted
 
-FAILURE, LEFT = "failure", "left"
+FAILURE, LEFT, GONE = "failure", "left", "gone"
 LISTEN = 0.25  # seconds between looks at the board of a process that waits
 FAREWELL = 20.0  # seconds for which a process waits for the others to have read the board
 
@@ -67,15 +67,26 @@ class Board:
                 raise failure
 
     def leave(self, patience: float = FAREWELL) -> None:
-        """Say that this process looks no more, and wait some seconds for the others to say so: they may still be reading."""
-        until = time.monotonic() + patience
+        """Say that this process looks no more, and wait some seconds for the others to say so: they may still be reading.
+
+        The first process, which keeps the board, goes last.
+        """
         try:
-            gone = self._store.add(LEFT, 1)
-            while gone < self._world and time.monotonic() < until:
-                time.sleep(0.02)
-                gone = self._store.add(LEFT, 0)
+            self._wait(LEFT, patience)
+            if self._rank == 0:
+                self._wait(GONE, patience)
+            else:
+                self._store.add(GONE, 1)
         except RuntimeError:
             return
+
+    def _wait(self, name: str, patience: float) -> None:
+        """Count up, and wait until all have."""
+        until = time.monotonic() + patience
+        count = self._store.add(name, 1)
+        while count < self._world and time.monotonic() < until:
+            time.sleep(0.02)
+            count = self._store.add(name, 0)
 
 
 def _described(error: BaseException) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import resource
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,10 +16,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import numpy as np
 import torch
 from forked_faults import Child, free_port
-from forked_ranks import environment
+from forked_ranks import environment, ranks
 
+import invkit
 from invkit.cli.app import app
 from invkit.pipeline import certify
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.preset_file import toml_text
+from invkit.plugins.manager import default_host
+from invkit.representation.vae import VaeConfig
 
 # What the commands import when they are called is then there in every child.
 WARM = ("analyze", "run", "runs", "presentation", "train")
@@ -116,6 +122,32 @@ def analyze_all(folder: Path) -> dict:
     return analyze(folder, worlds=(1, 2, 4), layers=("1", "2"), images=2, cache="own")
 
 
+def images(folder: Path) -> dict:
+    """Two images and two layers in Python, within a group."""
+    plugin, path = inputs(folder)
+    os.environ["INVKIT_CACHE"] = str(folder / "cache")
+
+    def work(out: Path) -> str:
+        host = default_host()
+        host.add_file(str(plugin))
+        result = invkit.analyze(
+            "small",
+            ["1", "2"],
+            np.load(path),
+            samples=27,
+            refine=3,
+            train_data="phantoms:14",
+            train_noise="image",
+            config=LayerConfig.preset("tiny"),
+            vae_preset="tiny",
+        )
+        return str(result.save(out))
+
+    return {
+        str(world): ranks(world, lambda world=world: work(folder / f"run-{world}")) for world in (1, 2, 4)
+    }
+
+
 def train(folder: Path, worlds=(1, 2), whats=("denoiser",)) -> dict:
     """The same trainings, by one process and by several at an equal global batch."""
     plugin, _ = inputs(folder)
@@ -124,37 +156,53 @@ def train(folder: Path, worlds=(1, 2), whats=("denoiser",)) -> dict:
         "vae": ["vae", "--preset", "tiny"],
         "cinn": ["cinn", "small", "--plugin", str(plugin), "--layer", "1", "--preset", "tiny"],
     }
+    # In full precision: bfloat16 rounds a gradient that is a sum over fewer patches differently.
+    fp32 = folder / "vae.toml"
+    fp32.write_text(
+        toml_text(VaeConfig.preset("tiny").model_copy(update={"bf16": False}).model_dump(mode="json"))
+    )
+    commands["vae-fp32"] = ["vae", "--preset", str(fp32)]
+    data = ["--train-data", "phantoms:14", "--train-noise", "image", "--json"]
+    if "cinn" in whats:
+        os.environ["INVKIT_CACHE"] = str(folder / "cache-cinn")
+        found_vae = started(1, ["train", "vae", "--preset", "tiny", *data], folder / "streams-first")
+        assert found_vae[0]["code"] == 0, found_vae
     found: dict = {}
     for what in whats:
         found[what] = {}
         for world in worlds:
-            os.environ["INVKIT_CACHE"] = str(folder / f"cache-{what}-{world}")
+            cache = folder / f"cache-{what}-{world}"
+            os.environ["INVKIT_CACHE"] = str(cache)
+            if what == "cinn":
+                # The same VAE for all: a cINN is made for one.
+                shutil.copytree(folder / "cache-cinn", cache)
             out = folder / f"{what}-{world}.safetensors"
-            words = ["train", *commands[what], "--train-data", "phantoms:14", "--train-noise", "image"]
-            words += ["--out", str(out), "--json"]
+            words = ["train", *commands[what], *data, "--out", str(out)]
             if what == "cinn":
                 words += ["--vae-preset", "tiny"]
-                # The same VAE for all: a cINN is made for one.
-                os.environ["INVKIT_CACHE"] = str(folder / "cache-cinn")
             streams = folder / f"streams-{what}-{world}"
             found[what][str(world)] = {"out": str(out), "ranks": started(world, words, streams)}
     return found
 
 
 def train_all(folder: Path) -> dict:
-    return train(folder, worlds=(1, 2, 4), whats=("denoiser", "vae", "cinn"))
+    return train(folder, worlds=(1, 2, 4), whats=("denoiser", "vae", "vae-fp32", "cinn"))
 
 
 def others(folder: Path) -> dict:
     """Commands that share nothing, and one that fails."""
-    plugin, _ = inputs(folder)
+    plugin, image = inputs(folder)
     lost = ["analyze", "--plugin", str(plugin), "--input", str(folder / "lost.npy")]
     return {
         "models": started(2, ["models", "--json"], folder / "models"),
         "help": started(2, ["models", "list", "--help"], folder / "help"),
         "usage": started(2, ["analyze", "--samples", "many"], folder / "usage"),
         "lost": started(2, lost, folder / "lost"),
-        "device": started(2, [*lost, "--device", "cuda:99"], folder / "device"),
+        "device": started(
+            2,
+            [*lost[:-1], str(image), "--out", str(folder / "run"), "--device", "cuda:99"],
+            folder / "device",
+        ),
     }
 
 
