@@ -28,6 +28,7 @@ from invkit.pipeline.subject import Data
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.report.series import SeriesPage, write_series
 from invkit.training.distributed import by_first
+from invkit.training.device import usable_device
 from invkit.training.lock import LOCK_NAME, exclusive
 from invkit.training.seeds import derive_seed
 from invkit.training.sharing import first_only, share_out
@@ -155,6 +156,7 @@ def analyze_series(
     say = say or silent
     host = host or default_host()
     images = _images(data, hu_range)
+    device = usable_device(device)
     denoiser = load(model, device=device, host=host)
     layers = [layer] if isinstance(layer, str) else list(layer)
     config = {
