@@ -27,8 +27,8 @@ from invkit.pipeline.runs import save_run
 from invkit.pipeline.subject import Data
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.report.series import SeriesPage, write_series
-from invkit.training.distributed import by_first
 from invkit.training.device import usable_device
+from invkit.training.distributed import by_first
 from invkit.training.lock import LOCK_NAME, exclusive
 from invkit.training.seeds import derive_seed
 from invkit.training.sharing import first_only, share_out
