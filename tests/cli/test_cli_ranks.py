@@ -9,8 +9,9 @@ import torch
 
 from invkit.artifacts import load, read_sidecar
 
-# Of any parameter, after the tiny trainings below: rounding differs where a sum is taken in parts.
-SAME = {"rtol": 2e-4, "atol": 2e-5}
+# Norm of the difference of any tensor over its norm. Rounding differs where a sum is taken in parts; VAEs and cINNs are stored
+# in half precision, and regressors are trained in bfloat16.
+SAME = {"denoiser": 1e-4, "vae-fp32": 1e-2, "cinn": 5e-2}
 
 
 def forked(folder, *names, timeout=600):
@@ -73,16 +74,18 @@ def test_analyze_gives_the_same_run_folder_for_any_number_of_processes(quick):
     same_analysis(Path(one["out"]), Path(two["out"]))
 
 
-def same_training(kind, one, other):
-    stored = [load(Path(found["out"]), kind=kind) for found in (one, other)]
+def same_training(what, one, other):
+    stored = [load(Path(found["out"]), kind=what.removesuffix("-fp32")) for found in (one, other)]
     assert stored[0].tensors.keys() == stored[1].tensors.keys()
     for name, values in stored[0].tensors.items():
-        torch.testing.assert_close(
-            stored[1].tensors[name], values, msg=lambda text, name=name: f"{name}: {text}", **SAME
+        apart = (stored[1].tensors[name].double() - values.double()).norm() / values.double().norm().clamp(
+            min=1e-12
         )
-    metas = [read_sidecar(Path(found["out"]))["meta"] for found in (one, other)]
+        assert apart < SAME[what], f"{name}: {apart:.2g}"
+    metas = [found.meta for found in stored]
     assert metas[0]["key"] == metas[1]["key"]
     assert metas[0]["steps"] == metas[1]["steps"]
+    return metas
 
 
 def test_a_training_shared_by_two_is_that_of_one(quick):
@@ -140,7 +143,11 @@ def test_every_training_comes_out_the_same_at_an_equal_global_batch(slow, what, 
     trained = slow["train_all"][what]
     for found in trained.values():
         ended_well(found)
-    same_training(what.removesuffix("-fp32"), trained["1"], trained[world])
+    metas = same_training(what, trained["1"], trained[world])
+    if what == "vae-fp32":
+        assert metas[1]["held_out"]["rmse_hu"] == pytest.approx(metas[0]["held_out"]["rmse_hu"], rel=1e-5)
+    if what == "cinn":
+        assert metas[1]["nll"] == pytest.approx(metas[0]["nll"], abs=1e-3)
 
 
 @pytest.mark.slow
