@@ -1,7 +1,6 @@
 """A series gives what its slices give one by one, goes on after an interruption, and holds none of them."""
 
 import csv
-import io
 import json
 
 import numpy as np
