@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
-from invkit.errors import InvkitError
+from invkit.errors import InvkitError, SplitError
 from invkit.metrics.intervals import Interval, bootstrap
 from invkit.pipeline.certify import Certified, epsilon_of, refine_proposals
 from invkit.pipeline.ladder import CONTROL_SAMPLES, root_mean_square, sample_spread
@@ -24,6 +24,7 @@ from invkit.pipeline.scales import layer_scales, scale_sampler
 from invkit.pipeline.train_vae import Domain
 from invkit.representation.trained import TrainedVae
 from invkit.sampling.model import SampleModel
+from invkit.sampling.refine import refine
 from invkit.sampling.sampler import Reference, draw
 from invkit.split.split import Split
 from invkit.training.seeds import derive_seed
@@ -32,6 +33,7 @@ ControlSet = Literal["standard", "full"]
 CONTROL_SETS: tuple[str, ...] = get_args(ControlSet)
 WINDOW = 64  # pixels a side
 SAMPLES = 6  # of each image at most that are refined
+TRIAL_STEPS, TRIAL_PRODUCTS = 8, 30
 PAIRS = 64  # of patches, behind s_Phi: an eighth of a trained layer's, whose scale is measured once and kept
 
 NO_WEIGHTS = "its network holds no weights that could be drawn anew"
@@ -181,6 +183,14 @@ class RandomPhi:
         if not eta > 0:
             return {**found, "unavailable": "with random weights nothing is ever far from anything"}, None
         window = _window(x.shape[-2:], region)
+        try:
+            hard = not _reached(
+                split, certified[0].proposals[:1][window].to(x), x[:1][window], scale * epsilon_of(eta)
+            )
+        except SplitError:
+            return {**found, "unavailable": "no gradient of this layer reaches the image"}, None
+        if hard:
+            return {**found, "unavailable": f"a proposal does not reach epsilon in {TRIAL_STEPS} steps"}, None
         random, trained = [], []
         for image, one in enumerate(certified):
             this = x[image : image + 1][window]
@@ -197,6 +207,20 @@ class RandomPhi:
             trained.append(one.samples[window])
         figures, spread = _certified(random, trained, seed)
         return {**found, "certified": figures}, spread
+
+
+def _reached(split: Split, proposal: Tensor, x: Tensor, epsilon: float) -> bool:
+    """Say whether one proposal is refined in few steps: with random weights a deep layer can take minutes in vain."""
+    refined = refine(
+        split.phi,
+        split.phi_grad,
+        proposal,
+        split.phi(x),
+        epsilon,
+        steps_at_most=TRIAL_STEPS,
+        products_at_most=TRIAL_PRODUCTS,
+    )
+    return bool(refined.certificates.holds.all())
 
 
 def _window(size: Sequence[int], region: Region | None) -> tuple[EllipsisType, slice, slice]:

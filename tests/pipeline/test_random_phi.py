@@ -133,6 +133,16 @@ def test_scales_are_root_mean_square_differences_of_patches(measured):
     assert figures["noise_distance"] == pytest.approx(float(own / s_phi) * 2**0.5, rel=0.35)
 
 
+def test_what_takes_too_long_is_given_up_after_one_trial(case, monkeypatch):
+    control, f, x, proven = case
+    monkeypatch.setattr("invkit.pipeline.random_phi.TRIAL_STEPS", 1)
+    monkeypatch.setattr("invkit.pipeline.random_phi.TRIAL_PRODUCTS", 1)
+    figures, spread = control.measure("0", x, [proven], f, samples=10, seed=0)
+    assert "does not reach epsilon in 1 steps" in figures["unavailable"]
+    assert "certified" not in figures
+    assert spread is None
+
+
 def test_nothing_is_refined_where_nothing_was_asked_for(case):
     control, f, x, _ = case
     figures, spread = control.measure("0", x, (), f, samples=4, seed=0)
