@@ -65,6 +65,7 @@ def result(folder, images, network, place):
     return module.analyze_series(network, "0", path, out=folder, **OPTIONS, **place)
 
 
+@pytest.mark.slow
 def test_every_slice_is_what_an_analysis_of_it_gives(result, images, network, place):
     assert len(result) == 3
     for index in (0, 2):
@@ -76,6 +77,7 @@ def test_every_slice_is_what_an_analysis_of_it_gives(result, images, network, pl
     assert len({row["seed"] for row in result.slices}) == 3
 
 
+@pytest.mark.slow
 def test_figures_over_slices_are_root_mean_squares(result):
     values = [row["layers"]["0"]["metrics"] for row in result.slices]
     for key in ("spread_hu", "f_error_hu", "fiber_error.samples"):
@@ -88,6 +90,7 @@ def test_figures_over_slices_are_root_mean_squares(result):
         assert each.min() - 1e-9 <= interval["low"] <= found <= interval["high"] <= each.max() + 1e-9
 
 
+@pytest.mark.slow
 def test_the_folder_holds_reports_tables_and_figures(result, folder):
     rows = list(csv.DictReader((folder / "series.csv").read_text().splitlines()))
     assert [row["slice"] for row in rows] == ["1", "2", "3"]
@@ -102,6 +105,7 @@ def test_the_folder_holds_reports_tables_and_figures(result, folder):
     assert json.loads((folder / "series.json").read_text()) == json.loads(json.dumps(result.to_json()))
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(result, folder, images, network, place, monkeypatch):
     def stop(*_, **__):
         raise AssertionError("a slice was analysed again")
@@ -113,6 +117,7 @@ def test_what_is_done_is_not_done_again(result, folder, images, network, place, 
     assert said == [f"slice {number} of 3: done before" for number in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_it_goes_on_behind_an_interruption_to_the_same_result(
     result, images, network, place, tmp_path, monkeypatch
 ):
@@ -143,6 +148,7 @@ def test_it_goes_on_behind_an_interruption_to_the_same_result(
     assert torch.equal(again.samples(3), result.samples(3))
 
 
+@pytest.mark.slow
 def test_other_options_or_another_folder_are_refused(result, folder, images, network, place, tmp_path):
     with pytest.raises(ConfigError, match="samples was 5, now it is 6"):
         module.analyze_series(network, "0", images, out=folder, **{**OPTIONS, "samples": 6}, **place)
