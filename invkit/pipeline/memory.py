@@ -146,6 +146,10 @@ def plan_memory(
     together = max(1, DRAWN_AT_ONCE // pixels) * pixels
     refined_together = max(1, min(refined, REFINED_AT_ONCE // pixels)) * pixels
     phi = refinement = drawn = 0.0
+    if refined:
+        # What torch imports for its first trace holds tensors for as long as chance has it: that is not this layer's.
+        one = torch.zeros(1, 1, 2, 2)
+        refine(torch.clone, torch.clone, one, one + 1, 0.0, steps_at_most=1, products_at_most=1)
     for split in splits:
         phi = max(phi, _per_pixel(partial(_measure, split), x))
         if refined and split.layer != "const":

@@ -2,6 +2,7 @@
 
 __all__ = ["peak_bytes"]
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the storages that the operations under it have made and that are still in use."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Torch's own switch: otherwise the first operation imports torch's compiler, for seconds and with tensors in its frames.
+        return False
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -41,8 +47,15 @@ def peak_bytes(compute: Callable[[], object]) -> int:
     """Run `compute` and return the most bytes that tensors made by it took at a time.
 
     Inputs that operations return as they are count too; memory that an operation takes within itself and gives back does not.
+    Tensors in reference cycles count to the end: when Python collects them is chance.
     """
-    with _Ledger() as ledger:
-        compute()
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with _Ledger() as ledger:
+            compute()
+    finally:
+        if collects:
+            gc.enable()
     peak: int = ledger.peak
     return peak

@@ -101,7 +101,7 @@ def inputs(folder: Path) -> tuple[Path, Path]:
     return plugin, image
 
 
-def analyze(folder: Path, worlds=(1, 2), layers=("1",), images=1, cache="shared") -> dict:
+def analyze(folder: Path, worlds=(1, 2), layers=("1",), images=1, refine="none", cache="shared") -> dict:
     """The same analysis by one process, which has to train what is missing, and by several."""
     plugin, path = inputs(folder)
     np.save(path, np.load(path)[:images])
@@ -110,7 +110,7 @@ def analyze(folder: Path, worlds=(1, 2), layers=("1",), images=1, cache="shared"
         out = folder / f"run-{world}"
         os.environ["INVKIT_CACHE"] = str(folder / (cache if cache == "shared" else f"cache-{world}"))
         words = ["analyze", "--plugin", str(plugin), "--input", str(path), "--preset", "tiny", "-n", "30"]
-        words += ["--refine", "4", "--train-data", "phantoms:14", "--train-noise", "image"]
+        words += ["--refine", refine, "--train-data", "phantoms:14", "--train-noise", "image"]
         words += ["--out", str(out), "--json"]
         words += [word for layer in layers for word in ("--layer", layer)]
         found[str(world)] = {"out": str(out), "ranks": started(world, words, folder / f"streams-{world}")}
@@ -119,7 +119,7 @@ def analyze(folder: Path, worlds=(1, 2), layers=("1",), images=1, cache="shared"
 
 def analyze_all(folder: Path) -> dict:
     """Two layers and two images, what is missing trained anew each time, up to four processes."""
-    return analyze(folder, worlds=(1, 2, 4), layers=("1", "2"), images=2, cache="own")
+    return analyze(folder, worlds=(1, 2, 4), layers=("1", "2"), images=2, refine="4", cache="own")
 
 
 def images(folder: Path) -> dict:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+from command_ranks import ended_well, forked
 
 from invkit.artifacts import load, read_sidecar
 
@@ -14,64 +14,9 @@ from invkit.artifacts import load, read_sidecar
 SAME = {"denoiser": 1e-4, "vae-fp32": 1e-2, "cinn": 5e-2}
 
 
-def forked(folder, *names, timeout=600):
-    """What scenarios of `forked_commands.py` came to."""
-    script = Path(__file__).with_name("forked_commands.py")
-    result = subprocess.run(
-        [sys.executable, script, folder, *names],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout)
-
-
-def ended_well(started):
-    """All processes ended well, and only the first has printed."""
-    first, *others = started["ranks"]
-    assert first["code"] == 0, first["stderr"]
-    assert all((other["code"], other["stdout"], other["stderr"]) == (0, "", "") for other in others)
-    return json.loads(first["stdout"])
-
-
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    return forked(tmp_path_factory.mktemp("ranks"), "others", "train", "analyze")
-
-
-def same_analysis(one, other):
-    """Samples and figures are the same, bit for bit, and so are the files of the run folder."""
-    names = [{path.relative_to(folder) for path in folder.rglob("*")} for folder in (one, other)]
-    assert names[0] == names[1]
-    stored = [name for name in names[0] if name.name == "samples.safetensors"]
-    assert stored
-    for place in stored:
-        tensors = [load(folder / place, kind="samples").tensors for folder in (one, other)]
-        assert tensors[0].keys() == tensors[1].keys()
-        assert "layer0.certified" in tensors[0]
-        for name, values in tensors[0].items():
-            assert torch.equal(values, tensors[1][name]), name
-        figures = [figures_of(folder / place.parent) for folder in (one, other)]
-        assert figures[0] == figures[1]
-
-
-def figures_of(folder):
-    """What an analysis found, but for whether a part was there before."""
-    analysis = json.loads((folder / "manifest.json").read_text())["analysis"]
-    for layer in analysis["layers"].values():
-        assert layer.pop("cinn") in ("trained", "found")
-    return analysis
-
-
-def test_analyze_gives_the_same_run_folder_for_any_number_of_processes(quick):
-    one, two = quick["analyze"]["1"], quick["analyze"]["2"]
-    found = [ended_well(one), ended_well(two)]
-    # The second analysis finds what the first has trained; all else is the same.
-    assert [each["layers"]["1"]["cinn"] for each in found] == ["trained", "found"]
-    same_analysis(Path(one["out"]), Path(two["out"]))
+    return forked(tmp_path_factory.mktemp("ranks"), "others", "train")
 
 
 def same_training(what, one, other):
@@ -121,23 +66,6 @@ def test_all_end_with_the_same_code_and_one_message(case, code, message, quick):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", ["2", "4"])
-def test_a_series_with_two_layers_and_missing_parts_is_shared_too(slow, world):
-    one, several = slow["analyze_all"]["1"], slow["analyze_all"][world]
-    for found in (one, several):
-        ended_well(found)
-    same_analysis(Path(one["out"]), Path(several["out"]))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("world", ["2", "4"])
-def test_layers_and_images_are_shared_in_python(slow, world):
-    (one,), (first, *others) = slow["images"]["1"], slow["images"][world]
-    assert all(other == {"exit": 0} for other in others)
-    same_analysis(Path(one["answer"]), Path(first["answer"]))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("world", ["2", "4"])
 @pytest.mark.parametrize("what", ["denoiser", "vae-fp32", "cinn"])
 def test_every_training_comes_out_the_same_at_an_equal_global_batch(slow, what, world):
     trained = slow["train_all"][what]
@@ -173,7 +101,7 @@ def test_a_sweep_shared_by_processes_has_the_manifest_of_one(slow, world):
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
-    return forked(tmp_path_factory.mktemp("ranks"), "train_all", "analyze_all", "images", "run", timeout=3000)
+    return forked(tmp_path_factory.mktemp("ranks"), "train_all", "run", timeout=3000)
 
 
 @pytest.mark.slow

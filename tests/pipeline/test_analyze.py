@@ -112,11 +112,17 @@ def test_the_numbers_that_must_never_be_missing_are_there(result):
             )
             assert in_eta == pytest.approx(relative / eta)
         assert layer.metrics["ladder"]["bank"] == 2000
-        assert layer.metrics["random_phi"]["certified"]["refined"] == 6
         assert {"layer", "input", "const", "floor"} <= layer.metrics["nll"].keys()
         assert {"spread_hu", "spread_f_hu", "vae_rmse_hu"} <= layer.metrics.keys()
         assert any("spread of the model" in sentence for sentence in layer.verdict.sentences)
         assert not any("invarian" in sentence.lower() for sentence in layer.verdict.sentences)
+
+
+def test_random_weights_are_measured_or_the_reason_is_said(result):
+    first, last = (layer.metrics["random_phi"] for layer in result.layers)
+    assert first["certified"]["refined"] == 6
+    # Weights drawn anew hardly reach z at this output, however long they are refined.
+    assert "does not reach epsilon" in last["unavailable"]
 
 
 def test_missing_parts_are_said_and_trained_once(result, said, place, image, network):

@@ -1,5 +1,7 @@
 """The peak of tensors in use is what can be counted by hand."""
 
+import gc
+
 import torch
 from torch import nn
 
@@ -40,3 +42,21 @@ def test_what_a_graph_keeps_for_the_gradient_counts():
     assert peak_bytes(lambda: deep(x)) >= (8 + 1 + 8 + 8) * image
     with torch.no_grad():
         assert (8 + 8) * image <= peak_bytes(lambda: deep(x)) <= (1 + 8 + 8) * image
+
+
+def test_the_count_does_not_depend_on_when_python_collects():
+    def compute():
+        for _ in range(4):
+            ring = [torch.ones(1000)]
+            ring.append(ring)
+
+    thresholds = gc.get_threshold()
+    found = []
+    try:
+        for each in (thresholds, (1, 1, 1), (100_000, 1, 1)):
+            gc.set_threshold(*each)
+            found.append(peak_bytes(compute))
+    finally:
+        gc.set_threshold(*thresholds)
+    assert found == [4 * 4000] * 3
+    assert gc.isenabled()
