@@ -253,8 +253,7 @@ def _per_pixel(compute: Callable[[Tensor], object], x: Tensor) -> float:
 def _measure(split: Split, image: Tensor) -> None:
     with torch.no_grad():
         z = split.phi(image)
-        split.denoiser(image)
-        activation_distance(split.phi(image), z)
+        activation_distance(split.phi_and_f(image)[0], z)
 
 
 def _refine(split: Split, image: Tensor) -> None:

@@ -113,12 +113,14 @@ def draw(
         of_images.update(images)
         changes, distances = [], []
         for start, part in _parts(images):
-            f_part = denoiser(part)
+            if perturb is None:
+                of_part, f_part = reference.split.phi_and_f(part)
+            else:
+                at = range(indices.start + start, indices.start + start + len(part))
+                of_part, f_part = reference.split.phi(perturb(part, at)), denoiser(part)
             of_f.update(f_part)
             changes.append(_rms(f_part - f_x))
-            at = range(indices.start + start, indices.start + start + len(part))
-            seen = part if perturb is None else perturb(part, at)
-            distances.append(activation_distance(reference.split.phi(seen), reference.z))
+            distances.append(activation_distance(of_part, reference.z))
         # What is measured stays on the device until all of the piece is done.
         return _Piece(images, of_images, of_f, torch.cat(distances).cpu(), torch.cat(changes).cpu())
 

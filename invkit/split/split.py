@@ -113,6 +113,28 @@ class Split:
             )
         return z
 
+    def phi_and_f(self, x_hu: Tensor) -> tuple[Activation, Tensor]:
+        """Return z and f(x) from one pass of the network, as `phi` and the denoiser give them, without gradient.
+
+        Raises:
+            SplitError: as `phi`.
+            DenoiserError: the network breaks its contract.
+        """
+        with torch.no_grad():
+            if self.is_control:
+                return self._phi(x_hu), self.denoiser(x_hu)
+            prepared = self.denoiser.prepare(x_hu)
+            out: Tensor | None = None
+            with capture(self.denoiser.network, self.layers, stop=False) as record:
+                out = self.denoiser.run(prepared)
+            values = record.outputs()
+            if out is None or len(values) < len(self.layers):
+                raise self._not_once(record)
+            if self.layer == "output":
+                values = [out.clone()]
+            f_x = self.denoiser.finish(out, (int(x_hu.shape[-2]), int(x_hu.shape[-1]))).to(x_hu.dtype)
+            return (values[0] if len(values) == 1 else tuple(values)), f_x
+
     def psi(self, z: Activation, carrier: Tensor) -> Tensor:
         """Return the denoised image that belongs to z, with gradient where z or the carrier asks for it.
 

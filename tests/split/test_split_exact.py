@@ -27,6 +27,11 @@ def exact(network, layer, x=None, **options):
     assert report.exact
     assert torch.equal(split.psi(split.phi(x), x), split.denoiser(x))
     assert hook_count(network) == before
+    z, f_x = split.phi_and_f(x)
+    alone = split.phi(x)
+    pairs = zip(z, alone, strict=True) if isinstance(z, tuple) else [(z, alone)]
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert torch.equal(f_x, split.denoiser(x))
     return split, report
 
 

@@ -206,8 +206,9 @@ def test_a_fault_is_one_typed_error_and_leaves_no_hook(fault):
 def test_phi_alone_says_it_too(fault):
     make, layer, kind, _ = FAULTS[fault]
     network = seeded(make)
-    with pytest.raises(kind):
-        Split(network, layer).phi(images())
+    for ask in (Split.phi, Split.phi_and_f):
+        with pytest.raises(kind):
+            ask(Split(network, layer), images())
     assert hook_count(network) == 0
 
 
