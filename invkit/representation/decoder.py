@@ -24,6 +24,7 @@ class Decoder(nn.Module):
         coarse: residual blocks on the grid of half that size.
         neck: channels on the coarse grid that the linear layer gives.
         pool: side of the pixel blocks whose means a second, linear path from the code gives.
+        given: images that it is given besides the code.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Decoder(nn.Module):
         coarse: int,
         neck: int,
         pool: int,
+        given: int = 0,
     ):
         super().__init__()
         self.grid = patch // (2 * stem)
@@ -47,7 +49,8 @@ class Decoder(nn.Module):
         self.coarse = nn.Sequential(*(Residual(width, inner) for _ in range(coarse)))
         self.up = nn.Sequential(nn.Conv2d(width, 4 * width, 1), nn.PixelShuffle(2))
         # With the smooth image in view, sharpening its edges is a local task, which is learned fast.
-        self.view = nn.Sequential(nn.PixelUnshuffle(stem), nn.Conv2d(stem * stem, width, 3, padding=1))
+        pixels = (1 + given) * stem * stem
+        self.view = nn.Sequential(nn.PixelUnshuffle(stem), nn.Conv2d(pixels, width, 3, padding=1))
         self.fine = nn.Sequential(*(Residual(width, inner) for _ in range(fine)))
         self.head = nn.Conv2d(width, stem * stem, 3, padding=1)
         self.unfold = nn.PixelShuffle(stem)
@@ -60,12 +63,13 @@ class Decoder(nn.Module):
         """The weight of the last layer, where the adversarial term is balanced against the reconstruction."""
         return self.head.weight
 
-    def forward(self, z_bar: Tensor) -> Tensor:
-        """Return scaled patches `(B, 1, patch, patch)`, float32, of codes `(B, d)`."""
+    def forward(self, z_bar: Tensor, given: Tensor | None = None) -> Tensor:
+        """Return scaled patches `(B, 1, patch, patch)`, float32, of codes `(B, d)` and what is given, of the same shape."""
         h = self.spread(z_bar).unflatten(1, (self.neck_width, self.grid, self.grid))
         h = self.coarse(self.neck(h.contiguous(memory_format=torch.channels_last)))
         smooth = self.smooth(z_bar)
-        h = self.up(functional.leaky_relu(h, SLOPE)) + self.view(smooth)
+        seen = smooth if given is None else torch.cat([smooth, given], dim=1)
+        h = self.up(functional.leaky_relu(h, SLOPE)) + self.view(seen)
         h = h.contiguous(memory_format=torch.channels_last)
         h = self.head(functional.leaky_relu(self.fine(h), SLOPE))
         image: Tensor = self.unfold(h.float()) + smooth

@@ -48,6 +48,7 @@ class Encoder(nn.Module):
         coarse: residual blocks on the grid of half that size.
         neck: channels on the coarse grid that the linear layer sees.
         pool: side of the pixel blocks whose means a second, linear path to the code sees.
+        inputs: images that it sees; the code is that of the first.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class Encoder(nn.Module):
         coarse: int,
         neck: int,
         pool: int,
+        inputs: int = 1,
     ):
         super().__init__()
         grid = patch // (2 * stem)
-        self.stem = nn.Sequential(nn.PixelUnshuffle(stem), nn.Conv2d(stem * stem, width, 3, padding=1))
+        pixels = inputs * stem * stem
+        self.stem = nn.Sequential(nn.PixelUnshuffle(stem), nn.Conv2d(pixels, width, 3, padding=1))
         self.fine = nn.Sequential(*(Residual(width, inner) for _ in range(fine)))
         self.down = nn.Conv2d(width, width, 2, stride=2)
         self.coarse = nn.Sequential(*(Residual(width, inner) for _ in range(coarse)))
@@ -78,10 +81,10 @@ class Encoder(nn.Module):
             self.head.bias[d:] = -3.0
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance, each `(B, d)` float32, of scaled patches `(B, 1, patch, patch)`."""
+        """Return mean and log-variance, each `(B, d)` float32, of scaled patches `(B, inputs, patch, patch)`."""
         h = self.stem(x.contiguous(memory_format=torch.channels_last))
         h = self.coarse(self.down(self.fine(h)))
         h = self.neck(functional.leaky_relu(h, SLOPE))
         mean, log_var = self.head(h.flatten(1)).float().chunk(2, dim=1)
-        mean = mean + self.linear(self.pool(x).flatten(1)).float()
+        mean = mean + self.linear(self.pool(x[:, :1]).flatten(1)).float()
         return mean, log_var.clamp(-16.0, 4.0)
