@@ -48,6 +48,7 @@ PUBLIC = [
     "default_host",
     "evaluate",
     "hookimpl",
+    "keep_freed_memory",
     "load",
     "read_image",
     "train_cinn",

@@ -3,7 +3,7 @@
 __all__ = ["LayerFigures", "ReportData", "Section", "jsonable", "plain"]
 
 import math
-import unicodedata
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -20,19 +20,16 @@ from invkit.metrics.retained import RetainedCurve
 from invkit.metrics.window import WINDOWS, Window
 
 Image = NDArray[Any]
-# marks that change the direction of writing can make a text look like another one
-BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# control characters but for line feed and tab, lone surrogates, and marks that change the direction of writing, which can
+# make a text look like another one
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def plain(text: object) -> str:
     """Return a text without control characters, lone surrogates and bidirectional marks (now U+FFFD)."""
-    return "".join(
-        character
-        if character in "\n\t"
-        or (unicodedata.category(character) not in ("Cc", "Cs") and character not in BIDI)
-        else "\ufffd"
-        for character in str(text)
-    )
+    return UNPRINTABLE.sub("\ufffd", str(text))
 
 
 def jsonable(value: Any) -> Any:
