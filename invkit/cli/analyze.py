@@ -65,7 +65,9 @@ def analyze(
     ] = "cinn",
     representation: Annotated[
         str,
-        typer.Option("--representation", help="vae, or wavelet (experimental): what images are drawn in."),
+        typer.Option(
+            "--representation", help="vae, wavelet or spatial (experimental): what images are drawn in."
+        ),
     ] = "vae",
     dose: Annotated[
         float | None, typer.Option("--dose", help="Reduce the image's dose to this fraction by simulation.")
@@ -202,7 +204,7 @@ def parsed_count(text: str) -> int | Literal["all", "none"]:
     return int(text)
 
 
-def chosen_representation(name: str) -> Literal["vae", "wavelet"]:
+def chosen_representation(name: str) -> Literal["vae", "wavelet", "spatial"]:
     """Return what images are drawn in.
 
     Raises:
@@ -212,7 +214,9 @@ def chosen_representation(name: str) -> Literal["vae", "wavelet"]:
         return "vae"
     if name == "wavelet":
         return "wavelet"
-    raise UsageError(f"--representation is vae or wavelet, got {name!r}")
+    if name == "spatial":
+        return "spatial"
+    raise UsageError(f"--representation is vae, wavelet or spatial, got {name!r}")
 
 
 def chosen_sampler(name: str) -> Literal["cinn", "training-free", "residual"]:

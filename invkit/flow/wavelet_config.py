@@ -21,7 +21,7 @@ class WaveletConfig(BaseModel):
         mean_bound: soft bound of what the condition shifts a coefficient by, in standard deviations.
         spread_bound: soft bound of the log-scale that the condition gives a coefficient.
         dequantisation: standard deviation of the Gaussian noise that is added before the likelihood, in the unit of the grid
-            (HU for images): it gives the likelihood a floor.
+            (HU for images): it gives the likelihood a floor. 0 where r is itself a draw from a density.
         bf16: train the networks in bfloat16 where the processor has it; the maps themselves, sampling and all figures are
             float32.
         patch: side of the training patches, pixels.
@@ -50,7 +50,7 @@ class WaveletConfig(BaseModel):
     shift_bound: float = Field(4.0, gt=0)
     mean_bound: float = Field(8.0, gt=0)
     spread_bound: float = Field(3.0, gt=0)
-    dequantisation: float = Field(1.0, gt=0)
+    dequantisation: float = Field(1.0, ge=0)
     bf16: bool = True
     patch: int = Field(128, ge=4)
     batch: int = Field(4, ge=1)
@@ -74,6 +74,22 @@ class WaveletConfig(BaseModel):
     def multiple(self) -> int:
         """Both sides of a grid must be multiples of this."""
         return (1 << self.levels) * (2 if self.squeeze else 1)
+
+    @classmethod
+    def of_codes(cls) -> "WaveletConfig":
+        """Return the defaults for spatial codes, whose grids are small and have several channels."""
+        return cls(
+            channels=8,
+            levels=2,
+            squeeze=False,
+            hidden=96,
+            context=96,
+            dequantisation=0.0,
+            batch=32,
+            start=512,
+            steps=1000,
+            held_out=512,
+        )
 
     @classmethod
     def tiny(cls) -> "WaveletConfig":

@@ -23,12 +23,17 @@ def dequantisation_entropy(config: WaveletConfig) -> float:
     """Return the entropy of the noise that is added to every number, nats: 1/2 log(2 pi e sigma^2).
 
     What is modelled is r plus this noise, so where z determines r it is the negative log-likelihood of the best model.
+    Without noise there is no such floor: minus infinity.
     """
+    if config.dequantisation == 0:
+        return -math.inf
     return 0.5 * math.log(2 * math.pi * math.e * config.dequantisation**2)
 
 
 def dequantised(r: Tensor, config: WaveletConfig, random: torch.Generator) -> Tensor:
     """Return r plus the noise that gives its likelihood a floor; drawn on the generator's device."""
+    if config.dequantisation == 0:
+        return r
     noise = torch.randn(r.shape, generator=random, device=random.device)
     return r + config.dequantisation * noise.to(r)
 
@@ -104,9 +109,10 @@ class WaveletTask:
         return loss, {"nll_train": loss.detach()}
 
     def evaluate(self, step: int) -> dict[str, float]:
-        """Return the held-out NLL and its floor, nats per dimension."""
+        """Return the held-out NLL and, where noise gives it one, its floor, nats per dimension."""
         rows = wavelet_nll_rows(self.flow, self.held_out, self.config.held_out, self.seed)
-        return {"nll": float(rows.double().mean()), "nll_floor": dequantisation_entropy(self.config)}
+        floor = dequantisation_entropy(self.config)
+        return {"nll": float(rows.double().mean())} | ({"nll_floor": floor} if math.isfinite(floor) else {})
 
 
 def wavelet_fit_config(config: WaveletConfig, *, seed: int = 0) -> FitConfig:

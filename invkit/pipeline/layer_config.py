@@ -11,6 +11,7 @@ from invkit.flow.config import CinnConfig
 from invkit.flow.wavelet_config import WaveletConfig
 from invkit.pipeline.preset_file import SHIPPED, checked, is_file, preset_values, unknown
 from invkit.representation.regressor import RegressorConfig
+from invkit.representation.spatial import SpatialConfig
 
 
 class LayerConfig(BaseModel):
@@ -20,6 +21,9 @@ class LayerConfig(BaseModel):
         regressor: g, from z to an image.
         cinn: t and its training.
         wavelet: the flow of `representation="wavelet"`, which takes the place of codes and cINN; no part of what decides a cINN.
+        spatial: the VAE of `representation="spatial"`; like all of that name no part of what decides a cINN.
+        spatial_flow: the flow of its codes; as many channels as these have.
+        spatial_rows: patches whose spatial codes that flow is trained on.
         rows: patches whose codes t is trained on.
         held_out: patches that decide when training stops, and as many others for the figures.
         pairs: pairs of patches behind the layer's scale s_Phi.
@@ -32,6 +36,9 @@ class LayerConfig(BaseModel):
     cinn: CinnConfig = CinnConfig()
     # Excluded from what is written down, so that it changes no key of a cINN.
     wavelet: WaveletConfig = Field(WaveletConfig(), exclude=True)
+    spatial: SpatialConfig = Field(SpatialConfig(), exclude=True)
+    spatial_flow: WaveletConfig = Field(WaveletConfig.of_codes(), exclude=True)
+    spatial_rows: int = Field(3_072, ge=2, exclude=True)
     rows: int = Field(12_000, ge=2)
     held_out: int = Field(1_024, ge=2)
     pairs: int = Field(512, ge=1)
@@ -51,6 +58,11 @@ class LayerConfig(BaseModel):
                 regressor=RegressorConfig(steps=20),
                 cinn=CinnConfig(d=16, blocks=2, hidden=32, steps=60, evaluate_every=30, batch=32),
                 wavelet=WaveletConfig.tiny(),
+                spatial=SpatialConfig.tiny(),
+                spatial_flow=WaveletConfig.tiny().model_copy(
+                    update={"levels": 1, "squeeze": False, "dequantisation": 0.0, "held_out": 32}
+                ),
+                spatial_rows=64,
                 rows=128,
                 held_out=64,
                 pairs=16,

@@ -14,8 +14,11 @@ from invkit.pipeline.result import Sampler
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerRequest, find_layer, learn_layer
 from invkit.pipeline.train_residual import ResidualRequest, find_residual, learn_residual
+from invkit.pipeline.train_spatial import SpatialVaeRequest, find_spatial_vae, learn_spatial_vae
+from invkit.pipeline.train_spatial_flow import SpatialRequest, find_spatial, learn_spatial
 from invkit.pipeline.train_vae import Domain, VaeRequest, find_vae, learn_vae
 from invkit.pipeline.train_wavelet import WaveletRequest, find_wavelet, learn_wavelet
+from invkit.representation.spatial_train import TrainedSpatial, load_spatial
 from invkit.representation.trained import TrainedVae, load_vae
 from invkit.sampling.model import SampleModel
 from invkit.split.split import Split
@@ -23,8 +26,9 @@ from invkit.training.distributed import all_true
 from invkit.training.progress import Progress
 from invkit.training.sharing import share_out
 
-Representation = Literal["vae", "wavelet"]
+Representation = Literal["vae", "wavelet", "spatial"]
 REPRESENTATIONS: tuple[str, ...] = get_args(Representation)
+FLOWS = {"wavelet": "wavelet flow", "spatial": "flow of spatial codes"}
 
 
 def silent(_: str) -> None:
@@ -69,6 +73,7 @@ class Parts:
     say: Callable[[str], None] = silent
     sampler: Sampler = "cinn"
     _vaes: dict[Domain, TrainedVae] = field(default_factory=dict, repr=False)
+    _codes: dict[Domain, TrainedSpatial] = field(default_factory=dict, repr=False)
 
     def vae(self, domain: Domain) -> TrainedVae:
         """Return the VAE of a domain, `"low"` or `"high"`."""
@@ -90,6 +95,28 @@ class Parts:
             self._vaes[domain] = found
         return self._vaes[domain]
 
+    def spatial_vae(self, domain: Domain) -> TrainedSpatial:
+        """Return the VAE with a spatial code of a domain, `"low"` or `"high"`."""
+        if domain not in self._codes:
+            request = SpatialVaeRequest(domain, self.slices, self.config.spatial, self.config.dose, self.seed)
+            found = find_spatial_vae(request, self.store, device=self.device)
+            if not all_true(found is not None):
+                self.say(
+                    f"no spatial VAE for {domain}-dose images matches: training it on {self.slices.description}"
+                )
+                (path,) = share_out(
+                    1,
+                    lambda _: learn_spatial_vae(
+                        request, self.store, device=self.device, progress=self.progress
+                    ),
+                    teams=False,
+                    everywhere=True,
+                )
+                found = load_spatial(path, device=self.device)
+            assert found is not None
+            self._codes[domain] = found
+        return self._codes[domain]
+
     def request(self, split: Split, vae: TrainedVae, domain: Domain) -> LayerRequest:
         """Return what the cINN of a layer or control is to be."""
         # The length of a code is the VAE's, whatever the preset was made for.
@@ -110,7 +137,7 @@ class Parts:
         found = [self._find(split, vae, domain) for split in splits]
         missing = [index for index, model in enumerate(found) if not all_true(model is not None)]
         for index in missing:
-            what = "wavelet flow" if self.representation == "wavelet" else "cINN"
+            what = FLOWS.get(self.representation, "cINN")
             what = "flow of residuals" if self.sampler == "residual" else what
             self.say(f"no {what} for {splits[index].layer} matches: training it on {self.slices.description}")
         share_out(
@@ -132,6 +159,8 @@ class Parts:
     def _find(self, split: Split, vae: TrainedVae, domain: Domain) -> SampleModel | None:
         if self.representation == "wavelet":
             return find_wavelet(self._wavelet(split, vae, domain), self.store)
+        if self.representation == "spatial":
+            return find_spatial(self._spatial(split, vae, domain), self.store)
         if self.sampler == "residual":
             return find_residual(self._residual(split, vae, domain), self.store)
         return find_layer(self.request(split, vae, domain), self.store)
@@ -139,6 +168,8 @@ class Parts:
     def _learn(self, split: Split, vae: TrainedVae, domain: Domain) -> None:
         if self.representation == "wavelet":
             learn_wavelet(self._wavelet(split, vae, domain), self.store, progress=self.progress)
+        elif self.representation == "spatial":
+            learn_spatial(self._spatial(split, vae, domain), self.store, progress=self.progress)
         elif self.sampler == "residual":
             learn_residual(self._residual(split, vae, domain), self.store, progress=self.progress)
         else:
@@ -146,6 +177,10 @@ class Parts:
 
     def _wavelet(self, split: Split, vae: TrainedVae, domain: Domain) -> WaveletRequest:
         return WaveletRequest(split, vae, self.slices, self.config, domain, self.seed)
+
+    def _spatial(self, split: Split, vae: TrainedVae, domain: Domain) -> SpatialRequest:
+        code = self.spatial_vae(domain)
+        return SpatialRequest(split, vae, self.slices, self.config, domain, self.seed, code=code)
 
     def _residual(self, split: Split, vae: TrainedVae, domain: Domain) -> ResidualRequest:
         return ResidualRequest(split, vae, self.slices, self.config, domain, self.seed)

@@ -58,8 +58,11 @@ def preset_used(host: PluginHost, what: str, name: str) -> dict[str, Any]:
     if what == CINN:
         config = LayerConfig.preset(name)
         stated = config.model_dump(mode="json")
-        if config.wavelet != LayerConfig().wavelet:
-            stated["wavelet"] = config.wavelet.model_dump(mode="json")
+        for part in ("wavelet", "spatial", "spatial_flow"):
+            if getattr(config, part) != getattr(LayerConfig(), part):
+                stated[part] = getattr(config, part).model_dump(mode="json")
+        if config.spatial_rows != LayerConfig().spatial_rows:
+            stated["spatial_rows"] = config.spatial_rows
         # Plain fields first: TOML has them before its tables.
         return {key: stated[key] for key in sorted(stated, key=lambda key: isinstance(stated[key], dict))}
     described = recipe_preset(_recipe(host, what), name).describe()

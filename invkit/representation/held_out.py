@@ -8,9 +8,10 @@ __all__ = [
     "first_patches",
     "held_out_figures",
     "pca_figures",
+    "reconstruction_figures",
 ]
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Protocol
 
 import torch
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from invkit.data.patches import PatchBatch
 from invkit.representation.pca import fit_pca
+from invkit.representation.spatial import SpatialVae
 from invkit.representation.spectrum import radial_bands
-from invkit.representation.vae import VAE, VaeConfig
+from invkit.representation.vae import VAE, Posterior, VaeConfig
 from invkit.training.seeds import generator
 
 QUANTILES = (0.5, 0.9, 0.99)
@@ -52,7 +54,9 @@ def _chunks(source: PatchSource, domain: Domain, count: int) -> Iterator[Tensor]
 
 
 @torch.no_grad()
-def held_out_figures(vae: VAE, held_out: PatchSource, domain: Domain, count: int) -> dict[str, Any]:
+def held_out_figures(
+    vae: VAE | SpatialVae, held_out: PatchSource, domain: Domain, count: int
+) -> dict[str, Any]:
     """Return what the reconstruction D(mean of E(x)) keeps of held-out patches.
 
     Args:
@@ -65,32 +69,44 @@ def held_out_figures(vae: VAE, held_out: PatchSource, domain: Domain, count: int
         `patches`; `rmse_hu`, over all pixels; `rmse_quantiles_hu`, of the RMSE of single patches at 0.5, 0.9
         and 0.99 (a patch above the last is outside of the distribution that was trained on); `bands`, energy
         of the reconstruction over that of x in ten radial bands, Hann-windowed; `bands_plain`, the same
-        without a window, where leakage flatters; `kl_per_dim`, nats.
+        without a window, where leakage flatters; `lost`, power of x - D(E(x)) over that of x in the same
+        bands, windowed; `kl_per_dim`, nats.
     """
-    device = vae.decoder.last.device
+    device = next(vae.parameters()).device
+
+    def parts() -> Iterator[tuple[Tensor, Posterior, Tensor]]:
+        for x in _chunks(held_out, domain, count):
+            posterior = vae.encode(x.to(device))
+            yield x.to(device), posterior, vae.decode(posterior.mean)
+
+    return reconstruction_figures(parts())
+
+
+@torch.no_grad()
+def reconstruction_figures(parts: Iterable[tuple[Tensor, Posterior, Tensor]]) -> dict[str, Any]:
+    """Return the figures of `held_out_figures` of reconstructions that are made already.
+
+    Args:
+        parts: patches `(n, 1, s, s)` in HU, the posteriors of their codes, and what these were decoded to, some at a time.
+    """
     errors, powers, kl = [], [], []
-    for x in _chunks(held_out, domain, count):
-        x = x.to(device)
-        posterior = vae.encode(x)
-        x_bar = vae.decode(posterior.mean)
+    for x, posterior, x_bar in parts:
         errors.append((x - x_bar).double().square().mean(dim=(1, 2, 3)))
-        powers.append(
-            torch.stack(
-                [radial_bands(image, window=w).double().sum(0) for w in (True, False) for image in (x_bar, x)]
-            )
-        )
-        kl.append(posterior.kl().double() / vae.d)
+        kinds = [(image, w) for w in (True, False) for image in (x_bar, x)] + [(x - x_bar, True)]
+        powers.append(torch.stack([radial_bands(image, window=w).double().sum(0) for image, w in kinds]))
+        kl.append(posterior.kl().double() / posterior.mean[0].numel())
     squared = torch.cat(errors)
     power = torch.stack(powers).sum(0)
-    at = torch.tensor(QUANTILES, dtype=torch.float64, device=device)
+    at = torch.tensor(QUANTILES, dtype=torch.float64, device=squared.device)
     return {
-        "patches": count,
+        "patches": len(squared),
         "rmse_hu": float(squared.mean().sqrt()),
         "rmse_quantiles_hu": {
             str(q): float(value) for q, value in zip(QUANTILES, squared.sqrt().quantile(at), strict=True)
         },
         "bands": (power[0] / power[1]).tolist(),
         "bands_plain": (power[2] / power[3]).tolist(),
+        "lost": (power[4] / power[1]).tolist(),
         "kl_per_dim": float(torch.cat(kl).mean()),
     }
 

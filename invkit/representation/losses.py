@@ -14,12 +14,12 @@ from invkit.training.distributed import average, of_all
 
 
 def kl_divergence(mean: Tensor, log_var: Tensor) -> Tensor:
-    """Return KL(N(mean, exp(log_var)) || N(0, 1)) summed over dimensions, shape `(B,)`, nats.
+    """Return KL(N(mean, exp(log_var)) || N(0, 1)) summed over all dimensions but the first, shape `(B,)`, nats.
 
     It is `1/2 sum(mu^2 + sigma^2 - log sigma^2 - 1)`: Kingma and Welling 2014, appendix B; the slides leave
     out the constant.
     """
-    return 0.5 * (mean.square() + log_var.exp() - log_var - 1).sum(dim=1)
+    return 0.5 * (mean.square() + log_var.exp() - log_var - 1).flatten(1).sum(dim=1)
 
 
 def sigma_nll(x: Tensor, x_bar: Tensor, floor: float = 1e-6) -> Tensor:

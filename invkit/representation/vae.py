@@ -185,15 +185,15 @@ class Posterior:
     """q(z_bar | x), a Gaussian with a diagonal covariance.
 
     Args:
-        mean: `(B, d)`.
-        log_var: logarithm of the variances, `(B, d)`.
+        mean: `(B, d)`, or `(B, c, h, w)` where the code is a grid.
+        log_var: logarithm of the variances, of the same shape.
     """
 
     mean: Tensor
     log_var: Tensor
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Return one code per image, `(B, d)`; the generator is on the device of the posterior."""
+        """Return one code per image, of the mean's shape; the generator is on the device of the posterior."""
         noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
         return self.mean + (0.5 * self.log_var).exp() * noise
 

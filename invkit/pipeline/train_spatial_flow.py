@@ -1,0 +1,259 @@
+"""Training a layer's flow of spatial codes: regressor, codes, flow, held-out figures, one file."""
+
+__all__ = ["KIND", "SpatialRequest", "find_spatial", "learn_spatial", "load_spatial_flow"]
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from invkit import artifacts
+from invkit._version import __version__
+from invkit.data.partition import Part
+from invkit.data.slices import split_meta
+from invkit.errors import ArtifactError
+from invkit.flow.wavelet import WaveletFlow
+from invkit.flow.wavelet_config import WaveletConfig
+from invkit.flow.wavelet_store import wavelet_from, wavelet_state
+from invkit.flow.wavelet_train import WaveletTask, wavelet_fit_config, wavelet_nll_rows
+from invkit.pipeline.store import Store
+from invkit.pipeline.train_layer import AT_ONCE, LayerRequest, LayerTraining
+from invkit.representation.regressor import Regressor
+from invkit.representation.spatial_train import TrainedSpatial
+from invkit.sampling.spatial_model import CodeFrame, SpatialModel
+from invkit.training.engine import Shard, fit
+from invkit.training.lock import exclusive
+from invkit.training.progress import Progress
+from invkit.training.seeds import generator
+from invkit.training.sharing import in_parts
+
+KIND = "spatial"
+BATCH = 32  # patches that are drawn and encoded at a time
+
+
+@dataclass(frozen=True)
+class SpatialRequest(LayerRequest):
+    """What decides how a layer's flow of spatial codes comes out. The VAE of flat codes does not.
+
+    Args:
+        code: the VAE with the spatial code of the target domain.
+    """
+
+    code: TrainedSpatial = field(kw_only=True)
+
+    @property
+    def flow(self) -> WaveletConfig:
+        """Settings of the flow: those of the configuration, for as many channels as the code has."""
+        channels = self.code.vae.config.channels
+        return self.config.spatial_flow.model_copy(update={"channels": channels})
+
+    def describe(self) -> dict[str, Any]:
+        """Return the request as JSON values; its fingerprint is the key of the result."""
+        config = self.config
+        return {
+            "kind": KIND,
+            "phi": self.split.describe(),
+            "code": self.code.sha256,
+            "data": self.slices.fingerprint,
+            "config": {
+                "regressor": config.regressor.model_dump(mode="json"),
+                "flow": self.flow.model_dump(mode="json"),
+                "rows": config.spatial_rows,
+                "pairs": config.pairs,
+                "dose": config.dose,
+            },
+            "domain": self.domain,
+            "seed": self.seed,
+        }
+
+
+def find_spatial(request: SpatialRequest, store: Store) -> SpatialModel | None:
+    """Return the trained flow of a request, bundled or cached, or `None`."""
+    found = store.find(KIND, store.key(request.describe()))
+    return None if found is None else load_spatial_flow(found[0], request, sha256=found[1])
+
+
+def load_spatial_flow(path: Path, request: SpatialRequest, *, sha256: str | None = None) -> SpatialModel:
+    """Read a layer's flow of spatial codes and refuse it where its provenance is not that of the request.
+
+    Raises:
+        ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
+    """
+    stored = artifacts.load(path, kind=KIND, sha256=sha256)
+    wanted = request.describe()
+    differing = [name for name in wanted if stored.meta.get(name) != wanted[name]]
+    if differing:
+        raise ArtifactError(
+            f"{path} was trained for something else: its {', '.join(differing)} differ. Train it again"
+        )
+
+    def part(name: str) -> dict[str, Tensor]:
+        start = f"{name}."
+        return {
+            key.removeprefix(start): value for key, value in stored.tensors.items() if key.startswith(start)
+        }
+
+    device = request.code.vae.device
+    return SpatialModel(
+        split=request.split,
+        regressor=Regressor.from_state(part("regressor"), stored.meta["regressor"]).to(device),
+        vae=request.code.vae,
+        flow=wavelet_from(part("flow"), stored.meta["flow"]).to(device),
+        meta=stored.meta,
+        sha256=stored.sha256,
+        nll_rows=stored.tensors["nll_rows"],
+        patients=stored.tensors["patients"],
+        floor_rows=stored.tensors["floor_rows"],
+    )
+
+
+def learn_spatial(request: SpatialRequest, store: Store, *, progress: Progress | None = None) -> SpatialModel:
+    """Train a layer's flow of spatial codes and keep it, or return what another process has trained in the meantime.
+
+    Raises:
+        DivergedError: a training diverged twice.
+    """
+    key = store.key(request.describe())
+    path, work = store.path(KIND, key), store.work(KIND, key)
+    with exclusive(work):
+        if store.find(KIND, key) is None:
+            _SpatialTraining(request, work, progress).run(path, key)
+    return load_spatial_flow(path, request)
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """Posteriors of patches, and their frames given z.
+
+    Args:
+        mean: of E(x), `(n, c, h, w)`.
+        log_var: likewise.
+        frame: of E(g(z)), n of them.
+        patients: number of the patient that each is from, `(n,)`.
+        unit: of the flow.
+        batch: rows in a step.
+        seed: of the rows that are chosen and of the posterior samples.
+        shuffled: choose rows at random, or take them in order.
+    """
+
+    mean: Tensor
+    log_var: Tensor
+    frame: CodeFrame
+    patients: Tensor
+    unit: int
+    batch: int
+    seed: int
+    shuffled: bool
+
+    def __call__(self, step: int, shard: Shard) -> tuple[Tensor, Tensor]:
+        """Return coordinates r of posterior samples and their conditions: this part of a step's rows."""
+        random = generator(self.seed, "rows", step)
+        if self.shuffled:
+            rows = torch.randint(len(self.mean), (self.batch,), generator=random)
+        else:
+            rows = torch.arange(step * self.batch, (step + 1) * self.batch) % len(self.mean)
+        noise = torch.randn((self.batch, *self.mean.shape[1:]), generator=random)
+        rows, noise = rows[shard.slice(self.batch)], noise[shard.slice(self.batch)].to(self.mean)
+        frame = CodeFrame(self.frame.mean[rows], self.frame.log_var[rows])
+        code = self.mean[rows] + (0.5 * self.log_var[rows]).exp() * noise
+        return frame.into(code), frame.condition(self.unit)
+
+    def floor(self) -> Tensor:
+        """Return the posterior entropy of each row, `(n,)`, nats per dimension: the least its likelihood can be."""
+        return 0.5 * (math.log(2 * math.pi * math.e) + self.log_var.flatten(1).mean(1))
+
+
+class _SpatialTraining(LayerTraining):
+    """One run from nothing to a file; each stage resumes from its own checkpoints."""
+
+    request: SpatialRequest
+
+    def run(self, path: Path, key: str) -> None:
+        """Train regressor and flow, measure both, write the file."""
+        config, seed = self.request.flow, self._seed("spatial")
+        code = self.request.code
+        self.samplers = self._samplers(config.patch)
+        regressor, regressed = self._regressor()
+        train, validation, test = (self._codes(part, regressor) for part in get_args(Part))
+        _, condition = train(0, Shard(0, 1))
+        flow = WaveletFlow(config, condition.shape[1]).to(self.device)
+        task = WaveletTask(flow, train, validation, seed=seed, identity=artifacts.fingerprint({"key": key}))
+        result = fit(
+            task,
+            wavelet_fit_config(config, seed=seed),
+            self.work / "flow",
+            progress=self.progress,
+            device=self.device,
+            stage=f"{self.split.layer}: flow of spatial codes",
+        )
+        rows = wavelet_nll_rows(flow, test, config.held_out, seed=self._seed("nll")) + test.frame.shift()
+        scale, eta = self._scales()
+        tensors, flow_meta = wavelet_state(flow)
+        regressor_tensors, regressor_meta = regressor.state()
+        meta = {
+            **self.request.describe(),
+            "key": key,
+            "flow": flow_meta,
+            "regressor": regressor_meta,
+            "scale": scale,
+            "eta": eta,
+            "regressor_rmse_hu": regressed["rmse_hu"],
+            "completeness": code.meta["held_out"],
+            "nll": rows.mean().item(),
+            "floor": test.floor().mean().item(),
+            "steps": result.steps,
+            "seconds": result.seconds,
+            "stopped_early": result.stopped_early,
+            "trained_on": self.request.slices.description,
+            **split_meta(self.request.slices),
+            "layer": self.split.layer,
+            "invkit": __version__,
+            "torch": str(torch.__version__),
+        }
+        artifacts.save(
+            path,
+            {
+                **{f"flow.{name}": tensor for name, tensor in tensors.items()},
+                **{f"regressor.{name}": tensor for name, tensor in regressor_tensors.items()},
+                "nll_rows": rows,
+                "floor_rows": test.floor(),
+                "patients": test.patients,
+            },
+            kind=KIND,
+            meta=meta,
+        )
+
+    @torch.no_grad()
+    def _codes(self, part: Part, regressor: Regressor) -> _Codes:
+        """Return codes and frames of the first patches of a part."""
+        config, vae = self.request.flow, self.request.code.vae
+        count = self.config.spatial_rows if part == "train" else config.held_out
+
+        def batch(step: int) -> tuple[Tensor, ...]:
+            pairs = self.samplers[part].batch(step, BATCH)
+            size = (pairs.x.shape[-2], pairs.x.shape[-1])
+            estimate = torch.cat(
+                [
+                    regressor(self.split.phi(some.to(self.device)), size)
+                    for some in torch.split(pairs.x, AT_ONCE)
+                ]
+            )
+            frame = CodeFrame.of(vae, estimate, config.multiple)
+            posterior = vae.encode(vae.pad(self._target(pairs).to(self.device), config.multiple))
+            return posterior.mean, posterior.log_var, frame.mean, frame.log_var, pairs.patient
+
+        columns = zip(*in_parts(-(-count // BATCH), batch, device=self.device), strict=True)
+        mean, log_var, of_z, log_var_of_z, patients = (torch.cat(column)[:count] for column in columns)
+        return _Codes(
+            mean,
+            log_var,
+            CodeFrame(of_z, log_var_of_z),
+            patients.cpu(),
+            unit=config.unit,
+            batch=config.batch,
+            seed=self._seed(f"spatial {part}"),
+            shuffled=part == "train",
+        )
