@@ -66,7 +66,8 @@ def analyze(
     representation: Annotated[
         str,
         typer.Option(
-            "--representation", help="vae, wavelet or spatial (experimental): what images are drawn in."
+            "--representation",
+            help="vae, or wavelet, spatial or conditional (experimental): what images are drawn in.",
         ),
     ] = "vae",
     dose: Annotated[
@@ -204,7 +205,7 @@ def parsed_count(text: str) -> int | Literal["all", "none"]:
     return int(text)
 
 
-def chosen_representation(name: str) -> Literal["vae", "wavelet", "spatial"]:
+def chosen_representation(name: str) -> Literal["vae", "wavelet", "spatial", "conditional"]:
     """Return what images are drawn in.
 
     Raises:
@@ -216,7 +217,9 @@ def chosen_representation(name: str) -> Literal["vae", "wavelet", "spatial"]:
         return "wavelet"
     if name == "spatial":
         return "spatial"
-    raise UsageError(f"--representation is vae, wavelet or spatial, got {name!r}")
+    if name == "conditional":
+        return "conditional"
+    raise UsageError(f"--representation is vae, wavelet, spatial or conditional, got {name!r}")
 
 
 def chosen_sampler(name: str) -> Literal["cinn", "training-free", "residual"]:

@@ -86,8 +86,9 @@ def analyze(
             nothing before it is refined and needs no trained part; or `"residual"`, a flow of x - f(x) on small tiles, which
             loses nothing of it.
         representation: what images are drawn in: `"vae"`, flat codes of the VAE-WGAN and a cINN; `"wavelet"`, a
-            convolutional flow on a wavelet basis of the image itself, which loses nothing; or `"spatial"`, codes that are grids,
-            of a convolutional VAE, and a convolutional flow of them.
+            convolutional flow on a wavelet basis of the image itself, which loses nothing; `"spatial"`, codes that are grids,
+            of a convolutional VAE, and a convolutional flow of them; or `"conditional"`, flat codes of what f(x) does not say,
+            of a VAE that is given f(x), and a cINN.
         seed: decides the noise of a simulated dose and every draw.
         dose: reduce the dose of `data` to this fraction by simulation; by default it is taken for low dose as it is.
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
@@ -244,7 +245,7 @@ def _experimental(sampler: Sampler, representation: Representation) -> tuple[str
     """Return a warning where samples come from a model that was not measured at full size yet."""
     chosen = {
         "sampler 'residual'": sampler == "residual",
-        f"representation {representation!r}": representation in ("wavelet", "spatial"),
+        f"representation {representation!r}": representation != "vae",
     }
     return tuple(
         f"The {name} is experimental: how its samples compare with those of the default at full size was not measured. "

@@ -10,6 +10,7 @@ from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.flow.config import CinnConfig
 from invkit.flow.wavelet_config import WaveletConfig
 from invkit.pipeline.preset_file import SHIPPED, checked, is_file, preset_values, unknown
+from invkit.representation.conditional import ConditionalConfig
 from invkit.representation.regressor import RegressorConfig
 from invkit.representation.spatial import SpatialConfig
 
@@ -24,6 +25,7 @@ class LayerConfig(BaseModel):
         spatial: the VAE of `representation="spatial"`; like all of that name no part of what decides a cINN.
         spatial_flow: the flow of its codes; as many channels as these have.
         spatial_rows: patches whose spatial codes that flow is trained on.
+        conditional: the VAE of `representation="conditional"`, which is given f(x); no part of what decides any other cINN.
         rows: patches whose codes t is trained on.
         held_out: patches that decide when training stops, and as many others for the figures.
         pairs: pairs of patches behind the layer's scale s_Phi.
@@ -39,6 +41,7 @@ class LayerConfig(BaseModel):
     spatial: SpatialConfig = Field(SpatialConfig(), exclude=True)
     spatial_flow: WaveletConfig = Field(WaveletConfig.of_codes(), exclude=True)
     spatial_rows: int = Field(3_072, ge=2, exclude=True)
+    conditional: ConditionalConfig = Field(ConditionalConfig(), exclude=True)
     rows: int = Field(12_000, ge=2)
     held_out: int = Field(1_024, ge=2)
     pairs: int = Field(512, ge=1)
@@ -63,6 +66,7 @@ class LayerConfig(BaseModel):
                     update={"levels": 1, "squeeze": False, "dequantisation": 0.0, "held_out": 32}
                 ),
                 spatial_rows=64,
+                conditional=ConditionalConfig.tiny(),
                 rows=128,
                 held_out=64,
                 pairs=16,

@@ -7,17 +7,27 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from invkit.data.slices import SliceSet
+from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import ArtifactError
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.preset_file import vae_preset
 from invkit.pipeline.result import Sampler
 from invkit.pipeline.store import Store
+from invkit.pipeline.train_conditional import (
+    ConditionalRequest,
+    ConditionalVaeRequest,
+    find_conditional,
+    find_conditional_vae,
+    learn_conditional,
+    learn_conditional_vae,
+)
 from invkit.pipeline.train_layer import LayerRequest, find_layer, learn_layer
 from invkit.pipeline.train_residual import ResidualRequest, find_residual, learn_residual
 from invkit.pipeline.train_spatial import SpatialVaeRequest, find_spatial_vae, learn_spatial_vae
 from invkit.pipeline.train_spatial_flow import SpatialRequest, find_spatial, learn_spatial
 from invkit.pipeline.train_vae import Domain, VaeRequest, find_vae, learn_vae
 from invkit.pipeline.train_wavelet import WaveletRequest, find_wavelet, learn_wavelet
+from invkit.representation.conditional_train import TrainedConditional, load_conditional
 from invkit.representation.spatial_train import TrainedSpatial, load_spatial
 from invkit.representation.trained import TrainedVae, load_vae
 from invkit.sampling.model import SampleModel
@@ -26,7 +36,7 @@ from invkit.training.distributed import all_true
 from invkit.training.progress import Progress
 from invkit.training.sharing import share_out
 
-Representation = Literal["vae", "wavelet", "spatial"]
+Representation = Literal["vae", "wavelet", "spatial", "conditional"]
 REPRESENTATIONS: tuple[str, ...] = get_args(Representation)
 FLOWS = {"wavelet": "wavelet flow", "spatial": "flow of spatial codes"}
 
@@ -74,6 +84,7 @@ class Parts:
     sampler: Sampler = "cinn"
     _vaes: dict[Domain, TrainedVae] = field(default_factory=dict, repr=False)
     _codes: dict[Domain, TrainedSpatial] = field(default_factory=dict, repr=False)
+    _given: dict[tuple[str, Domain], TrainedConditional] = field(default_factory=dict, repr=False)
 
     def vae(self, domain: Domain) -> TrainedVae:
         """Return the VAE of a domain, `"low"` or `"high"`."""
@@ -116,6 +127,33 @@ class Parts:
             assert found is not None
             self._codes[domain] = found
         return self._codes[domain]
+
+    def conditional_vae(self, denoiser: LoadedDenoiser, domain: Domain) -> TrainedConditional:
+        """Return the VAE that is given this denoiser's f(x), of a domain, `"low"` or `"high"`."""
+        key = denoiser.sha256, domain
+        if key not in self._given:
+            config = self.config.conditional
+            request = ConditionalVaeRequest(
+                denoiser, domain, self.slices, config, self.config.dose, self.seed
+            )
+            found = find_conditional_vae(request, self.store, device=self.device)
+            if not all_true(found is not None):
+                self.say(
+                    f"no VAE for {domain}-dose images given f(x) of {denoiser.name} matches: "
+                    f"training it on {self.slices.description}"
+                )
+                (path,) = share_out(
+                    1,
+                    lambda _: learn_conditional_vae(
+                        request, self.store, device=self.device, progress=self.progress
+                    ),
+                    teams=False,
+                    everywhere=True,
+                )
+                found = load_conditional(path, device=self.device)
+            assert found is not None
+            self._given[key] = found
+        return self._given[key]
 
     def request(self, split: Split, vae: TrainedVae, domain: Domain) -> LayerRequest:
         """Return what the cINN of a layer or control is to be."""
@@ -161,6 +199,8 @@ class Parts:
             return find_wavelet(self._wavelet(split, vae, domain), self.store)
         if self.representation == "spatial":
             return find_spatial(self._spatial(split, vae, domain), self.store)
+        if self.representation == "conditional":
+            return find_conditional(self._conditional(split, vae, domain), self.store)
         if self.sampler == "residual":
             return find_residual(self._residual(split, vae, domain), self.store)
         return find_layer(self.request(split, vae, domain), self.store)
@@ -170,6 +210,8 @@ class Parts:
             learn_wavelet(self._wavelet(split, vae, domain), self.store, progress=self.progress)
         elif self.representation == "spatial":
             learn_spatial(self._spatial(split, vae, domain), self.store, progress=self.progress)
+        elif self.representation == "conditional":
+            learn_conditional(self._conditional(split, vae, domain), self.store, progress=self.progress)
         elif self.sampler == "residual":
             learn_residual(self._residual(split, vae, domain), self.store, progress=self.progress)
         else:
@@ -181,6 +223,10 @@ class Parts:
     def _spatial(self, split: Split, vae: TrainedVae, domain: Domain) -> SpatialRequest:
         code = self.spatial_vae(domain)
         return SpatialRequest(split, vae, self.slices, self.config, domain, self.seed, code=code)
+
+    def _conditional(self, split: Split, vae: TrainedVae, domain: Domain) -> ConditionalRequest:
+        code = self.conditional_vae(split.denoiser, domain)
+        return ConditionalRequest(split, vae, self.slices, self.config, domain, self.seed, code=code)
 
     def _residual(self, split: Split, vae: TrainedVae, domain: Domain) -> ResidualRequest:
         return ResidualRequest(split, vae, self.slices, self.config, domain, self.seed)

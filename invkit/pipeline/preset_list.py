@@ -58,7 +58,7 @@ def preset_used(host: PluginHost, what: str, name: str) -> dict[str, Any]:
     if what == CINN:
         config = LayerConfig.preset(name)
         stated = config.model_dump(mode="json")
-        for part in ("wavelet", "spatial", "spatial_flow"):
+        for part in ("wavelet", "spatial", "spatial_flow", "conditional"):
             if getattr(config, part) != getattr(LayerConfig(), part):
                 stated[part] = getattr(config, part).model_dump(mode="json")
         if config.spatial_rows != LayerConfig().spatial_rows:

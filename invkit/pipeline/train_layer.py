@@ -142,6 +142,8 @@ def learn_layer(
 class LayerTraining:
     """One run from nothing to a file; each stage resumes from its own checkpoints."""
 
+    kind = KIND
+
     def __init__(self, request: LayerRequest, work: Path, progress: Progress | None) -> None:
         self.request, self.config, self.work, self.progress = request, request.config, work, progress
         self.split, self.vae = request.split, request.vae.vae
@@ -202,6 +204,7 @@ class LayerTraining:
             "layer": self.split.layer,
             "invkit": __version__,
             "torch": str(torch.__version__),
+            **self.more(),
         }
         artifacts.save(
             path,
@@ -214,9 +217,27 @@ class LayerTraining:
                 "regressed_rows": test.regressed,
                 **calibrated,
             },
-            kind=KIND,
+            kind=self.kind,
             meta=meta,
         )
+
+    def more(self) -> dict[str, Any]:
+        """Return what else belongs into the file's provenance."""
+        return {}
+
+    def coded(self, x: Tensor, target: Tensor, regressor: Regressor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return mean and log-variance of the codes of patches, the condition of each, and g(z).
+
+        Args:
+            x: low-dose patches, `(n, 1, s, s)`, HU.
+            target: those of the domain that is sampled.
+            regressor: g.
+        """
+        posterior = self.vae.encode(target)
+        size = (x.shape[-2], x.shape[-1])
+        estimate = torch.cat([regressor(self.split.phi(part), size) for part in torch.split(x, AT_ONCE)])
+        of_z = self.vae.encode(estimate)
+        return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1), estimate
 
     def _regressor(self) -> tuple[Regressor, dict[str, float]]:
         config = self.config.regressor
@@ -246,19 +267,10 @@ class LayerTraining:
 
             def batch(step: int) -> tuple[Tensor, ...]:
                 pairs = self.samplers[part].batch(step, BATCH)
-                size = (pairs.x.shape[-2], pairs.x.shape[-1])
                 target = self._target(pairs).to(self.device)
-                posterior = self.vae.encode(target)
-                estimate = torch.cat(
-                    [
-                        regressor(self.split.phi(part.to(self.device)), size)
-                        for part in torch.split(pairs.x, AT_ONCE)
-                    ]
-                )
-                of_z = self.vae.encode(estimate)
-                condition = torch.cat([of_z.mean, of_z.log_var], dim=1)
+                mean, log_var, condition, estimate = self.coded(pairs.x.to(self.device), target, regressor)
                 error = squared_error(estimate, target, self.config.regressor.border)
-                return posterior.mean, posterior.log_var, condition, pairs.patient, error
+                return mean, log_var, condition, pairs.patient, error
 
             for step, found in enumerate(in_parts(steps, batch, device=self.device)):
                 for column, value in zip(columns, found, strict=True):

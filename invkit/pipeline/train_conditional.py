@@ -1,0 +1,254 @@
+"""The representation that is given f(x): a VAE for each denoiser, and a cINN on its codes for each layer."""
+
+__all__ = [
+    "ConditionalRequest",
+    "ConditionalVaeRequest",
+    "find_conditional",
+    "find_conditional_vae",
+    "learn_conditional",
+    "learn_conditional_vae",
+    "load_conditional_layer",
+]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from invkit import artifacts
+from invkit.data.patches import PatchSampler
+from invkit.data.slices import SliceSet, split_meta
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.errors import ArtifactError, ConfigError
+from invkit.flow.fiber import FiberTerm
+from invkit.flow.store import cinn_from
+from invkit.pipeline.store import Store
+from invkit.pipeline.train_layer import AT_ONCE, HELD_OUT, LayerRequest, LayerTraining
+from invkit.pipeline.train_vae import Domain
+from invkit.representation.conditional import ConditionalConfig
+from invkit.representation.conditional_train import (
+    TrainedConditional,
+    load_conditional,
+    save_conditional,
+    train_conditional,
+)
+from invkit.representation.regressor import Regressor
+from invkit.sampling.conditional_model import ConditionalModel, estimate_and_output
+from invkit.training.distributed import all_true, barrier, by_first
+from invkit.training.lock import exclusive
+from invkit.training.progress import Progress
+from invkit.training.seeds import derive_seed
+
+KIND = "conditional"
+VAE_KIND = "conditional-vae"
+COMPLETENESS = ("rmse_hu", "rmse_quantiles_hu", "bands", "lost", "kl_per_dim", "numbers", "f_x", "pca")
+
+
+@dataclass(frozen=True)
+class ConditionalVaeRequest:
+    """What decides how a VAE that is given f(x) comes out.
+
+    Args:
+        denoiser: f.
+        domain: `"low"` for codes of the low-dose image x, `"high"` for those of its high-dose partner y, both given f(x).
+        slices: what is trained on.
+        config: architecture, sizes, steps.
+        dose: of the low-dose images, as a fraction of the slices' own.
+        seed: decides every random number.
+    """
+
+    denoiser: LoadedDenoiser
+    domain: Domain
+    slices: SliceSet
+    config: ConditionalConfig
+    dose: float = 0.25
+    seed: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """Return the request as JSON values; its fingerprint is the key of the result."""
+        return {
+            "kind": VAE_KIND,
+            "f": {"denoiser": self.denoiser.name, "sha256": self.denoiser.sha256},
+            "domain": self.domain,
+            "slices": self.slices.fingerprint,
+            "config": self.config.model_dump(mode="json", exclude={"rows"}),
+            "dose": self.dose,
+            "seed": self.seed,
+        }
+
+    def sampler(self, part: Literal["train", "validation"]) -> PatchSampler:
+        """Return the patches of one part of the slices."""
+        seed = derive_seed(self.seed, "conditional", part)
+        return PatchSampler(self.slices.part(part), self.config.patch, dose=self.dose, seed=seed)
+
+
+def find_conditional_vae(
+    request: ConditionalVaeRequest, store: Store, *, device: str = "cpu"
+) -> TrainedConditional | None:
+    """Return the VAE of a request, bundled or cached, or `None`."""
+    found = store.find(VAE_KIND, store.key(request.describe()))
+    return None if found is None else load_conditional(found[0], sha256=found[1], device=device)
+
+
+def learn_conditional_vae(
+    request: ConditionalVaeRequest, store: Store, *, device: str = "cpu", progress: Progress | None = None
+) -> Path:
+    """Train the VAE of a request and keep it; return its file. An interrupted training goes on where it stopped.
+
+    Raises:
+        DivergedError: the training diverged twice.
+    """
+    key = store.key(request.describe())
+    path, work = store.path(VAE_KIND, key), store.work(VAE_KIND, key)
+    with exclusive(work):
+        if not all_true(store.find(VAE_KIND, key) is not None):
+            trained = train_conditional(
+                request.denoiser,
+                request.sampler("train"),
+                request.sampler("validation"),
+                request.config,
+                work,
+                domain=request.domain,
+                name=request.denoiser.sha256,
+                seed=derive_seed(request.seed, "conditional", request.domain),
+                progress=progress,
+                device=device,
+            )
+            meta = {
+                **trained.meta,
+                **request.describe(),
+                "key": key,
+                "trained_on": request.slices.description,
+                **split_meta(request.slices),
+            }
+            by_first(lambda: save_conditional(path, trained.vae, trained.others, meta))
+    return path
+
+
+@dataclass(frozen=True)
+class ConditionalRequest(LayerRequest):
+    """What decides how a layer's cINN on the codes of a VAE that is given f(x) comes out.
+
+    The VAE without a condition does not: it stands for a rung of the ladder only.
+
+    Args:
+        code: the VAE that is given f(x), of the layer's denoiser and the target domain.
+    """
+
+    code: TrainedConditional = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        # The length of a code is the VAE's, whatever the preset was made for.
+        config, d = self.config, self.code.vae.d
+        rows = config.conditional.rows
+        own = config.model_copy(
+            update={"cinn": config.cinn.model_copy(update={"d": d}), "rows": min(config.rows, rows)}
+        )
+        object.__setattr__(self, "config", own)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the request as JSON values; its fingerprint is the key of the result."""
+        return {**super().describe(), "kind": KIND, "vae": self.code.sha256}
+
+
+def find_conditional(request: ConditionalRequest, store: Store) -> ConditionalModel | None:
+    """Return the trained cINN of a request, bundled or cached, or `None`."""
+    found = store.find(KIND, store.key(request.describe()))
+    return None if found is None else load_conditional_layer(found[0], request, sha256=found[1])
+
+
+def load_conditional_layer(
+    path: Path, request: ConditionalRequest, *, sha256: str | None = None
+) -> ConditionalModel:
+    """Read a layer's cINN and refuse it where its provenance is not that of the request.
+
+    Raises:
+        ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
+    """
+    stored = artifacts.load(path, kind=KIND, sha256=sha256)
+    wanted = request.describe()
+    differing = [name for name in wanted if stored.meta.get(name) != wanted[name]]
+    if differing:
+        raise ArtifactError(
+            f"{path} was trained for something else: its {', '.join(differing)} differ. Train it again"
+        )
+    tensors, code = stored.tensors, request.code
+    device = code.vae.device
+    return ConditionalModel(
+        split=request.split,
+        regressor=Regressor.from_state(_part(tensors, "regressor"), stored.meta["regressor"]).to(device),
+        vae=code.vae,
+        others=code.others,
+        cinn=cinn_from(_part(tensors, "cinn"), stored.meta["cinn"]).to(device),
+        meta=stored.meta,
+        sha256=stored.sha256,
+        nll_rows=tensors["nll_rows"],
+        patients=tensors["patients"],
+        floor_rows=tensors["floor_rows"],
+        held_out={name: value for name, value in tensors.items() if name.startswith(HELD_OUT)},
+    )
+
+
+def learn_conditional(
+    request: ConditionalRequest, store: Store, *, progress: Progress | None = None
+) -> ConditionalModel:
+    """Train a layer's cINN and keep it, or return what another process has trained in the meantime.
+
+    Raises:
+        ConfigError: the configuration asks for the fiber term.
+        DivergedError: a training diverged twice.
+    """
+    key = store.key(request.describe())
+    path, work = store.path(KIND, key), store.work(KIND, key)
+    with exclusive(work):
+        if not all_true(store.find(KIND, key) is not None):
+            _ConditionalTraining(request, work, progress).run(path, key)
+            barrier()
+    return load_conditional_layer(path, request)
+
+
+class _ConditionalTraining(LayerTraining):
+    """One run from nothing to a file; each stage resumes from its own checkpoints."""
+
+    kind = KIND
+
+    def __init__(self, request: ConditionalRequest, work: Path, progress: Progress | None) -> None:
+        super().__init__(request, work, progress)
+        self.code = request.code
+        self.samplers = self._samplers(self.code.vae.patch)
+
+    def more(self) -> dict[str, Any]:
+        """Return what the code keeps of held-out patches, so that it can be compared with that of other representations."""
+        meta = self.code.meta
+        kept = {name: meta["held_out"][name] for name in COMPLETENESS if name in meta["held_out"]}
+        return {"completeness": kept, "vae_trained_on": meta.get("trained_on", "")}
+
+    def coded(self, x: Tensor, target: Tensor, regressor: Regressor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return mean and log-variance of the codes of patches, the condition of each, and g(z)."""
+        size = (x.shape[-2], x.shape[-1])
+        pieces = [
+            estimate_and_output(self.split, regressor, self.split.phi(part), size)
+            for part in torch.split(x, AT_ONCE)
+        ]
+        estimate, output = (torch.cat(maps) for maps in zip(*pieces, strict=True))
+        of_z = self.code.vae.encode(estimate, output)
+        if self.split.layer == "const":
+            # The same codes as for every layer: only the flow does not know f(x).
+            output = torch.cat([self.split.denoiser(part) for part in torch.split(x, AT_ONCE)])
+        posterior = self.code.vae.encode(target, output)
+        return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1), estimate
+
+    def _fiber(self) -> FiberTerm | None:
+        if self.config.cinn.fiber_weight > 0:
+            raise ConfigError(
+                "the fiber term is for the representation 'vae': set fiber_weight to 0, or choose representation vae"
+            )
+        return None
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

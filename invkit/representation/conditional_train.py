@@ -1,0 +1,377 @@
+"""Training of the VAE that is given f(x): its table of patches, its task, its held-out figures, and its file."""
+
+__all__ = [
+    "ConditionalTask",
+    "GivenPatches",
+    "TrainedConditional",
+    "given_patches",
+    "load_conditional",
+    "save_conditional",
+    "train_conditional",
+]
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from invkit import artifacts
+from invkit._version import __version__
+from invkit.data.patches import PatchSampler
+from invkit.errors import ArtifactError
+from invkit.representation.conditional import ConditionalConfig, ConditionalVae
+from invkit.representation.held_out import CHUNK, Domain, PatchSource, chosen, reconstruction_figures
+from invkit.representation.losses import kl_divergence, sigma_nll
+from invkit.representation.pca import fit_pca
+from invkit.representation.spectrum import radial_bands
+from invkit.representation.vae import Posterior
+from invkit.training.distributed import by_first
+from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.optimiser import adam, cosine
+from invkit.training.precision import autocast, supports_bf16
+from invkit.training.progress import Progress, ProgressEvent, TimeLeft
+from invkit.training.seeds import derive_seed, generator
+from invkit.training.sharing import in_parts
+
+KIND = "conditional-vae"
+FILE = "conditional-vae.safetensors"
+BATCH = 32
+# Of these through f: its activations then stay in the processor's cache.
+AT_ONCE = 4
+LOOKS = 20
+
+Denoise = Callable[[Tensor], Tensor]
+"""f: from images `(B, 1, H, W)` in HU to the same."""
+
+
+@dataclass(frozen=True)
+class GivenPatches:
+    """Patches and what the networks are given with each; in half precision, for there are thousands.
+
+    Args:
+        x: patches of the domain that is coded, `(n, 1, s, s)`, HU.
+        f_x: f of the low-dose patches, of the same shape, HU.
+    """
+
+    x: Tensor
+    f_x: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def rows(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Return some of both, float32."""
+        return self.x[rows].float(), self.f_x[rows].float()
+
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all of both, float32, some at a time."""
+        for start in range(0, len(self), CHUNK):
+            yield self.rows(slice(start, start + CHUNK))
+
+
+@torch.no_grad()
+def given_patches(
+    denoise: Denoise,
+    source: PatchSource,
+    domain: Domain,
+    count: int,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+    stage: str = "f of the patches",
+) -> GivenPatches:
+    """Return the first `count` patches of a source with f of each; processes share the work.
+
+    Args:
+        denoise: f.
+        source: of pairs of patches.
+        domain: which image of a pair is coded; f is that of the low-dose one.
+        count: number of patches.
+        device: where f computes, and where the table lies.
+        progress: is told how far it is.
+        stage: what progress calls it.
+    """
+    steps, begun = -(-count // BATCH), time.monotonic()
+    left = TimeLeft(steps)
+
+    def batch(step: int) -> tuple[Tensor, Tensor]:
+        pairs = source.batch(step, BATCH)
+        outputs = [denoise(part.to(device)) for part in torch.split(pairs.x, AT_ONCE)]
+        return chosen(pairs, domain).to(device).half(), torch.cat(outputs).half()
+
+    columns: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for step, found in enumerate(in_parts(steps, batch, device=device)):
+        for column, value in zip(columns, found, strict=True):
+            column.append(value)
+        if progress is not None:
+            now = time.monotonic() - begun
+            progress(ProgressEvent(stage, step + 1, steps, now, left.update(step + 1, now)))
+    x, f_x = (torch.cat(column)[:count] for column in columns)
+    return GivenPatches(x, f_x)
+
+
+class ConditionalTask:
+    """Minimises `1/2 log mse + kl_weight KL / pixels`, nats per pixel, as one engine task.
+
+    The rows of a step are drawn with replacement from (seed, step).
+
+    Args:
+        vae: what is trained; started here, on the training patches.
+        train: training patches.
+        held_out: patches of other patients.
+        seed: of everything random here.
+        identity: what is trained on what, for the run folder.
+    """
+
+    def __init__(
+        self,
+        vae: ConditionalVae,
+        train: GivenPatches,
+        held_out: GivenPatches,
+        *,
+        seed: int,
+        identity: str | None = None,
+    ):
+        self.vae, self.train, self.held_out = vae, train, held_out
+        self.seed, self.identity, self.config = seed, identity, vae.config
+        self.bf16 = self.config.bf16 and supports_bf16(vae.device)
+        vae.start(train.x, train.f_x, generator(seed, "conditional", "start", device=vae.device))
+        self.modules: Mapping[str, nn.Module] = {"vae": vae}
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = {
+            "main": adam(vae.parameters(), lr=self.config.lr, betas=self.config.betas)
+        }
+
+    def phases(self, step: int) -> Sequence[str]:
+        """Return the one phase there is."""
+        return ("main",)
+
+    def learning_rate(self, phase: str, step: int) -> float:
+        """Return the rate: a warm-up, then a cosine to 0."""
+        config = self.config
+        return cosine(config.lr, step, config.steps, warmup=min(config.warmup, config.steps // 4))
+
+    def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Return the loss of this process's part of the batch, and figures to log."""
+        config, vae = self.config, self.vae
+        part = shard.slice(config.batch)
+        rows = torch.randint(
+            len(self.train), (config.batch,), generator=generator(self.seed, "conditional", "rows", step)
+        )[part]
+        x, f_x = self.train.rows(rows.to(self.train.x.device))
+        residual, seen = vae.residual(x, f_x), vae.seen(f_x)
+        # Drawn for the whole batch: the same numbers however many processes share it.
+        noise = generator(self.seed, "conditional", "posterior", step, device=vae.device)
+        sample = torch.randn((config.batch, config.d), generator=noise, device=vae.device)[part]
+        with autocast(vae.device, self.bf16):
+            mean, log_var = vae.encoder(torch.cat([residual, seen], dim=1))
+            decoded = vae.decoder(mean + (0.5 * log_var).exp() * sample, seen)
+        reconstruction = sigma_nll(residual, decoded)
+        kl = kl_divergence(mean, log_var).mean()
+        figures: dict[str, Tensor | float] = {
+            "rmse_hu": reconstruction.detach().exp() * vae.unit,
+            "kl_per_dim": kl.detach() / config.d,
+        }
+        return reconstruction + config.kl_weight * kl / residual[0].numel(), figures
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Return RMSE and KL on two chunks of held-out patches."""
+        few = slice(2 * CHUNK)
+        figures = conditional_figures(self.vae, GivenPatches(self.held_out.x[few], self.held_out.f_x[few]))
+        return {"rmse_hu": figures["rmse_hu"], "kl_per_dim": figures["kl_per_dim"]}
+
+
+def conditional_figures(vae: ConditionalVae, held_out: GivenPatches) -> dict[str, Any]:
+    """Return what `f(x) + D(E(x, f(x)), f(x))` keeps of held-out patches, as `held_out_figures` does for the VAE."""
+
+    def parts() -> Iterator[tuple[Tensor, Posterior, Tensor]]:
+        for x, f_x in held_out.chunks():
+            posterior = vae.encode(x, f_x)
+            yield x, posterior, vae.decode(posterior.mean, f_x)
+
+    return reconstruction_figures(parts())
+
+
+@torch.no_grad()
+def rival_figures(train: GivenPatches, held_out: GivenPatches, d: int, seed: int) -> dict[str, Any]:
+    """Return what f(x) alone keeps of held-out patches, and f(x) with d principal components of the residual.
+
+    Args:
+        train: patches that the components are fitted to.
+        held_out: patches that are judged.
+        d: number of components.
+        seed: of the search for them.
+    """
+    residuals = torch.cat([x - f_x for x, f_x in train.chunks()])
+    pca = fit_pca(residuals, d, generator=generator(seed, "conditional", "pca", device=residuals.device))
+    del residuals
+    alone, components, power = [], [], []
+    for x, f_x in held_out.chunks():
+        residual = x - f_x
+        alone.append(residual.double().square().mean((1, 2, 3)))
+        components.append((pca.reconstruct(residual) - residual).double().square().mean((1, 2, 3)))
+        power.append(
+            torch.stack([radial_bands(image, window=True).double().sum(0) for image in (residual, x)])
+        )
+    lost, whole = torch.stack(power).sum(0)
+    return {
+        "f_x": {"rmse_hu": float(torch.cat(alone).mean().sqrt()), "lost": (lost / whole).tolist()},
+        "pca": {
+            "rmse_hu": float(torch.cat(components).mean().sqrt()),
+            "components": d,
+            "fitted_to": len(train),
+        },
+    }
+
+
+@dataclass(frozen=True)
+class TrainedConditional:
+    """A trained VAE that is given f(x).
+
+    Args:
+        vae: in eval mode, float32.
+        others: f(x) of training patches, `(n, 1, patch, patch)`, HU.
+        meta: provenance and held-out figures.
+        sha256: of the file it was stored in.
+    """
+
+    vae: ConditionalVae
+    others: Tensor
+    meta: dict[str, Any]
+    sha256: str
+
+
+def train_conditional(
+    denoise: Denoise,
+    sampler: PatchSampler,
+    held_out: PatchSampler,
+    config: ConditionalConfig,
+    folder: Path,
+    *,
+    domain: Domain,
+    name: str,
+    seed: int = 0,
+    progress: Progress | None = None,
+    device: torch.device | str = "cpu",
+) -> TrainedConditional:
+    """Train a VAE that is given f(x), measure it on held-out patches, and store it in `folder/conditional-vae.safetensors`.
+
+    The weights are rounded to fp16 first, so the figures are those of what is stored. A training that was interrupted goes on
+    where its last checkpoint in `folder` stands.
+
+    Args:
+        denoise: f.
+        sampler: training patches of size `config.patch`.
+        held_out: patches of other patients.
+        config: architecture and training.
+        folder: run folder.
+        domain: `"low"` codes the low-dose x, `"high"` the high-dose y.
+        name: of f, so that the folder of another is refused.
+        seed: of initialisation, rows and posterior samples; the patches have the sampler's own.
+        progress: is told how far the training is.
+        device: where it trains.
+
+    Raises:
+        DivergedError: the training diverged.
+    """
+    data = {"fingerprint": sampler.slices.fingerprint, "dose": sampler.dose, "seed": sampler.seed}
+    decides = config.model_dump(mode="json", exclude={"rows"})
+    identity = artifacts.fingerprint(
+        {"kind": KIND, "f": name, "config": decides, "data": data, "domain": domain, "seed": seed}
+    )
+    stage = f"VAE given f(x) ({domain} dose)"
+    train, test = (
+        given_patches(
+            denoise,
+            source,
+            domain,
+            count,
+            device=device,
+            progress=progress,
+            stage=f"{stage}: patches, {part}",
+        )
+        for source, count, part in (
+            (sampler, config.patches, "train"),
+            (held_out, max(config.held_out, 2 * CHUNK), "validation"),
+        )
+    )
+    vae = _built(config, seed).to(device)
+    result = fit(
+        ConditionalTask(vae, train, test, seed=seed, identity=identity),
+        FitConfig(
+            steps=config.steps,
+            seed=seed,
+            checkpoint_every=max(config.steps // LOOKS, 1),
+            evaluate_every=max(config.steps // LOOKS, 1),
+            clip_norm=config.clip_norm,
+        ),
+        folder,
+        progress=progress,
+        device=device,
+        stage=stage,
+    )
+    vae.half().float().eval()
+    test = GivenPatches(test.x[: config.held_out], test.f_x[: config.held_out])
+    meta = {
+        "config": decides,
+        "domain": domain,
+        "data": data,
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "seed": seed,
+        "held_out": {
+            "description": held_out.slices.description,
+            **conditional_figures(vae, test),
+            "numbers": config.d,
+            **rival_figures(train, test, config.d, seed),
+        },
+        "invkit": __version__,
+    }
+    path = folder / FILE
+    by_first(lambda: save_conditional(path, vae, train.f_x[: config.others], meta))
+    return load_conditional(path, device=device)
+
+
+def save_conditional(path: Path, vae: ConditionalVae, others: Tensor, meta: Mapping[str, Any]) -> str:
+    """Write a VAE in fp16 with its provenance, of which `"config"` is needed; return the file's sha256."""
+    tensors = {f"vae.{name}": tensor.half() for name, tensor in vae.state_dict().items()}
+    return artifacts.save(path, {**tensors, "others": others.half()}, kind=KIND, meta=meta)
+
+
+def load_conditional(
+    path: Path, *, sha256: str | None = None, device: torch.device | str = "cpu"
+) -> TrainedConditional:
+    """Read a VAE in eval mode, float32, without gradients on its parameters.
+
+    Raises:
+        ArtifactError: missing, changed by a bit, of another kind, or not what its own config describes.
+    """
+    stored = artifacts.load(Path(path), kind=KIND, sha256=sha256)
+    try:
+        vae = ConditionalVae(ConditionalConfig.model_validate(stored.meta["config"]))
+        vae.load_state_dict(
+            {
+                key.removeprefix("vae."): tensor.float()
+                for key, tensor in stored.tensors.items()
+                if key.startswith("vae.")
+            }
+        )
+        others = stored.tensors["others"].float().to(device)
+    except (KeyError, ValidationError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{path} is no VAE given f(x) that this version knows: {error}. Train again"
+        ) from None
+    if not all(bool(tensor.isfinite().all()) for tensor in stored.tensors.values()):
+        raise ArtifactError(f"{path} holds values that are not finite. Train again")
+    return TrainedConditional(vae.to(device).eval().requires_grad_(False), others, stored.meta, stored.sha256)
+
+
+def _built(config: ConditionalConfig, seed: int) -> ConditionalVae:
+    """Return a VAE with parameters that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(seed, "conditional", "parameters"))
+        return ConditionalVae(config)
