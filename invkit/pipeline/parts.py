@@ -4,7 +4,8 @@ __all__ = ["REPRESENTATIONS", "FoundLayer", "Parts", "Representation"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
 
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
@@ -38,6 +39,7 @@ from invkit.training.sharing import share_out
 
 Representation = Literal["vae", "wavelet", "spatial", "conditional"]
 REPRESENTATIONS: tuple[str, ...] = get_args(Representation)
+Part = TypeVar("Part")
 FLOWS = {"wavelet": "wavelet flow", "spatial": "flow of spatial codes"}
 
 
@@ -92,68 +94,53 @@ class Parts:
             config = vae_preset(self.vae_preset)
             request = VaeRequest(domain, self.slices, config, self.config.dose, self.seed)
             found = find_vae(request, self.store, bundled=self.bundled, device=self.device)
-            # One process may not see yet what another one sees, and all must go the same way.
-            if not all_true(found is not None):
-                self.say(f"no VAE for {domain}-dose images matches: training it on {self.slices.description}")
-                (path,) = share_out(
-                    1,
-                    lambda _: learn_vae(request, self.store, device=self.device, progress=self.progress),
-                    teams=False,
-                    everywhere=True,
-                )
-                found = load_vae(path, device=self.device)
-            assert found is not None
-            self._vaes[domain] = found
+            self._vaes[domain] = self._learned(
+                found,
+                f"VAE for {domain}-dose images",
+                lambda: learn_vae(request, self.store, device=self.device, progress=self.progress),
+                lambda path: load_vae(path, device=self.device),
+            )
         return self._vaes[domain]
 
     def spatial_vae(self, domain: Domain) -> TrainedSpatial:
         """Return the VAE with a spatial code of a domain, `"low"` or `"high"`."""
         if domain not in self._codes:
             request = SpatialVaeRequest(domain, self.slices, self.config.spatial, self.config.dose, self.seed)
-            found = find_spatial_vae(request, self.store, device=self.device)
-            if not all_true(found is not None):
-                self.say(
-                    f"no spatial VAE for {domain}-dose images matches: training it on {self.slices.description}"
-                )
-                (path,) = share_out(
-                    1,
-                    lambda _: learn_spatial_vae(
-                        request, self.store, device=self.device, progress=self.progress
-                    ),
-                    teams=False,
-                    everywhere=True,
-                )
-                found = load_spatial(path, device=self.device)
-            assert found is not None
-            self._codes[domain] = found
+            self._codes[domain] = self._learned(
+                find_spatial_vae(request, self.store, device=self.device),
+                f"spatial VAE for {domain}-dose images",
+                lambda: learn_spatial_vae(request, self.store, device=self.device, progress=self.progress),
+                lambda path: load_spatial(path, device=self.device),
+            )
         return self._codes[domain]
 
     def conditional_vae(self, denoiser: LoadedDenoiser, domain: Domain) -> TrainedConditional:
         """Return the VAE that is given this denoiser's f(x), of a domain, `"low"` or `"high"`."""
         key = denoiser.sha256, domain
         if key not in self._given:
-            config = self.config.conditional
-            request = ConditionalVaeRequest(
-                denoiser, domain, self.slices, config, self.config.dose, self.seed
+            config, dose = self.config.conditional, self.config.dose
+            request = ConditionalVaeRequest(denoiser, domain, self.slices, config, dose, self.seed)
+            self._given[key] = self._learned(
+                find_conditional_vae(request, self.store, device=self.device),
+                f"VAE for {domain}-dose images given f(x) of {denoiser.name}",
+                lambda: learn_conditional_vae(
+                    request, self.store, device=self.device, progress=self.progress
+                ),
+                lambda path: load_conditional(path, device=self.device),
             )
-            found = find_conditional_vae(request, self.store, device=self.device)
-            if not all_true(found is not None):
-                self.say(
-                    f"no VAE for {domain}-dose images given f(x) of {denoiser.name} matches: "
-                    f"training it on {self.slices.description}"
-                )
-                (path,) = share_out(
-                    1,
-                    lambda _: learn_conditional_vae(
-                        request, self.store, device=self.device, progress=self.progress
-                    ),
-                    teams=False,
-                    everywhere=True,
-                )
-                found = load_conditional(path, device=self.device)
-            assert found is not None
-            self._given[key] = found
         return self._given[key]
+
+    def _learned(
+        self, found: Part | None, what: str, learn: Callable[[], Path], load: Callable[[Path], Part]
+    ) -> Part:
+        """Return what was found, or else train it in one process and read it in all."""
+        # One process may not see yet what another one sees, and all must go the same way.
+        if not all_true(found is not None):
+            self.say(f"no {what} matches: training it on {self.slices.description}")
+            (path,) = share_out(1, lambda _: learn(), teams=False, everywhere=True)
+            found = load(path)
+        assert found is not None
+        return found
 
     def request(self, split: Split, vae: TrainedVae, domain: Domain) -> LayerRequest:
         """Return what the cINN of a layer or control is to be."""
