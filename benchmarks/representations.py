@@ -1,7 +1,8 @@
 """What a layer's certified spread is in each representation: `python benchmarks/representations.py --layer 3`.
 
 Trains what is missing, draws for the default image, refines, and prints one row for each representation: what it keeps of held-out
-patches, how far its draws lie from the fiber, and the spread that is certified. The training-free proposals stand beside them.
+patches, how far its draws lie from the fiber, and the spread that is certified, and that is plausible too. The training-free
+proposals stand beside them, 8 of them at most.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from invkit.data.patches import PatchSampler
-from invkit.data.slices import load_slices
-from invkit.flow.wavelet_config import WaveletConfig
-from invkit.pipeline.baseline import baseline
+from invkit.pipeline.baseline import baseline, plausible_spread
 from invkit.pipeline.certify import Certified, certify, epsilon_of
+from invkit.pipeline.gather import gather
 from invkit.pipeline.ladder import sample_spread
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load
-from invkit.pipeline.parts import Parts
+from invkit.pipeline.parts import REPRESENTATIONS, Parts, Representation
+from invkit.pipeline.plausible import Judge
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import choose_subject
 from invkit.plugins.manager import default_host
@@ -41,8 +43,9 @@ def main() -> int:
     )
     parser.add_argument("--model", default="yang2018")
     parser.add_argument("--layer", default="3")
-    parser.add_argument("--representation", action="append", choices=["vae", "wavelet"])
-    parser.add_argument("--steps", type=int, default=WaveletConfig().steps, help="of what is trained here")
+    parser.add_argument("--representation", action="append", choices=REPRESENTATIONS)
+    parser.add_argument("--steps", type=int, help="of the flows that are trained here, by default their own")
+    parser.add_argument("--preset", default="default", help="of what is trained for the layer")
     parser.add_argument("--samples", type=int, default=50)
     parser.add_argument("--refine", type=int, default=16)
     parser.add_argument("--cache", type=Path)
@@ -64,16 +67,23 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
     host = default_host()
     denoiser = load(options.model, device="cpu", host=host)
     x = choose_subject(None, seed=0, dose=None, hu_range=None).x[:1]
-    slices = load_slices(None)
+    # The same slices as those of an analysis, so that its parts are found.
+    slices = gather(None, host, 0, "physical", Store(host, cache).noise)
     split = Split(denoiser, options.layer)
     z = split.phi(x)
     rows: list[dict[str, Any]] = []
     reference = None
-    for name in options.representation or ["vae", "wavelet"]:
-        config = LayerConfig()
-        config = config.model_copy(
-            update={"wavelet": config.wavelet.model_copy(update={"steps": options.steps})}
-        )
+    judge = None
+    chosen: list[Representation] = options.representation or list(get_args(Representation))
+    for name in chosen:
+        config = LayerConfig.preset(options.preset)
+        if options.steps:
+            flows = {part: getattr(config, part) for part in ("wavelet", "spatial_flow")}
+            config = config.model_copy(
+                update={
+                    part: flow.model_copy(update={"steps": options.steps}) for part, flow in flows.items()
+                }
+            )
         parts = Parts(
             Store(host, cache), slices, bundled=True, config=config, vae_preset="default", seed=0,
             device="cpu", representation=name, say=lambda line: print(line, file=sys.stderr),
@@ -83,6 +93,7 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
         found = parts.layer(split, vae, "low")
         trained = time.process_time() - begun
         model = found.model
+        judge = judge or Judge(denoiser, vae, slices, (x.shape[-2], x.shape[-1]), config.dose, 0)
         # One scale and one epsilon for all, else the spreads could not be compared.
         reference = reference or Reference(split, z, model.meta["scale"])
         epsilon = epsilon_of(float(model.meta["eta"])) if not rows else rows[0]["epsilon"]
@@ -98,6 +109,9 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
         if name == "vae":
             numbers = vae.vae.d
             rate = float(vae.vae.encode(patches).kl().mean())
+        elif name == "spatial":
+            code = parts.spatial_vae("low").vae
+            numbers, rate = code.d, float(code.encode(patches).kl().mean())
         kept = completeness(patches, model.reconstruct, numbers=numbers, rate=rate)
         rows.append(
             {
@@ -115,22 +129,29 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
                 "epsilon": epsilon,
                 "largest_hu": float((drawn.samples - drawn.mean).abs().max()),
                 "fiber_error": float(drawn.fiber_error.square().mean().sqrt()),
-                **_spreads(proven, x, drawn.samples),
+                **_spreads(proven, x, judge, drawn.samples),
             }
         )
-    assert reference is not None
+    assert reference is not None and judge is not None
     free = baseline(reference, denoiser, x, count=options.refine, epsilon=rows[0]["epsilon"], seed=0, image=0)
-    rows.append({"representation": "training-free", "epsilon": rows[0]["epsilon"], **_spreads(free, x)})
+    rows.append(
+        {"representation": "training-free", "epsilon": rows[0]["epsilon"], **_spreads(free, x, judge)}
+    )
     return rows
 
 
-def _spreads(found: Certified | None, x: Tensor, raw: Tensor | None = None) -> dict[str, Any]:
-    """Return spreads before and after refinement, HU, with the interval of the latter, and its plausibility by band."""
+def _spreads(found: Certified | None, x: Tensor, judge: Judge, raw: Tensor | None = None) -> dict[str, Any]:
+    """Return spreads before and after refinement, HU, with intervals; how many are plausible; and their power by band."""
     row: dict[str, Any] = {"draws_hu": None if raw is None else sample_spread([raw], seed=0).value}
     if found is None:
         return row | {"certified": "0 of 0"}
     row["proposals_hu"] = sample_spread([found.proposals], seed=0).value
     row["certified"] = f"{len(found.samples)} of {len(found.images)}"
+    found = replace(found, placed=judge.place(found.images, x))
+    count, plausible = plausible_spread([found], seed=0)
+    row["plausible"] = f"{count} of {len(found.samples)}"
+    if plausible is not None:
+        row["plausible_hu"] = [plausible.value, plausible.low, plausible.high]
     if len(found.samples) > 1:
         spread = sample_spread([found.samples], seed=0)
         row["spread_hu"] = [spread.value, spread.low, spread.high]
