@@ -74,7 +74,7 @@ def test_the_host_asks_twice_for_each_chunk_however_many_draws_are_in_it():
 
 def test_smaller_parts_cost_one_question_each(monkeypatch):
     whole = questions(25)
-    monkeypatch.setattr(sampler, "PIXELS_AT_ONCE", 5 * SIDE * SIDE)
+    monkeypatch.setattr(sampler, "ON_CPU", 5 * SIDE * SIDE)
     assert questions(25) == whole + 4
 
 
