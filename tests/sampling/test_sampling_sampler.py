@@ -256,7 +256,7 @@ def test_phi_sees_perturbed_samples_and_nothing_else_does():
 def test_large_images_go_through_the_network_in_parts(monkeypatch):
     x = image()
     whole = drawn(x)
-    monkeypatch.setattr(sampler, "PIXELS_AT_ONCE", 20 * 40 * 7)
+    monkeypatch.setattr(sampler, "ON_CPU", 20 * 40 * 7)
     seen: list[list[int]] = []
 
     def note(images: torch.Tensor, indices) -> torch.Tensor:
@@ -271,7 +271,7 @@ def test_large_images_go_through_the_network_in_parts(monkeypatch):
 
 
 def test_one_image_larger_than_a_part_still_goes_through(monkeypatch):
-    monkeypatch.setattr(sampler, "PIXELS_AT_ONCE", 1)
+    monkeypatch.setattr(sampler, "ON_CPU", 1)
     assert torch.isfinite(drawn(image(), samples=2).f_error).all()
 
 
