@@ -86,9 +86,9 @@ class WaveletConfig(BaseModel):
             context=96,
             dequantisation=0.0,
             batch=32,
-            start=512,
-            steps=1000,
-            held_out=512,
+            start=256,
+            steps=800,
+            held_out=256,
         )
 
     @classmethod
