@@ -23,7 +23,6 @@ from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import ArtifactError, ConfigError
-from invkit.flow.fiber import FiberTerm
 from invkit.flow.store import cinn_from
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import AT_ONCE, HELD_OUT, LayerRequest, LayerTraining
@@ -135,11 +134,18 @@ class ConditionalRequest(LayerRequest):
 
     Args:
         code: the VAE that is given f(x), of the layer's denoiser and the target domain.
+
+    Raises:
+        ConfigError: the configuration asks for the fiber term.
     """
 
     code: TrainedConditional = field(kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.config.cinn.fiber_weight > 0:
+            raise ConfigError(
+                "the fiber term is for the representation 'vae': set fiber_weight to 0, or choose representation vae"
+            )
         # The length of a code is the VAE's, whatever the preset was made for.
         config, d = self.config, self.code.vae.d
         rows = config.conditional.rows
@@ -197,7 +203,6 @@ def learn_conditional(
     """Train a layer's cINN and keep it, or return what another process has trained in the meantime.
 
     Raises:
-        ConfigError: the configuration asks for the fiber term.
         DivergedError: a training diverged twice.
     """
     key = store.key(request.describe())
@@ -238,13 +243,6 @@ class _ConditionalTraining(LayerTraining):
             output = torch.cat([self.split.denoiser(part) for part in torch.split(x, AT_ONCE)])
         posterior = self.code.vae.encode(target, output)
         return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1), estimate
-
-    def _fiber(self) -> FiberTerm | None:
-        if self.config.cinn.fiber_weight > 0:
-            raise ConfigError(
-                "the fiber term is for the representation 'vae': set fiber_weight to 0, or choose representation vae"
-            )
-        return None
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
