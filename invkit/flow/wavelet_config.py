@@ -87,7 +87,7 @@ class WaveletConfig(BaseModel):
             dequantisation=0.0,
             batch=32,
             start=256,
-            steps=800,
+            steps=1000,
             held_out=256,
         )
 

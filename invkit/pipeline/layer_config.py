@@ -40,7 +40,7 @@ class LayerConfig(BaseModel):
     wavelet: WaveletConfig = Field(WaveletConfig(), exclude=True)
     spatial: SpatialConfig = Field(SpatialConfig(), exclude=True)
     spatial_flow: WaveletConfig = Field(WaveletConfig.of_codes(), exclude=True)
-    spatial_rows: int = Field(2_048, ge=2, exclude=True)
+    spatial_rows: int = Field(3_072, ge=2, exclude=True)
     conditional: ConditionalConfig = Field(ConditionalConfig(), exclude=True)
     rows: int = Field(12_000, ge=2)
     held_out: int = Field(1_024, ge=2)
