@@ -179,6 +179,8 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
         unrefined = "no gradient of this layer reaches the image"
         certified.clear()
     metrics, measures = _figures(bench, model, draws, ladders, z, certified, free)
+    kept = _kept(bench, model)
+    metrics["representation_rmse_hu"] = None if kept is None else (kept - x).square().mean().sqrt().item()
     if measures.control is None:
         metrics["random_phi"], random = bench.random_phi.measure(
             model.split.layer,
@@ -203,7 +205,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
             input_scale=float(bench.controls.input.meta["scale"]),
             seed=bench.seed,
             model=model,
-            reconstruction=bench.reconstruction,
+            reconstruction=kept,
             region=bench.subject.region,
             beside=None if measures.control else bench.beside,
         )
@@ -224,6 +226,16 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
         certified=tuple(certified),
         unrefined=unrefined,
     )
+
+
+def _kept(bench: Bench, model: SampleModel) -> Tensor | None:
+    """Return what the representation that samples are drawn in keeps of the images; nothing where these are high-dose partners.
+
+    Shape `(B, 1, H, W)`, HU.
+    """
+    if bench.domain == "high":
+        return None
+    return torch.cat([model.reconstruct(one[None]) for one in bench.subject.x])
 
 
 def _why_not_refined(bench: Bench, model: SampleModel) -> str:

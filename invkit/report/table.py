@@ -235,6 +235,11 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "largest share of the power beyond noise, for structures of 10 pixels and more",
     ),
     "vae_rmse_hu": ("Error of the VAE", "HU", "what the code loses of this image"),
+    "representation_rmse_hu": (
+        "Error of the representation",
+        "HU",
+        "what the code that samples are drawn in loses of this image",
+    ),
     "vae_limit_hu": ("99 % quantile of the VAE's error", "HU", "above it an image is out of distribution"),
     "nll.layer": ("NLL given z", NATS, "how well z predicts the code; lower is better"),
     "nll.input": ("NLL of the `input` control", NATS, "given the whole image"),
