@@ -112,6 +112,10 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
         elif name == "spatial":
             code = parts.spatial_vae("low").vae
             numbers, rate = code.d, float(code.encode(patches).kl().mean())
+        elif name == "conditional":
+            given = parts.conditional_vae(denoiser, "low").vae
+            rate = float(given.encode(patches, denoiser(patches)).kl().mean())
+            numbers = given.d
         kept = completeness(patches, model.reconstruct, numbers=numbers, rate=rate)
         rows.append(
             {
