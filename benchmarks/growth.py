@@ -44,8 +44,7 @@ TABLES = {
     ],
     "slice": [
         (("-n", n, "--refine", refine), f"512 x 512, N = {n}, {refine} refined", 512)
-        for refine in ("none", 16)
-        for n in (25, 250)
+        for n, refine in ((25, "none"), (250, "none"), (250, 16))
     ],
 }
 

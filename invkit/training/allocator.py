@@ -9,20 +9,18 @@ from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 KEPT = 512 << 20  # bytes free at the end of the heap
-FROM_HEAP = (
-    1 << 30,
-    32 << 20,
-)  # largest block that comes from the heap, bytes; older versions of glibc allow the second only
+# largest block that comes from the heap, bytes; older versions of glibc allow the second only
+FROM_HEAP = (64 << 20, 32 << 20)
 CHOSEN = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep freed memory of this process, up to 512 MB, for what is allocated next; return whether it does now.
+    """Let glibc keep freed memory of this process, up to 128 MB, for what is allocated next; return whether it does now.
 
     Activations of some ten megabytes are allocated and freed all the time. By default each is mapped and unmapped, and the
     system clears its pages anew, which can take longer than the convolutions. The programs of invkit call this; importing it
-    changes nothing. Where the environment chooses settings (`MALLOC_...`, `GLIBC_TUNABLES`), or the C library is another,
-    nothing is done.
+    changes nothing. Blocks of more than 64 MB go back at once: a heap with holes of their size would grow. Where the
+    environment chooses settings (`MALLOC_...`, `GLIBC_TUNABLES`), or the C library is another, nothing is done.
     """
     if any(name.startswith(CHOSEN) for name in os.environ):
         return False
