@@ -114,8 +114,8 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
             numbers, rate = code.d, float(code.encode(patches).kl().mean())
         elif name == "conditional":
             given = parts.conditional_vae(denoiser, "low").vae
-            rate = float(given.encode(patches, denoiser(patches)).kl().mean())
-            numbers = given.d
+            part = patches[..., : given.patch, : given.patch]
+            numbers, rate = given.d, float(given.encode(part, denoiser(part)).kl().mean())
         kept = completeness(patches, model.reconstruct, numbers=numbers, rate=rate)
         rows.append(
             {
