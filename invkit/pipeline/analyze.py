@@ -242,13 +242,14 @@ def analyze(
 
 
 def _experimental(sampler: Sampler, representation: Representation) -> tuple[str, ...]:
-    """Return a warning where samples come from a model that was not measured at full size yet."""
+    """Return a warning where samples come from a model that was hardly measured at full size yet."""
     chosen = {
         "sampler 'residual'": sampler == "residual",
         f"representation {representation!r}": representation != "vae",
     }
+    measured = "measured for one layer only" if representation == "spatial" else "not measured"
     return tuple(
-        f"The {name} is experimental: how its samples compare with those of the default at full size was not measured. "
+        f"The {name} is experimental: how its samples compare with those of the default at full size was {measured}. "
         "What is certified holds all the same."
         for name, used in chosen.items()
         if used
