@@ -13,6 +13,7 @@ from torch.nn import functional
 from invkit.flow.wavelet import WaveletFlow
 from invkit.representation.regressor import Regressor
 from invkit.representation.spatial import SpatialVae
+from invkit.representation.vae import HU_RANGE
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import ImageDraws
 from invkit.split.split import Split
@@ -85,7 +86,7 @@ class SpatialModel:
         def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             noise = [torch.randn(shape, generator=generator(seed, "s", image, k)) for k in indices]
             code = frame.back(self.flow.inverse(torch.stack(noise).to(frame.mean), h))
-            return self.vae.decode(code)[..., : size[0], : size[1]]
+            return self._decoded(code, size)
 
         return draws
 
@@ -97,12 +98,16 @@ class SpatialModel:
         code = self.vae.encode(self.vae.pad(image, self.flow.config.multiple)).mean
         v, _ = self.flow(frame.into(code), h)
         frame, h = self._embedded(other, size)
-        return self.vae.decode(frame.back(self.flow.inverse(v, h)))[..., : size[0], : size[1]]
+        return self._decoded(frame.back(self.flow.inverse(v, h)), size)
 
     @torch.no_grad()
     def reconstruct(self, image: Tensor) -> Tensor:
         """Return D(E(x)) of images `(B, 1, H, W)` of any size, HU."""
         return self.vae.reconstruct(image)
+
+    def _decoded(self, code: Tensor, size: Sequence[int]) -> Tensor:
+        """Return images of codes, `(n, 1, H, W)`, HU, in the range that E sees: no code of an image lies beyond it."""
+        return self.vae.decode(code)[..., : size[0], : size[1]].clamp(*HU_RANGE)
 
     def _embedded(self, z: Activation, size: Sequence[int]) -> tuple[CodeFrame, tuple[Tensor, ...]]:
         estimate = self.regressor(z, (size[0], size[1]))

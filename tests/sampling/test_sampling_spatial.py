@@ -88,6 +88,15 @@ def test_draw_k_is_the_same_bit_for_bit_however_many_are_drawn(model):
     assert not torch.equal(few, other)
 
 
+def test_draws_stay_in_the_range_that_the_encoder_sees(model):
+    """A flow that knows little draws codes that no image has; the linear path would take them anywhere."""
+    with torch.no_grad():
+        model.flow.top.whitening.log_scale.fill_(-5.0)
+    drawn = model.prepare(torch.zeros(1, 1, 32, 32), (32, 32))(0, 0, range(4))
+    assert float(drawn.min()) == -1024
+    assert float(drawn.max()) == 2000
+
+
 def test_draws_are_those_of_the_padded_image(model):
     """A size that is no multiple is continued; nothing else differs, and no tile is cut."""
     x = images(1, 2 * STEP)
