@@ -44,6 +44,7 @@ BATCH = 32
 # Of these through f: its activations then stay in the processor's cache.
 AT_ONCE = 4
 LOOKS = 20
+RIVAL = 3072  # patches that principal components are fitted to: twice as many take 2 GB
 
 Denoise = Callable[[Tensor], Tensor]
 """f: from images `(B, 1, H, W)` in HU to the same."""
@@ -201,13 +202,14 @@ def rival_figures(train: GivenPatches, held_out: GivenPatches, d: int, seed: int
     """Return what f(x) alone keeps of held-out patches, and f(x) with d principal components of the residual.
 
     Args:
-        train: patches that the components are fitted to.
+        train: patches, the first of which the components are fitted to.
         held_out: patches that are judged.
         d: number of components.
         seed: of the search for them.
     """
-    residuals = torch.cat([x - f_x for x, f_x in train.chunks()])
+    residuals = torch.sub(*train.rows(slice(RIVAL)))
     pca = fit_pca(residuals, d, generator=generator(seed, "conditional", "pca", device=residuals.device))
+    fitted = len(residuals)
     del residuals
     alone, components, power = [], [], []
     for x, f_x in held_out.chunks():
@@ -223,7 +225,7 @@ def rival_figures(train: GivenPatches, held_out: GivenPatches, d: int, seed: int
         "pca": {
             "rmse_hu": float(torch.cat(components).mean().sqrt()),
             "components": d,
-            "fitted_to": len(train),
+            "fitted_to": fitted,
         },
     }
 
