@@ -198,23 +198,29 @@ def conditional_figures(vae: ConditionalVae, held_out: GivenPatches) -> dict[str
 
 
 @torch.no_grad()
-def rival_figures(train: GivenPatches, held_out: GivenPatches, d: int, seed: int) -> dict[str, Any]:
-    """Return what f(x) alone keeps of held-out patches, and f(x) with d principal components of the residual.
+def rival_figures(
+    vae: ConditionalVae, train: GivenPatches, held_out: GivenPatches, seed: int
+) -> dict[str, Any]:
+    """Return what f(x) alone keeps of held-out patches, what D makes of it with no code, and f(x) with principal components.
+
+    Without the second nobody could tell whether the code says anything: D may know from f(x) alone what the denoiser took away.
 
     Args:
+        vae: the trained networks; as many principal components as its code has numbers.
         train: patches, the first of which the components are fitted to.
         held_out: patches that are judged.
-        d: number of components.
         seed: of the search for them.
     """
+    d = vae.d
     residuals = torch.sub(*train.rows(slice(RIVAL)))
     pca = fit_pca(residuals, d, generator=generator(seed, "conditional", "pca", device=residuals.device))
     fitted = len(residuals)
     del residuals
-    alone, components, power = [], [], []
+    alone, without, components, power = [], [], [], []
     for x, f_x in held_out.chunks():
         residual = x - f_x
         alone.append(residual.double().square().mean((1, 2, 3)))
+        without.append((vae.decode(f_x.new_zeros(len(x), d), f_x) - x).double().square().mean((1, 2, 3)))
         components.append((pca.reconstruct(residual) - residual).double().square().mean((1, 2, 3)))
         power.append(
             torch.stack([radial_bands(image, window=True).double().sum(0) for image in (residual, x)])
@@ -222,6 +228,7 @@ def rival_figures(train: GivenPatches, held_out: GivenPatches, d: int, seed: int
     lost, whole = torch.stack(power).sum(0)
     return {
         "f_x": {"rmse_hu": float(torch.cat(alone).mean().sqrt()), "lost": (lost / whole).tolist()},
+        "no_code": {"rmse_hu": float(torch.cat(without).mean().sqrt())},
         "pca": {
             "rmse_hu": float(torch.cat(components).mean().sqrt()),
             "components": d,
@@ -329,7 +336,7 @@ def train_conditional(
             "description": held_out.slices.description,
             **conditional_figures(vae, test),
             "numbers": config.d,
-            **rival_figures(train, test, config.d, seed),
+            **rival_figures(vae, train, test, seed),
         },
         "invkit": __version__,
     }

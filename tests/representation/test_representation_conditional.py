@@ -84,7 +84,9 @@ def test_it_starts_at_probabilistic_pca_of_the_residual():
     torch.testing.assert_close(
         posterior.log_var[0].exp().double(), torch.tensor(noise / values[:d].copy()), rtol=2e-3, atol=1e-6
     )
-    assert float(posterior.kl().mean().detach()) == pytest.approx(0.5 * np.log(values[:d] / noise).sum(), rel=2e-3)
+    assert float(posterior.kl().mean().detach()) == pytest.approx(
+        0.5 * np.log(values[:d] / noise).sum(), rel=2e-3
+    )
     assert float(vae.unit) == pytest.approx(math.sqrt((residual**2).mean()), rel=1e-3)
 
 
@@ -208,6 +210,8 @@ def test_a_trained_one_is_stored_with_what_it_keeps(tmp_path):
     alone = float((x - f_x).double().square().mean().sqrt())
     assert figures["f_x"]["rmse_hu"] == pytest.approx(alone, rel=1e-4)
     assert figures["rmse_hu"] < alone
+    without = (trained.vae.decode(torch.zeros(len(x), 16), f_x) - x).double()
+    assert figures["no_code"]["rmse_hu"] == pytest.approx(float(without.square().mean().sqrt()), rel=1e-4)
     assert len(figures["lost"]) == len(figures["f_x"]["lost"]) == 10
     assert figures["pca"]["components"] == figures["numbers"] == 16
     assert trained.others.shape == (8, 1, 32, 32)
