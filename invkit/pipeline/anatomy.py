@@ -13,8 +13,7 @@ from invkit.metrics.intervals import Interval, bootstrap
 from invkit.sampling.anatomy_proposals import Survival
 from invkit.sampling.changes import Change, given, inserted, removed, shifted
 from invkit.sampling.distance import Activation
-from invkit.sampling.model import LayerModel, SampleModel
-from invkit.sampling.tiles import Tiling
+from invkit.sampling.model import SampleModel, Scalable
 
 RADII = (2.0, 4.0, 8.0)  # pixels, of discs
 CONTRAST = 100.0  # HU, of discs
@@ -142,21 +141,11 @@ def proposals(
         own = model.swap(x, z, z)
         other = model.swap(stranger, model.split.phi(stranger), z)
         sets.append([given("v swapped", "changes by the v of another image", other - own)])
-        if isinstance(model, LayerModel):
-            longer = _scaled(model, x, z) - own
+        if isinstance(model, Scalable):
+            longer = model.scaled(x, z, SCALED) - own
             sets.append([given("v scaled", f"changes by v times {SCALED:g}", longer)])
     known = [[change for change in together if change is not None] for together in sets]
     return [together for together in known if together]
-
-
-def _scaled(model: LayerModel, x: Tensor, z: Activation) -> Tensor:
-    """Return D(t^-1(a v | z)) with v = t(E(x) | z), `(1, 1, H, W)`, HU."""
-    size = (x.shape[-2], x.shape[-1])
-    tiling = Tiling(*size, model.vae.patch)
-    condition = model.condition(tiling.cut(model.estimate(z, size))[0])
-    v = SCALED * model.invariance_of(tiling.cut(x)[0], condition)
-    with torch.no_grad():
-        return tiling.blend(model.vae.decode(model.codes(condition, v[None])[0])[None])
 
 
 def summarise(

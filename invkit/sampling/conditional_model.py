@@ -110,13 +110,27 @@ class ConditionalModel:
         if self.split.layer == "const":
             own = target = tiling.cut(self.split.denoiser(image))[0]
         v, _ = self.cinn(self.vae.encode(tiling.cut(image)[0], own).mean, h)
-        return tiling.blend(self.vae.decode(self.cinn.inverse(v[None], h_other)[0], target)[None])
+        return self._blended(v, h_other, target, tiling)
+
+    @torch.no_grad()
+    def scaled(self, image: Tensor, z: Activation, factor: float) -> Tensor:
+        """Return D(t^-1(a v | z), Psi(z)) with v = t(E(image, Psi(z)) | z), `(1, 1, H, W)`, HU."""
+        tiling = Tiling(image.shape[-2], image.shape[-1], self.vae.patch)
+        output, h = self._embedded(z, tiling)
+        if self.split.layer == "const":
+            output = tiling.cut(self.split.denoiser(image))[0]
+        v, _ = self.cinn(self.vae.encode(tiling.cut(image)[0], output).mean, h)
+        return self._blended(factor * v, h, output, tiling)
 
     @torch.no_grad()
     def reconstruct(self, image: Tensor) -> Tensor:
         """Return x_bar of the codes of images `(B, 1, H, W)` of any size, tile by tile, HU; in each, E and D are given its f(x)."""
         tiling = Tiling(image.shape[-2], image.shape[-1], self.vae.patch)
         return torch.cat([tiling.blend(self._reconstructed(one[None], tiling)[None]) for one in image])
+
+    def _blended(self, v: Tensor, h: Tensor, output: Tensor, tiling: Tiling) -> Tensor:
+        """Return the image of v on each tile, `(T, d)`, given Psi(z) on them."""
+        return tiling.blend(self.vae.decode(self.cinn.inverse(v[None], h)[0], output)[None])
 
     def _reconstructed(self, image: Tensor, tiling: Tiling) -> Tensor:
         """Return x_bar of the tiles of one image, `(T, 1, patch, patch)`, HU."""

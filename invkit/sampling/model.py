@@ -1,10 +1,10 @@
 """A layer's trained cINN with everything that belongs to it: regressor, embedding, code, decoder."""
 
-__all__ = ["ImageDraws", "ImageSampler", "LayerModel", "SampleModel"]
+__all__ = ["ImageDraws", "ImageSampler", "LayerModel", "SampleModel", "Scalable"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -63,6 +63,14 @@ class SampleModel(ImageSampler, Protocol):
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """Return what the representation keeps of images `(B, 1, H, W)`, HU; the rest is completed by noise."""
+
+
+@runtime_checkable
+class Scalable(Protocol):
+    """A model whose v is of a code, so that more of the same is another image that it deems likely."""
+
+    def scaled(self, image: Tensor, z: Activation, factor: float) -> Tensor:
+        """Return the image with its own v = t(. | z) times a factor, `(1, 1, H, W)`, HU."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,15 @@ class LayerModel:
         v = self.invariance_of(tiling.cut(image)[0], condition)
         with torch.no_grad():
             return tiling.blend(self.vae.decode(self.codes(target, v[None])[0])[None])
+
+    @torch.no_grad()
+    def scaled(self, image: Tensor, z: Activation, factor: float) -> Tensor:
+        """Return D(t^-1(a v | z)) with v = t(E(image) | z), `(1, 1, H, W)`, HU."""
+        size = (image.shape[-2], image.shape[-1])
+        tiling = Tiling(*size, self.vae.patch)
+        condition = self.condition(tiling.cut(self.estimate(z, size))[0])
+        v = factor * self.invariance_of(tiling.cut(image)[0], condition)
+        return tiling.blend(self.vae.decode(self.codes(condition, v[None])[0])[None])
 
     @torch.no_grad()
     def reconstruct(self, image: Tensor) -> Tensor:

@@ -142,6 +142,17 @@ def test_an_image_swapped_with_itself_is_its_reconstruction(cut, layer, size):
     torch.testing.assert_close(one.swap(x, z, z), one.reconstruct(x), atol=0.05, rtol=1e-3)
 
 
+@pytest.mark.parametrize("layer", ["0", "const"])
+def test_v_times_one_is_the_reconstruction_and_more_is_further_away(cut, layer):
+    one = model(cut, layer)
+    x = images(1, 22, 50)
+    z = one.split.phi(x)
+    kept = one.reconstruct(x)
+    torch.testing.assert_close(one.scaled(x, z, 1.0), kept, atol=0.05, rtol=1e-3)
+    changes = [(one.scaled(x, z, factor) - kept).norm() for factor in (1.2, 1.5)]
+    assert 0 < changes[0] < changes[1]
+
+
 def test_a_swap_takes_the_output_of_the_other(cut):
     one = model(cut, "0")
     x, other = images(2, PATCH, PATCH)[:, None]
