@@ -30,9 +30,6 @@ def measure(group: str) -> None:
     """Measure one group in this process and print its rows as JSON."""
     import torch
 
-    from invkit import keep_freed_memory
-
-    keep_freed_memory()  # as the commands do; rivals have it too
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)

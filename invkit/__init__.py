@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from invkit.plugins.records import Artifact, Backbone, Metric, Section, Source
     from invkit.split.check import SplitReport
     from invkit.split.split import Split
-    from invkit.training.allocator import keep_freed_memory
 
 __all__ = [
     "Adversarial",
@@ -86,7 +85,6 @@ __all__ = [
     "default_host",
     "evaluate",
     "hookimpl",
-    "keep_freed_memory",
     "load",
     "read_image",
     "train_cinn",
@@ -111,7 +109,6 @@ _HOMES = {
     "invkit.plugins.records": ("Artifact", "Backbone", "Metric", "Section", "Source"),
     "invkit.split.check": ("SplitReport",),
     "invkit.split.split": ("Split",),
-    "invkit.training.allocator": ("keep_freed_memory",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

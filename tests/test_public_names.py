@@ -48,7 +48,6 @@ PUBLIC = [
     "default_host",
     "evaluate",
     "hookimpl",
-    "keep_freed_memory",
     "load",
     "read_image",
     "train_cinn",

@@ -32,7 +32,6 @@ from invkit.cli import (
 from invkit.cli.console import data_on_stdout, emit_text, say, say_error
 from invkit.cli.together import together
 from invkit.errors import InvkitError
-from invkit.training.allocator import keep_freed_memory
 
 COMMANDS = (analyze, train, presets, run, data, evaluate, models, layers, plugins, convert, validate)
 COMMAND = "invkit.command"
@@ -122,5 +121,4 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command line; the entry point of `invkit` and `python -m invkit`."""
-    keep_freed_memory()
     app(prog_name="invkit")

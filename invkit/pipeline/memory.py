@@ -33,7 +33,6 @@ from invkit.sampling.refine import refine
 from invkit.sampling.sampler import pixels_at_once
 from invkit.sampling.stack import IN_MEMORY
 from invkit.split.split import Split
-from invkit.training.allocator import give_back
 
 SIDE = 128  # pixels a side of a small image to draw
 PROBE = 64  # pixels a side of the cut-out; less, and borders count
@@ -197,7 +196,6 @@ def state_memory(
         ResourceError: it takes more than there is.
     """
     plan = plan_memory(splits, models, x, samples=samples, refined=refined)
-    give_back()
     in_use = memory_in_use()
     say(plan.statement(in_use))
     if limit is not None or x.device.type == "cpu":

@@ -18,7 +18,6 @@ from invkit.pipeline.presentation import report_data
 from invkit.pipeline.result import AnalysisResult
 from invkit.plugins.manager import PluginHost
 from invkit.report.write import write_report
-from invkit.training.allocator import give_back
 
 SCHEMA = "invkit.manifest/1"
 RUNS_ON = ("invkit", "torch", "numpy", "pydicom", "safetensors", "scikit-image", "matplotlib")
@@ -75,7 +74,6 @@ def save_run(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty, and a run is never overwritten. Choose another folder")
-    give_back()  # drawing needs other, smaller blocks than the analysis
     created = datetime.now(UTC).isoformat(timespec="seconds")
     reports = []
     for image in range(len(result.x)):
