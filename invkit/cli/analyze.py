@@ -123,6 +123,7 @@ def analyze(
     from invkit.cli.series import series_work, show_series
     from invkit.pipeline.analyze import analyze as run
     from invkit.pipeline.layer_config import LayerConfig
+    from invkit.pipeline.runs import require_room, require_writable
 
     layers, limits = layer or ["3"], parsed_range(hu_range)
     options: dict[str, Any] = {
@@ -148,6 +149,8 @@ def analyze(
     }
     series = series_work(data, limits, out, name, layers)
     if series is None:
+        # Found now, not when hours of work are to be written.
+        require_writable(Path("runs")) if out is None else require_room(out)
         show(run(name, layers, data, **options), out, json)
     else:
         show_series(series(name, layers, data, **options), json)

@@ -1,8 +1,9 @@
 """Run folders: one analysis on disk with its report, samples and manifest; never overwritten."""
 
-__all__ = ["RunPaths", "new_run_folder", "save_run"]
+__all__ = ["RunPaths", "new_run_folder", "require_room", "require_writable", "save_run"]
 
 import json
+import os
 import platform
 import secrets
 from collections.abc import Mapping
@@ -49,6 +50,29 @@ def new_run_folder(root: Path, model: str, layers: str) -> Path:
     return folder
 
 
+def require_room(folder: Path) -> None:
+    """Find out whether a run can go into a folder, which need not exist; nothing is made.
+
+    Raises:
+        UsageError: the folder holds files, or is a file.
+        ResourceError: it cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not empty, and a run is never overwritten. Choose another folder")
+    require_writable(folder)
+
+
+def require_writable(folder: Path) -> None:
+    """Find out whether something can be written into a folder, which need not exist; nothing is made.
+
+    Raises:
+        ResourceError: it cannot.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ResourceError(f"nothing can be written to {there}. Choose another place with --out")
+
+
 def save_run(
     result: AnalysisResult,
     folder: Path,
@@ -72,8 +96,7 @@ def save_run(
         UsageError: the folder holds files.
         ResourceError: it cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not empty, and a run is never overwritten. Choose another folder")
+    require_room(folder)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     reports = []
     for image in range(len(result.x)):

@@ -115,3 +115,18 @@ def test_plugins_new_writes_one_that_passes_its_check(invoke, tmp_path):
     assert written["files"] == [
         str(tmp_path / "other" / name) for name in ("pyproject.toml", "invkit_other.py")
     ]
+
+
+@pytest.mark.parametrize(
+    ("out", "code", "message"), [("full", 2, "never overwritten"), ("file/run", 6, "nothing")]
+)
+def test_a_place_that_cannot_hold_the_run_is_found_before_anything_is_computed(
+    out, code, message, invoke, stranger, tmp_path, monkeypatch
+):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/kept").write_text("mine")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("invkit.pipeline.analyze.analyze", lambda *args, **options: pytest.fail("computed"))
+    result = invoke("analyze", "--plugin", stranger, "--layer", "1", "--out", tmp_path / out)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
