@@ -20,7 +20,7 @@ PROGRESS = 0.5  # of the residual, that must be left at most before a step may e
 SLACK = 0.95  # of the best rate of progress so far, at which a step goes on
 OVERHEAD = 1.5  # what a step costs besides its products, in products
 ENOUGH = 0.1  # of the residual, left by a step's linear problem: Phi is linear in a neighbourhood only
-AIM = 0.9  # of epsilon: what Phi's curvature may add to the linear problem's residual
+AIM = 0.8  # of epsilon: the rest is for what Phi is curved by; and the less, the less of a spread is what epsilon allows
 
 
 @dataclass(frozen=True)
