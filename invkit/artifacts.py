@@ -66,6 +66,25 @@ class Stored:
     sha256: str
     path: Path
 
+    def part(self, name: str) -> dict[str, torch.Tensor]:
+        """Return the tensors of one part, those whose names begin with `name.`, without that."""
+        start = f"{name}."
+        return {
+            key.removeprefix(start): value for key, value in self.tensors.items() if key.startswith(start)
+        }
+
+    def require(self, wanted: Mapping[str, Any]) -> None:
+        """Refuse what was trained for something else.
+
+        Raises:
+            ArtifactError: the provenance differs from `wanted` in one of its fields.
+        """
+        differing = [name for name in wanted if self.meta.get(name) != wanted[name]]
+        if differing:
+            raise ArtifactError(
+                f"{self.path} was trained for something else: its {', '.join(differing)} differ. Train it again"
+            )
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old file or the new one, never a part.

@@ -356,3 +356,23 @@ def test_a_state_fingerprint_tells_names_dtypes_shapes_and_bits_apart():
         {"a": torch.tensor(False)},
     ]
     assert len({state_fingerprint(state) for state in states}) == len(states)
+
+
+def test_parts_are_told_by_the_beginning_of_a_name(tmp_path):
+    tensors = {"flow.a": torch.ones(2), "flow.b.c": torch.zeros(1), "flower": torch.ones(1)}
+    path = tmp_path / "x.safetensors"
+    artifacts.save(path, tensors, kind="test", meta={})
+    part = artifacts.load(path, kind="test").part("flow")
+    assert part.keys() == {"a", "b.c"}
+    assert torch.equal(part["a"], torch.ones(2))
+
+
+def test_what_was_trained_for_something_else_is_refused_by_its_fields(tmp_path):
+    path = tmp_path / "x.safetensors"
+    artifacts.save(path, {"a": torch.ones(1)}, kind="test", meta={"data": "one", "seed": 0, "steps": 3})
+    stored = artifacts.load(path, kind="test")
+    stored.require({"data": "one", "seed": 0})
+    with pytest.raises(
+        ArtifactError, match=r"x.safetensors was trained for something else: its data, lost differ"
+    ):
+        stored.require({"data": "two", "seed": 0, "lost": 1})

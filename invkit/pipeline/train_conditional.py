@@ -10,7 +10,6 @@ __all__ = [
     "load_conditional_layer",
 ]
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from invkit import artifacts
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser
-from invkit.errors import ArtifactError, ConfigError
+from invkit.errors import ConfigError
 from invkit.flow.store import cinn_from
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import AT_ONCE, HELD_OUT, LayerRequest, LayerTraining
@@ -174,20 +173,15 @@ def load_conditional_layer(
         ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
     """
     stored = artifacts.load(path, kind=KIND, sha256=sha256)
-    wanted = request.describe()
-    differing = [name for name in wanted if stored.meta.get(name) != wanted[name]]
-    if differing:
-        raise ArtifactError(
-            f"{path} was trained for something else: its {', '.join(differing)} differ. Train it again"
-        )
+    stored.require(request.describe())
     tensors, code = stored.tensors, request.code
     device = code.vae.device
     return ConditionalModel(
         split=request.split,
-        regressor=Regressor.from_state(_part(tensors, "regressor"), stored.meta["regressor"]).to(device),
+        regressor=Regressor.from_state(stored.part("regressor"), stored.meta["regressor"]).to(device),
         vae=code.vae,
         others=code.others,
-        cinn=cinn_from(_part(tensors, "cinn"), stored.meta["cinn"]).to(device),
+        cinn=cinn_from(stored.part("cinn"), stored.meta["cinn"]).to(device),
         meta=stored.meta,
         sha256=stored.sha256,
         nll_rows=tensors["nll_rows"],
@@ -243,8 +237,3 @@ class _ConditionalTraining(LayerTraining):
             output = torch.cat([self.split.denoiser(part) for part in torch.split(x, AT_ONCE)])
         posterior = self.code.vae.encode(target, output)
         return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1), estimate
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    start = f"{prefix}."
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

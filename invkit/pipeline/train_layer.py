@@ -16,7 +16,7 @@ from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.patches import PatchBatch, PatchSampler
 from invkit.data.slices import SliceSet, split_meta
-from invkit.errors import ArtifactError, ConfigError
+from invkit.errors import ConfigError
 from invkit.flow.cinn import CINN
 from invkit.flow.fiber import FiberErrors, FiberTerm
 from invkit.flow.store import cinn_from, cinn_state, round_half
@@ -94,19 +94,14 @@ def load_layer(path: Path, request: LayerRequest, *, sha256: str | None = None) 
         ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
     """
     stored = artifacts.load(path, kind=KIND, sha256=sha256)
-    wanted = request.describe()
-    differing = [name for name in wanted if stored.meta.get(name) != wanted[name]]
-    if differing:
-        raise ArtifactError(
-            f"{path} was trained for something else: its {', '.join(differing)} differ. Train it again"
-        )
+    stored.require(request.describe())
     tensors = stored.tensors
     device = request.vae.vae.decoder.last.device
     return LayerModel(
         split=request.split,
-        regressor=Regressor.from_state(_part(tensors, "regressor"), stored.meta["regressor"]).to(device),
+        regressor=Regressor.from_state(stored.part("regressor"), stored.meta["regressor"]).to(device),
         vae=request.vae.vae,
-        cinn=cinn_from(_part(tensors, "cinn"), stored.meta["cinn"]).to(device),
+        cinn=cinn_from(stored.part("cinn"), stored.meta["cinn"]).to(device),
         meta=stored.meta,
         sha256=stored.sha256,
         nll_rows=tensors["nll_rows"],
@@ -341,8 +336,3 @@ class _Rows:
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    start = f"{prefix}."
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

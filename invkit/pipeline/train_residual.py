@@ -2,7 +2,6 @@
 
 __all__ = ["KIND", "ResidualRequest", "find_residual", "learn_residual", "load_residual"]
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from torch import Tensor
 from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.slices import split_meta
-from invkit.errors import ArtifactError
 from invkit.flow.cinn import CINN
 from invkit.flow.store import cinn_from, cinn_state, round_half
 from invkit.flow.table import CodeTable, posterior_entropy, posterior_entropy_rows
@@ -54,18 +52,13 @@ def load_residual(path: Path, request: ResidualRequest, *, sha256: str | None = 
         ArtifactError: the file is damaged, or was trained for another layer, data or configuration.
     """
     stored = artifacts.load(path, kind=KIND, sha256=sha256)
-    wanted = request.describe()
-    differing = [name for name in wanted if stored.meta.get(name) != wanted[name]]
-    if differing:
-        raise ArtifactError(
-            f"{path} was trained for something else: its {', '.join(differing)} differ. Train it again"
-        )
+    stored.require(request.describe())
     tensors, device = stored.tensors, request.split.denoiser.device
     return ResidualModel(
         split=request.split,
-        regressor=Regressor.from_state(_part(tensors, "regressor"), stored.meta["regressor"]).to(device),
+        regressor=Regressor.from_state(stored.part("regressor"), stored.meta["regressor"]).to(device),
         code=TileCode(request.config.cinn.d),
-        cinn=cinn_from(_part(tensors, "cinn"), stored.meta["cinn"]).to(device),
+        cinn=cinn_from(stored.part("cinn"), stored.meta["cinn"]).to(device),
         meta=stored.meta,
         sha256=stored.sha256,
         nll_rows=tensors["nll_rows"],
@@ -173,8 +166,3 @@ class _ResidualTraining(LayerTraining):
         mean = torch.cat(means)[:rows]
         table = CodeTable(mean, torch.full_like(mean, code.log_var), torch.cat(conditions)[:rows])
         return table, torch.cat(patients)[:rows]
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    start = f"{prefix}."
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

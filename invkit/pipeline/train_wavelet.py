@@ -14,7 +14,6 @@ from invkit._version import __version__
 from invkit.data.partition import Part
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import split_meta
-from invkit.errors import ArtifactError
 from invkit.flow.wavelet import WaveletFlow
 from invkit.flow.wavelet_store import wavelet_from, wavelet_state
 from invkit.flow.wavelet_train import (
@@ -69,24 +68,12 @@ def load_wavelet(path: Path, request: WaveletRequest, *, sha256: str | None = No
         ArtifactError: the file is damaged, or was trained for another layer, data or configuration.
     """
     stored = artifacts.load(path, kind=KIND, sha256=sha256)
-    wanted = request.describe()
-    differing = [name for name in wanted if stored.meta.get(name) != wanted[name]]
-    if differing:
-        raise ArtifactError(
-            f"{path} was trained for something else: its {', '.join(differing)} differ. Train it again"
-        )
-
-    def part(name: str) -> dict[str, Tensor]:
-        start = f"{name}."
-        return {
-            key.removeprefix(start): value for key, value in stored.tensors.items() if key.startswith(start)
-        }
-
+    stored.require(request.describe())
     device = request.vae.vae.decoder.last.device
     return WaveletModel(
         split=request.split,
-        regressor=Regressor.from_state(part("regressor"), stored.meta["regressor"]).to(device),
-        flow=wavelet_from(part("flow"), stored.meta["flow"]).to(device),
+        regressor=Regressor.from_state(stored.part("regressor"), stored.meta["regressor"]).to(device),
+        flow=wavelet_from(stored.part("flow"), stored.meta["flow"]).to(device),
         meta=stored.meta,
         sha256=stored.sha256,
         nll_rows=stored.tensors["nll_rows"],
