@@ -1,0 +1,29 @@
+"""A layer that keeps nearly everything: what is certified there is no more than the tolerance allows."""
+
+import pytest
+
+import invkit
+from invkit.data.slices import load_slices
+
+
+def test_the_first_layer_of_chen2017_ignores_nothing_that_counts(tmp_path):
+    pytest.importorskip("invkit_chen2017")
+    phantom = load_slices(["phantoms:12"], size=96).part("test").slices[0]
+    result = invkit.analyze(
+        "chen2017",
+        "1",
+        phantom.image,
+        dose=0.25,
+        sampler="training-free",
+        samples=16,
+        refine=16,
+        train_data=["phantoms:12"],
+        train_noise="image",
+        cache=tmp_path,
+    )
+    (layer,) = result.layers
+    certified = layer.metrics["certified"]
+    assert certified["count"] == 16
+    assert certified["spread_hu"]["value"] <= 0.5
+    assert certified["spread_hu"]["value"] <= 0.02 * layer.metrics["spread_hu"]["value"]
+    assert any("nothing is proven to be invisible" in sentence for sentence in layer.verdict.sentences)
