@@ -21,6 +21,7 @@ from invkit.training.seeds import derive_seed, generator
 KIND = "scale"
 PATCH = 128  # as of the bundled VAEs, so that figures of all samplers have one unit
 BATCH = 32
+AT_ONCE = 4  # patches through Phi: larger batches of activations only cost memory
 
 
 def layer_scales(
@@ -37,14 +38,16 @@ def layer_scales(
     """
     batches = [sampler.batch(step, BATCH) for step in range(-(-pairs // (2 * BATCH)))]
     images = torch.cat([batch.x for batch in batches]).to(device)
-    scale = activation_scale(split.phi, images, pairs, seed=derive_seed(seed, "layer", "pairs"))
+    scale = activation_scale(
+        split.phi, images, pairs, seed=derive_seed(seed, "layer", "pairs"), batch=AT_ONCE
+    )
     if scale == 0:
         return 1.0, 0.0  # const: nothing is ever far from anything
     y = torch.cat([batch.y for batch in batches])
     draws = torch.stack([_dose_noise(sampler, batches, seed, draw) for draw in range(2)])
     distances = [
         dose_noise_distance(split.phi, part.to(device), added.to(device), scale=scale)
-        for part, added in zip(torch.split(y, BATCH), torch.split(draws, BATCH, dim=1), strict=True)
+        for part, added in zip(torch.split(y, AT_ONCE), torch.split(draws, AT_ONCE, dim=1), strict=True)
     ]
     return scale, torch.cat(distances).square().mean().sqrt().item()
 
