@@ -375,14 +375,18 @@ def _certified(found: Certification | None) -> list[str]:
     if found.spread is None:
         return [first, *beside]
     spread = Interval.of(found.spread)
-    second = (
-        f"They vary by {spread.text('HU')}, and the layer cannot see it; of that, {number(found.allowed)} HU would be "
-        "allowed for by this tolerance alone."
-    )
+    if spread.value <= found.allowed:
+        second = (
+            f"They vary by {spread.text('HU')}, no more than the {number(found.allowed)} HU that this tolerance allows by itself: "
+            "nothing is proven to be invisible to the layer."
+        )
+    else:
+        second = (
+            f"They vary by {spread.text('HU')}, and the layer cannot see it; of that, {number(found.allowed)} HU would be "
+            "allowed for by this tolerance alone."
+        )
     if found.f_error is not None:
         second += f" The denoiser's output changes by {Interval.of(found.f_error).text('HU')}."
-    if spread.value <= found.allowed:
-        second += " So nothing is proven to be invisible to the layer."
     return [first, second, *_plausible(found), *beside]
 
 
