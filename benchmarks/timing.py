@@ -44,7 +44,7 @@ class Row:
 def alternate(*ways: Callable[[], object], seconds: float, least: int = 5) -> list[list[float]]:
     """Run the ways in turn for about so many seconds, at least `least` times each, and return their times.
 
-    Each runs twice unmeasured first.
+    Each runs twice unmeasured first. Every other round goes backwards: what ran just before changes what memory and threads cost.
     """
     for way in ways:
         way()
@@ -53,7 +53,8 @@ def alternate(*ways: Callable[[], object], seconds: float, least: int = 5) -> li
     gc.collect()
     end = time.perf_counter() + seconds
     while len(times[0]) < least or time.perf_counter() < end:
-        for kept, way in zip(times, ways, strict=True):
+        order = list(zip(times, ways, strict=True))
+        for kept, way in order if len(times[0]) % 2 == 0 else reversed(order):
             begin = time.perf_counter()
             way()
             kept.append(time.perf_counter() - begin)
