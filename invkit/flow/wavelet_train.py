@@ -3,15 +3,15 @@
 __all__ = ["GridPairs", "WaveletTask", "dequantisation_entropy", "wavelet_fit_config", "wavelet_nll_rows"]
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from invkit.flow.wavelet import WaveletFlow
 from invkit.flow.wavelet_config import WaveletConfig
 from invkit.training.engine import FitConfig, Shard
-from invkit.training.optimiser import adam, cosine
+from invkit.training.optimiser import OnePhase
 from invkit.training.seeds import generator
 
 GridPairs = Callable[[int, Shard], tuple[Tensor, Tensor]]
@@ -57,7 +57,7 @@ def wavelet_nll_rows(flow: WaveletFlow, pairs: GridPairs, count: int, seed: int)
     return torch.cat(rows)[:count]
 
 
-class WaveletTask:
+class WaveletTask(OnePhase):
     """Maximum likelihood of r given z: what `training.fit` needs to train a wavelet flow (a `training.Task`).
 
     Args:
@@ -87,19 +87,7 @@ class WaveletTask:
         flow.start(
             dequantised(r, self.config, generator(seed, "start")), torch.cat([one for _, one in examples])
         )
-        self.modules: Mapping[str, nn.Module] = {"flow": flow}
-        self.optimizers: Mapping[str, torch.optim.Optimizer] = {
-            "main": adam(flow.parameters(), lr=self.config.lr, betas=self.config.betas)
-        }
-
-    def phases(self, step: int) -> Sequence[str]:
-        """Return the one phase there is."""
-        return ("main",)
-
-    def learning_rate(self, phase: str, step: int) -> float:
-        """Return the rate: a warm-up, then a cosine to 0."""
-        config = self.config
-        return cosine(config.lr, step, config.steps, warmup=min(config.warmup, config.steps // 4))
+        super().__init__("flow", flow, self.config, self.config.betas)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return the mean NLL of this process's part of the batch, nats per dimension."""

@@ -11,14 +11,14 @@ __all__ = [
 ]
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from invkit import artifacts
 from invkit._version import __version__
@@ -32,7 +32,7 @@ from invkit.representation.spectrum import radial_bands
 from invkit.representation.vae import Posterior
 from invkit.training.distributed import by_first
 from invkit.training.engine import FitConfig, Shard, fit
-from invkit.training.optimiser import adam, cosine
+from invkit.training.optimiser import OnePhase
 from invkit.training.precision import autocast, supports_bf16
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator
@@ -116,7 +116,7 @@ def given_patches(
     return GivenPatches(x, f_x)
 
 
-class ConditionalTask:
+class ConditionalTask(OnePhase):
     """Minimises `1/2 log mse + kl_weight KL / pixels`, nats per pixel, as one engine task.
 
     The rows of a step are drawn with replacement from (seed, step).
@@ -142,19 +142,7 @@ class ConditionalTask:
         self.seed, self.identity, self.config = seed, identity, vae.config
         self.bf16 = self.config.bf16 and supports_bf16(vae.device)
         vae.start(train.x, train.f_x, generator(seed, "conditional", "start", device=vae.device))
-        self.modules: Mapping[str, nn.Module] = {"vae": vae}
-        self.optimizers: Mapping[str, torch.optim.Optimizer] = {
-            "main": adam(vae.parameters(), lr=self.config.lr, betas=self.config.betas)
-        }
-
-    def phases(self, step: int) -> Sequence[str]:
-        """Return the one phase there is."""
-        return ("main",)
-
-    def learning_rate(self, phase: str, step: int) -> float:
-        """Return the rate: a warm-up, then a cosine to 0."""
-        config = self.config
-        return cosine(config.lr, step, config.steps, warmup=min(config.warmup, config.steps // 4))
+        super().__init__("vae", vae, self.config, self.config.betas)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return the loss of this process's part of the batch, and figures to log."""

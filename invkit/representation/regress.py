@@ -2,15 +2,15 @@
 
 __all__ = ["Pairs", "RegressorTask", "squared_error", "train_regressor"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from invkit.representation.regressor import Activation, Regressor, RegressorConfig
 from invkit.training.engine import FitConfig, Shard, fit
-from invkit.training.optimiser import adam, cosine
+from invkit.training.optimiser import OnePhase
 from invkit.training.progress import Progress
 
 Pairs = Callable[[int, Shard], tuple[Activation, Tensor]]
@@ -18,7 +18,7 @@ WHOLE = Shard(0, 1)
 LOOKS = 8
 
 
-class RegressorTask:
+class RegressorTask(OnePhase):
     """Fits g by the mean squared error of x_hat, without the image's border.
 
     Args:
@@ -35,26 +35,7 @@ class RegressorTask:
         self.identity = identity
         self.config = regressor.config
         regressor.calibrate([pairs(step, WHOLE) for step in range(self.config.calibration)])
-        self._optimizers = {"main": adam(regressor.parameters(), lr=self.config.lr)}
-
-    @property
-    def modules(self) -> Mapping[str, nn.Module]:
-        """The regressor."""
-        return {"regressor": self.regressor}
-
-    @property
-    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """One Adam."""
-        return self._optimizers
-
-    def phases(self, step: int) -> Sequence[str]:
-        """Return the only phase."""
-        return ("main",)
-
-    def learning_rate(self, phase: str, step: int) -> float:
-        """Return the rate: a warm-up, then a cosine to 0."""
-        config = self.config
-        return cosine(config.lr, step, config.steps, warmup=min(config.warmup, config.steps // 4))
+        super().__init__("regressor", regressor, self.config)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return the mean squared error in scaled units."""

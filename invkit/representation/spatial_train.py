@@ -2,14 +2,14 @@
 
 __all__ = ["SpatialTask", "TrainedSpatial", "load_spatial", "save_spatial", "train_spatial"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from invkit import artifacts
@@ -30,7 +30,7 @@ from invkit.representation.pca import fit_pca
 from invkit.representation.spatial import SpatialConfig, SpatialVae
 from invkit.training.distributed import by_first
 from invkit.training.engine import FitConfig, Shard, fit
-from invkit.training.optimiser import adam, cosine
+from invkit.training.optimiser import OnePhase
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed, generator
 
@@ -54,7 +54,7 @@ class TrainedSpatial:
     sha256: str
 
 
-class SpatialTask:
+class SpatialTask(OnePhase):
     """Minimises `1/2 log mse + kl_weight KL / pixels`, nats per pixel, as one engine task.
 
     Args:
@@ -80,19 +80,7 @@ class SpatialTask:
         self.seed, self.identity, self.config = seed, identity, vae.config
         first = first_patches(sampler, domain, self.config.batch, self.config.start_patches)
         vae.start(first.to(vae.device))
-        self.modules: Mapping[str, nn.Module] = {"vae": vae}
-        self.optimizers: Mapping[str, torch.optim.Optimizer] = {
-            "main": adam(vae.parameters(), lr=self.config.lr, betas=self.config.betas)
-        }
-
-    def phases(self, step: int) -> Sequence[str]:
-        """Return the one phase there is."""
-        return ("main",)
-
-    def learning_rate(self, phase: str, step: int) -> float:
-        """Return the rate: a warm-up, then a cosine to 0."""
-        config = self.config
-        return cosine(config.lr, step, config.steps, warmup=min(config.warmup, config.steps // 4))
+        super().__init__("vae", vae, self.config, self.config.betas)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return the loss of this process's part of the batch, and figures to log."""

@@ -32,7 +32,7 @@ from invkit.representation.trained import KIND, TrainedVae, build, load_vae, sav
 from invkit.representation.vae import VAE, VaeConfig
 from invkit.training.distributed import by_first
 from invkit.training.engine import FitConfig, Shard, fit
-from invkit.training.optimiser import adam, cosine
+from invkit.training.optimiser import adam, warm_cosine
 from invkit.training.penalty import gradient_penalty
 from invkit.training.precision import autocast, supports_bf16
 from invkit.training.progress import Progress
@@ -105,9 +105,7 @@ class VaeTask:
         """Return the critic's constant rate, or the generator's: a warm-up, then a cosine to 0."""
         if phase == "critic":
             return self.config.critic_lr
-        return cosine(
-            self.config.lr, step, self.config.steps, warmup=min(self.config.warmup, self.config.steps // 4)
-        )
+        return warm_cosine(self.config, step)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return a phase's loss, a function of parameters, seed, step and shard alone, and figures to log."""

@@ -1,9 +1,10 @@
 """The optimiser and the learning-rate schedule that all trainings share."""
 
-__all__ = ["adam", "cosine"]
+__all__ = ["OnePhase", "Schedule", "adam", "cosine", "warm_cosine"]
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -36,3 +37,53 @@ def cosine(lr: float, step: int, steps: int, warmup: int = 0, end: float = 0.0) 
         return lr * (step + 1) / (warmup + 1)
     passed = min((step - warmup) / max(steps - 1 - warmup, 1), 1.0)
     return lr * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * passed)))
+
+
+class Schedule(Protocol):
+    """The settings that decide the rate of each step."""
+
+    @property
+    def lr(self) -> float:
+        """Highest rate."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+
+    @property
+    def warmup(self) -> int:
+        """Steps of the linear rise, of which a short training takes a quarter of its own at most."""
+
+
+def warm_cosine(schedule: Schedule, step: int) -> float:
+    """Return the rate at a step: a warm-up, then a cosine to 0."""
+    warmup = min(schedule.warmup, schedule.steps // 4)
+    return cosine(schedule.lr, step, schedule.steps, warmup=warmup)
+
+
+class OnePhase:
+    """The part of a `training.Task` that trains one network by one Adam: its module, optimiser, phase and rate.
+
+    Args:
+        name: of the network in checkpoints.
+        network: what is trained, where it is trained.
+        schedule: of the rate.
+        betas: of Adam.
+    """
+
+    def __init__(
+        self, name: str, network: nn.Module, schedule: Schedule, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> None:
+        self._schedule = schedule
+        self.modules: Mapping[str, nn.Module] = {name: network}
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = {
+            "main": adam(network.parameters(), lr=schedule.lr, betas=betas)
+        }
+
+    def phases(self, step: int) -> Sequence[str]:
+        """Return the one phase there is."""
+        return ("main",)
+
+    def learning_rate(self, phase: str, step: int) -> float:
+        """Return the rate: a warm-up, then a cosine to 0."""
+        return warm_cosine(self._schedule, step)
