@@ -14,6 +14,7 @@ from invkit.denoisers.network import at_rest, network_fingerprint, unwrap
 from invkit.denoisers.spec import Affine, Denoiser, Layer, Preprocessing, Weights
 from invkit.denoisers.weights import load_into, read_weights
 from invkit.errors import DenoiserError, ImageError, InvkitError, ResourceError, UnknownNameError, UsageError
+from invkit.training.seeds import seeded
 
 
 class LoadedDenoiser:
@@ -295,12 +296,9 @@ def _choose(spec: Denoiser, tag: str | None) -> Weights | None:
 
 
 def _build(name: str, build: Callable[[], nn.Module], seed: int) -> Any:
-    with torch.random.fork_rng(devices=[]):
-        # Only the CPU's generator: networks are initialised there, and no other state may change.
-        torch.default_generator.manual_seed(seed)
-        try:
-            return build()
-        except Exception as error:
-            raise DenoiserError(
-                f"denoiser {name}: build() raised {type(error).__name__}: {str(error)[:500]}"
-            ) from error
+    try:
+        return seeded(build, seed)
+    except Exception as error:
+        raise DenoiserError(
+            f"denoiser {name}: build() raised {type(error).__name__}: {str(error)[:500]}"
+        ) from error

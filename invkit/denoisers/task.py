@@ -1,8 +1,8 @@
 """Training a denoiser by its recipe: mean squared error, or a Wasserstein GAN with a perceptual term."""
 
-__all__ = ["DenoiserTask", "seeded"]
+__all__ = ["DenoiserTask"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -17,7 +17,7 @@ from invkit.training.engine import Shard
 from invkit.training.optimiser import adam, cosine
 from invkit.training.penalty import gradient_penalty
 from invkit.training.precision import autocast, supports_bf16
-from invkit.training.seeds import derive_seed, generator
+from invkit.training.seeds import derive_seed, generator, seeded
 
 
 class DenoiserTask:
@@ -190,10 +190,3 @@ class DenoiserTask:
             loss = loss + recipe.perceptual.weight * distance
             logs["perceptual"] = distance.detach()
         return loss, logs
-
-
-def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Return a network whose initial weights depend on `seed` alone; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return build()

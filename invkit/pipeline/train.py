@@ -16,7 +16,7 @@ from invkit.data.slices import NoiseModel, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.recipe import Perceptual
 from invkit.denoisers.spec import Denoiser
-from invkit.denoisers.task import DenoiserTask, seeded
+from invkit.denoisers.task import DenoiserTask
 from invkit.errors import UsageError
 from invkit.pipeline.gather import DataSpecs, gather
 from invkit.pipeline.layer_config import LayerConfig
@@ -33,7 +33,7 @@ from invkit.training.device import usable_device
 from invkit.training.distributed import by_first
 from invkit.training.engine import fit
 from invkit.training.progress import Progress
-from invkit.training.seeds import derive_seed
+from invkit.training.seeds import derive_seed, seeded
 from invkit.training.task import FitConfig
 
 

@@ -35,7 +35,7 @@ from invkit.training.engine import FitConfig, Shard, fit
 from invkit.training.optimiser import OnePhase
 from invkit.training.precision import autocast, supports_bf16
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
-from invkit.training.seeds import derive_seed, generator
+from invkit.training.seeds import derive_seed, generator, seeded
 from invkit.training.sharing import in_parts
 
 KIND = "conditional-vae"
@@ -296,7 +296,7 @@ def train_conditional(
             (held_out, max(config.held_out, 2 * CHUNK), "validation"),
         )
     )
-    vae = _built(config, seed).to(device)
+    vae = seeded(lambda: ConditionalVae(config), derive_seed(seed, "conditional", "parameters")).to(device)
     result = fit(
         ConditionalTask(vae, train, test, seed=seed, identity=identity),
         FitConfig(
@@ -365,10 +365,3 @@ def load_conditional(
     if not all(bool(tensor.isfinite().all()) for tensor in stored.tensors.values()):
         raise ArtifactError(f"{path} holds values that are not finite. Train again")
     return TrainedConditional(vae.to(device).eval().requires_grad_(False), others, stored.meta, stored.sha256)
-
-
-def _built(config: ConditionalConfig, seed: int) -> ConditionalVae:
-    """Return a VAE with parameters that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed(seed, "conditional", "parameters"))
-        return ConditionalVae(config)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from invkit.errors import ArtifactError, DenoiserError, UsageError
 from invkit.training.precision import autocast, supports_bf16
-from invkit.training.seeds import derive_seed
+from invkit.training.seeds import derive_seed, seeded
 
 Activation = Tensor | tuple[Tensor, ...]
 
@@ -148,9 +148,7 @@ class Regressor(nn.Module):
         self.follow = largest
         grid = coarse if largest is None else (self.shapes[largest][1], self.shapes[largest][2])
         self.stride = _stride(self.size, grid)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derive_seed(seed, "regressor", "parameters"))
-            self._build(spatial, coarse)
+        seeded(lambda: self._build(spatial, coarse), derive_seed(seed, "regressor", "parameters"))
 
     def _build(self, spatial: Sequence[bool], coarse: tuple[int, int]) -> None:
         config = self.config

@@ -32,7 +32,7 @@ from invkit.training.distributed import by_first
 from invkit.training.engine import FitConfig, Shard, fit
 from invkit.training.optimiser import OnePhase
 from invkit.training.progress import Progress
-from invkit.training.seeds import derive_seed, generator
+from invkit.training.seeds import derive_seed, generator, seeded
 
 KIND = "spatial-vae"
 FILE = "spatial-vae.safetensors"
@@ -140,7 +140,7 @@ def train_spatial(
     identity = artifacts.fingerprint(
         {"kind": KIND, "config": config.model_dump(mode="json"), "data": data, "domain": domain, "seed": seed}
     )
-    vae = _built(config, seed).to(device)
+    vae = seeded(lambda: SpatialVae(config), derive_seed(seed, "spatial", "parameters")).to(device)
     task = SpatialTask(vae, sampler, held_out, domain=domain, seed=seed, identity=identity)
     result = fit(
         task,
@@ -202,13 +202,6 @@ def load_spatial(
     if not all(bool(tensor.isfinite().all()) for tensor in stored.tensors.values()):
         raise ArtifactError(f"{path} holds values that are not finite. Train again")
     return TrainedSpatial(vae.to(device).eval().requires_grad_(False), stored.meta, stored.sha256)
-
-
-def _built(config: SpatialConfig, seed: int) -> SpatialVae:
-    """Return a VAE with parameters that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed(seed, "spatial", "parameters"))
-        return SpatialVae(config)
 
 
 def _lost(vae: SpatialVae, held_out: PatchSource, domain: Domain) -> dict[str, Any]:

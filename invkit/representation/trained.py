@@ -15,7 +15,7 @@ from invkit import artifacts
 from invkit.errors import ArtifactError
 from invkit.representation.critic import Critic
 from invkit.representation.vae import VAE, VaeConfig, build_critic
-from invkit.training.seeds import derive_seed
+from invkit.training.seeds import derive_seed, seeded
 
 KIND = "vae"
 
@@ -39,9 +39,8 @@ class TrainedVae:
 
 def build(config: VaeConfig, seed: int, device: torch.device | str) -> tuple[VAE, Critic]:
     """Return both networks with parameters that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed(seed, "vae", "parameters"))
-        return VAE(config).to(device), build_critic(config).to(device)
+    vae, critic = seeded(lambda: (VAE(config), build_critic(config)), derive_seed(seed, "vae", "parameters"))
+    return vae.to(device), critic.to(device)
 
 
 def save_vae(path: Path, trained: TrainedVae, meta: Mapping[str, Any]) -> str:

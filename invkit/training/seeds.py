@@ -1,12 +1,16 @@
 """Seeds by counters: a random number depends on a seed and a path of names, not on other draws."""
 
-__all__ = ["derive_seed", "generator"]
+__all__ = ["derive_seed", "generator", "seeded"]
 
 import hashlib
 import json
 import operator
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 def derive_seed(seed: int, *path: int | str) -> int:
@@ -30,3 +34,11 @@ def derive_seed(seed: int, *path: int | str) -> int:
 def generator(seed: int, *path: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a fresh generator on `device`, seeded with `derive_seed(seed, *path)`."""
     return torch.Generator(device=device).manual_seed(derive_seed(seed, *path))
+
+
+def seeded(build: Callable[[], T], seed: int) -> T:
+    """Return what `build` makes, initial weights by `seed` alone; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        # Only the CPU's generator: networks are initialised there, and no other state may change.
+        torch.default_generator.manual_seed(seed)
+        return build()
