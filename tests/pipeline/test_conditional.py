@@ -2,15 +2,13 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
+from small_network import TINY, TINY_OPTIONS, Small
 
 import invkit
 from invkit.data.slices import load_slices
 from invkit.errors import ArtifactError, ConfigError
-from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_conditional import (
     ConditionalRequest,
@@ -19,51 +17,25 @@ from invkit.pipeline.train_conditional import (
     load_conditional_layer,
 )
 from invkit.pipeline.train_layer import LayerRequest
-from invkit.plugins.manager import PluginHost
 from invkit.representation.conditional import ConditionalConfig, ConditionalVae
 from invkit.representation.conditional_train import TrainedConditional
 from invkit.representation.regressor import Regressor
 from invkit.representation.trained import TrainedVae
 from invkit.representation.vae import VAE, VaeConfig
 
-TINY = LayerConfig.preset("tiny")
 OPTIONS = {
+    **TINY_OPTIONS,
     "representation": "conditional",
-    "config": TINY,
-    "vae_preset": "tiny",
-    "train_data": ["phantoms:12"],
     "train_noise": "image",
     "samples": 12,
     "refine": 10,
 }
 
 
-def network(seed=3):
-    """Return two convolutions from HU to HU; what they lose is in the last."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        net = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 1, 1))
-        for parameter in net.parameters():
-            nn.init.normal_(parameter, 0.2, 0.1)
-    return net
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return {"cache": tmp_path_factory.mktemp("cache"), "host": PluginHost(installed=False)}
-
-
-@pytest.fixture(scope="module")
-def image():
-    rows, columns = np.mgrid[:50, :45]
-    noise = np.random.default_rng(0).normal(0, 20, (50, 45))
-    return (40 + 100 * (np.hypot(rows - 25, columns - 22) < 15) + noise).astype(np.float32)
-
-
 @pytest.fixture(scope="module")
 def result(place, image):
     said = []
-    return invkit.analyze(network(), "0", image, **OPTIONS, **place, say=said.append), said
+    return invkit.analyze(Small(), "0", image, **OPTIONS, **place, say=said.append), said
 
 
 def test_draws_reach_certificates_and_the_report(result, tmp_path):
@@ -92,7 +64,7 @@ def test_likelihoods_of_layer_and_controls_are_of_one_code(result):
 def test_parts_are_found_again_and_sample_k_stays_what_it_was(result, place, image):
     said = []
     options = OPTIONS | {"samples": 5, "refine": "none"}
-    again = invkit.analyze(network(), "0", image, **options, **place, say=said.append)
+    again = invkit.analyze(Small(), "0", image, **options, **place, say=said.append)
     assert not [line for line in said if "training it" in line]
     assert torch.equal(again.raw, result[0].raw[:5])
 
@@ -100,7 +72,7 @@ def test_parts_are_found_again_and_sample_k_stays_what_it_was(result, place, ima
 @pytest.mark.slow
 def test_high_dose_partners_have_codes_too(place, image):
     options = OPTIONS | {"samples": 3, "refine": "none", "domain": "high"}
-    found = invkit.analyze(network(), "0", image, **options, **place)
+    found = invkit.analyze(Small(), "0", image, **options, **place)
     assert found.raw.shape == (3, 1, 1, 50, 45)
     assert torch.isfinite(found.raw).all()
 
@@ -111,7 +83,7 @@ def request_():
         torch.manual_seed(0)
         vae = ConditionalVae(ConditionalConfig.tiny()).eval().requires_grad_(False)
     code = TrainedConditional(vae, torch.zeros(2, 1, 32, 32), {"held_out": {}}, "f" * 64)
-    split = invkit.Split(invkit.load(network()), "0")
+    split = invkit.Split(invkit.load(Small()), "0")
     plain = TrainedVae(VAE(VaeConfig.preset("tiny")), None, {}, "0")
     return ConditionalRequest(split, plain, load_slices(["phantoms:12"]), TINY, "low", 0, code=code)
 
@@ -129,7 +101,7 @@ def test_its_settings_decide_no_other_part(request_):
 
 def test_each_denoiser_has_a_vae_of_its_own(request_):
     first, second = (
-        ConditionalVaeRequest(invkit.load(network(seed)), "low", request_.slices, TINY.conditional)
+        ConditionalVaeRequest(invkit.load(Small(seed)), "low", request_.slices, TINY.conditional)
         for seed in (3, 4)
     )
     assert first.describe() == replace(first, config=ConditionalConfig.tiny()).describe()

@@ -3,44 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from small_network import TINY_OPTIONS, Small
 
 import invkit
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.plugins.manager import PluginHost
 from invkit.sampling.distance import activation_distance
 
-
-class Small(nn.Sequential):
-    """Two convolutions from HU to HU; what they lose is in the last."""
-
-    def __init__(self):
-        super().__init__(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 1, 1))
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
-            for parameter in self.parameters():
-                nn.init.normal_(parameter, 0.2, 0.1)
-
-
-OPTIONS = {
-    "config": LayerConfig.preset("tiny"),
-    "vae_preset": "tiny",
-    "train_data": ["phantoms:12"],
-    "samples": 12,
-    "refine": 10,
-}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return {"cache": tmp_path_factory.mktemp("cache"), "host": PluginHost(installed=False)}
-
-
-@pytest.fixture(scope="module")
-def image():
-    rows, columns = np.mgrid[:50, :45]
-    noise = np.random.default_rng(0).normal(0, 20, (50, 45))
-    return (40 + 100 * (np.hypot(rows - 25, columns - 22) < 15) + noise).astype(np.float32)
+OPTIONS = {**TINY_OPTIONS, "samples": 12, "refine": 10}
 
 
 @pytest.fixture(scope="module", params=["wavelet"])

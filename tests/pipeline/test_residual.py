@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from small_network import TINY_OPTIONS
 
 import invkit
 from invkit.data.slices import load_slices
@@ -14,7 +14,6 @@ from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerRequest
 from invkit.pipeline.train_residual import ResidualRequest, find_residual, learn_residual, load_residual
-from invkit.plugins.manager import PluginHost
 from invkit.representation.regressor import RegressorConfig
 from invkit.representation.tile_code import TileCode
 from invkit.representation.trained import TrainedVae
@@ -57,16 +56,6 @@ def test_other_lengths_are_no_tile(d):
 
 
 @pytest.fixture(scope="module")
-def network():
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        net = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 1, 1))
-        for parameter in net.parameters():
-            nn.init.normal_(parameter, 0.2, 0.1)
-    return net
-
-
-@pytest.fixture(scope="module")
 def request_(network):
     config = LayerConfig(
         regressor=RegressorConfig(steps=4),
@@ -81,8 +70,8 @@ def request_(network):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return Store(PluginHost(installed=False), tmp_path_factory.mktemp("cache"))
+def store(place):
+    return Store(place["host"], place["cache"])
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +119,7 @@ def test_const_has_no_output_to_count_from(network):
 
 
 @pytest.mark.slow
-def test_a_whole_analysis_in_residual_coordinates(network, tmp_path):
+def test_a_whole_analysis_in_residual_coordinates(network, place, tmp_path):
     said = []
     result = invkit.analyze(
         network,
@@ -139,11 +128,9 @@ def test_a_whole_analysis_in_residual_coordinates(network, tmp_path):
         samples=12,
         refine=10,
         sampler="residual",
-        config=LayerConfig.preset("tiny"),
-        vae_preset="tiny",
-        train_data=["phantoms:12"],
         cache=tmp_path,
-        host=PluginHost(installed=False),
+        host=place["host"],
+        **TINY_OPTIONS,
         say=said.append,
     )
     assert sum("flow of residuals" in line for line in said) == 3  # the layer and two controls

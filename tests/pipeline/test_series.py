@@ -6,29 +6,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from small_network import TINY
 
 import invkit
 from invkit.errors import ConfigError, ResourceError, UsageError
 from invkit.pipeline import series as module
-from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.pooling import leaves, pooled
-from invkit.plugins.manager import PluginHost
-
-
-class Small(nn.Sequential):
-    """Two convolutions from HU to HU."""
-
-    def __init__(self):
-        super().__init__(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 1, 1))
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
-            for parameter in self.parameters():
-                nn.init.normal_(parameter, 0.2, 0.1)
-
 
 OPTIONS = {
-    "config": LayerConfig.preset("tiny"),
+    "config": TINY,
     "sampler": "training-free",
     "train_data": ["phantoms:12"],
     "train_noise": "image",
@@ -38,19 +24,9 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return {"cache": tmp_path_factory.mktemp("cache"), "host": PluginHost(installed=False)}
-
-
-@pytest.fixture(scope="module")
 def images():
     noise = np.random.default_rng(0).normal(0, 20, (3, 32, 40))
     return (noise + np.array([0.0, 60.0, 200.0])[:, None, None]).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def network():
-    return Small()
 
 
 @pytest.fixture(scope="module")

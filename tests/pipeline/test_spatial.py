@@ -3,10 +3,9 @@
 import math
 import tomllib
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
+from small_network import TINY_OPTIONS, Small
 
 import invkit
 from invkit.errors import ArtifactError
@@ -17,51 +16,16 @@ from invkit.pipeline.parts import Parts
 from invkit.pipeline.preset_list import preset_toml
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_spatial_flow import load_spatial_flow
-from invkit.plugins.manager import PluginHost
 from invkit.representation.spatial import SpatialConfig
 from invkit.sampling.distance import activation_distance
 
-HOST = PluginHost(installed=False)
-OPTIONS = {
-    "config": LayerConfig.preset("tiny"),
-    "vae_preset": "tiny",
-    "train_data": ["phantoms:12"],
-    "train_noise": "image",
-    "samples": 10,
-    "refine": 8,
-    "host": HOST,
-}
-
-
-class Small(nn.Sequential):
-    """Two convolutions from HU to HU; what they lose is in the last."""
-
-    def __init__(self):
-        super().__init__(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 1, 1))
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
-            for parameter in self.parameters():
-                nn.init.normal_(parameter, 0.2, 0.1)
+OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 10, "refine": 8}
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def image():
-    rows, columns = np.mgrid[:50, :45]
-    noise = np.random.default_rng(0).normal(0, 20, (50, 45))
-    return (40 + 100 * (np.hypot(rows - 25, columns - 22) < 15) + noise).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def result(cache, image):
+def result(place, image):
     said = []
-    found = invkit.analyze(
-        Small(), "0", image, representation="spatial", cache=cache, say=said.append, **OPTIONS
-    )
+    found = invkit.analyze(Small(), "0", image, representation="spatial", say=said.append, **OPTIONS, **place)
     return found, said
 
 
@@ -93,30 +57,28 @@ def test_likelihoods_are_of_the_code_and_input_is_at_its_floor(result):
     assert value["input"] - value["floor"] < 0.1 * (value["const"] - value["floor"])
 
 
-def test_parts_are_found_again_and_sample_k_stays_what_it_was(result, cache, image):
+def test_parts_are_found_again_and_sample_k_stays_what_it_was(result, place, image):
     found, _ = result
     said = []
     options = OPTIONS | {"samples": 4, "refine": "none"}
-    again = invkit.analyze(
-        Small(), "0", image, representation="spatial", cache=cache, say=said.append, **options
-    )
+    again = invkit.analyze(Small(), "0", image, representation="spatial", say=said.append, **options, **place)
     assert not [line for line in said if "training it" in line]
     assert torch.equal(again.raw, found.raw[:4])
 
 
-def parts(cache, config, say=lambda _: None):
-    slices = gather(OPTIONS["train_data"], HOST, 0, "image")
+def parts(place, config, say=lambda _: None):
+    slices = gather(OPTIONS["train_data"], place["host"], 0, "image")
     return Parts(
-        Store(HOST, cache), slices, bundled=False, config=config, vae_preset="tiny", seed=0, device="cpu",
-        representation="spatial", say=say,
+        Store(place["host"], place["cache"]), slices, bundled=False, config=config, vae_preset="tiny", seed=0,
+        device="cpu", representation="spatial", say=say,
     )  # fmt: skip
 
 
-def test_high_dose_images_have_a_code_of_their_own(result, cache):
+def test_high_dose_images_have_a_code_of_their_own(result, place):
     config = OPTIONS["config"].model_copy(
         update={"spatial": SpatialConfig.tiny().model_copy(update={"steps": 2})}
     )
-    here = parts(cache, config)
+    here = parts(place, config)
     split = invkit.Split(Small(), "0")
     model = here.layer(split, here.vae("low"), "high").model
     assert model.vae is here.spatial_vae("high").vae
@@ -125,10 +87,10 @@ def test_high_dose_images_have_a_code_of_their_own(result, cache):
     assert math.isfinite(model.meta["nll"])
 
 
-def test_a_flow_of_another_code_is_refused(result, cache):
-    here = parts(cache, OPTIONS["config"])
+def test_a_flow_of_another_code_is_refused(result, place):
+    here = parts(place, OPTIONS["config"])
     other = parts(
-        cache,
+        place,
         OPTIONS["config"].model_copy(
             update={"spatial": SpatialConfig.tiny().model_copy(update={"steps": 3})}
         ),
@@ -141,12 +103,12 @@ def test_a_flow_of_another_code_is_refused(result, cache):
         load_spatial_flow(path, wrong)
 
 
-def test_settings_change_no_key_of_a_cinn_and_can_be_written_to_a_preset(tmp_path):
+def test_settings_change_no_key_of_a_cinn_and_can_be_written_to_a_preset(place, tmp_path):
     default, other = LayerConfig(), LayerConfig(spatial=SpatialConfig(channels=16), spatial_rows=64)
     assert default.model_dump() == other.model_dump()
-    stated = tomllib.loads(preset_toml(HOST, "cinn", "tiny"))
+    stated = tomllib.loads(preset_toml(place["host"], "cinn", "tiny"))
     assert stated["spatial"]["channels"] == SpatialConfig.tiny().channels
     path = tmp_path / "mine.toml"
-    path.write_text(preset_toml(HOST, "cinn", "tiny"))
+    path.write_text(preset_toml(place["host"], "cinn", "tiny"))
     assert LayerConfig.preset(str(path)).spatial_flow == LayerConfig.preset("tiny").spatial_flow
     assert WaveletConfig.of_codes().dequantisation == 0

@@ -2,14 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
+from small_network import TINY, disc_image
 from torch import nn
 
 import invkit
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.plugins.manager import PluginHost
 from invkit.sampling.distance import activation_distance
 
 
@@ -21,17 +19,9 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def call(network, tmp_path_factory):
-    rows, columns = np.mgrid[:40, :32]
-    noise = np.random.default_rng(0).normal(0, 20, (40, 32))
-    image = (40 + 100 * (np.hypot(rows - 20, columns - 16) < 9) + noise).astype(np.float32)
-    options = {
-        "config": LayerConfig.preset("tiny"),
-        "train_data": ["phantoms:12"],
-        "cache": tmp_path_factory.mktemp("cache"),
-        "host": PluginHost(installed=False),
-        "sampler": "training-free",
-    }
+def call(network, place):
+    image = disc_image(40, 32, radius=9)
+    options = {"config": TINY, "train_data": ["phantoms:12"], "sampler": "training-free", **place}
 
     def run(**changes):
         return invkit.analyze(network, **{"layer": "0", "data": image, "samples": 12, **options, **changes})

@@ -1,0 +1,29 @@
+"""A denoiser of two convolutions, a disc in noise to show it, and the options of an analysis that trains for seconds."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from invkit.pipeline.layer_config import LayerConfig
+
+TINY = LayerConfig.preset("tiny")
+TINY_OPTIONS = {"config": TINY, "vae_preset": "tiny", "train_data": ["phantoms:12"]}
+
+
+class Small(nn.Sequential):
+    """Two convolutions from HU to HU, nearly the identity; what they lose is in the last."""
+
+    def __init__(self, seed=3):
+        super().__init__(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 1, 1))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for parameter in self.parameters():
+                nn.init.normal_(parameter, 0.2, 0.1)
+
+
+def disc_image(height, width, radius=15):
+    """Return a disc of 140 HU in 40 HU with noise of 20 HU, `(height, width)`."""
+    rows, columns = np.mgrid[:height, :width]
+    noise = np.random.default_rng(0).normal(0, 20, (height, width))
+    inside = np.hypot(rows - height // 2, columns - width // 2) < radius
+    return (40 + 100 * inside + noise).astype(np.float32)
