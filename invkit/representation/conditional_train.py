@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from invkit import artifacts
@@ -25,13 +24,14 @@ from invkit._version import __version__
 from invkit.data.patches import PatchSampler
 from invkit.errors import ArtifactError
 from invkit.representation.conditional import ConditionalConfig, ConditionalVae
+from invkit.representation.fitting import config_of, fit_config, halves, restored
 from invkit.representation.held_out import CHUNK, Domain, PatchSource, chosen, reconstruction_figures
 from invkit.representation.losses import kl_divergence, sigma_nll
 from invkit.representation.pca import fit_pca
 from invkit.representation.spectrum import radial_bands
 from invkit.representation.vae import Posterior
 from invkit.training.distributed import by_first
-from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import OnePhase
 from invkit.training.precision import autocast, supports_bf16
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
@@ -43,7 +43,6 @@ FILE = "conditional-vae.safetensors"
 BATCH = 32
 # Of these through f: its activations then stay in the processor's cache.
 AT_ONCE = 4
-LOOKS = 20
 RIVAL = 3072  # patches that principal components are fitted to: twice as many take 2 GB
 
 Denoise = Callable[[Tensor], Tensor]
@@ -299,13 +298,7 @@ def train_conditional(
     vae = seeded(lambda: ConditionalVae(config), derive_seed(seed, "conditional", "parameters")).to(device)
     result = fit(
         ConditionalTask(vae, train, test, seed=seed, identity=identity),
-        FitConfig(
-            steps=config.steps,
-            seed=seed,
-            checkpoint_every=max(config.steps // LOOKS, 1),
-            evaluate_every=max(config.steps // LOOKS, 1),
-            clip_norm=config.clip_norm,
-        ),
+        fit_config(config, seed=seed),
         folder,
         progress=progress,
         device=device,
@@ -335,8 +328,7 @@ def train_conditional(
 
 def save_conditional(path: Path, vae: ConditionalVae, others: Tensor, meta: Mapping[str, Any]) -> str:
     """Write a VAE in fp16 with its provenance, of which `"config"` is needed; return the file's sha256."""
-    tensors = {f"vae.{name}": tensor.half() for name, tensor in vae.state_dict().items()}
-    return artifacts.save(path, {**tensors, "others": others.half()}, kind=KIND, meta=meta)
+    return artifacts.save(path, {**halves(vae, "vae."), "others": others.half()}, kind=KIND, meta=meta)
 
 
 def load_conditional(
@@ -348,20 +340,7 @@ def load_conditional(
         ArtifactError: missing, changed by a bit, of another kind, or not what its own config describes.
     """
     stored = artifacts.load(Path(path), kind=KIND, sha256=sha256)
-    try:
-        vae = ConditionalVae(ConditionalConfig.model_validate(stored.meta["config"]))
-        vae.load_state_dict(
-            {
-                key.removeprefix("vae."): tensor.float()
-                for key, tensor in stored.tensors.items()
-                if key.startswith("vae.")
-            }
-        )
-        others = stored.tensors["others"].float().to(device)
-    except (KeyError, ValidationError, RuntimeError) as error:
-        raise ArtifactError(
-            f"{path} is no VAE given f(x) that this version knows: {error}. Train again"
-        ) from None
-    if not all(bool(tensor.isfinite().all()) for tensor in stored.tensors.values()):
-        raise ArtifactError(f"{path} holds values that are not finite. Train again")
-    return TrainedConditional(vae.to(device).eval().requires_grad_(False), others, stored.meta, stored.sha256)
+    vae = restored(ConditionalVae(config_of(stored, ConditionalConfig)), stored, "vae", device)
+    if "others" not in stored.tensors:
+        raise ArtifactError(f"{path} holds no images f(x) of others. Train again")
+    return TrainedConditional(vae, stored.tensors["others"].float().to(device), stored.meta, stored.sha256)

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
 from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.patches import PatchSampler
-from invkit.errors import ArtifactError
 from invkit.representation.completeness import completeness
+from invkit.representation.fitting import config_of, fit_config, halves, restored
 from invkit.representation.held_out import (
     CHUNK,
     Domain,
@@ -29,7 +28,7 @@ from invkit.representation.losses import sigma_nll
 from invkit.representation.pca import fit_pca
 from invkit.representation.spatial import SpatialConfig, SpatialVae
 from invkit.training.distributed import by_first
-from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import OnePhase
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed, generator, seeded
@@ -144,13 +143,7 @@ def train_spatial(
     task = SpatialTask(vae, sampler, held_out, domain=domain, seed=seed, identity=identity)
     result = fit(
         task,
-        FitConfig(
-            steps=config.steps,
-            seed=seed,
-            checkpoint_every=max(config.steps // 20, 1),
-            evaluate_every=max(config.steps // 20, 1),
-            clip_norm=config.clip_norm,
-        ),
+        fit_config(config, seed=seed),
         folder,
         progress=progress,
         device=device,
@@ -179,8 +172,7 @@ def train_spatial(
 
 def save_spatial(path: Path, vae: SpatialVae, meta: Mapping[str, Any]) -> str:
     """Write a VAE in fp16 with its provenance, of which `"config"` is needed; return the file's sha256."""
-    tensors = {name: tensor.half() for name, tensor in vae.state_dict().items()}
-    return artifacts.save(path, tensors, kind=KIND, meta=meta)
+    return artifacts.save(path, halves(vae), kind=KIND, meta=meta)
 
 
 def load_spatial(
@@ -192,16 +184,8 @@ def load_spatial(
         ArtifactError: missing, changed by a bit, of another kind, or not what its own config describes.
     """
     stored = artifacts.load(Path(path), kind=KIND, sha256=sha256)
-    try:
-        vae = SpatialVae(SpatialConfig.model_validate(stored.meta["config"]))
-        vae.load_state_dict({name: tensor.float() for name, tensor in stored.tensors.items()})
-    except (KeyError, ValidationError, RuntimeError) as error:
-        raise ArtifactError(
-            f"{path} is no spatial VAE that this version knows: {error}. Train again"
-        ) from None
-    if not all(bool(tensor.isfinite().all()) for tensor in stored.tensors.values()):
-        raise ArtifactError(f"{path} holds values that are not finite. Train again")
-    return TrainedSpatial(vae.to(device).eval().requires_grad_(False), stored.meta, stored.sha256)
+    vae = restored(SpatialVae(config_of(stored, SpatialConfig)), stored, None, device)
+    return TrainedSpatial(vae, stored.meta, stored.sha256)
 
 
 def _lost(vae: SpatialVae, held_out: PatchSource, domain: Domain) -> dict[str, Any]:

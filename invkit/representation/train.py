@@ -13,6 +13,7 @@ from invkit._version import __version__
 from invkit.data.patches import PatchSampler
 from invkit.errors import DivergedError
 from invkit.representation.critic import Critic
+from invkit.representation.fitting import fit_config
 from invkit.representation.held_out import (
     CHUNK,
     Domain,
@@ -31,7 +32,7 @@ from invkit.representation.losses import (
 from invkit.representation.trained import KIND, TrainedVae, build, load_vae, save_vae
 from invkit.representation.vae import VAE, VaeConfig
 from invkit.training.distributed import by_first
-from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import adam, warm_cosine
 from invkit.training.penalty import gradient_penalty
 from invkit.training.precision import autocast, supports_bf16
@@ -238,13 +239,7 @@ def train_vae(
     task = VaeTask(vae, critic, sampler, held_out, domain=domain, seed=seed, identity=identity)
     result = fit(
         task,
-        FitConfig(
-            steps=config.steps,
-            seed=seed,
-            checkpoint_every=max(config.steps // 20, 1),
-            evaluate_every=max(config.steps // 20, 1),
-            clip_norm=config.clip_norm,
-        ),
+        fit_config(config, seed=seed),
         folder,
         progress=progress,
         device=device,

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
-from torch import nn
 
 from invkit import artifacts
 from invkit.errors import ArtifactError
 from invkit.representation.critic import Critic
+from invkit.representation.fitting import config_of, halves, restored
 from invkit.representation.vae import VAE, VaeConfig, build_critic
 from invkit.training.seeds import derive_seed, seeded
 
@@ -48,10 +47,8 @@ def save_vae(path: Path, trained: TrainedVae, meta: Mapping[str, Any]) -> str:
 
     `meta` needs `"config"`; the other fields are for people and for the cache.
     """
-    tensors = {f"vae.{name}": tensor.half() for name, tensor in trained.vae.state_dict().items()}
-    if trained.critic is not None:
-        tensors |= {f"critic.{name}": tensor.half() for name, tensor in trained.critic.state_dict().items()}
-    return artifacts.save(path, tensors, kind=KIND, meta=meta)
+    critic = {} if trained.critic is None else halves(trained.critic, "critic.")
+    return artifacts.save(path, {**halves(trained.vae, "vae."), **critic}, kind=KIND, meta=meta)
 
 
 def load_vae(path: Path, *, sha256: str | None = None, device: torch.device | str = "cpu") -> TrainedVae:
@@ -61,30 +58,11 @@ def load_vae(path: Path, *, sha256: str | None = None, device: torch.device | st
         ArtifactError: missing, changed by a bit, of another kind, or not what its own config describes.
     """
     stored = artifacts.load(Path(path), kind=KIND, sha256=sha256)
-    try:
-        config = VaeConfig.model_validate(stored.meta["config"])
-    except (KeyError, ValidationError) as error:
-        raise ArtifactError(
-            f"{path} does not describe a VAE that this version knows: {error}. Train again"
-        ) from None
-    vae, critic = build(config, 0, "cpu")
-    has_critic = any(name.startswith("critic.") for name in stored.tensors)
-    parts: list[tuple[str, nn.Module]] = [("vae.", vae), *([("critic.", critic)] if has_critic else [])]
-    for prefix, module in parts:
-        state = {
-            name.removeprefix(prefix): tensor.float()
-            for name, tensor in stored.tensors.items()
-            if name.startswith(prefix)
-        }
-        if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
-            raise ArtifactError(f"{path} holds values that are not finite. Train again")
-        try:
-            module.load_state_dict(state)
-        except RuntimeError as error:
-            raise ArtifactError(f"{path} does not fit its own config: {error}. Train again") from None
-        module.to(device).eval().requires_grad_(False)
+    vae, critic = build(config_of(stored, VaeConfig), 0, "cpu")
+    restored(vae, stored, "vae", device)
+    judge = restored(critic, stored, "critic", device) if stored.part("critic") else None
     gains = torch.tensor(stored.meta.get("equaliser", [1.0] * len(vae.equaliser.gain)))
     if gains.shape != vae.equaliser.gain.shape or not bool(gains.isfinite().all()):
         raise ArtifactError(f"{path} holds {len(gains)} gains of bands that cannot be used. Train again")
     vae.equaliser.gain.copy_(gains)
-    return TrainedVae(vae, critic if has_critic else None, stored.meta, stored.sha256)
+    return TrainedVae(vae, judge, stored.meta, stored.sha256)
