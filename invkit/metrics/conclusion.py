@@ -24,9 +24,9 @@ import numpy as np
 from torch import Tensor
 
 from invkit.metrics.intervals import Interval, number
+from invkit.metrics.measures import Measures
 from invkit.metrics.verdict import (
     ENOUGH_FOR_A_MAP,
-    Measures,
     distribution_warning,
     ladder_faults,
     likelihood_faults,

@@ -60,122 +60,16 @@ __all__ = [
 ]
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from invkit.metrics.intervals import Interval, number
+from invkit.metrics.measures import LADDER, Baseline, Certification, Figure, Measures
 
-Figure = Interval | float
-
-LADDER = {
-    "vae": "the VAE's reconstruction of x",
-    "input": "samples of the `input` control",
-    "samples": "the samples",
-    "training_free": "f(x) plus noise like what f removes",
-    "noise_residual": "x plus noise of the samples' energy and the residual's spectrum",
-    "noise_white": "x plus white noise of the samples' energy",
-    "nearest": "the nearest found of many other patches",
-    "unconditional": "images drawn from the code's prior",
-    "const": "samples of the `const` control",
-    "random": "another image at random",
-}
 KNOW_X = ("samples", "vae", "input")
 BELOW = {"random": KNOW_X, "const": KNOW_X, "unconditional": KNOW_X, "nearest": ("samples",)}
 ENOUGH_FOR_A_MAP = 8
 NLL_ORDER = ("floor", "input", "layer", "const")
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """What refinement of training-free proposals found, beside the sampler under test; plausible ones alone where that was judged.
-
-    Args:
-        count: certified ones, of the image with the fewest.
-        refined: proposals that were tried, for each image.
-        spread: of the certified, plausible ones, HU; `None` for fewer than two.
-        plausible: how many of the certified ones are plausible.
-        own: certified, plausible spread of the sampler under test, HU; `None` for fewer than two such samples.
-    """
-
-    count: int
-    refined: int
-    spread: Figure | None = None
-    plausible: int = 0
-    own: Figure | None = None
-
-    @property
-    def beaten(self) -> bool:
-        """Whether the sampler's spread exceeds the baseline's beyond both intervals."""
-        if self.own is None or self.spread is None:
-            return self.own is not None
-        return Interval.of(self.own).above(Interval.of(self.spread))
-
-
-@dataclass(frozen=True)
-class Certification:
-    """What refinement onto the fiber found.
-
-    Args:
-        count: certified samples, of the image with the fewest.
-        refined: samples that were tried, for each image.
-        epsilon: in the unit of the fiber errors.
-        allowed: spread that epsilon alone leaves in the `input` control at most, HU.
-        spread: of the certified samples, HU; `None` for fewer than two.
-        f_error: distance of f of a certified sample from f of x, HU.
-        baseline: what training-free proposals came to at the same epsilon; `None` where none were refined.
-        outside: certified samples that are unlike real images, of the image with the most; `None` where that is not known.
-    """
-
-    count: int
-    refined: int
-    epsilon: float
-    allowed: float
-    spread: Figure | None = None
-    f_error: Figure | None = None
-    baseline: Baseline | None = None
-    outside: int | None = None
-
-
-@dataclass(frozen=True)
-class Measures:
-    """The figures of one layer that a verdict needs; what is `None` or missing is not judged.
-
-    Args:
-        layer: what is judged, for people, e.g. `"layer 3 of yang2018"`.
-        spread: spread of the samples, HU.
-        fiber_error: relative fiber errors under the keys of `LADDER`.
-        spread_input: spread of the `input` control's samples, HU.
-        spread_f: spread of f of the samples, HU.
-        noise_distance: eta / s_Phi, in the unit of the fiber errors.
-        vae_rmse: error of the VAE's reconstruction of this image, HU.
-        vae_limit: the VAE's 99 % quantile of that error on held-out patches, HU.
-        nll: negative log-likelihoods `layer`, `input`, `const` and `floor`, nats per dimension.
-        control: `"input"` or `"const"` where the layer is itself a control.
-        domain: `"low"`, or `"high"` where samples are high-dose images, which are not meant to lie in the
-            fiber.
-        certification: what refinement found.
-        untrained: the samples are training-free proposals, which no model drew.
-        bank: patches that the nearest was searched among.
-        random_phi: certified spreads of the same proposals in a window of the image, with random weights and with the
-            trained ones, HU; `None` where fewer than two are certified.
-    """
-
-    layer: str
-    spread: Figure
-    fiber_error: Mapping[str, Figure] = field(default_factory=dict)
-    spread_input: Figure | None = None
-    spread_f: Figure | None = None
-    noise_distance: Figure | None = None
-    vae_rmse: float | None = None
-    vae_limit: float | None = None
-    nll: Mapping[str, Figure] = field(default_factory=dict)
-    control: Literal["input", "const"] | None = None
-    domain: Literal["low", "high"] = "low"
-    certification: Certification | None = None
-    untrained: bool = False
-    bank: int = 0
-    random_phi: tuple[Figure, Figure] | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.metrics.intervals import Interval, bootstrap
-from invkit.metrics.verdict import LADDER
+from invkit.metrics.measures import LADDER
 from invkit.pipeline.region import Region
 from invkit.pipeline.rungs import Perturb, Rung, Yardsticks
 from invkit.pipeline.spread import squared_deviations
@@ -50,7 +50,7 @@ class Ladder:
     """What stands between one image and any other, for one layer.
 
     Args:
-        rungs: by their names in `invkit.metrics.verdict.LADDER`.
+        rungs: by their names in `invkit.metrics.measures.LADDER`.
         input: draws of the `input` control.
         const: draws of the `const` control.
     """

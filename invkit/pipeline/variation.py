@@ -20,8 +20,9 @@ from invkit.metrics.faithfulness import activation_scale
 from invkit.metrics.gain import GainRatios, gain_ratios
 from invkit.metrics.intervals import Interval
 from invkit.metrics.lesion import LesionCurve, lesion_curve
+from invkit.metrics.measures import Measures
 from invkit.metrics.transfer import ScaledLayer, transfer
-from invkit.metrics.verdict import Measures, Verdict
+from invkit.metrics.verdict import Verdict
 from invkit.pipeline.anatomy import RADII, Anatomy, proposals, summarise
 from invkit.pipeline.certify import Certified, epsilon_of
 from invkit.pipeline.region import Region

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from invkit.metrics.intervals import Interval, number
+from invkit.metrics.measures import LADDER
 from invkit.metrics.spectrum import power_spectrum
-from invkit.metrics.verdict import LADDER
 from invkit.report.data import Image, LayerFigures
 from invkit.report.table import figure as metric
 from invkit.report.theme import Theme, label

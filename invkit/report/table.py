@@ -8,7 +8,7 @@ from typing import Any
 
 from invkit.errors import InputError
 from invkit.metrics.intervals import Interval
-from invkit.metrics.verdict import LADDER
+from invkit.metrics.measures import LADDER
 from invkit.report.data import LayerFigures
 
 NATS = "nats/dim"

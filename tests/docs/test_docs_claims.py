@@ -7,7 +7,7 @@ from docs_pages import DOCS, ROOT, page, pages
 import invkit
 from invkit import errors
 from invkit.flow.config import PRESETS as FLOW_PRESETS
-from invkit.metrics.verdict import LADDER
+from invkit.metrics.measures import LADDER
 from invkit.report.table import KNOWN
 from invkit.representation.vae import PRESETS as VAE_PRESETS
 

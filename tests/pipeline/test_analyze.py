@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from small_network import TINY_OPTIONS, Small, disc_image
 
 import invkit
-from invkit.metrics.verdict import LADDER
+from invkit.metrics.measures import LADDER
 from invkit.pipeline.presentation import report_data
 from invkit.sampling.distance import activation_distance
 

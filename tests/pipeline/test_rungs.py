@@ -8,7 +8,7 @@ from torch import nn
 
 from invkit.data.bank import PatchBank
 from invkit.denoisers.loaded import wrap_module
-from invkit.metrics.verdict import LADDER
+from invkit.metrics.measures import LADDER
 from invkit.pipeline.rungs import NOISE_DRAWS, Yardsticks, equal_energy, from_prior, nearest
 from invkit.representation.vae import VAE, VaeConfig
 from invkit.sampling.distance import activation_distance

@@ -10,7 +10,8 @@ from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.oracles import ORACLES
 from invkit.metrics.faithfulness import activation_scale
 from invkit.metrics.intervals import number
-from invkit.metrics.verdict import Certification, Measures, judge
+from invkit.metrics.measures import Certification, Measures
+from invkit.metrics.verdict import judge
 from invkit.pipeline.certify import Certified, epsilon_of
 from invkit.pipeline.region import choose_region
 from invkit.pipeline.variation import choose_window, concluded, measure_variation

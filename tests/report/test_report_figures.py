@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
-from invkit.metrics.verdict import LADDER
+from invkit.metrics.measures import LADDER
 from invkit.metrics.window import Window
 from invkit.report.plates import plates
 from invkit.report.plots import ladder_figure, spectrum_figure
