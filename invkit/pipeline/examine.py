@@ -10,11 +10,12 @@ from invkit._version import __version__
 from invkit.data.bank import PatchBank
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.pipeline.bench import Bench
 from invkit.pipeline.calibrated import with_calibration
 from invkit.pipeline.curves import layer_curves
 from invkit.pipeline.ladder import Controls, reconstruct, strangers
 from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.measure import Bench, measure_layer
+from invkit.pipeline.measure import measure_layer
 from invkit.pipeline.memory import state_memory
 from invkit.pipeline.parts import FoundLayer, silent
 from invkit.pipeline.plausible import Judge

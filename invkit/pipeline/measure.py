@@ -1,24 +1,22 @@
 """Measuring one layer on the images under test: samples, ladder, figures, verdict."""
 
-__all__ = ["Bench", "certification_figures", "layer_note", "measure_layer"]
+__all__ = ["layer_note", "measure_layer"]
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from invkit.data.dose import estimate_noise, noise_texture
-from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.metrics.intervals import Interval, bootstrap
-from invkit.metrics.verdict import Baseline, Certification, Measures, judge
-from invkit.pipeline.baseline import baseline, baseline_figures, plausible_spread
+from invkit.metrics.measures import Measures
+from invkit.metrics.verdict import judge
+from invkit.pipeline.baseline import baseline
+from invkit.pipeline.bench import Bench
+from invkit.pipeline.certification import certification_figures
 from invkit.pipeline.certify import Certified, Scrutiny, certify, epsilon_of
-from invkit.pipeline.curve import curve_figures
 from invkit.pipeline.ladder import (
-    Controls,
     Ladder,
     ladder,
     ladder_figures,
@@ -27,82 +25,14 @@ from invkit.pipeline.ladder import (
     swapped,
 )
 from invkit.pipeline.parts import FoundLayer
-from invkit.pipeline.plausible import Judge, plausible_figures
-from invkit.pipeline.random_phi import RandomPhi
-from invkit.pipeline.region import Region
 from invkit.pipeline.result import LayerResult
-from invkit.pipeline.rungs import Yardsticks
-from invkit.pipeline.subject import Subject
-from invkit.pipeline.train_vae import Domain
 from invkit.pipeline.variation import concluded, measure_variation
 from invkit.sampling.distance import Activation, activation_distance
 from invkit.sampling.model import SampleModel
 from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
-from invkit.training.seeds import generator
 from invkit.training.sharing import share_out
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every layer of one analysis is measured with.
-
-    Args:
-        denoiser: f.
-        subject: the images under test.
-        controls: the models of `input` and `const`.
-        strangers: other held-out images of the same dose and size, `(n, 1, H, W)`, HU.
-        reconstruction: D(E(x)), `(B, 1, H, W)`, HU.
-        yardsticks: what stands in the ladder besides samples.
-        random_phi: the network with weights drawn anew.
-        vae_limit: the VAE's 99 % quantile of its own error on held-out patches, HU.
-        samples: N.
-        seed: of the analysis.
-        domain: `"low"` or `"high"`.
-        dose: of the low-dose images, as a fraction of the high dose.
-        refine: how many draws of each image are refined onto the fiber.
-        beside: another denoiser that certified samples are shown to; `None` for none.
-        judge: places refined draws among real images; `None` for none.
-    """
-
-    denoiser: LoadedDenoiser
-    subject: Subject
-    controls: Controls
-    strangers: Tensor
-    reconstruction: Tensor
-    yardsticks: Yardsticks
-    random_phi: RandomPhi
-    vae_limit: float
-    samples: int
-    seed: int
-    domain: Domain
-    dose: float
-    refine: int = 0
-    beside: LoadedDenoiser | None = None
-    judge: Judge | None = None
-
-    @property
-    def vae_rmse(self) -> Tensor:
-        """Error of the VAE's reconstruction of each image, `(B,)`, HU."""
-        return (self.reconstruction - self.subject.x).flatten(1).square().mean(1).sqrt()
-
-    def fresh_noise(self, image: int) -> Callable[[Tensor, Sequence[int]], Tensor]:
-        """Return a function that adds fresh low-dose noise to high-dose samples of these indices."""
-        level = self.subject.noise[image]
-        if level == 0:
-            # x is taken as it is: of its own noise, high dose would have the part that is left out here.
-            level = estimate_noise(self.subject.x[image, 0]) * (1 - self.dose) ** 0.5
-
-        def add(images: Tensor, indices: Sequence[int]) -> Tensor:
-            size = (images.shape[-2], images.shape[-1])
-            noise = [
-                noise_texture(1, *size, generator=generator(self.seed, "n", image, index))
-                for index in indices
-            ]
-            return images + level * torch.cat(noise).to(images)
-
-        return add
 
 
 def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerResult:
@@ -342,64 +272,6 @@ def _figures(
         bank=len(bench.yardsticks.bank),
     )
     return metrics, measures
-
-
-def certification_figures(
-    certified: Sequence[Certified],
-    free: Sequence[Certified],
-    *,
-    pixel_scale: float,
-    seed: int,
-    region: Region | None = None,
-) -> tuple[dict[str, Any] | None, Certification | None]:
-    """Return what refinement found, for the JSON and for the verdict.
-
-    Args:
-        certified: the refined samples of each image; nothing is returned for none.
-        free: refined training-free proposals of each image, the baseline; empty where they are what is measured.
-        pixel_scale: s_Phi of the `input` control, HU.
-        seed: of the bootstrap.
-        region: which pixels count; all by default.
-    """
-    if not certified:
-        return None, None
-    count = min(len(one.samples) for one in certified)
-    refined = len(certified[0].images)
-    epsilon = certified[0].certificates.epsilon
-    allowed = epsilon * pixel_scale
-
-    def rms(values: Sequence[Tensor]) -> float | dict[str, float] | None:
-        return root_mean_square(values, seed=seed).to_json()
-
-    proof: dict[str, Any] = {
-        "count": count,
-        "refined": refined,
-        "epsilon": epsilon,
-        "spread_epsilon_hu": allowed,
-        "fiber_error_before": rms([one.certificates.before for one in certified]),
-        "fiber_error": rms([one.certificates.after for one in certified]),
-        "moved_hu": rms([one.certificates.moved for one in certified]),
-    }
-    spread = f_error = None
-    if count >= 2:
-        spread = sample_spread([one.samples for one in certified], seed=seed, region=region)
-        f_error = root_mean_square([one.f_error[one.certificates.holds] for one in certified], seed=seed)
-        proof["spread_hu"] = spread.to_json()
-        proof["f_error_hu"] = f_error.to_json()
-    proof["curve"] = curve_figures([one.curve for one in certified], pixel_scale=pixel_scale, seed=seed)
-    outside = None
-    placed = [one.placed for one in certified if one.placed is not None]
-    if placed:
-        proof["plausible"] = plausible_figures(placed, [one.certificates.holds for one in certified])
-        outside = proof["plausible"]["outside"]
-    beside = None
-    figures, free_spread = baseline_figures(free, seed=seed, region=region)
-    if figures is not None:
-        _, own = plausible_spread(certified, seed=seed, region=region)
-        beside = Baseline(figures["count"], figures["refined"], free_spread, figures["plausible"], own)
-        proof["plausible_spread_hu"] = None if own is None else own.to_json()
-        proof["training_free"] = {**figures, "beaten": beside.beaten}
-    return proof, Certification(count, refined, epsilon, allowed, spread, f_error, beside, outside)
 
 
 def _true_high_dose(bench: Bench, model: SampleModel, z: Sequence[Activation]) -> Interval | None:

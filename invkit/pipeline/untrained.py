@@ -15,12 +15,14 @@ from invkit.data.bank import PatchBank
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.metrics.intervals import Interval
-from invkit.metrics.verdict import Measures, judge
+from invkit.metrics.measures import Measures
+from invkit.metrics.verdict import judge
+from invkit.pipeline.certification import certification_figures
 from invkit.pipeline.certify import Certified, Scrutiny, epsilon_of, refine_proposals
 from invkit.pipeline.examine import trained_on
 from invkit.pipeline.ladder import ladder_figures, root_mean_square, sample_spread, strangers
 from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.measure import certification_figures, layer_note
+from invkit.pipeline.measure import layer_note
 from invkit.pipeline.memory import state_memory
 from invkit.pipeline.parts import silent
 from invkit.pipeline.random_phi import RandomPhi

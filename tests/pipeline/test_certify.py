@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 import invkit
-from invkit.metrics.verdict import Measures, judge
+from invkit.metrics.measures import Measures
+from invkit.metrics.verdict import judge
+from invkit.pipeline.certification import certification_figures
 from invkit.pipeline.certify import Scrutiny, certify, epsilon_of
 from invkit.pipeline.curve import path_of
-from invkit.pipeline.measure import certification_figures
 from invkit.sampling.distance import activation_distance
 from invkit.sampling.sampler import Reference
 

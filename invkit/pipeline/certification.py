@@ -1,0 +1,74 @@
+"""The figures of refinement onto the fiber: what is certified, and what the baseline came to beside it."""
+
+__all__ = ["certification_figures"]
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from invkit.metrics.measures import Baseline, Certification
+from invkit.pipeline.baseline import baseline_figures, plausible_spread
+from invkit.pipeline.certify import Certified
+from invkit.pipeline.curve import curve_figures
+from invkit.pipeline.ladder import root_mean_square, sample_spread
+from invkit.pipeline.plausible import plausible_figures
+from invkit.pipeline.region import Region
+
+
+def certification_figures(
+    certified: Sequence[Certified],
+    free: Sequence[Certified],
+    *,
+    pixel_scale: float,
+    seed: int,
+    region: Region | None = None,
+) -> tuple[dict[str, Any] | None, Certification | None]:
+    """Return what refinement found, for the JSON and for the verdict.
+
+    Args:
+        certified: the refined samples of each image; nothing is returned for none.
+        free: refined training-free proposals of each image, the baseline; empty where they are what is measured.
+        pixel_scale: s_Phi of the `input` control, HU.
+        seed: of the bootstrap.
+        region: which pixels count; all by default.
+    """
+    if not certified:
+        return None, None
+    count = min(len(one.samples) for one in certified)
+    refined = len(certified[0].images)
+    epsilon = certified[0].certificates.epsilon
+    allowed = epsilon * pixel_scale
+
+    def rms(values: Sequence[Tensor]) -> float | dict[str, float] | None:
+        return root_mean_square(values, seed=seed).to_json()
+
+    proof: dict[str, Any] = {
+        "count": count,
+        "refined": refined,
+        "epsilon": epsilon,
+        "spread_epsilon_hu": allowed,
+        "fiber_error_before": rms([one.certificates.before for one in certified]),
+        "fiber_error": rms([one.certificates.after for one in certified]),
+        "moved_hu": rms([one.certificates.moved for one in certified]),
+    }
+    spread = f_error = None
+    if count >= 2:
+        spread = sample_spread([one.samples for one in certified], seed=seed, region=region)
+        f_error = root_mean_square([one.f_error[one.certificates.holds] for one in certified], seed=seed)
+        proof["spread_hu"] = spread.to_json()
+        proof["f_error_hu"] = f_error.to_json()
+    proof["curve"] = curve_figures([one.curve for one in certified], pixel_scale=pixel_scale, seed=seed)
+    outside = None
+    placed = [one.placed for one in certified if one.placed is not None]
+    if placed:
+        proof["plausible"] = plausible_figures(placed, [one.certificates.holds for one in certified])
+        outside = proof["plausible"]["outside"]
+    beside = None
+    figures, free_spread = baseline_figures(free, seed=seed, region=region)
+    if figures is not None:
+        _, own = plausible_spread(certified, seed=seed, region=region)
+        beside = Baseline(figures["count"], figures["refined"], free_spread, figures["plausible"], own)
+        proof["plausible_spread_hu"] = None if own is None else own.to_json()
+        proof["training_free"] = {**figures, "beaten": beside.beaten}
+    return proof, Certification(count, refined, epsilon, allowed, spread, f_error, beside, outside)
