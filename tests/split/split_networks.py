@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.split.split import Split
 
 
 class ChenLike(nn.Module):
@@ -108,3 +109,20 @@ def hook_count(network) -> int:
 
 def images(n: int = 2, height: int = 16, width: int = 20, seed: int = 3) -> torch.Tensor:
     return 100 * torch.randn(n, 1, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def exact(network, layer, x=None, **options):
+    """Check a split fully and return its report; hooks must be gone."""
+    x = images() if x is None else x
+    before = hook_count(network)
+    split = Split(network, layer, **options)
+    report = split.check(x)
+    assert report.exact
+    assert torch.equal(split.psi(split.phi(x), x), split.denoiser(x))
+    assert hook_count(network) == before
+    z, f_x = split.phi_and_f(x)
+    alone = split.phi(x)
+    pairs = zip(z, alone, strict=True) if isinstance(z, tuple) else [(z, alone)]
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert torch.equal(f_x, split.denoiser(x))
+    return split, report

@@ -5,10 +5,9 @@ import dataclasses
 
 import pytest
 import torch
-from split_networks import Branching, ChenLike, RedLike, UnetLike, YangLike, hook_count, images, seeded
+from split_networks import Branching, ChenLike, RedLike, UnetLike, YangLike, exact, images, seeded
 from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from invkit.denoisers.loaded import load_denoiser, wrap_module
 from invkit.denoisers.spec import Affine, Denoiser, Layer
@@ -16,23 +15,6 @@ from invkit.errors import SplitError
 from invkit.split.split import Split
 
 SCALE = Affine(mean=20.0, std=300.0)
-
-
-def exact(network, layer, x=None, **options):
-    """Check a split fully and return its report; hooks must be gone."""
-    x = images() if x is None else x
-    before = hook_count(network)
-    split = Split(network, layer, **options)
-    report = split.check(x)
-    assert report.exact
-    assert torch.equal(split.psi(split.phi(x), x), split.denoiser(x))
-    assert hook_count(network) == before
-    z, f_x = split.phi_and_f(x)
-    alone = split.phi(x)
-    pairs = zip(z, alone, strict=True) if isinstance(z, tuple) else [(z, alone)]
-    assert all(torch.equal(one, other) for one, other in pairs)
-    assert torch.equal(f_x, split.denoiser(x))
-    return split, report
 
 
 @pytest.mark.parametrize("layer", range(5))
@@ -235,37 +217,6 @@ def test_batch_norm_and_dropout_in_training_mode_are_put_to_rest():
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
 
 
-class Checkpointed(nn.Module):
-    def __init__(self, use_reentrant):
-        super().__init__()
-        self.first, self.inner, self.last = (nn.Conv2d(1, 1, 3, padding=1) for _ in range(3))
-        self.options = {"use_reentrant": use_reentrant}
-
-    def forward(self, x):
-        def block(x):
-            return torch.tanh(self.inner(torch.tanh(x)))
-
-        return self.last(checkpoint(block, self.first(x), **self.options))
-
-
-def test_a_layer_inside_a_checkpoint():
-    network = seeded(lambda: Checkpointed(False))
-    x = images() / 100
-    split, _ = exact(network, "inner", x)
-    image = x.clone().requires_grad_()
-    expected = torch.autograd.grad(network.inner(torch.tanh(network.first(image))).square().sum(), image)[0]
-    assert torch.allclose(torch.autograd.grad(split.phi_grad(image).square().sum(), image)[0], expected)
-
-
-@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
-def test_a_checkpoint_that_hides_the_gradient_says_so():
-    network = seeded(lambda: Checkpointed(True))
-    split, _ = exact(network, "inner")
-    with pytest.raises(SplitError, match="use_reentrant"):
-        split.phi_grad(images().requires_grad_())
-    assert hook_count(network) == 0
-
-
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (33, 65), (17, 20), (6, 5)])
 def test_any_size_with_a_size_multiple(height, width):
     network = wrap_module(seeded(UnetLike), size_multiple=4, preprocessing=SCALE)
@@ -325,47 +276,6 @@ def test_compiled_networks_and_parts():
     parts = nn.Sequential(torch.compile(network), nn.Conv2d(1, 1, 1))
     split, _ = exact(parts, "0.net.2")
     assert torch.equal(split.phi(images()), network.net[:3](images()))
-
-
-def test_gradient_of_phi_and_psi():
-    network = seeded(YangLike)
-    split = Split(network, "convs.2")
-    x = images().requires_grad_()
-
-    def direct(image):
-        return network.convs[2](torch.relu(network.convs[1](torch.relu(network.convs[0](image)))))
-
-    (found,) = torch.autograd.grad(split.phi_grad(x).pow(2).sum(), x)
-    (expected,) = torch.autograd.grad(direct(x).pow(2).sum(), x)
-    assert torch.allclose(found, expected)
-    assert not split.phi(x).requires_grad
-    with torch.no_grad():
-        assert split.phi_grad(x).requires_grad
-    z = split.phi(x).requires_grad_()
-    (found,) = torch.autograd.grad(split.psi(z, images()).pow(2).sum(), z)
-    h = z
-    for conv in network.convs[3:]:
-        h = conv(torch.relu(h))
-    assert torch.allclose(found, torch.autograd.grad(h.pow(2).sum(), z)[0])
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
-
-
-def test_torch_func_transforms():
-    network = seeded(lambda: nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Tanh(), nn.Conv2d(3, 1, 1)))
-    split, x = Split(network, "1"), images(1, 5, 5)
-    direction = images(1, 5, 5, seed=1)
-    _, pushed = torch.func.jvp(split.phi_grad, (x,), (direction,))
-    z, pull = torch.func.vjp(split.phi_grad, x)
-    assert torch.equal(z, split.phi(x))
-    assert torch.allclose((pushed * z).sum(), (pull(z)[0] * direction).sum(), rtol=1e-4)
-
-
-def test_inference_mode():
-    split, x = Split(seeded(YangLike), "convs.3"), images()
-    expected = split.phi(x)
-    with torch.inference_mode():
-        assert torch.equal(split.phi(x), expected)
-        split.check(x)
 
 
 def test_controls():
