@@ -25,7 +25,7 @@ class Recording:
 
     Attributes:
         runs: how often each layer's module ran.
-        values: what each layer gave at its first run, cloned.
+        values: what each layer gave at its first run, in memory that nothing else uses.
         fault: why a layer's output cannot be used, if so.
     """
 
@@ -49,7 +49,8 @@ def capture(
 ) -> contextlib.AbstractContextManager[Recording]:
     """Return a context that keeps what the layers give in the forward pass that runs inside it.
 
-    What is kept is a clone: an in-place operation after the layer would change it otherwise.
+    What is kept is a clone, since an in-place operation after the layer would change it otherwise; where the
+    pass ends there, and the layer is one of torch's own that gives fresh memory, it is the output itself.
 
     Args:
         network: the network.
@@ -57,10 +58,12 @@ def capture(
         stop: end the forward pass, and the context, once every layer has run.
     """
 
-    def keep(record: Recording, index: int, output: Any) -> None:
+    def keep(record: Recording, index: int, call: _Call) -> None:
+        over = stop and all(record.runs)
         if record.runs[index] == 1:
-            record.values[index] = pick(output, layers[index]).clone()
-        if stop and all(record.runs):
+            value = pick(call.output, layers[index])
+            record.values[index] = value if over and call.is_fresh(value) else value.clone()
+        if over:
             raise _Stop
 
     return _watched(network, layers, keep)
@@ -74,15 +77,49 @@ def replace(
     The network gets clones, because an in-place operation after the layer would change the caller's tensors.
     """
 
-    def swap(record: Recording, index: int, output: Any) -> Any:
-        return put(output, layers[index], values[index])
+    def swap(record: Recording, index: int, call: _Call) -> Any:
+        return put(call.output, layers[index], values[index])
 
     return _watched(network, layers, swap)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One run of a layer's module."""
+
+    module: nn.Module
+    given: tuple[Any, ...]
+    output: Any
+
+    def is_fresh(self, value: Tensor) -> bool:
+        """Whether the output is certainly memory of its own: of one of torch's layers that was not tampered with.
+
+        What hands its input through, as Identity, Flatten and in-place activations do, is not. Neither is what a
+        graph may need as it is.
+        """
+        module = self.module
+        plain = type(module).__module__.startswith("torch.nn.modules.") and not module._modules
+        return (
+            plain
+            and value is self.output
+            and not value.requires_grad
+            and "forward" not in vars(module)
+            and len(module._forward_hooks) == 1
+            and all(_apart(value, other) for other in (*self.given, *module.parameters(), *module.buffers()))
+        )
+
+
+def _apart(value: Tensor, other: Any) -> bool:
+    try:
+        return bool(value.untyped_storage().data_ptr() != other.untyped_storage().data_ptr())
+    except (AttributeError, NotImplementedError, RuntimeError):
+        # No tensor, or a wrapper of torch.func, which has no memory to look at.
+        return False
+
+
 @contextlib.contextmanager
 def _watched(
-    network: nn.Module, layers: Sequence[ResolvedLayer], act: Callable[[Recording, int, Any], Any]
+    network: nn.Module, layers: Sequence[ResolvedLayer], act: Callable[[Recording, int, _Call], Any]
 ) -> Iterator[Recording]:
     record = Recording([0] * len(layers), [None] * len(layers))
     modules = module_names(network)
@@ -90,7 +127,7 @@ def _watched(
     def hook(module: nn.Module, given: Any, output: Any, *, index: int) -> Any:
         record.runs[index] += 1
         try:
-            return act(record, index, output)
+            return act(record, index, _Call(module, given, output))
         except SplitError as fault:
             # Kept, not raised: the network may catch exceptions.
             record.fault = fault
