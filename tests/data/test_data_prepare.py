@@ -1,62 +1,20 @@
-"""A cache: what it holds, that nothing is lost or left half done, that changes are noticed, that nobody moves."""
+"""A cache: what it holds, that nothing is lost, that changes and damage are noticed."""
 
-import contextlib
 import json
 import os
-import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 
 import numpy as np
 import pytest
+from ct_cache import contents, index_of
 from ct_files import content, enhanced_ct
 from ct_layouts import PATIENTS, pair, patient_number, slice_file, write_challenge, write_series, write_tcia
 from pydicom import dcmread
 from test_dicom_privacy import assert_silent, marked
 
-from invkit.data import prepare_pool
-from invkit.data.cache_split import read_split
-from invkit.data.partition import LDCT_TEST
 from invkit.data.patches import PatchSampler
 from invkit.data.prepare import prepare
 from invkit.data.slices import load_slices
-from invkit.errors import DataError, ResourceError, UsageError
-
-SALT = "ab" * 32
-
-
-def salted(folder):
-    """A folder whose cache will have the same pseudonyms every time."""
-    folder.mkdir()
-    (folder / "salt").write_text(SALT)
-    return folder
-
-
-def contents(folder):
-    """Every file of a cache and its bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
-
-
-def index_of(folder):
-    return json.loads((folder / "index.json").read_text())
-
-
-@pytest.fixture
-def tcia(tmp_path):
-    return write_tcia(tmp_path / "tcia", slices=2)
-
-
-@pytest.fixture
-def cache(tcia, tmp_path):
-    prepare([tcia], tmp_path / "cache")
-    return tmp_path / "cache"
+from invkit.errors import DataError, UsageError
 
 
 def test_a_cache_holds_what_the_files_hold(tcia, tmp_path):
@@ -135,73 +93,6 @@ def test_a_changed_source_is_noticed(cache, tcia):
     assert "split.json" not in changed
 
 
-def test_what_is_gone_is_removed_and_comes_back_to_its_part(cache, tcia, tmp_path):
-    before = dict(read_split(cache)[0].parts)
-    (gone,) = (tcia / "LDCT-and-Projection-data").glob("L003")
-    shutil.move(gone, tmp_path / "elsewhere")
-    done = prepare([tcia], cache)
-    assert (done.patients, done.removed, done.kept) == (5, 1, 5)
-    assert len(list((cache / "shards").iterdir())) == 5
-    assert read_split(cache)[0].former == {"L003": before["L003"]}
-    shutil.move(tmp_path / "elsewhere", gone)
-    prepare([tcia], cache)
-    assert read_split(cache)[0].parts == before
-    assert read_split(cache)[0].former == {}
-
-
-def test_nobody_moves_when_others_are_added(tmp_path):
-    write_tcia(tmp_path / "a", [f"L{number:03d}" for number in range(1, 5)], slices=1, size=32)
-    prepare([tmp_path / "a"], tmp_path / "cache")
-    before = dict(read_split(tmp_path / "cache")[0].parts)
-    write_tcia(tmp_path / "b", [f"L{number:03d}" for number in range(5, 14)], slices=1, size=32)
-    done = prepare([tmp_path / "b"], tmp_path / "cache")
-    after = read_split(tmp_path / "cache")[0].parts
-    assert len(after) == 13
-    assert before.items() <= after.items()
-    # What was prepared before stays, though it was not named again.
-    assert (done.kept, done.written, done.removed) == (0, 9, 0)
-    assert {
-        part: abs(count - share * 13) <= 1
-        for (part, count), share in zip(done.parts.items(), (0.7, 0.2, 0.1), strict=True)
-    } == dict.fromkeys(done.parts, True)
-    assert load_slices(tmp_path / "cache").split == done.split
-
-
-def test_the_split_of_the_ldct_benchmark(tmp_path):
-    patients = [*sorted(LDCT_TEST)[:2], *(f"C{number:03d}" for number in range(1, 10))]
-    write_tcia(tmp_path / "tcia", patients, slices=1, size=32)
-    done = prepare([tmp_path / "tcia"], tmp_path / "cache", split="ldct-benchmark")
-    assert done.parts == {"train": 7, "validation": 2, "test": 2}
-    slices = load_slices(tmp_path / "cache")
-    assert {item.patient for item in slices.part("test").slices} == set(patients[:2])
-    assert prepare([tmp_path / "tcia"], tmp_path / "cache").rule == "ldct-benchmark"
-    with pytest.raises(UsageError, match="stay in their parts"):
-        prepare([tmp_path / "tcia"], tmp_path / "cache", split="hash-rank")
-    with pytest.raises(UsageError, match="splits are hash-rank, ldct-benchmark"):
-        prepare([tmp_path / "tcia"], tmp_path / "other", split="alphabet")
-
-
-def test_exam_types_are_split_each_on_its_own(tmp_path):
-    for letter in "CLN":
-        write_tcia(tmp_path / "tcia", [f"{letter}{number:03d}" for number in range(10)], slices=1, size=32)
-    prepare([tmp_path / "tcia"], tmp_path / "cache")
-    listed = json.loads((tmp_path / "cache" / "split.json").read_text())["parts"]
-    counts = {part: {exam: len(names) for exam, names in exams.items()} for part, exams in listed.items()}
-    assert counts == {
-        "train": {"C": 7, "L": 7, "N": 7},
-        "validation": {"C": 2, "L": 2, "N": 2},
-        "test": {"C": 1, "L": 1, "N": 1},
-    }
-
-
-def test_public_patients_have_one_split_hash_wherever_they_are_prepared(tcia, tmp_path):
-    one, other = (prepare([tcia], tmp_path / name) for name in ("a", "b"))
-    assert one.split == other.split == load_slices(tmp_path / "a").split
-    assert load_slices(tmp_path / "a").fingerprint == load_slices(tmp_path / "b").fingerprint
-    assert (tmp_path / "a" / "salt").read_text() != (tmp_path / "b" / "salt").read_text()
-    assert (tmp_path / "a" / "salt").stat().st_mode & 0o777 == 0o600
-
-
 def test_a_damaged_shard_is_refused_and_mended(cache, tcia):
     whole = contents(cache)
     shard = next((cache / "shards").iterdir())
@@ -246,127 +137,6 @@ def test_a_changed_index_or_split_is_refused(cache, tcia):
             load_slices(cache)
     (cache / "split.json").write_bytes(whole["split.json"])
     assert len(load_slices(cache).slices) == 12
-
-
-def test_an_unfinished_cache_is_refused(cache):
-    index = index_of(cache)
-    from invkit.data.cache_files import read_index, write_index
-
-    write_index(cache, read_index(cache).model_copy(update={"complete": False}))
-    with pytest.raises(DataError, match="did not come to its end"):
-        load_slices(cache)
-    assert index["complete"]
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace", "unlink"])
-def test_killed_at_any_write_it_goes_on_to_the_same_cache(tmp_path, call):
-    source = write_tcia(tmp_path / "tcia", PATIENTS[:3], slices=1, size=32)
-    prepare([source], salted(tmp_path / "whole"))
-    # What a later, larger preparation is killed in: one patient more, one file changed.
-    start = tmp_path / "start"
-    shutil.copytree(tmp_path / "whole", start)
-    write_tcia(source, ["L004"], slices=1, size=32)
-    file = next(source.rglob("L001/*/*Low*/*.dcm"))
-    file.write_bytes(file.read_bytes()[:-1] + b"\1")
-    shutil.rmtree(source / "LDCT-and-Projection-data" / "L002")
-    wanted = tmp_path / "wanted"
-    shutil.copytree(start, wanted)
-    prepare([source], wanted)
-    fingerprint, kills = load_slices(wanted).fingerprint, 0
-    for number in range(1000):
-        folder = tmp_path / "cache"
-        shutil.copytree(start, folder)
-        if _runs_to_its_end(lambda folder=folder: prepare([source], folder), call, number):
-            break
-        kills += 1
-        # The cache as it was, as it shall be, or refused: nothing between.
-        with contextlib.suppress(DataError):
-            assert load_slices(folder).fingerprint in (fingerprint, load_slices(start).fingerprint)
-        prepare([source], folder)
-        assert contents(folder) == contents(wanted), (call, number)
-        shutil.rmtree(folder)
-    assert kills >= {"fsync": 12, "replace": 5, "unlink": 2}[call]
-
-
-def _runs_to_its_end(work, call, number):
-    """Fork, kill the child with SIGKILL at its `number`-th call of a function of `os`; return whether it lived."""
-    child = os.fork()
-    if child == 0:
-        real, left = getattr(os, call), [number]
-
-        def counted(*args, **options):
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left[0] -= 1
-            return real(*args, **options)
-
-        setattr(os, call, counted)
-        try:
-            work()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFEXITED(status)
-
-
-def test_processes_make_the_same_cache(tcia, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_pool, "START", "fork")
-    one, other = salted(tmp_path / "one"), salted(tmp_path / "other")
-    steps = []
-    prepare([tcia], one)
-    prepare([tcia], other, workers=3, progress=lambda event: steps.append((event.step, event.steps)))
-    assert contents(one) == contents(other)
-    assert steps == [(number, 6) for number in range(1, 7)]
-
-
-def test_a_killed_worker_is_named_and_what_is_done_is_kept(tcia, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_pool, "START", "fork")
-    folder, real = salted(tmp_path / "cache"), prepare_pool.make_shard
-    monkeypatch.setattr(prepare_pool, "make_shard", deadly)
-    monkeypatch.setattr(sys.modules[__name__], "REAL", real, raising=False)
-    with pytest.raises(ResourceError, match="--workers"):
-        prepare([tcia], folder, workers=2)
-    monkeypatch.setattr(prepare_pool, "make_shard", real)
-    assert prepare([tcia], folder).slices == 12
-
-
-def deadly(block, folder, old):
-    if block.patient == "L006":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return REAL(block, folder, old)  # noqa: F821 - set by the test
-
-
-@pytest.mark.slow
-def test_workers_end_with_a_killed_preparation(tmp_path):
-    source = write_tcia(tmp_path / "tcia", [f"L{number:03d}" for number in range(40)], slices=2)
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            from invkit.data.prepare import prepare
-
-            if __name__ == "__main__":
-                prepare([{str(source)!r}], {str(tmp_path / "cache")!r}, workers=2,
-                        progress=lambda event: print(event.step, flush=True))
-            """
-        )
-    )
-    words = [sys.executable, script]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
-        assert run.stdout.readline().strip() == "1"
-        run.kill()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(run.pid, 0)
-        except ProcessLookupError:
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("workers outlived their parent")
-    assert prepare([source], tmp_path / "cache", workers=2).slices == 80
 
 
 def test_no_patient_attribute_is_in_a_cache(tmp_path):
