@@ -119,7 +119,7 @@ class Parts:
         key = denoiser.sha256, domain
         if key not in self._given:
             config, dose = self.config.conditional, self.config.dose
-            request = ConditionalVaeRequest(denoiser, domain, self.slices, config, dose, self.seed)
+            request = ConditionalVaeRequest(domain, self.slices, config, dose, self.seed, denoiser=denoiser)
             self._given[key] = self._learned(
                 find_conditional_vae(request, self.store, device=self.device),
                 f"VAE for {domain}-dose images given f(x) of {denoiser.name}",

@@ -2,7 +2,7 @@
 
 __all__ = ["Store"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from invkit.denoisers.weights import cache_folder
 from invkit.errors import ArtifactError
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Artifact
+from invkit.training.distributed import all_true, by_first
+from invkit.training.lock import exclusive
 
 
 class Store:
@@ -54,6 +56,31 @@ class Store:
                 return artifact.locate(), artifact.sha256
         path = self.path(kind, key)
         return (path, None) if path.exists() and path.with_suffix(".json").exists() else None
+
+    def keep(
+        self,
+        request: Mapping[str, Any],
+        learn: Callable[[Path, str], Callable[[Path], object]],
+        *,
+        out: Path | None = None,
+    ) -> Path:
+        """Learn a part and keep it, unless another process has in the meantime; return its file.
+
+        Processes of a group must all come: they learn it together, and rank 0 writes it for all.
+
+        Args:
+            request: what is wanted, JSON values; `"kind"` is the part's.
+            learn: from the folder of its training and its key to what writes it.
+            out: the file to write instead of the cache's own.
+        """
+        kind, key = request["kind"], self.key(request)
+        path, work = out or self.path(kind, key), self.work(kind, key)
+        with exclusive(work):
+            # One process may not see yet what another one sees, and all must go the same way.
+            if out is not None or not all_true(self.find(kind, key) is not None):
+                write = learn(work, key)
+                by_first(lambda: write(path))
+        return path
 
 
 def _key(artifact: Artifact) -> object:

@@ -10,23 +10,24 @@ __all__ = [
     "load_conditional_layer",
 ]
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from invkit import artifacts
-from invkit.data.patches import PatchSampler
-from invkit.data.slices import SliceSet, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import ConfigError
 from invkit.flow.store import cinn_from
 from invkit.pipeline.store import Store
+from invkit.pipeline.train_code import CodeRequest, learn_code
 from invkit.pipeline.train_layer import AT_ONCE, HELD_OUT, LayerRequest, LayerTraining
-from invkit.pipeline.train_vae import Domain
 from invkit.representation.conditional import ConditionalConfig
+from invkit.representation.conditional_train import KIND as VAE_KIND
 from invkit.representation.conditional_train import (
     TrainedConditional,
     load_conditional,
@@ -35,51 +36,32 @@ from invkit.representation.conditional_train import (
 )
 from invkit.representation.regressor import Regressor
 from invkit.sampling.conditional_model import ConditionalModel, estimate_and_output
-from invkit.training.distributed import all_true, barrier, by_first
+from invkit.training.distributed import all_true, barrier
 from invkit.training.lock import exclusive
 from invkit.training.progress import Progress
-from invkit.training.seeds import derive_seed
 
 KIND = "conditional"
-VAE_KIND = "conditional-vae"
 
 
 @dataclass(frozen=True)
-class ConditionalVaeRequest:
+class ConditionalVaeRequest(CodeRequest[ConditionalConfig]):
     """What decides how a VAE that is given f(x) comes out.
 
     Args:
-        denoiser: f.
-        domain: `"low"` for codes of the low-dose image x, `"high"` for those of its high-dose partner y, both given f(x).
-        slices: what is trained on.
-        config: architecture, sizes, steps.
-        dose: of the low-dose images, as a fraction of the slices' own.
-        seed: decides every random number.
+        denoiser: f; given f(x) are both the codes of x and those of its high-dose partner y.
     """
 
-    denoiser: LoadedDenoiser
-    domain: Domain
-    slices: SliceSet
-    config: ConditionalConfig
-    dose: float = 0.25
-    seed: int = 0
+    kind, stream = VAE_KIND, "conditional"
+
+    denoiser: LoadedDenoiser = field(kw_only=True)
 
     def describe(self) -> dict[str, Any]:
         """Return the request as JSON values; its fingerprint is the key of the result."""
         return {
-            "kind": VAE_KIND,
+            **super().describe(),
             "f": {"denoiser": self.denoiser.name, "sha256": self.denoiser.sha256},
-            "domain": self.domain,
-            "slices": self.slices.fingerprint,
             "config": self.config.model_dump(mode="json", exclude={"rows"}),
-            "dose": self.dose,
-            "seed": self.seed,
         }
-
-    def sampler(self, part: Literal["train", "validation"]) -> PatchSampler:
-        """Return the patches of one part of the slices."""
-        seed = derive_seed(self.seed, "conditional", part)
-        return PatchSampler(self.slices.part(part), self.config.patch, dose=self.dose, seed=seed)
 
 
 def find_conditional_vae(
@@ -93,36 +75,13 @@ def find_conditional_vae(
 def learn_conditional_vae(
     request: ConditionalVaeRequest, store: Store, *, device: str = "cpu", progress: Progress | None = None
 ) -> Path:
-    """Train the VAE of a request and keep it; return its file. An interrupted training goes on where it stopped.
+    """Train the VAE of a request and keep it; return its file. Arguments and errors are those of `learn_code`."""
+    train = partial(train_conditional, request.denoiser, name=request.denoiser.sha256)
 
-    Raises:
-        DivergedError: the training diverged twice.
-    """
-    key = store.key(request.describe())
-    path, work = store.path(VAE_KIND, key), store.work(VAE_KIND, key)
-    with exclusive(work):
-        if not all_true(store.find(VAE_KIND, key) is not None):
-            trained = train_conditional(
-                request.denoiser,
-                request.sampler("train"),
-                request.sampler("validation"),
-                request.config,
-                work,
-                domain=request.domain,
-                name=request.denoiser.sha256,
-                seed=derive_seed(request.seed, "conditional", request.domain),
-                progress=progress,
-                device=device,
-            )
-            meta = {
-                **trained.meta,
-                **request.describe(),
-                "key": key,
-                "trained_on": request.slices.description,
-                **split_meta(request.slices),
-            }
-            by_first(lambda: save_conditional(path, trained.vae, trained.others, meta))
-    return path
+    def save(path: Path, trained: TrainedConditional, meta: Mapping[str, Any]) -> str:
+        return save_conditional(path, trained.vae, trained.others, meta)
+
+    return learn_code(request, store, train, save, device=device, progress=progress)
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def test_its_settings_decide_no_other_part(request_):
 
 def test_each_denoiser_has_a_vae_of_its_own(request_):
     first, second = (
-        ConditionalVaeRequest(invkit.load(Small(seed)), "low", request_.slices, TINY.conditional)
+        ConditionalVaeRequest("low", request_.slices, TINY.conditional, denoiser=invkit.load(Small(seed)))
         for seed in (3, 4)
     )
     assert first.describe() == replace(first, config=ConditionalConfig.tiny()).describe()
