@@ -11,7 +11,8 @@ import run_denoiser
 from invkit.artifacts import load, sha256_file
 from invkit.denoisers.loaded import load_denoiser
 from invkit.errors import ArtifactError, ConfigError, DataError, SplitError, UnknownNameError, UsageError
-from invkit.pipeline.run import file_name, run
+from invkit.pipeline.run import run
+from invkit.pipeline.run_parts import file_name
 from invkit.training.interrupt import Interrupted
 
 STEPS = [
