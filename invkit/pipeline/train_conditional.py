@@ -19,13 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invkit import artifacts
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import ConfigError
-from invkit.flow.store import cinn_from
+from invkit.pipeline.layer_file import LayerRequest, read_layer
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_code import CodeRequest, learn_code
-from invkit.pipeline.train_layer import AT_ONCE, HELD_OUT, LayerRequest, LayerTraining
+from invkit.pipeline.train_layer import AT_ONCE, LayerTraining, learn
 from invkit.representation.conditional import ConditionalConfig
 from invkit.representation.conditional_train import KIND as VAE_KIND
 from invkit.representation.conditional_train import (
@@ -36,8 +35,6 @@ from invkit.representation.conditional_train import (
 )
 from invkit.representation.regressor import Regressor
 from invkit.sampling.conditional_model import ConditionalModel, estimate_and_output
-from invkit.training.distributed import all_true, barrier
-from invkit.training.lock import exclusive
 from invkit.training.progress import Progress
 
 KIND = "conditional"
@@ -131,23 +128,8 @@ def load_conditional_layer(
     Raises:
         ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
     """
-    stored = artifacts.load(path, kind=KIND, sha256=sha256)
-    stored.require(request.describe())
-    tensors, code = stored.tensors, request.code
-    device = code.vae.device
-    return ConditionalModel(
-        split=request.split,
-        regressor=Regressor.from_state(stored.part("regressor"), stored.meta["regressor"]).to(device),
-        vae=code.vae,
-        others=code.others,
-        cinn=cinn_from(stored.part("cinn"), stored.meta["cinn"]).to(device),
-        meta=stored.meta,
-        sha256=stored.sha256,
-        nll_rows=tensors["nll_rows"],
-        patients=tensors["patients"],
-        floor_rows=tensors["floor_rows"],
-        held_out={name: value for name, value in tensors.items() if name.startswith(HELD_OUT)},
-    )
+    fields, held_out = read_layer(path, request, sha256)
+    return ConditionalModel(vae=request.code.vae, others=request.code.others, held_out=held_out, **fields)
 
 
 def learn_conditional(
@@ -158,28 +140,23 @@ def learn_conditional(
     Raises:
         DivergedError: a training diverged twice.
     """
-    key = store.key(request.describe())
-    path, work = store.path(KIND, key), store.work(KIND, key)
-    with exclusive(work):
-        if not all_true(store.find(KIND, key) is not None):
-            _ConditionalTraining(request, work, progress).run(path, key)
-            barrier()
+    path = learn(_ConditionalTraining, request, store, progress=progress)
     return load_conditional_layer(path, request)
 
 
 class _ConditionalTraining(LayerTraining):
     """One run from nothing to a file; each stage resumes from its own checkpoints."""
 
-    kind = KIND
+    request: ConditionalRequest
 
-    def __init__(self, request: ConditionalRequest, work: Path, progress: Progress | None) -> None:
-        super().__init__(request, work, progress)
-        self.code = request.code
-        self.samplers = self._samplers(self.code.vae.patch)
+    @property
+    def patch(self) -> int:
+        """Side of the patches that are coded."""
+        return self.request.code.vae.patch
 
     def more(self) -> dict[str, Any]:
         """Return what the code keeps of held-out patches, so that it can be compared with that of other representations."""
-        meta = self.code.meta
+        meta = self.request.code.meta
         return {"completeness": meta["held_out"], "vae_trained_on": meta.get("trained_on", "")}
 
     def coded(self, x: Tensor, target: Tensor, regressor: Regressor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -190,9 +167,10 @@ class _ConditionalTraining(LayerTraining):
             for part in torch.split(x, AT_ONCE)
         ]
         estimate, output = (torch.cat(maps) for maps in zip(*pieces, strict=True))
-        of_z = self.code.vae.encode(estimate, output)
+        vae = self.request.code.vae
+        of_z = vae.encode(estimate, output)
         if self.split.layer == "const":
             # The same codes as for every layer: only the flow does not know f(x).
             output = torch.cat([self.split.denoiser(part) for part in torch.split(x, AT_ONCE)])
-        posterior = self.code.vae.encode(target, output)
+        posterior = vae.encode(target, output)
         return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1), estimate

@@ -1,10 +1,18 @@
 """Training a layer's cINN: regressor, table of codes, flow, held-out figures, one file."""
 
-__all__ = ["LayerRequest", "LayerTraining", "find_layer", "learn_layer", "load_layer"]
+__all__ = [
+    "KIND",
+    "LayerRequest",
+    "LayerTraining",
+    "find_layer",
+    "learn",
+    "learn_layer",
+    "load_layer",
+]
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,73 +20,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invkit import artifacts
-from invkit._version import __version__
 from invkit.data.patches import PatchBatch, PatchSampler
-from invkit.data.slices import SliceSet, split_meta
 from invkit.errors import ConfigError
 from invkit.flow.cinn import CINN
 from invkit.flow.fiber import FiberErrors, FiberTerm
-from invkit.flow.store import cinn_from, cinn_state, round_half
+from invkit.flow.store import cinn_state, round_half
 from invkit.flow.table import CodeTable, posterior_entropy, posterior_entropy_rows
 from invkit.flow.train import CinnTask, fit_config, nll_rows
 from invkit.pipeline.fiber import FiberRows
 from invkit.pipeline.held_out import learning_curve, record_calibration
-from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.layer_file import KIND, LayerRequest, LearnedFlow, read_layer, write_layer
 from invkit.pipeline.scales import layer_scales
 from invkit.pipeline.store import Store
-from invkit.pipeline.train_vae import Domain
 from invkit.representation.regress import squared_error, train_regressor
 from invkit.representation.regressor import Regressor
-from invkit.representation.trained import TrainedVae
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import LayerModel
-from invkit.split.split import Split
-from invkit.training.distributed import all_true, barrier, current_shard
 from invkit.training.engine import Shard, fit
-from invkit.training.lock import exclusive
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed
 from invkit.training.sharing import in_parts
+from invkit.training.task import FitResult
 
-KIND = "cinn"
 BATCH = 32
 # Of these through Phi: its activations, up to 64 channels at full resolution, then stay in the cache.
 AT_ONCE = 4
-HELD_OUT = ("calibration.", "regressed_rows")
-
-
-@dataclass(frozen=True)
-class LayerRequest:
-    """What decides how a layer's cINN comes out.
-
-    Args:
-        split: the layer or control.
-        vae: the code of the target domain.
-        slices: what is trained on.
-        config: sizes and steps.
-        domain: `"low"` for codes of the low-dose image x, `"high"` for those of its high-dose partner y.
-        seed: decides every random number.
-    """
-
-    split: Split
-    vae: TrainedVae
-    slices: SliceSet
-    config: LayerConfig
-    domain: Domain = "low"
-    seed: int = 0
-
-    def describe(self) -> dict[str, Any]:
-        """Return the request as JSON values; its fingerprint is the key of the result."""
-        return {
-            "kind": KIND,
-            "phi": self.split.describe(),
-            "vae": self.vae.sha256,
-            "data": self.slices.fingerprint,
-            "config": self.config.model_dump(mode="json"),
-            "domain": self.domain,
-            "seed": self.seed,
-        }
 
 
 def find_layer(request: LayerRequest, store: Store) -> LayerModel | None:
@@ -93,22 +59,8 @@ def load_layer(path: Path, request: LayerRequest, *, sha256: str | None = None) 
     Raises:
         ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
     """
-    stored = artifacts.load(path, kind=KIND, sha256=sha256)
-    stored.require(request.describe())
-    tensors = stored.tensors
-    device = request.vae.vae.decoder.last.device
-    return LayerModel(
-        split=request.split,
-        regressor=Regressor.from_state(stored.part("regressor"), stored.meta["regressor"]).to(device),
-        vae=request.vae.vae,
-        cinn=cinn_from(stored.part("cinn"), stored.meta["cinn"]).to(device),
-        meta=stored.meta,
-        sha256=stored.sha256,
-        nll_rows=tensors["nll_rows"],
-        patients=tensors["patients"],
-        floor_rows=tensors.get("floor_rows"),
-        held_out={name: value for name, value in tensors.items() if name.startswith(HELD_OUT)},
-    )
+    fields, held_out = read_layer(path, request, sha256)
+    return LayerModel(vae=request.vae.vae, held_out=held_out, **fields)
 
 
 def learn_layer(
@@ -125,96 +77,69 @@ def learn_layer(
     Raises:
         DivergedError: a training diverged twice.
     """
-    key = store.key(request.describe())
-    path, work = out or store.path(KIND, key), store.work(KIND, key)
-    with exclusive(work):
-        if out is not None or not all_true(store.find(KIND, key) is not None):
-            LayerTraining(request, work, progress).run(path, key)
-            barrier()
-    return load_layer(path, request)
+    return load_layer(learn(LayerTraining, request, store, out=out, progress=progress), request)
+
+
+def learn(
+    training: "type[LayerTraining]",
+    request: LayerRequest,
+    store: Store,
+    *,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train what a request is for and keep it; return its file. Arguments and errors are those of `learn_layer`."""
+    return store.keep(
+        request.describe(), lambda work, key: training(request, work, progress).run(key), out=out
+    )
 
 
 class LayerTraining:
     """One run from nothing to a file; each stage resumes from its own checkpoints."""
 
-    kind = KIND
-
     def __init__(self, request: LayerRequest, work: Path, progress: Progress | None) -> None:
         self.request, self.config, self.work, self.progress = request, request.config, work, progress
-        self.split, self.vae = request.split, request.vae.vae
-        self.device = self.vae.decoder.last.device
-        self.samplers = self._samplers(self.vae.patch)
+        self.split, self.vae, self.device = request.split, request.vae.vae, request.device
+        self.samplers = self._samplers(self.patch)
 
-    def run(self, path: Path, key: str) -> None:
-        """Train regressor and flow, measure both, write the file."""
+    @property
+    def patch(self) -> int:
+        """Side of the patches that are coded."""
+        return self.vae.patch
+
+    def run(self, key: str) -> Callable[[Path], None]:
+        """Train regressor and flow; return what measures both and writes the file, which one process does for all."""
         regressor, regressed = self._regressor()
+        learned = self.learned(regressor, key)
+
+        def write(path: Path) -> None:
+            meta = {"key": key, "regressor_rmse_hu": regressed["rmse_hu"]}
+            write_layer(path, self.request, regressor, learned(), self._scales(), meta)
+
+        return write
+
+    def learned(self, regressor: Regressor, key: str) -> Callable[[], LearnedFlow]:
+        """Train the flow given g; return what measures it."""
         train, validation, test = (self._table(name, regressor) for name in ("train", "validation", "test"))
-        cinn = CINN(self.config.cinn, train.table.condition_shape)
-        task = CinnTask(
-            cinn.to(self.device),
-            train.table,
-            validation.table,
-            seed=self._seed("cinn"),
-            fiber=self._fiber(),
-        )
-        flow_config = fit_config(self.config.cinn, seed=self._seed("cinn"))
-        result = fit(
-            task,
-            flow_config,
-            self.work / "cinn",
-            progress=self.progress,
-            device=self.device,
-            stage=f"{self.split.layer}: flow",
-        )
-        if current_shard().rank != 0:
-            return  # the rest is the same for all
-        round_half(cinn)
-        rows = nll_rows(cinn, test.table, seed=self._seed("nll"))
-        scale, eta = self._scales()
-        calibrated, calibration = record_calibration(
-            cinn, test.table, test.patients.tolist(), seed=self._seed("calibration")
-        )
-        tensors, cinn_meta = cinn_state(cinn)
-        regressor_tensors, regressor_meta = regressor.state()
-        meta = {
-            **self.request.describe(),
-            "key": key,
-            "cinn": cinn_meta,
-            "regressor": regressor_meta,
-            "scale": scale,
-            "eta": eta,
-            "regressor_rmse_hu": regressed["rmse_hu"],
-            "nll": rows.mean().item(),
-            "floor": posterior_entropy(test.table),
-            "steps": result.steps,
-            "stopped_early": result.stopped_early,
-            "learning": {
-                "nll": learning_curve(result.history, "nll"),
-                "rmse_hu": learning_curve(self.work / "regressor" / "metrics.jsonl", "rmse_hu"),
-            },
-            "calibration": calibration,
-            "trained_on": self.request.slices.description,
-            **split_meta(self.request.slices),
-            "vae_trained_on": self.request.vae.meta.get("trained_on", ""),
-            "layer": self.split.layer,
-            "invkit": __version__,
-            "torch": str(torch.__version__),
-            **self.more(),
-        }
-        artifacts.save(
-            path,
-            {
-                **_named("cinn", tensors),
-                **_named("regressor", regressor_tensors),
-                "nll_rows": rows,
-                "floor_rows": posterior_entropy_rows(test.table),
-                "patients": test.patients,
-                "regressed_rows": test.regressed,
-                **calibrated,
-            },
-            kind=self.kind,
-            meta=meta,
-        )
+        cinn, result = self._cinn(train.table, validation.table, "cinn", "cinn", "flow", self._fiber())
+
+        def measured() -> LearnedFlow:
+            flow = self._measured(cinn, result, test.table, test.patients)
+            calibrated, calibration = record_calibration(
+                cinn, test.table, test.patients.tolist(), seed=self.seed("calibration")
+            )
+            meta = {
+                "learning": {
+                    "nll": learning_curve(result.history, "nll"),
+                    "rmse_hu": learning_curve(self.work / "regressor" / "metrics.jsonl", "rmse_hu"),
+                },
+                "calibration": calibration,
+                "vae_trained_on": self.request.vae.meta.get("trained_on", ""),
+                **self.more(),
+            }
+            return replace(flow, tensors={"regressed_rows": test.regressed, **calibrated}, meta=meta)
+
+        return measured
 
     def more(self) -> dict[str, Any]:
         """Return what else belongs into the file's provenance."""
@@ -247,11 +172,40 @@ class LayerTraining:
             partial(pairs, "validation"),
             config,
             self.work / "regressor",
-            seed=self._seed("g"),
+            seed=self.seed("g"),
             progress=self.progress,
             device=self.device,
             stage=f"{self.split.layer}: regressor",
         )
+
+    def _cinn(
+        self,
+        train: CodeTable,
+        validation: CodeTable,
+        purpose: str,
+        folder: str,
+        stage: str,
+        fiber: FiberTerm | None = None,
+    ) -> tuple[CINN, FitResult]:
+        """Return a cINN that was trained on a table, with seeds of a purpose of its own."""
+        config, seed = self.config.cinn, self.seed(purpose)
+        cinn = CINN(config, train.condition_shape).to(self.device)
+        result = fit(
+            CinnTask(cinn, train, validation, seed=seed, fiber=fiber),
+            fit_config(config, seed=seed),
+            self.work / folder,
+            progress=self.progress,
+            device=self.device,
+            stage=f"{self.split.layer}: {stage}",
+        )
+        return cinn, result
+
+    def _measured(self, cinn: CINN, result: FitResult, test: CodeTable, patients: Tensor) -> LearnedFlow:
+        """Return a cINN, rounded to what is stored, with its likelihoods of a table."""
+        round_half(cinn)
+        rows = nll_rows(cinn, test, seed=self.seed("nll"))
+        floor = posterior_entropy_rows(test)
+        return LearnedFlow("cinn", cinn_state(cinn), result, rows, posterior_entropy(test), floor, patients)
 
     def _table(self, part: str, regressor: Regressor) -> "_Rows":
         rows = self.config.rows if part == "train" else self.config.held_out
@@ -296,7 +250,7 @@ class LayerTraining:
             sampler = self.samplers[part]
             return FiberRows(self.split, self.vae, sampler, batch=BATCH, scale=scale, device=self.device)
 
-        seed = self._seed("fiber")
+        seed = self.seed("fiber")
         return FiberTerm(errors("train"), errors("validation"), rows=config.fiber_rows, seed=seed)
 
     def _scales(self) -> tuple[float, float]:
@@ -307,7 +261,7 @@ class LayerTraining:
     def _samplers(self, size: int) -> dict[str, PatchSampler]:
         return {
             name: PatchSampler(
-                self.request.slices.part(name), size, dose=self.config.dose, seed=self._seed(name)
+                self.request.slices.part(name), size, dose=self.config.dose, seed=self.seed(name)
             )
             for name in ("train", "validation", "test")
         }
@@ -315,7 +269,8 @@ class LayerTraining:
     def _target(self, pairs: PatchBatch) -> Tensor:
         return pairs.x if self.request.domain == "low" else pairs.y
 
-    def _seed(self, purpose: str) -> int:
+    def seed(self, purpose: str) -> int:
+        """Return the seed of one purpose."""
         return derive_seed(self.request.seed, "layer", purpose)
 
 
@@ -332,7 +287,3 @@ class _Rows:
     table: CodeTable
     patients: Tensor
     regressed: Tensor
-
-
-def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}

@@ -3,6 +3,7 @@
 __all__ = ["KIND", "SpatialRequest", "find_spatial", "learn_spatial", "load_spatial_flow"]
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -10,21 +11,18 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from invkit import artifacts
-from invkit._version import __version__
 from invkit.data.partition import Part
-from invkit.data.slices import split_meta
-from invkit.flow.wavelet import WaveletFlow
 from invkit.flow.wavelet_config import WaveletConfig
-from invkit.flow.wavelet_store import wavelet_from, wavelet_state
-from invkit.flow.wavelet_train import WaveletTask, wavelet_fit_config, wavelet_nll_rows
+from invkit.flow.wavelet_store import wavelet_state
+from invkit.flow.wavelet_train import wavelet_nll_rows
+from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import AT_ONCE, LayerRequest, LayerTraining
+from invkit.pipeline.train_layer import AT_ONCE, LayerTraining, learn
+from invkit.pipeline.train_wavelet import fit_grid
 from invkit.representation.regressor import Regressor
 from invkit.representation.spatial_train import TrainedSpatial
 from invkit.sampling.spatial_model import CodeFrame, SpatialModel
-from invkit.training.engine import Shard, fit
-from invkit.training.lock import exclusive
+from invkit.training.engine import Shard
 from invkit.training.progress import Progress
 from invkit.training.seeds import generator
 from invkit.training.sharing import in_parts
@@ -81,20 +79,7 @@ def load_spatial_flow(path: Path, request: SpatialRequest, *, sha256: str | None
     Raises:
         ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
     """
-    stored = artifacts.load(path, kind=KIND, sha256=sha256)
-    stored.require(request.describe())
-    device = request.code.vae.device
-    return SpatialModel(
-        split=request.split,
-        regressor=Regressor.from_state(stored.part("regressor"), stored.meta["regressor"]).to(device),
-        vae=request.code.vae,
-        flow=wavelet_from(stored.part("flow"), stored.meta["flow"]).to(device),
-        meta=stored.meta,
-        sha256=stored.sha256,
-        nll_rows=stored.tensors["nll_rows"],
-        patients=stored.tensors["patients"],
-        floor_rows=stored.tensors["floor_rows"],
-    )
+    return SpatialModel(vae=request.code.vae, **read_layer(path, request, sha256)[0])
 
 
 def learn_spatial(request: SpatialRequest, store: Store, *, progress: Progress | None = None) -> SpatialModel:
@@ -103,12 +88,7 @@ def learn_spatial(request: SpatialRequest, store: Store, *, progress: Progress |
     Raises:
         DivergedError: a training diverged twice.
     """
-    key = store.key(request.describe())
-    path, work = store.path(KIND, key), store.work(KIND, key)
-    with exclusive(work):
-        if store.find(KIND, key) is None:
-            _SpatialTraining(request, work, progress).run(path, key)
-    return load_spatial_flow(path, request)
+    return load_spatial_flow(learn(_SpatialTraining, request, store, progress=progress), request)
 
 
 @dataclass(frozen=True)
@@ -158,60 +138,27 @@ class _SpatialTraining(LayerTraining):
 
     request: SpatialRequest
 
-    def run(self, path: Path, key: str) -> None:
-        """Train regressor and flow, measure both, write the file."""
-        config, seed = self.request.flow, self._seed("spatial")
-        code = self.request.code
-        self.samplers = self._samplers(config.patch)
-        regressor, regressed = self._regressor()
-        train, validation, test = (self._codes(part, regressor) for part in get_args(Part))
-        _, condition = train(0, Shard(0, 1))
-        flow = WaveletFlow(config, condition.shape[1]).to(self.device)
-        task = WaveletTask(flow, train, validation, seed=seed, identity=artifacts.fingerprint({"key": key}))
-        result = fit(
-            task,
-            wavelet_fit_config(config, seed=seed),
-            self.work / "flow",
-            progress=self.progress,
-            device=self.device,
-            stage=f"{self.split.layer}: flow of spatial codes",
-        )
-        rows = wavelet_nll_rows(flow, test, config.held_out, seed=self._seed("nll")) + test.frame.shift()
-        scale, eta = self._scales()
-        tensors, flow_meta = wavelet_state(flow)
-        regressor_tensors, regressor_meta = regressor.state()
-        meta = {
-            **self.request.describe(),
-            "key": key,
-            "flow": flow_meta,
-            "regressor": regressor_meta,
-            "scale": scale,
-            "eta": eta,
-            "regressor_rmse_hu": regressed["rmse_hu"],
-            "completeness": code.meta["held_out"],
-            "nll": rows.mean().item(),
-            "floor": test.floor().mean().item(),
-            "steps": result.steps,
-            "seconds": result.seconds,
-            "stopped_early": result.stopped_early,
-            "trained_on": self.request.slices.description,
-            **split_meta(self.request.slices),
-            "layer": self.split.layer,
-            "invkit": __version__,
-            "torch": str(torch.__version__),
-        }
-        artifacts.save(
-            path,
-            {
-                **{f"flow.{name}": tensor for name, tensor in tensors.items()},
-                **{f"regressor.{name}": tensor for name, tensor in regressor_tensors.items()},
-                "nll_rows": rows,
-                "floor_rows": test.floor(),
-                "patients": test.patients,
-            },
-            kind=KIND,
-            meta=meta,
-        )
+    @property
+    def patch(self) -> int:
+        """Side of the patches that are coded."""
+        return self.request.flow.patch
+
+    def learned(self, regressor: Regressor, key: str) -> Callable[[], LearnedFlow]:
+        """Train the flow given g; return what measures it."""
+        config = self.request.flow
+        *codes, test = (self._codes(part, regressor) for part in get_args(Part))
+        flow, result = fit_grid(self, config, codes, key, purpose="spatial", stage="flow of spatial codes")
+
+        def measured() -> LearnedFlow:
+            rows = wavelet_nll_rows(flow, test, config.held_out, seed=self.seed("nll")) + test.frame.shift()
+            floor = test.floor()
+            meta = {"completeness": self.request.code.meta["held_out"], "seconds": result.seconds}
+            state = wavelet_state(flow)
+            return LearnedFlow(
+                "flow", state, result, rows, floor.mean().item(), floor, test.patients, meta=meta
+            )
+
+        return measured
 
     @torch.no_grad()
     def _codes(self, part: Part, regressor: Regressor) -> _Codes:
@@ -241,6 +188,6 @@ class _SpatialTraining(LayerTraining):
             patients.cpu(),
             unit=config.unit,
             batch=config.batch,
-            seed=self._seed(f"spatial {part}"),
+            seed=self.seed(f"spatial {part}"),
             shuffled=part == "train",
         )

@@ -1,7 +1,8 @@
 """Training a layer's wavelet flow: regressor, flow, held-out figures, one file."""
 
-__all__ = ["KIND", "WaveletRequest", "find_wavelet", "learn_wavelet", "load_wavelet"]
+__all__ = ["KIND", "WaveletRequest", "find_wavelet", "fit_grid", "learn_wavelet", "load_wavelet"]
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -10,25 +11,26 @@ import torch
 from torch import Tensor
 
 from invkit import artifacts
-from invkit._version import __version__
 from invkit.data.partition import Part
 from invkit.data.patches import PatchSampler
-from invkit.data.slices import split_meta
 from invkit.flow.wavelet import WaveletFlow
-from invkit.flow.wavelet_store import wavelet_from, wavelet_state
+from invkit.flow.wavelet_config import WaveletConfig
+from invkit.flow.wavelet_store import wavelet_state
 from invkit.flow.wavelet_train import (
+    GridPairs,
     WaveletTask,
     dequantisation_entropy,
     wavelet_fit_config,
     wavelet_nll_rows,
 )
+from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import LayerRequest, LayerTraining
+from invkit.pipeline.train_layer import LayerTraining, learn
 from invkit.representation.regressor import Regressor
 from invkit.sampling.wavelet_model import WaveletModel, grid_condition
 from invkit.training.engine import Shard, fit
-from invkit.training.lock import exclusive
 from invkit.training.progress import Progress
+from invkit.training.task import FitResult
 
 KIND = "wavelet"
 
@@ -67,19 +69,7 @@ def load_wavelet(path: Path, request: WaveletRequest, *, sha256: str | None = No
     Raises:
         ArtifactError: the file is damaged, or was trained for another layer, data or configuration.
     """
-    stored = artifacts.load(path, kind=KIND, sha256=sha256)
-    stored.require(request.describe())
-    device = request.vae.vae.decoder.last.device
-    return WaveletModel(
-        split=request.split,
-        regressor=Regressor.from_state(stored.part("regressor"), stored.meta["regressor"]).to(device),
-        flow=wavelet_from(stored.part("flow"), stored.meta["flow"]).to(device),
-        meta=stored.meta,
-        sha256=stored.sha256,
-        nll_rows=stored.tensors["nll_rows"],
-        patients=stored.tensors["patients"],
-        floor_rows=stored.tensors["floor_rows"],
-    )
+    return WaveletModel(**read_layer(path, request, sha256)[0])
 
 
 def learn_wavelet(request: WaveletRequest, store: Store, *, progress: Progress | None = None) -> WaveletModel:
@@ -88,69 +78,66 @@ def learn_wavelet(request: WaveletRequest, store: Store, *, progress: Progress |
     Raises:
         DivergedError: a training diverged twice.
     """
-    key = store.key(request.describe())
-    path, work = store.path(KIND, key), store.work(KIND, key)
-    with exclusive(work):
-        if store.find(KIND, key) is None:
-            _WaveletTraining(request, work, progress).run(path, key)
-    return load_wavelet(path, request)
+    return load_wavelet(learn(_WaveletTraining, request, store, progress=progress), request)
+
+
+def fit_grid(
+    training: LayerTraining,
+    config: WaveletConfig,
+    pairs: Sequence[GridPairs],
+    key: str,
+    *,
+    purpose: str,
+    stage: str,
+) -> tuple[WaveletFlow, FitResult]:
+    """Return a flow on a grid that was trained for a layer.
+
+    Args:
+        training: of the layer.
+        config: of the flow.
+        pairs: what it is trained on and what it is judged on while it is.
+        key: of the request.
+        purpose: names its random numbers.
+        stage: what progress calls it.
+    """
+    train, validation = pairs
+    seed = training.seed(purpose)
+    flow = WaveletFlow(config, train(0, Shard(0, 1))[1].shape[1]).to(training.device)
+    result = fit(
+        WaveletTask(flow, train, validation, seed=seed, identity=artifacts.fingerprint({"key": key})),
+        wavelet_fit_config(config, seed=seed),
+        training.work / "flow",
+        progress=training.progress,
+        device=training.device,
+        stage=f"{training.split.layer}: {stage}",
+    )
+    return flow, result
 
 
 class _WaveletTraining(LayerTraining):
     """One run from nothing to a file; each stage resumes from its own checkpoints."""
 
-    def run(self, path: Path, key: str) -> None:
-        """Train regressor and flow, measure both, write the file."""
-        config, seed = self.config.wavelet, self._seed("wavelet")
-        regressor, regressed = self._regressor()
-        train, validation, test = (_Pairs(self, part, regressor) for part in get_args(Part))
-        _, condition = train(0, Shard(0, 1))
-        flow = WaveletFlow(config, condition.shape[1]).to(self.device)
-        task = WaveletTask(flow, train, validation, seed=seed, identity=artifacts.fingerprint({"key": key}))
-        result = fit(
-            task,
-            wavelet_fit_config(config, seed=seed),
-            self.work / "flow",
-            progress=self.progress,
-            device=self.device,
-            stage=f"{self.split.layer}: wavelet flow",
-        )
-        rows = wavelet_nll_rows(flow, test, config.held_out, seed=self._seed("nll"))
-        scale, eta = self._scales()
-        floor = dequantisation_entropy(config)
-        tensors, flow_meta = wavelet_state(flow)
-        regressor_tensors, regressor_meta = regressor.state()
-        meta = {
-            **self.request.describe(),
-            "key": key,
-            "flow": flow_meta,
-            "regressor": regressor_meta,
-            "scale": scale,
-            "eta": eta,
-            "regressor_rmse_hu": regressed["rmse_hu"],
-            "nll": rows.mean().item(),
-            "floor": floor,
-            "steps": result.steps,
-            "seconds": result.seconds,
-            "stopped_early": result.stopped_early,
-            "trained_on": self.request.slices.description,
-            **split_meta(self.request.slices),
-            "layer": self.split.layer,
-            "invkit": __version__,
-            "torch": str(torch.__version__),
-        }
-        artifacts.save(
-            path,
-            {
-                **{f"flow.{name}": tensor for name, tensor in tensors.items()},
-                **{f"regressor.{name}": tensor for name, tensor in regressor_tensors.items()},
-                "nll_rows": rows,
-                "floor_rows": torch.full_like(rows, floor),
-                "patients": test.patients(config.held_out),
-            },
-            kind=KIND,
-            meta=meta,
-        )
+    def learned(self, regressor: Regressor, key: str) -> Callable[[], LearnedFlow]:
+        """Train the flow given g; return what measures it."""
+        config = self.config.wavelet
+        *pairs, test = (_Pairs(self, part, regressor) for part in get_args(Part))
+        flow, result = fit_grid(self, config, pairs, key, purpose="wavelet", stage="wavelet flow")
+
+        def measured() -> LearnedFlow:
+            rows = wavelet_nll_rows(flow, test, config.held_out, seed=self.seed("nll"))
+            floor = dequantisation_entropy(config)
+            return LearnedFlow(
+                "flow",
+                wavelet_state(flow),
+                result,
+                rows,
+                floor,
+                torch.full_like(rows, floor),
+                test.patients(config.held_out),
+                meta={"seconds": result.seconds},
+            )
+
+        return measured
 
     def pair(
         self, sampler: PatchSampler, regressor: Regressor, step: int, shard: Shard
@@ -170,7 +157,7 @@ class _WaveletTraining(LayerTraining):
             self.request.slices.part(part),
             self.config.wavelet.patch,
             dose=self.config.dose,
-            seed=self._seed(f"wavelet {part}"),
+            seed=self.seed(f"wavelet {part}"),
         )
 
 
