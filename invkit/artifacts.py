@@ -212,7 +212,7 @@ def _contents(head: bytes, tensors: Iterable[torch.Tensor | InParts]) -> Iterato
     for tensor in tensors:
         for part in [tensor] if isinstance(tensor, torch.Tensor) else tensor.parts():
             plain = part.detach().cpu().contiguous().reshape(-1)
-            yield memoryview(plain.view(torch.uint8).numpy())  # type: ignore[arg-type]
+            yield plain.view(torch.uint8).numpy().data
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

@@ -135,6 +135,7 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: _Budget) -
         with archive.open(entry) as stream:
             data = stream.read(limit + 1)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, NotImplementedError):
+        # zipfile has all of these for damaged archives: the last where a header names a feature that it lacks.
         return None, "is damaged in the archive"
     if len(data) > limit:
         return None, f"unpacks to more than {limit} bytes"

@@ -90,7 +90,7 @@ def check_decoder(data: Dataset) -> tuple[Decoder, UID, str]:
     name = syntax.name if syntax.name != syntax else "unknown"
     try:
         decoder = get_decoder(syntax)
-    except NotImplementedError:
+    except NotImplementedError:  # pydicom's answer where it knows no such syntax
         raise ImageError(f"has transfer syntax {name}, which is not supported") from None
     if not decoder.is_native and not decoder.is_available:
         raise ImageError(f"is compressed ({name}). To read it: {EXTRA}")

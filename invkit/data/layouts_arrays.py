@@ -3,6 +3,7 @@
 __all__ = ["array_info", "is_array", "read_arrays"]
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def read_arrays(path: Path, indices: Sequence[int]) -> list[NDArray[np.float32]]
     ]
 
 
-class _Volume:
+class _Volume(ABC):
     """An open array: size, places and a way to read some of its slices."""
 
     spacing: tuple[float, float] | None = None
@@ -103,9 +104,9 @@ class _Volume:
     rows: int
     cols: int
 
+    @abstractmethod
     def read(self, indices: Sequence[int]) -> list[NDArray[Any]]:
         """Return some slices, each `(H, W)`, HU."""
-        raise NotImplementedError
 
 
 class _Npy(_Volume):

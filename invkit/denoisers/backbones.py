@@ -85,7 +85,7 @@ class VggFeatures(nn.Module):
     def freeze(self) -> "VggFeatures":
         """Put the network in the state it is used in: eval mode, channels_last, no gradients for its weights."""
         self.eval().requires_grad_(False)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         return self
 
 

@@ -65,6 +65,7 @@ class DenoiserTask:
         self.held_out = held_out
         self.seed = seed
         self.device = torch.device(device)
+        # Torch's types of `to` know no memory format, here and below.
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.backbone = (
             backbone.to(self.device).eval().requires_grad_(False) if backbone is not None else None

@@ -4,7 +4,7 @@ __all__ = ["layer_note", "measure_layer"]
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -255,7 +255,8 @@ def _figures(
     )
     if proof is not None:
         metrics["certified"] = proof
-    control = model.split.layer if model.split.layer in ("input", "const") else None
+    kinds: tuple[Literal["input", "const"], ...] = ("input", "const")
+    control = next((kind for kind in kinds if kind == model.split.layer), None)
     measures = Measures(
         layer=f"`{control}`" if control else f"layer {model.split.layer} of {bench.denoiser.name}",
         spread=spread,
@@ -266,7 +267,7 @@ def _figures(
         vae_rmse=vae_rmse,
         vae_limit=bench.vae_limit,
         nll=nll,
-        control=control,  # type: ignore[arg-type]
+        control=control,
         domain=bench.domain,
         certification=certification,
         bank=len(bench.yardsticks.bank),

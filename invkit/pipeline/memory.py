@@ -209,7 +209,8 @@ def available_memory() -> int:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         text = Path("/proc/meminfo").read_text()
         # What caches hold can be had, which sysconf does not count.
-        found = [int(re.search(r"MemAvailable:\s+(\d+) kB", text)[1]) * 1024]  # type: ignore[index]
+        if available := re.search(r"MemAvailable:\s+(\d+) kB", text):
+            found = [int(available[1]) * 1024]
     for most, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),

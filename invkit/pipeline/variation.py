@@ -268,6 +268,7 @@ def _gain(
             seed=seed,
         )
     except (InputError, NotImplementedError, RuntimeError):
+        # The first where the layer answers to nothing; torch has the others for operations without a derivative.
         return None
 
 

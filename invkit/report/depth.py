@@ -3,6 +3,7 @@
 __all__ = ["depth_figure"]
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -121,11 +122,11 @@ def _rmse_axis(axes: Axes, values: Sequence[Interval]) -> None:
 
 def _legend(figure: Figure, shown: Sequence[RetainedCurve | RegressionCurve], theme: Theme) -> None:
     """Say what circles and dashes mean, where there are any."""
-    circle = {"marker": "o", "ls": "", "ms": 7, "color": theme.muted, "markeredgewidth": 1.6}
+    circle: dict[str, Any] = {"marker": "o", "ls": "", "ms": 7, "color": theme.muted, "markeredgewidth": 1.6}
     handles = [Line2D([], [], label="95 % interval over patients", color=theme.muted, lw=2.4, alpha=0.5)]
     ends = [ended for curve in shown for ended in curve.convergence]
     if any(ended.converged for ended in ends):
-        handles.append(Line2D([], [], label="training had converged", **circle))  # type: ignore[arg-type]
+        handles.append(Line2D([], [], label="training had converged", **circle))
     if any(not ended.converged for ended in ends):
         handles.append(
             Line2D(
@@ -133,7 +134,7 @@ def _legend(figure: Figure, shown: Sequence[RetainedCurve | RegressionCurve], th
                 [],
                 label="not converged, or not known",
                 markerfacecolor=theme.background,
-                **circle,  # type: ignore[arg-type]
+                **circle,
             )
         )
     if any(curve.rises if isinstance(curve, RetainedCurve) else curve.falls for curve in shown):

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
+# Torch gives the class below, and references to storages, no types: hence what mypy is told to ignore.
 class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the storages that the operations under it have made and that are still in use."""
 

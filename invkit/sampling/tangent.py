@@ -46,7 +46,7 @@ class Tangent:
             with torch.no_grad():
                 constants = primal(x)
         except (RuntimeError, NotImplementedError, DenoiserError):
-            # What a network raises comes as the last of these.
+            # The first two are torch's for operations without a derivative; what a network raises comes as the last.
             return None
 
         def product(p: Tensor) -> tuple[Tensor, ...]:
@@ -81,9 +81,9 @@ class Tangent:
 def _derivative(phi: Callable[[Tensor], Activation], x: Tensor, p: Tensor) -> tuple[Tensor, ...]:
     # The fused kernels of attention have no forward-mode rule.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-        z = phi(forward_ad.make_dual(x, p))  # type: ignore[no-untyped-call]
+        z = phi(forward_ad.make_dual(x, p))  # type: ignore[no-untyped-call]  # torch gives it no types
         parts = z if isinstance(z, tuple) else (z,)
-        duals = [forward_ad.unpack_dual(part) for part in parts]  # type: ignore[no-untyped-call]
+        duals = [forward_ad.unpack_dual(part) for part in parts]  # type: ignore[no-untyped-call]  # nor this
     return tuple(
         torch.zeros_like(dual.primal) if dual.tangent is None else dual.tangent.detach() for dual in duals
     )

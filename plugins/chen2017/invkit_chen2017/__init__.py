@@ -1,10 +1,17 @@
 """The three-layer denoiser of Chen et al. 2017 for invkit."""
 
+from __future__ import annotations
+
 __all__ = ["invkit_denoisers"]
+
+from typing import TYPE_CHECKING
 
 import invkit
 from invkit_chen2017.recipe import RECIPE
 from invkit_chen2017.weights import WEIGHTS
+
+if TYPE_CHECKING:  # a plugin is described without torch
+    from torch import nn
 
 CITATION = (
     "Chen, H. et al. (2017). Low-dose CT denoising with convolutional neural network. "
@@ -14,23 +21,23 @@ CITATION = (
 PREPROCESSING = invkit.Affine(mean=481.4542 - 1024.0, std=502.1851)
 
 
-def _build(last_kernel: int):  # type: ignore[no-untyped-def]  # naming nn.Module would import torch
+def _build(last_kernel: int) -> nn.Module:
     from invkit_chen2017.network import Chen2017
 
     return Chen2017(last_kernel=last_kernel)
 
 
-def build():  # type: ignore[no-untyped-def]
+def build() -> nn.Module:
     """Return the network of the paper, whose last kernel is 5 x 5."""
     return _build(5)
 
 
-def build_k3():  # type: ignore[no-untyped-def]
+def build_k3() -> nn.Module:
     """Return the variant whose last kernel is 3 x 3."""
     return _build(3)
 
 
-def build_cnn10():  # type: ignore[no-untyped-def]
+def build_cnn10() -> nn.Module:
     """Return the network as the LDCT benchmark has it: the paper's, padded with zeros."""
     from invkit_chen2017.network import Chen2017
 

@@ -30,4 +30,4 @@ class Chen2017(nn.Sequential):
                 conv3=nn.Conv2d(32, 1, last_kernel, padding=last_kernel // 2, padding_mode=padding_mode),
             )
         )
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it

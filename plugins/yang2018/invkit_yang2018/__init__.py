@@ -1,11 +1,18 @@
 """The WGAN denoiser of Yang et al. 2018 for invkit."""
 
+from __future__ import annotations
+
 __all__ = ["invkit_artifacts", "invkit_denoisers"]
+
+from typing import TYPE_CHECKING
 
 import invkit
 from invkit_yang2018.cinns import CINNS
 from invkit_yang2018.recipe import RECIPE
 from invkit_yang2018.weights import WEIGHTS
+
+if TYPE_CHECKING:  # a plugin is described without torch
+    from torch import nn
 
 CITATION = (
     "Yang, Q. et al. (2018). Low-dose CT image denoising using a generative adversarial network with Wasserstein "
@@ -15,7 +22,7 @@ CITATION = (
 PREPROCESSING = invkit.Affine(mean=481.4542 - 1024.0, std=502.1851)
 
 
-def build():  # type: ignore[no-untyped-def]  # naming nn.Module would import torch
+def build() -> nn.Module:
     """Return the paper's generator."""
     from invkit_yang2018.network import Yang2018
 

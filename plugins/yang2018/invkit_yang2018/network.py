@@ -18,7 +18,7 @@ class Yang2018(nn.Sequential):
             layers[f"relu{k}"] = nn.ReLU()
         layers["conv8"] = nn.Conv2d(32, 1, 3, padding=1)
         super().__init__(layers)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
 
 
 class Critic(nn.Module):

@@ -1,11 +1,18 @@
 """How yang2018 is trained: a Wasserstein GAN with gradient penalty and a perceptual term on patches of 64 x 64 pixels."""
 
+from __future__ import annotations
+
 __all__ = ["RECIPE", "critic_64"]
+
+from typing import TYPE_CHECKING
 
 import invkit
 
+if TYPE_CHECKING:  # a plugin is described without torch
+    from torch import nn
 
-def critic_64(patch: int = 64):  # type: ignore[no-untyped-def]  # naming nn.Module would import torch
+
+def critic_64(patch: int = 64) -> nn.Module:
     """Return the critic for square patches of this side; the function's name stands in the bundled weights' provenance."""
     from invkit_yang2018.network import Critic
 
