@@ -77,7 +77,7 @@ def test_every_error_that_a_user_can_cause_is_an_invkit_error():
 
 def test_a_name_that_is_not_public_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'invkit' has no attribute 'analyse'"):
-        invkit.analyse  # noqa: B018
+        _ = invkit.analyse
 
 
 def test_importing_invkit_and_describing_a_denoiser_imports_no_torch():

@@ -10,7 +10,7 @@ from invkit.artifacts import read_sidecar
 from invkit.cli.app import app
 from invkit.plugins.manager import default_host
 
-pytest.importorskip("invkit_chen2017")
+pytest.importorskip("invkit_chen2017", reason="needs the plugin chen2017")
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from invkit.data import images
 from invkit.data.images import as_image, default_image, read_dicom_slices, read_image
 from invkit.errors import ImageError
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 RANGE = (-1024.0, 3071.0)
 FLOATS = np.linspace(-1000, 2000, 30, dtype=np.float32).reshape(5, 6)
 
@@ -234,10 +233,8 @@ def test_default_image_is_the_slice_of_pydicom_and_needs_no_network(monkeypatch)
 
 
 @pytest.mark.realdata
-def test_real_slices():
-    if not REAL.is_dir():
-        pytest.skip("the CC BY slices are not at ../shared/data")
-    slices = read_dicom_slices(REAL)
+def test_real_slices(real_ct):
+    slices = read_dicom_slices(real_ct)
     assert len(slices) == 16
     assert len({piece.patient for piece in slices}) == 8
     assert len({piece.series for piece in slices}) == 16
@@ -251,10 +248,8 @@ def test_real_slices():
 
 
 @pytest.mark.realdata
-def test_real_slices_have_the_hu_that_pydicom_computes():
-    if not REAL.is_dir():
-        pytest.skip("the CC BY slices are not at ../shared/data")
-    for path in sorted(REAL.rglob("*.dcm")):
+def test_real_slices_have_the_hu_that_pydicom_computes(real_ct):
+    for path in sorted(real_ct.rglob("*.dcm")):
         data = pydicom.dcmread(path)
         expected = data.pixel_array * float(data.RescaleSlope) + float(data.RescaleIntercept)
         np.testing.assert_array_equal(read_image(path).numpy()[0, 0], np.maximum(expected, -1024))

@@ -82,4 +82,4 @@ def test_the_ldct_benchmark_names_its_test_patients() -> None:
 def test_patients_who_left_are_forgotten_and_unknown_parts_refused() -> None:
     assert set(partition(["a", "b"], previous={"gone": "test", "a": "train"})) == {"a", "b"}
     with pytest.raises(UsageError, match="parts are train"):
-        partition(["a"], previous={"a": "holdout"})  # type: ignore[dict-item]
+        partition(["a"], previous={"a": "holdout"})

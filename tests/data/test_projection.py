@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from skimage.transform import iradon, radon
 
 from invkit.data.backprojection import backproject, filter_rays, filter_taps
 from invkit.data.ct_geometry import ScannerGeometry
@@ -54,7 +55,6 @@ def test_integrals_of_a_disc_are_its_chords(size, spacing):
 
 
 def test_integrals_are_those_of_scikit_image():
-    radon = pytest.importorskip("skimage.transform").radon
     image = smooth_image(65)
     angles, offsets = angles_of(30), torch.arange(65, dtype=torch.float64) - 32
     ours = project(image[None, None], (1.0, 1.0), angles, offsets, step=0.5)[0]
@@ -119,7 +119,6 @@ def test_filtered_back_projection_gives_the_disc_back():
 
 
 def test_filtered_back_projection_is_that_of_scikit_image():
-    iradon = pytest.importorskip("skimage.transform").iradon
     views, image = 90, smooth_image(65)
     angles, offsets = angles_of(views), torch.arange(65, dtype=torch.float64) - 32
     rays = project(image[None, None], (1.0, 1.0), angles, offsets, step=0.5)

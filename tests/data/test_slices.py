@@ -48,7 +48,7 @@ def test_parts_share_no_patient_and_make_up_the_whole() -> None:
     assert [len(names) for names in patients] == [35, 10, 5]
     assert len(set.union(*patients)) == 50
     with pytest.raises(UsageError, match="train, validation, test"):
-        whole.part("holdout")  # type: ignore[arg-type]
+        whole.part("holdout")
 
 
 def write_patients(folder, count: int, rng: np.random.Generator) -> None:

@@ -34,7 +34,7 @@ def run(examples, name):
 )
 def test_examples_of_a_page_run(found, tmp_path, monkeypatch):
     if not PLUGINS and re.search("chen2017|yang2018", found.text):
-        pytest.skip("needs both plugins")
+        pytest.skip("needs the plugins chen2017 and yang2018")
     monkeypatch.chdir(tmp_path)
     run("\n".join(prompts(found.blocks("python"))), found.name)
 
@@ -62,7 +62,7 @@ def test_other_snippets_are_well_formed(found):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PLUGINS, reason="needs both plugins")
+@pytest.mark.skipif(not PLUGINS, reason="needs the plugins chen2017 and yang2018")
 def test_the_first_example_of_readme_and_api_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

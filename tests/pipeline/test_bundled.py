@@ -10,7 +10,6 @@ import torch
 from invkit import artifacts
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet, load_slices
-from invkit.errors import UnknownNameError
 from invkit.flow.store import cinn_from
 from invkit.metrics.intervals import paired_difference
 from invkit.pipeline.loading import load
@@ -19,7 +18,6 @@ from invkit.plugins.manager import default_host
 from invkit.representation.trained import load_vae
 
 ROOT = Path(__file__).resolve().parents[2]
-CT = ROOT.parent / "shared" / "data" / "tcia-covid-19-ny-sbu"
 LIMIT = 25 * 2**20
 
 vaes = pytest.mark.parametrize("domain", ["low", "high"])
@@ -55,10 +53,8 @@ def value(figure):
 
 
 def denoiser(name):
-    try:
-        return load(f"{name}.bundled")
-    except UnknownNameError:
-        pytest.skip(f"the plugin of {name} is not installed")
+    pytest.importorskip(f"invkit_{name}", reason=f"needs the plugin {name}")
+    return load(f"{name}.bundled")
 
 
 def test_all_files_together_stay_under_25_megabytes():
@@ -91,8 +87,7 @@ def test_no_patient_and_no_path_stands_in_provenance(domain):
 
 
 def test_likelihoods_are_in_the_order_that_theory_demands():
-    if not any(part.meta["layer"] == "3" for part in map(stored, bundled("cinn"))):
-        pytest.skip("the plugin of yang2018 is not installed")
+    pytest.importorskip("invkit_yang2018", reason="needs the plugin yang2018")
     rows = {name: cinn(name) for name in ("input", "3", "const")}
     patients = rows["3"].tensors["patients"].tolist()
     for lower, higher in (("input", "3"), ("3", "const")):
@@ -127,10 +122,8 @@ def test_noise_of_patches_full_of_body_is_cut(name, floor, phantoms):
 
 
 @pytest.fixture(scope="module")
-def held_out_ct():
-    if not CT.exists():
-        pytest.skip("the CT slices of COVID-19-NY-SBU are not beside this checkout")
-    slices = load_slices([CT]).simulated()
+def held_out_ct(real_ct):
+    slices = load_slices([real_ct]).simulated()
     held_out = SliceSet(
         slices.part("validation").slices + slices.part("test").slices, "", "held-out CT", noise="physical"
     )

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -238,7 +239,7 @@ def test_a_denoiser_of_another_split_of_the_same_data_is_refused(tmp_path, paire
             path, torch.nn.Conv2d(1, 1, 1).state_dict(), kind="denoiser", meta={"name": "net", **meta}
         )
         weights = Weights(name, str(path), sha256, "nothing", "MIT")
-        build = lambda: torch.nn.Conv2d(1, 1, 1)  # noqa: E731
+        build = partial(torch.nn.Conv2d, 1, 1, 1)
         return load(Denoiser("net", build, Affine(0.0, 1000.0), weights=(weights,)))
 
     same = split_meta(paired)

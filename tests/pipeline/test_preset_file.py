@@ -46,7 +46,7 @@ RECIPE = Recipe(
 def host():
     found = PluginHost()
     if not {"chen2017", "yang2018"} <= found.denoisers().keys():
-        pytest.skip("needs both plugins")
+        pytest.skip("needs the plugins chen2017 and yang2018")
     return found
 
 

@@ -132,7 +132,10 @@ def test_the_description_names_the_paper():
     assert all("1610.00321" in spec.citation and spec.description for spec in SPECS.values())
 
 
-@pytest.mark.skipif(not BUNDLED, reason="no weights are bundled yet")
+def test_weights_are_bundled():
+    assert {spec.name for spec, weights in BUNDLED if weights.tag == "bundled"} == {"chen2017", "chen2017-k3"}
+
+
 @pytest.mark.parametrize(("spec", "weights"), BUNDLED, ids=lambda item: getattr(item, "name", None))
 def test_bundled_weights_are_what_they_say(spec, weights):
     package, _, inside = weights.source.removeprefix("package:").partition("/")

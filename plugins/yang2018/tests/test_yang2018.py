@@ -191,7 +191,10 @@ def test_the_description_names_the_paper():
     assert SPEC.description
 
 
-@pytest.mark.skipif(not SPEC.weights, reason="no weights are bundled yet")
+def test_weights_are_bundled():
+    assert [weights.tag for weights in SPEC.weights] == ["bundled"]
+
+
 @pytest.mark.parametrize("weights", SPEC.weights, ids=lambda weights: weights.tag)
 def test_bundled_weights_are_what_they_say(weights):
     package, _, inside = weights.source.removeprefix("package:").partition("/")
