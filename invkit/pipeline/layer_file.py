@@ -49,7 +49,7 @@ class LayerRequest:
     @property
     def device(self) -> torch.device:
         """Where all of it computes."""
-        return self.vae.vae.decoder.last.device
+        return self.vae.vae.device
 
     def describe(self) -> dict[str, Any]:
         """Return the request as JSON values; its fingerprint is the key of the result."""

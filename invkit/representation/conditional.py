@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from invkit.errors import ImageError
 from invkit.representation.decoder import Decoder
-from invkit.representation.encoder import Encoder
-from invkit.representation.pca import fit_pca
-from invkit.representation.vae import HU_RANGE, Posterior
+from invkit.representation.encoder import SIZES, Encoder
+from invkit.representation.pca import fit_pca, linear_vae
+from invkit.representation.vae import HU_RANGE, HuVae, Posterior
 
 LEAST = 0.01  # HU, of the unit of residuals: some networks change nothing
 
@@ -110,7 +110,7 @@ class ConditionalConfig(BaseModel):
         )
 
 
-class ConditionalVae(nn.Module):
+class ConditionalVae(HuVae[ConditionalConfig]):
     """Encoder E and decoder D of patches in HU, both given f(x): `x_bar = f(x) + D(E(x, f(x)), f(x))`.
 
     f(x) stands beside the residual x - f(x) at the first layer of E, and beside the smooth image at the last grid of D. The
@@ -126,17 +126,8 @@ class ConditionalVae(nn.Module):
     unit: Tensor
 
     def __init__(self, config: ConditionalConfig):
-        super().__init__()
-        self.config = config
-        sizes = {
-            "patch": config.patch,
-            "d": config.d,
-            "stem": config.stem,
-            "width": config.width,
-            "inner": config.inner,
-            "neck": config.neck,
-            "pool": config.pool,
-        }
+        super().__init__(config)
+        sizes = config.model_dump(include=SIZES)
         fine, coarse = config.encoder_blocks
         self.encoder = Encoder(**sizes, fine=fine, coarse=coarse, inputs=2)
         fine, coarse = config.decoder_blocks
@@ -144,29 +135,11 @@ class ConditionalVae(nn.Module):
         self.register_buffer("unit", torch.tensor(100.0))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @property
-    def patch(self) -> int:
-        """Side of the patches, pixels."""
-        return self.config.patch
-
-    @property
-    def d(self) -> int:
-        """Length of the code."""
-        return self.config.d
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self.decoder.last.device
-
     @torch.no_grad()
     def start(self, x: Tensor, f_x: Tensor, generator: torch.Generator) -> None:
         """Make the linear paths the best linear VAE of the residuals x - f(x); what is added to them is zero at first.
 
-        With the d largest eigenvalues l_k and their eigenvectors u_k of the residuals' covariance, and s^2 the mean of those
-        that are left out, the evidence lower bound of a linear VAE has its maximum at D = u_k (l_k - s^2)^(1/2), the posterior
-        mean (l_k - s^2)^(1/2) / l_k u_k . (x - f(x) - mean) and the posterior variance s^2 / l_k (Tipping and Bishop 1999, eq.
-        7 and 8; Lucas et al. 2019). It is taken on block means and interpolated: exact where `pool` is 1.
+        It is that of `linear_vae`, taken on block means and interpolated: exact where `pool` is 1.
 
         Args:
             x: training patches, `(n, 1, patch, patch)`, HU, with n > d; of any floating type.
@@ -184,14 +157,13 @@ class ConditionalVae(nn.Module):
         pixels = config.patch**2
         self._set_linear(pca.mean, pca.components, torch.ones(config.d), torch.ones(config.d))
         rest = (some - decoder.smooth(encoder.linear(means[:512].flatten(1)))).square().mean()
-        noise = (rest * pixels / (pixels - config.d)).clamp_min(1e-8)
-        kept = (pca.variances * config.pool**2).maximum(1.0001 * noise)
-        gain = (kept - noise).sqrt()
-        self._set_linear(pca.mean, pca.components, gain / kept * config.pool, gain / config.pool)
+        noise = rest * pixels / (pixels - config.d)
+        to_code, from_code, log_var = linear_vae(pca.variances * config.pool**2, noise)
+        self._set_linear(pca.mean, pca.components, to_code * config.pool, from_code / config.pool)
         for head in (encoder.head, decoder.head):
             for parameter in head.parameters():
                 nn.init.zeros_(parameter)
-        encoder.head.bias[config.d :] = (noise / kept).log()
+        encoder.head.bias[config.d :] = log_var
 
     def _set_linear(self, centre: Tensor, components: Tensor, to_code: Tensor, from_code: Tensor) -> None:
         encoder, decoder = self.encoder.linear, self.decoder.linear
@@ -206,7 +178,7 @@ class ConditionalVae(nn.Module):
 
     def seen(self, f_x: Tensor) -> Tensor:
         """Return f(x) in network units, float32."""
-        return (_clipped(f_x) - self.config.hu_mean) / self.config.hu_scale
+        return self.scale(f_x.float())
 
     def encode(self, x: Tensor, f_x: Tensor) -> Posterior:
         """Return the posterior `(B, d)` of the codes of patches given f(x), both `(B, 1, patch, patch)` in HU.
@@ -239,10 +211,6 @@ class ConditionalVae(nn.Module):
     def reconstruct(self, x: Tensor, f_x: Tensor) -> Tensor:
         """Return D(mean of E(x, f(x)), f(x)), in HU."""
         return self.decode(self.encode(x, f_x).mean, f_x)
-
-    def forward(self, x: Tensor, f_x: Tensor) -> Tensor:
-        """Return `reconstruct(x, f_x)`."""
-        return self.reconstruct(x, f_x)
 
 
 def _clipped(image: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """The encoder E: a patch becomes mean and log-variance of a Gaussian over codes."""
 
-__all__ = ["Encoder", "Residual"]
+__all__ = ["SIZES", "Encoder", "Residual"]
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 SLOPE = 0.2
+SIZES = {"patch", "d", "stem", "width", "inner", "neck", "pool"}  # that E and D have in common
 
 
 class Residual(nn.Module):

@@ -1,6 +1,6 @@
 """Principal components of patches: the linear rival that a VAE with as many numbers has to beat."""
 
-__all__ = ["PCA", "fit_pca"]
+__all__ = ["PCA", "fit_pca", "linear_vae"]
 
 from dataclasses import dataclass
 
@@ -80,3 +80,22 @@ def fit_pca(patches: Tensor, components: int, *, generator: torch.Generator, ite
             basis = torch.linalg.qr(data @ torch.linalg.qr(data.T @ basis).Q).Q
         _, singular, right = torch.linalg.svd(basis.T @ data, full_matrices=False)
     return PCA(mean, right[:components].contiguous(), singular[:components].square() / n)
+
+
+def linear_vae(variances: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best linear VAE along principal components: the factors of E and of D, and the log-variance, `(k,)` each.
+
+    With the eigenvalues l_k and eigenvectors u_k of a covariance and s^2 the mean of the eigenvalues that are left out, the
+    evidence lower bound of a linear VAE has its maximum at D = u_k (l_k - s^2)^(1/2), the posterior mean (l_k - s^2)^(1/2) /
+    l_k u_k . (x - mean) and the posterior variance s^2 / l_k, and is the likelihood of probabilistic PCA there (Tipping and
+    Bishop 1999, eq. 7 and 8; Lucas et al. 2019).
+
+    Args:
+        variances: l_k of those that are kept, `(k,)`.
+        noise: s^2.
+    """
+    # Data that do not vary at all, as constant images, must not divide by zero.
+    noise = noise.clamp_min(1e-8)
+    kept = variances.maximum(1.0001 * noise)
+    gain = (kept - noise).sqrt()
+    return gain / kept, gain, (noise / kept).log()

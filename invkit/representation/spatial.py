@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from invkit.errors import ImageError
 from invkit.representation.encoder import SLOPE, Residual
-from invkit.representation.vae import HU_RANGE, Posterior
+from invkit.representation.pca import linear_vae
+from invkit.representation.vae import HuVae, Posterior
 from invkit.training.precision import autocast, supports_bf16
 
 
@@ -98,7 +99,7 @@ class SpatialConfig(BaseModel):
         return self.channels * (self.patch // self.stem) ** 2
 
 
-class SpatialVae(nn.Module):
+class SpatialVae(HuVae[SpatialConfig]):
     """E and D as convolutions on a grid of one position for each block of `stem` x `stem` pixels.
 
     Both are the sum of a linear map of single blocks and of a residual network on the grid, whose last layer starts at zero.
@@ -111,8 +112,7 @@ class SpatialVae(nn.Module):
     """
 
     def __init__(self, config: SpatialConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         pixels, width = config.stem**2, config.width
         self.of_blocks = nn.Conv2d(pixels, config.channels, 1)
         self.to_blocks = nn.Conv2d(config.channels, pixels, 1)
@@ -120,29 +120,11 @@ class SpatialVae(nn.Module):
         self.decoder = _network(config.channels, width, pixels, config.inner, config.decoder_blocks)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @property
-    def patch(self) -> int:
-        """Side of the training patches, pixels."""
-        return self.config.patch
-
-    @property
-    def d(self) -> int:
-        """Numbers in the code of one training patch."""
-        return self.config.d
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self.of_blocks.weight.device
-
     @torch.no_grad()
     def start(self, patches: Tensor) -> None:
         """Make the linear paths the best linear VAE of blocks of pixels; what is added to them is zero at first.
 
-        With the eigenvalues l_k and eigenvectors u_k of the blocks' covariance and s^2 the mean of the eigenvalues that are left
-        out, the evidence lower bound of a linear VAE has its maximum at D = u_k (l_k - s^2)^(1/2), the posterior mean (l_k -
-        s^2)^(1/2) / l_k u_k . (x - mean) and the posterior variance s^2 / l_k, and is the likelihood of probabilistic PCA there
-        (Tipping and Bishop 1999, eq. 7 and 8; Lucas et al. 2019). So training begins at the best linear code of equal length.
+        It is that of `linear_vae`, so training begins at the best linear code of equal length.
 
         Args:
             patches: `(n, 1, H, W)`, HU, sides multiples of `stem`.
@@ -153,23 +135,16 @@ class SpatialVae(nn.Module):
         mean = rows.mean(0)
         values, vectors = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
         values, vectors = values.flip(0), vectors.flip(1)
-        # Blocks that do not vary at all, as of a constant image, must not divide by zero.
-        noise = values[c:].mean().clamp_min(1e-8)
-        kept = values[:c].maximum(1.0001 * noise)
-        gain = (kept - noise).sqrt()
-        weight = vectors[:, :c].T * (gain / kept)[:, None]
+        to_code, from_code, log_var = linear_vae(values[:c], values[c:].mean())
+        weight = vectors[:, :c].T * to_code[:, None]
         self.of_blocks.weight.copy_(weight[:, :, None, None])
         torch.as_tensor(self.of_blocks.bias).copy_(-weight @ mean)
-        self.to_blocks.weight.copy_((vectors[:, :c] * gain)[:, :, None, None])
+        self.to_blocks.weight.copy_((vectors[:, :c] * from_code)[:, :, None, None])
         torch.as_tensor(self.to_blocks.bias).copy_(mean)
         for network in (self.encoder, self.decoder):
             for parameter in network[-1].parameters():
                 nn.init.zeros_(parameter)
-        torch.as_tensor(self.encoder[-1].bias)[c:] = (noise / kept).log()
-
-    def scale(self, x_hu: Tensor) -> Tensor:
-        """Map HU to network units, clipped to the range that the VAE knows."""
-        return (x_hu.clamp(*HU_RANGE) - self.config.hu_mean) / self.config.hu_scale
+        torch.as_tensor(self.encoder[-1].bias)[c:] = log_var
 
     def encode(self, x_hu: Tensor) -> Posterior:
         """Return the posterior of codes, `(B, c, H / stem, W / stem)`, of images `(B, 1, H, W)` in HU.
@@ -204,7 +179,7 @@ class SpatialVae(nn.Module):
             correction = self.decoder(z_bar)
         folded = self.to_blocks(z_bar) + correction.to(z_bar)
         image = functional.pixel_shuffle(folded, self.config.stem).contiguous()
-        return image * self.config.hu_scale + self.config.hu_mean
+        return self.unscale(image)
 
     def pad(self, images: Tensor, multiple: int = 1) -> Tensor:
         """Return images `(B, 1, H, W)` continued at the right and bottom to multiples of `multiple` positions of the code.
@@ -218,10 +193,6 @@ class SpatialVae(nn.Module):
         """Return D(mean of E(x)) of images `(B, 1, H, W)` of any size, HU."""
         whole = self.decode(self.encode(self.pad(x_hu)).mean)
         return whole[..., : x_hu.shape[-2], : x_hu.shape[-1]]
-
-    def forward(self, x_hu: Tensor) -> Tensor:
-        """Return `reconstruct(x_hu)`."""
-        return self.reconstruct(x_hu)
 
     def _folded(self, x_hu: Tensor) -> Tensor:
         """Return scaled images with blocks of pixels as channels, `(B, stem ** 2, H / stem, W / stem)`."""

@@ -1,9 +1,10 @@
 """The autoencoder of patches: HU in, a Gaussian over flat codes, HU out."""
 
-__all__ = ["VAE", "Posterior", "VaeConfig"]
+__all__ = ["VAE", "HuVae", "Posterior", "VaeConfig"]
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 from invkit.errors import ConfigError, ImageError
 from invkit.representation.critic import Critic
 from invkit.representation.decoder import Decoder
-from invkit.representation.encoder import Encoder
+from invkit.representation.encoder import SIZES, Encoder
 from invkit.representation.equaliser import Equaliser
 from invkit.representation.losses import kl_divergence
+
+HU_RANGE = (-1024.0, 2000.0)
+Config = TypeVar("Config", bound="CodeConfig")
 
 
 class VaeConfig(BaseModel):
@@ -202,7 +206,64 @@ class Posterior:
         return kl_divergence(self.mean, self.log_var)
 
 
-class VAE(nn.Module):
+class CodeConfig(Protocol):
+    """What the settings of all VAEs tell."""
+
+    @property
+    def patch(self) -> int:
+        """Side of the training patches, pixels."""
+
+    @property
+    def d(self) -> int:
+        """Numbers in the code of one training patch."""
+
+    @property
+    def hu_mean(self) -> float:
+        """HU that become 0 inside."""
+
+    @property
+    def hu_scale(self) -> float:
+        """HU that become 1 inside."""
+
+
+class HuVae(nn.Module, Generic[Config]):
+    """What the VAEs of all representations share: a config, a length of the code, and the map between HU and network units."""
+
+    reconstruct: Callable[..., Tensor]
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+
+    @property
+    def patch(self) -> int:
+        """That of the config."""
+        return self.config.patch
+
+    @property
+    def d(self) -> int:
+        """That of the config."""
+        return self.config.d
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.parameters()).device
+
+    def scale(self, x_hu: Tensor) -> Tensor:
+        """Map HU to network units, clipped to the range that the VAE knows."""
+        return (x_hu.clamp(*HU_RANGE) - self.config.hu_mean) / self.config.hu_scale
+
+    def unscale(self, x: Tensor) -> Tensor:
+        """Map network units to HU."""
+        return x * self.config.hu_scale + self.config.hu_mean
+
+    def forward(self, *images: Tensor) -> Tensor:
+        """Return what `reconstruct` does."""
+        return self.reconstruct(*images)
+
+
+class VAE(HuVae[VaeConfig]):
     """Encoder E and decoder D of patches in HU.
 
     Values outside [-1024, 2000] HU are clipped before they are encoded. The same class serves low-dose x and
@@ -210,31 +271,12 @@ class VAE(nn.Module):
     """
 
     def __init__(self, config: VaeConfig):
-        super().__init__()
-        self.config = config
-        sizes = {
-            "patch": config.patch,
-            "d": config.d,
-            "stem": config.stem,
-            "width": config.width,
-            "inner": config.inner,
-            "neck": config.neck,
-            "pool": config.pool,
-        }
+        super().__init__(config)
+        sizes = config.model_dump(include=SIZES)
         self.encoder = Encoder(**sizes, fine=config.encoder_blocks[0], coarse=config.encoder_blocks[1])
         self.decoder = Decoder(**sizes, fine=config.decoder_blocks[0], coarse=config.decoder_blocks[1])
         self.equaliser = Equaliser()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @property
-    def patch(self) -> int:
-        """Side of the patches, pixels."""
-        return self.config.patch
-
-    @property
-    def d(self) -> int:
-        """Length of the code."""
-        return self.config.d
 
     @torch.no_grad()
     def start(self, patches: Tensor) -> None:
@@ -265,14 +307,6 @@ class VAE(nn.Module):
         encoder.head.weight[: self.d] *= 0.1
         decoder.head.weight *= 0.1
 
-    def scale(self, x_hu: Tensor) -> Tensor:
-        """Map HU to network units, clipped to the range that the VAE knows."""
-        return (x_hu.clamp(*HU_RANGE) - self.config.hu_mean) / self.config.hu_scale
-
-    def unscale(self, x: Tensor) -> Tensor:
-        """Map network units to HU."""
-        return x * self.config.hu_scale + self.config.hu_mean
-
     def encode(self, x_hu: Tensor) -> Posterior:
         """Return the posterior `(B, d)` of the codes of patches `(B, 1, patch, patch)` in HU.
 
@@ -299,13 +333,6 @@ class VAE(nn.Module):
     def reconstruct(self, x_hu: Tensor) -> Tensor:
         """Return D(mean of E(x)), in HU."""
         return self.decode(self.encode(x_hu).mean)
-
-    def forward(self, x_hu: Tensor) -> Tensor:
-        """Return `reconstruct(x_hu)`."""
-        return self.reconstruct(x_hu)
-
-
-HU_RANGE = (-1024.0, 2000.0)
 
 
 def build_critic(config: VaeConfig) -> Critic:
