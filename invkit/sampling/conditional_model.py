@@ -4,7 +4,6 @@ __all__ = ["ConditionalModel", "estimate_and_output"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from invkit.representation.conditional import ConditionalVae
 from invkit.representation.regressor import Regressor
 from invkit.sampling.distance import Activation
 from invkit.sampling.draws import invariances
-from invkit.sampling.model import ImageDraws
+from invkit.sampling.model import FlowModel, ImageDraws
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.training.seeds import generator
@@ -41,38 +40,24 @@ def estimate_and_output(
 
 
 @dataclass(frozen=True)
-class ConditionalModel:
+class ConditionalModel(FlowModel):
     """t(z_bar | z) for one layer, with z_bar = E(x, f(x)) and x_bar = f(x) + D(z_bar, f(x)), where f(x) = Psi(z).
 
-    The condition of z is the code of the image estimated from it, `c = E(g(z), Psi(z))`. The fields are those of `LayerModel`.
+    The condition of z is the code of the image estimated from it, `c = E(g(z), Psi(z))`.
 
     `const` does not know f(x). Its flow is one of the same codes, so that all likelihoods are of the same thing; its draws
     take f of another image, a training patch that seed and index decide: together they are draws of p(x).
 
     Args:
-        split: the layer.
-        regressor: g, from z to an image in HU.
         vae: E and D; of the target domain.
         others: f of training patches, `(n, 1, patch, patch)`, HU.
         cinn: t.
-        meta: provenance and held-out figures.
-        sha256: of the file it was read from.
-        nll_rows: held-out negative log-likelihoods in nats per dimension, one a patch, shape `(n,)`.
-        patients: number of the patient each of them is from, shape `(n,)`.
-        floor_rows: posterior entropy of each, the least its likelihood can be, shape `(n,)`.
         held_out: what else the file keeps of held-out patches, by name.
     """
 
-    split: Split
-    regressor: Regressor
     vae: ConditionalVae
     others: Tensor
     cinn: CINN
-    meta: dict[str, Any]
-    sha256: str
-    nll_rows: Tensor
-    patients: Tensor
-    floor_rows: Tensor | None = None
     held_out: Mapping[str, Tensor] = field(default_factory=dict)
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
 """A layer's trained cINN with everything that belongs to it: regressor, embedding, code, decoder."""
 
-__all__ = ["ImageDraws", "ImageSampler", "LayerModel", "SampleModel", "Scalable"]
+__all__ = ["FlowModel", "ImageDraws", "ImageSampler", "LayerModel", "SampleModel", "Scalable"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class ImageSampler(Protocol):
 class SampleModel(ImageSampler, Protocol):
     """What images that share an activation are drawn from, whatever represents them.
 
-    The fields are those of `LayerModel`: likelihoods are of the representation's own numbers, in nats per dimension.
+    The fields are those of `FlowModel`: likelihoods are of the representation's own numbers, in nats per dimension.
     """
 
     @property
@@ -73,42 +73,51 @@ class Scalable(Protocol):
         """Return the image with its own v = t(. | z) times a factor, `(1, 1, H, W)`, HU."""
 
 
-@dataclass(frozen=True)
-class LayerModel:
-    """t(z_bar | z) for one layer, with the networks that turn z into its condition and codes into images.
-
-    The condition of z is the code of an image estimated from it: `c = E(g(z))`, where g is a small network that regresses the
-    image from the activation. The same code path serves layers, `input` and `const`.
+@dataclass(frozen=True, kw_only=True)
+class FlowModel:
+    """What the models of all representations hold: the layer, a regressor, and the held-out likelihoods of a flow.
 
     Args:
         split: the layer.
         regressor: g, from z to an image in HU.
-        vae: E and D; of the target domain.
-        cinn: t.
         meta: provenance and held-out figures.
         sha256: of the file it was read from.
         nll_rows: held-out negative log-likelihoods in nats per dimension, one a patch, shape `(n,)`.
         patients: number of the patient each of them is from, shape `(n,)`.
-        floor_rows: posterior entropy of each, the least its likelihood can be, shape `(n,)`; `None` in files of before.
-        held_out: what else the file keeps of held-out patches, by name; empty in files of before.
+        floor_rows: the least each of them can be, for codes their posterior entropy, `(n,)`; `None` in files of before.
     """
 
     split: Split
     regressor: Regressor
-    vae: VAE
-    cinn: CINN
     meta: dict[str, Any]
     sha256: str
     nll_rows: Tensor
     patients: Tensor
     floor_rows: Tensor | None = None
-    held_out: Mapping[str, Tensor] = field(default_factory=dict)
 
     @torch.no_grad()
     def estimate(self, z: Activation, size: Sequence[int]) -> Tensor:
         """Return g(z), the image estimated from an activation, `(B, 1, H, W)`, HU."""
         estimate: Tensor = self.regressor(z, (size[0], size[1]))
         return estimate
+
+
+@dataclass(frozen=True)
+class LayerModel(FlowModel):
+    """t(z_bar | z) for one layer, with the networks that turn z into its condition and codes into images.
+
+    The condition of z is the code of an image estimated from it: `c = E(g(z))`, where g is a small network that regresses the
+    image from the activation. The same code path serves layers, `input` and `const`.
+
+    Args:
+        vae: E and D; of the target domain.
+        cinn: t.
+        held_out: what else the file keeps of held-out patches, by name; empty in files of before.
+    """
+
+    vae: VAE
+    cinn: CINN
+    held_out: Mapping[str, Tensor] = field(default_factory=dict)
 
     @torch.no_grad()
     def condition(self, estimate: Tensor) -> Tensor:

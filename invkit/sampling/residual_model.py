@@ -4,17 +4,15 @@ __all__ = ["ResidualModel", "base_of"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from invkit.flow.cinn import CINN
-from invkit.representation.regressor import Regressor
 from invkit.representation.tile_code import TileCode
 from invkit.sampling.distance import Activation
 from invkit.sampling.draws import invariances
-from invkit.sampling.model import ImageDraws
+from invkit.sampling.model import FlowModel, ImageDraws
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 
@@ -36,22 +34,15 @@ def base_of(split: Split, z: Activation, size: Sequence[int]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ResidualModel:
+class ResidualModel(FlowModel):
     """t(code of a tile of r | z) for one layer, and the regressor g whose estimate is part of the condition.
 
-    The fields are those of `LayerModel`, with a tile's cosine transform in the place of E and D. An image is drawn as
+    A tile's cosine transform is in the place of E and D of `LayerModel`. An image is drawn as
     overlapping tiles whose draws are independent. Likelihoods are in nats per number of a tile's code.
     """
 
-    split: Split
-    regressor: Regressor
     code: TileCode
     cinn: CINN
-    meta: dict[str, Any]
-    sha256: str
-    nll_rows: Tensor
-    patients: Tensor
-    floor_rows: Tensor | None = None
 
     @torch.no_grad()
     def prepare(self, z: Activation, size: Sequence[int]) -> ImageDraws:
@@ -87,7 +78,7 @@ class ResidualModel:
 
     def _embedded(self, z: Activation, base: Tensor, tiling: Tiling) -> Tensor:
         """Return h of each tile, `(T, k)`."""
-        estimate = self.regressor(z, (base.shape[-2], base.shape[-1]))
+        estimate = self.estimate(z, base.shape[-2:])
         places = torch.tensor(tiling.corners)
         base, estimate = (tiling.pad(part).expand(len(tiling), -1, -1, -1) for part in (base, estimate))
         return self.cinn.embed(self.code.condition(base, estimate, places))

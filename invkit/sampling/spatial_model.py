@@ -4,19 +4,16 @@ __all__ = ["CodeFrame", "SpatialModel"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from invkit.flow.wavelet import WaveletFlow
-from invkit.representation.regressor import Regressor
 from invkit.representation.spatial import SpatialVae
 from invkit.representation.vae import HU_RANGE
 from invkit.sampling.distance import Activation
-from invkit.sampling.model import ImageDraws
-from invkit.split.split import Split
+from invkit.sampling.model import FlowModel, ImageDraws
 from invkit.training.seeds import generator
 
 
@@ -60,21 +57,14 @@ class CodeFrame:
 
 
 @dataclass(frozen=True)
-class SpatialModel:
+class SpatialModel(FlowModel):
     """t(r | z) for one layer, r the code of the image in the frame of the code of g(z), with g, E and D.
 
-    The fields are those of `LayerModel`. Likelihoods are in nats per number of the code.
+    Likelihoods are in nats per number of the code.
     """
 
-    split: Split
-    regressor: Regressor
     vae: SpatialVae
     flow: WaveletFlow
-    meta: dict[str, Any]
-    sha256: str
-    nll_rows: Tensor
-    patients: Tensor
-    floor_rows: Tensor | None = None
 
     @torch.no_grad()
     def prepare(self, z: Activation, size: Sequence[int]) -> ImageDraws:
@@ -110,6 +100,5 @@ class SpatialModel:
         return self.vae.decode(code)[..., : size[0], : size[1]].clamp(*HU_RANGE)
 
     def _embedded(self, z: Activation, size: Sequence[int]) -> tuple[CodeFrame, tuple[Tensor, ...]]:
-        estimate = self.regressor(z, (size[0], size[1]))
-        frame = CodeFrame.of(self.vae, estimate, self.flow.config.multiple)
+        frame = CodeFrame.of(self.vae, self.estimate(z, size), self.flow.config.multiple)
         return frame, self.flow.embed(frame.condition(self.flow.config.unit))

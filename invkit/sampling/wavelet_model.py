@@ -5,7 +5,6 @@ __all__ = ["WaveletModel", "grid_condition"]
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +14,7 @@ from invkit.flow.wavelet import WaveletFlow
 from invkit.flow.wavelet_config import WaveletConfig
 from invkit.representation.regressor import Regressor
 from invkit.sampling.distance import Activation
-from invkit.sampling.model import ImageDraws
-from invkit.split.split import Split
+from invkit.sampling.model import FlowModel, ImageDraws
 from invkit.training.seeds import generator
 
 
@@ -59,21 +57,14 @@ def _enlarged(grid: Tensor, multiple: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class WaveletModel:
+class WaveletModel(FlowModel):
     """t(r | z) for one layer, with the regressor g that r is the residual of.
 
-    The fields are those of `LayerModel`, with a wavelet flow in the place of cINN, E and D. Likelihoods are in nats per pixel of an
+    A wavelet flow is in the place of cINN, E and D of `LayerModel`. Likelihoods are in nats per pixel of an
     image in HU.
     """
 
-    split: Split
-    regressor: Regressor
     flow: WaveletFlow
-    meta: dict[str, Any]
-    sha256: str
-    nll_rows: Tensor
-    patients: Tensor
-    floor_rows: Tensor | None = None
 
     @torch.no_grad()
     def prepare(self, z: Activation, size: Sequence[int]) -> ImageDraws:
@@ -103,5 +94,5 @@ class WaveletModel:
         return image
 
     def _embedded(self, z: Activation, size: Sequence[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        estimate = self.regressor(z, (size[0], size[1]))
+        estimate = self.estimate(z, size)
         return estimate, self.flow.embed(grid_condition(self.regressor, z, estimate, self.flow.config))

@@ -43,7 +43,8 @@ def model():
             nn.init.normal_(parameter, 0, 0.1)
     split = Split(wrap_module(nn.Identity()), "input")
     nothing = torch.zeros(0)
-    return SpatialModel(split, Known(), vae.requires_grad_(False), flow, {}, "", nothing, nothing)
+    parts = {"split": split, "regressor": Known(), "vae": vae.requires_grad_(False), "flow": flow}
+    return SpatialModel(**parts, meta={}, sha256="", nll_rows=nothing, patients=nothing)
 
 
 def test_the_frame_is_affine_and_its_volume_is_what_shift_says():
