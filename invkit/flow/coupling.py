@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from invkit.flow.actnorm import ActNorm
 from invkit.flow.base import Part
 from invkit.flow.config import CinnConfig
+from invkit.flow.half import HalfPerceptron
 from invkit.flow.layers import activation, linear, soft_clamp
 from invkit.flow.mixing import make_mixing
 from invkit.training.precision import autocast
@@ -45,26 +46,23 @@ class CouplingNet(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
         self.bf16 = config.bf16
-        self._half: tuple[object, Self] | None = None
+        self.activation = config.activation
+        self._half: HalfPerceptron | None = None
 
     def forward(self, a: Tensor, h: Tensor) -> Tensor:
         """Map a `(..., B, inputs)` and h `(B, k)` to `(..., B, outputs)` in the precision of a."""
-        if self.bf16 and a.dtype == torch.float32 and not torch.is_grad_enabled():
-            return self._halved()._map(a.bfloat16(), h.bfloat16()).to(a.dtype)
+        # What torch.func transforms do not know can only be autocast.
+        if self.bf16 and a.dtype == torch.float32 and not torch._C._are_functorch_transforms_active():
+            return self._halved()(a, h)
         with autocast(a.device, enabled=self.bf16):
-            return self._map(a, h).to(a.dtype)
+            result: Tensor = self.last(self.inner(self.code(a) + self.condition(h)))
+            return result.to(a.dtype)
 
-    def _map(self, a: Tensor, h: Tensor) -> Tensor:
-        result: Tensor = self.last(self.inner(self.code(a) + self.condition(h)))
-        return result
-
-    def _halved(self) -> Self:
-        """Return this network with weights in bf16, kept until they change: autocast would round them at every call."""
-        now = tuple((id(p), p.data_ptr(), p._version) for p in self.parameters())
-        if self._half is None or self._half[0] != now:
-            # In a tuple, so that it is no part of this module.
-            self._half = now, copy.deepcopy(self).bfloat16()
-        return self._half[1]
+    def _halved(self) -> HalfPerceptron:
+        if self._half is None or self._half.sources[0] is not self.code.weight:
+            others = [layer for layer in (*self.inner, self.last) if isinstance(layer, nn.Linear)]
+            self._half = HalfPerceptron(self.code, self.condition, others, self.activation)
+        return self._half
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         twin = self.__class__.__new__(self.__class__)

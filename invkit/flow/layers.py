@@ -1,6 +1,6 @@
 """Linear and convolutional layers that start from an explicit generator, and the soft bound of log-scales."""
 
-__all__ = ["Activation", "activation", "conv", "linear", "soft_clamp"]
+__all__ = ["SLOPE", "Activation", "activation", "conv", "linear", "soft_clamp"]
 
 import math
 from typing import Literal, TypeVar
@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 Activation = Literal["silu", "leaky_relu"]
+SLOPE = 0.01
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 def activation(name: Activation) -> nn.Module:
     """Return SiLU, or the LeakyReLU of slope 0.01 that Rombach's coupling networks have."""
-    return nn.SiLU() if name == "silu" else nn.LeakyReLU()
+    return nn.SiLU() if name == "silu" else nn.LeakyReLU(SLOPE)
 
 
 def linear(

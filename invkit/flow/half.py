@@ -1,0 +1,188 @@
+"""Perceptrons in bfloat16 whose weights are kept in float32."""
+
+__all__ = ["HalfPerceptron"]
+
+import itertools
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from invkit.flow.layers import SLOPE, Activation
+
+HALF = torch.bfloat16
+# What oneDNN calls the activations, and their parameters.
+ONEDNN: dict[Activation | None, tuple[str, list[float]]] = {
+    None: ("none", []),
+    "silu": ("swish", []),
+    "leaky_relu": ("leaky_relu", [SLOPE]),
+}
+
+
+class _Steps:
+    """How many steps all optimisers have taken: fused ones change weights without a trace in their version."""
+
+    taken = 0
+
+    @classmethod
+    def count(cls, *_: Any) -> None:
+        cls.taken += 1
+
+
+register_optimizer_step_post_hook(_Steps.count)
+
+
+class HalfPerceptron:
+    """A perceptron of (a, h) in bfloat16 that follows the weights of float32 layers.
+
+    Autocast rounds all weights at every step into fresh memory, and on a CPU clearing that memory costs about as
+    much as rounding does. Here the rounded weights keep their place and are renewed where a weight has changed;
+    and the perceptron is one node of autograd's graph, so that its gradient is taken once, in bfloat16, with
+    gradients of the weights in float32.
+
+    Args:
+        code: the part of the first layer that belongs to a, with the bias.
+        condition: the part that belongs to h, without one.
+        others: the layers after it.
+        activation: between layers.
+    """
+
+    def __init__(
+        self, code: nn.Linear, condition: nn.Linear, others: Sequence[nn.Linear], activation: Activation
+    ) -> None:
+        self.activation: Activation = activation
+        self.inputs = code.in_features
+        self.sources = [code.weight, condition.weight, *(layer.weight for layer in others)]
+        self.sources += [layer.bias for layer in (code, *others)]
+        self.weights = [
+            code.weight.new_empty(code.out_features, code.in_features + condition.in_features, dtype=HALF),
+            *(torch.empty_like(layer.weight, dtype=HALF) for layer in others),
+        ]
+        self.biases = [torch.empty_like(layer.bias, dtype=HALF) for layer in (code, *others)]
+        self._seen: list[int] = []
+
+    def __call__(self, a: Tensor, h: Tensor) -> Tensor:
+        """Map a `(..., B, inputs)` and h `(B, k)` in float32 to `(..., B, outputs)` in float32."""
+        self._follow()
+        if not torch.is_grad_enabled():
+            return self._draw(a.to(HALF), h.to(HALF)).to(a.dtype)
+        rows = torch.cat([a, h.expand(*a.shape[:-1], -1)], -1)
+        out: Tensor = _Perceptron.apply(self, rows.reshape(-1, rows.shape[-1]), *self.sources)  # type: ignore[no-untyped-call]
+        return out.reshape(*a.shape[:-1], -1)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        each = ((source.data_ptr(), source._version) for source in self.sources)
+        now = [_Steps.taken, *itertools.chain.from_iterable(each)]
+        if now == self._seen:
+            return
+        code, condition, *others = self.sources
+        self.weights[0][:, : self.inputs].copy_(code)
+        self.weights[0][:, self.inputs :].copy_(condition)
+        for half, source in zip([*self.weights[1:], *self.biases], others, strict=True):
+            half.copy_(source)
+        self._seen = now
+        self.__dict__.pop("_fused", None)
+
+    @cached_property
+    def _fused(self) -> list["_Fused"]:
+        """The layers for drawing, the first without the part that belongs to h."""
+        return [_Fused(w) for w in (self.weights[0][:, : self.inputs].contiguous(), *self.weights[1:])]
+
+    def _draw(self, a: Tensor, h: Tensor) -> Tensor:
+        # What h adds is computed once for each image; of a single image it is a bias.
+        added = functional.linear(h, self.weights[0][:, self.inputs :], self.biases[0])
+        first, *others = self._fused
+        only = len(others) == 0
+        activation = None if only else self.activation
+        if len(added) == 1:
+            x = first(a, added[0], activation)
+        else:
+            x = functional.linear(a, first.weight) + added
+            x = x if only else apply(x, self.activation)
+        for index, layer in enumerate(others, 1):
+            x = layer(x, self.biases[index], self.activation if index < len(others) else None)
+        return x
+
+
+def apply(x: Tensor, activation: Activation) -> Tensor:
+    """Return what an activation makes of x, in the memory of x."""
+    if activation == "silu":
+        return functional.silu(x, inplace=True)
+    return functional.leaky_relu(x, SLOPE, inplace=True)
+
+
+class _Fused:
+    """A linear layer and its activation as one kernel, its weight laid out for it, where oneDNN has one."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+        self.laid_out: Tensor | None = None
+        if weight.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            # What torch.compile calls, too; it has no public name.
+            self.laid_out = torch.ops.mkldnn._reorder_linear_weight(weight)
+
+    def __call__(self, x: Tensor, bias: Tensor, activation: Activation | None) -> Tensor:
+        if self.laid_out is not None:
+            out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.laid_out, bias, *ONEDNN[activation], "")
+            return out
+        out = functional.linear(x, self.weight, bias)
+        return out if activation is None else apply(out, activation)
+
+
+class _Perceptron(torch.autograd.Function):
+    """The perceptron on rows `(B, inputs + k)`, with its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, half: HalfPerceptron, rows: Tensor, *sources: Tensor) -> Tensor:
+        """Keep what enters each layer, and what enters each activation where its gradient needs that."""
+        x, given, kept = rows.to(HALF), [], []
+        last = len(half.weights) - 1
+        for index, (weight, bias) in enumerate(zip(half.weights, half.biases, strict=True)):
+            given.append(x)
+            x = functional.linear(x, weight, bias)
+            if index < last and half.activation == "silu":
+                kept.append(x)
+                x = functional.silu(x)
+            elif index < last:
+                kept.append(x := functional.leaky_relu(x, SLOPE, inplace=True))
+        ctx.half = half
+        ctx.save_for_backward(*given, *kept, *half.weights)
+        return x.to(rows.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the rows, the weights and the biases, all in float32."""
+        half: HalfPerceptron = ctx.half
+        count = len(half.weights)
+        given, kept, weights = (
+            ctx.saved_tensors[:count],
+            ctx.saved_tensors[count : 2 * count - 1],
+            ctx.saved_tensors[2 * count - 1 :],
+        )
+        g = grad.to(HALF)
+        of_weights, of_biases = [], []
+        for index in reversed(range(count)):
+            of_weights.append((g.T @ given[index]).to(grad.dtype))
+            of_biases.append(g.sum(0, dtype=grad.dtype))
+            if index:
+                g = _through(half.activation, g @ weights[index], kept[index - 1])
+        of_rows = (g @ weights[0]).to(grad.dtype) if ctx.needs_input_grad[1] else None
+        first, *others = reversed(of_weights)
+        found = [first[:, : half.inputs], first[:, half.inputs :], *others]
+        return None, of_rows, *found, *reversed(of_biases)
+
+
+def _through(activation: Activation, g: Tensor, kept: Tensor) -> Tensor:
+    out: Tensor
+    if activation == "silu":
+        out = torch.ops.aten.silu_backward(g, kept)
+    else:
+        out = torch.ops.aten.leaky_relu_backward(g, kept, SLOPE, True)
+    return out
