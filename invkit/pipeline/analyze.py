@@ -183,6 +183,8 @@ def analyze(
         first_only()
         add_plugin_metrics(proposed, host)
         return proposed
+    # Now, and not after hours of training; the VAEs are asked below.
+    check_same_split({denoiser.name: stated_provenance(denoiser), "the training data": split_meta(slices)})
     parts = Parts(
         store=store,
         slices=slices,

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+import invkit
 from invkit import artifacts
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet, load_slices
+from invkit.errors import ArtifactError
 from invkit.flow.store import cinn_from
 from invkit.metrics.intervals import paired_difference
+from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load
 from invkit.pipeline.quality import denoising_quality
 from invkit.plugins.manager import default_host
@@ -168,3 +171,12 @@ def test_the_inverse_of_the_bundled_flows_is_exact():
             h = flow.embed(condition)
             assert (flow.inverse(flow(posterior.mean, h)[0], h) - posterior.mean).abs().max() < 1e-4
             assert (flow(flow.inverse(v, h), h)[0] - v).abs().max() < 1e-4
+
+
+def test_training_data_of_another_split_are_refused_before_anything_is_trained(tmp_path):
+    pytest.importorskip("invkit_chen2017", reason="needs the plugin chen2017")
+    said = []
+    options = {"train_data": ["phantoms:12"], "config": LayerConfig.preset("tiny"), "vae_preset": "tiny"}
+    with pytest.raises(ArtifactError, match="different splits"):
+        invkit.analyze("chen2017.bundled", "1", cache=tmp_path, say=said.append, **options)
+    assert said == []
