@@ -13,6 +13,7 @@ from torch import Tensor
 
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
+from invkit.denoisers.loaded import AT_ONCE
 from invkit.errors import DataError
 from invkit.flow.cinn import CINN
 from invkit.flow.table import CodeTable
@@ -25,7 +26,6 @@ from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator
 
 BATCH = 32
-AT_ONCE = 4  # patches through Phi, as where the flow's table is made
 TESTS = ("sbc", "tarp", "c2st", "c2st_given_z")
 FOLDS = 5
 HIDDEN = 16  # of the classifier that sees z

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.denoisers.loaded import PIXELS_AT_ONCE, LoadedDenoiser
 from invkit.errors import SplitError
 from invkit.metrics.verdict import ENOUGH_FOR_A_MAP
 from invkit.pipeline.curve import CURVE_SAMPLES, CurvePoint, path_of
@@ -23,7 +23,6 @@ from invkit.sampling.sampler import Reference
 from invkit.sampling.tangent import Tangent
 from invkit.training.sharing import in_parts
 
-PIXELS_AT_ONCE = 4 * 128 * 128  # larger batches are no faster on a CPU: the activations leave its cache
 OF_SCALE, OF_NOISE = 1e-3, 0.02
 
 Stop = tuple[Tensor, Tensor]

@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from invkit.denoisers.loaded import PIXELS_AT_ONCE as REFINED_AT_ONCE
 from invkit.errors import InvkitError, ResourceError, SplitError, UsageError
-from invkit.pipeline.certify import PIXELS_AT_ONCE as REFINED_AT_ONCE
 from invkit.pipeline.ladder import CONTROL_SAMPLES
 from invkit.sampling.distance import activation_distance
 from invkit.sampling.draws import CHUNK

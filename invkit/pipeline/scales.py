@@ -12,6 +12,7 @@ from invkit import artifacts
 from invkit.data.noise import noise_texture
 from invkit.data.patches import PatchBatch, PatchSampler
 from invkit.data.slices import SliceSet
+from invkit.denoisers.loaded import AT_ONCE
 from invkit.metrics.faithfulness import activation_scale, dose_noise_distance
 from invkit.pipeline.store import Store
 from invkit.split.split import Split
@@ -21,7 +22,6 @@ from invkit.training.seeds import derive_seed, generator
 KIND = "scale"
 PATCH = 128  # as of the bundled VAEs, so that figures of all samplers have one unit
 BATCH = 32
-AT_ONCE = 4  # patches through Phi: larger batches of activations only cost memory
 
 
 def layer_scales(

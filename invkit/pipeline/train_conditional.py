@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.denoisers.loaded import AT_ONCE, LoadedDenoiser
 from invkit.errors import ConfigError
 from invkit.pipeline.layer_file import LayerRequest, read_layer
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_code import CodeRequest, learn_code
-from invkit.pipeline.train_layer import AT_ONCE, LayerTraining, learn
+from invkit.pipeline.train_layer import LayerTraining, learn
 from invkit.representation.conditional import ConditionalConfig
 from invkit.representation.conditional_train import KIND as VAE_KIND
 from invkit.representation.conditional_train import (

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from invkit.data.patches import PatchBatch, PatchSampler
+from invkit.denoisers.loaded import AT_ONCE
 from invkit.errors import ConfigError
 from invkit.flow.cinn import CINN
 from invkit.flow.fiber import FiberErrors, FiberTerm
@@ -43,8 +44,6 @@ from invkit.training.sharing import in_parts
 from invkit.training.task import FitResult
 
 BATCH = 32
-# Of these through Phi: its activations, up to 64 channels at full resolution, then stay in the cache.
-AT_ONCE = 4
 
 
 def find_layer(request: LayerRequest, store: Store) -> LayerModel | None:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invkit.denoisers.loaded import AT_ONCE
 from invkit.flow.table import CodeTable
 from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import AT_ONCE, BATCH, LayerTraining, learn
+from invkit.pipeline.train_layer import BATCH, LayerTraining, learn
 from invkit.representation.regressor import Regressor
 from invkit.representation.tile_code import TileCode
 from invkit.sampling.residual_model import ResidualModel, base_of

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from invkit.data.partition import Part
+from invkit.denoisers.loaded import AT_ONCE
 from invkit.flow.wavelet_config import WaveletConfig
 from invkit.flow.wavelet_store import wavelet_state
 from invkit.flow.wavelet_train import wavelet_nll_rows
 from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import AT_ONCE, LayerTraining, learn
+from invkit.pipeline.train_layer import LayerTraining, learn
 from invkit.pipeline.train_wavelet import fit_grid
 from invkit.representation.regressor import Regressor
 from invkit.representation.spatial_train import TrainedSpatial

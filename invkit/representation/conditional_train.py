@@ -22,6 +22,7 @@ from torch import Tensor
 from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.patches import PatchSampler
+from invkit.denoisers.loaded import AT_ONCE
 from invkit.errors import ArtifactError
 from invkit.representation.conditional import ConditionalConfig, ConditionalVae
 from invkit.representation.fitting import config_of, fit_config, halves, restored
@@ -41,8 +42,6 @@ from invkit.training.sharing import in_parts
 KIND = "conditional-vae"
 FILE = "conditional-vae.safetensors"
 BATCH = 32
-# Of these through f: its activations then stay in the processor's cache.
-AT_ONCE = 4
 RIVAL = 3072  # patches that principal components are fitted to: twice as many take 2 GB
 
 Denoise = Callable[[Tensor], Tensor]

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from invkit.denoisers.loaded import PIXELS_AT_ONCE
 from invkit.sampling.changes import Change
 from invkit.sampling.distance import Activation
 from invkit.sampling.refine import refine
-
-PIXELS_AT_ONCE = 4 * 128 * 128
 
 
 @dataclass(frozen=True)
