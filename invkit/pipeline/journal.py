@@ -1,6 +1,6 @@
 """What a run of several steps has done so far: a manifest with the sha256 of every file, rewritten after each step."""
 
-__all__ = ["Journal"]
+__all__ = ["CONFIG", "Journal", "require_same"]
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,10 +40,7 @@ class Journal:
         self._config = dict(config)
         self._data: dict[str, str] = {}
         self._steps: dict[str, dict[str, Any]] = {name: {"status": "waiting"} for name in steps}
-        if (folder / CONFIG).exists():
-            self._require_same(folder / CONFIG)
-        elif any(item.name != LOCK_NAME for item in folder.iterdir()):
-            raise UsageError(f"{folder} holds files, but no run. Choose a new or empty folder with --out")
+        require_same(folder, self._config, "run")
         self._read()
 
     def begin(self, data: Mapping[str, str]) -> None:
@@ -63,8 +60,7 @@ class Journal:
             )
         self._data = dict(data)
         if not (self.folder / CONFIG).exists():
-            text = json.dumps(self._config, indent=1, allow_nan=False)
-            write_atomic(self.folder / CONFIG, text.encode())
+            write_atomic(self.folder / CONFIG, json.dumps(self._config, indent=1, allow_nan=False).encode())
         self._write()
 
     def is_done(self, step: str, inputs: Mapping[str, Any]) -> bool:
@@ -96,22 +92,6 @@ class Journal:
         found: dict[str, str] = self._steps[step].get("files", {})
         return dict(found)
 
-    def _require_same(self, path: Path) -> None:
-        try:
-            then = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise ArtifactError(f"cannot read {path}: {error}. Begin the run in another folder") from None
-        changed = differences(then if isinstance(then, dict) else {}, self._config)
-        if changed:
-            listed = "; ".join(
-                f"{name} was {json.dumps(old)}, now it is {json.dumps(new)}"
-                for name, (old, new) in changed.items()
-            )
-            raise ConfigError(
-                f"the run in {self.folder} was begun with another configuration: {listed}. "
-                "Go on with the same one, or choose another folder with --out"
-            )
-
     def _read(self) -> None:
         """Take over what earlier sessions have done."""
         if not self.path.exists():
@@ -142,3 +122,38 @@ class Journal:
             "steps": self._steps,
         }
         write_atomic(self.path, json.dumps(manifest, indent=1, allow_nan=False).encode())
+
+
+def require_same(folder: Path, config: Mapping[str, Any], what: str) -> bool:
+    """Return whether a folder holds what was begun with this configuration; `False` where it is empty.
+
+    Args:
+        folder: it exists.
+        config: JSON values.
+        what: `"run"` or `"series"`, for messages.
+
+    Raises:
+        ConfigError: it was begun with another configuration.
+        UsageError: the folder holds files of something else.
+        ArtifactError: the configuration in it is damaged.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        if any(item.name != LOCK_NAME for item in folder.iterdir()):
+            raise UsageError(f"{folder} holds files, but no {what}. Choose a new or empty folder with --out")
+        return False
+    try:
+        then = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"cannot read {path}: {error}. Begin the {what} in another folder") from None
+    changed = differences(then if isinstance(then, dict) else {}, config)
+    if changed:
+        listed = "; ".join(
+            f"{name} was {json.dumps(old)}, now it is {json.dumps(new)}"
+            for name, (old, new) in changed.items()
+        )
+        raise ConfigError(
+            f"the {what} in {folder} was begun with another configuration: {listed}. "
+            "Go on with the same one, or choose another folder with --out"
+        )
+    return True

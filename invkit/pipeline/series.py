@@ -17,24 +17,24 @@ from invkit.artifacts import fingerprint, sha256_file, state_fingerprint, write_
 from invkit.data.images import as_image, read_image
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.spec import Denoiser
-from invkit.errors import ArtifactError, ConfigError, UsageError
+from invkit.errors import UsageError
 from invkit.pipeline.analyze import analyze
+from invkit.pipeline.journal import CONFIG, require_same
 from invkit.pipeline.loading import load
 from invkit.pipeline.parts import silent
 from invkit.pipeline.pooling import pooled
-from invkit.pipeline.run_file import differences
 from invkit.pipeline.runs import save_run
 from invkit.pipeline.subject import Data
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.report.series import SeriesPage, write_series
 from invkit.training.device import usable_device
 from invkit.training.distributed import by_first
-from invkit.training.lock import LOCK_NAME, exclusive
+from invkit.training.lock import exclusive
 from invkit.training.seeds import derive_seed
 from invkit.training.sharing import first_only, share_out
 
 SCHEMA = "invkit.series/1"
-CONFIG, SLICES = "config.json", "slices"
+SLICES = "slices"
 SHOWN = 3
 # What decides no figure.
 ASIDE = frozenset({"say", "progress", "device", "memory", "cache"})
@@ -230,26 +230,8 @@ def _images(data: Data, hu_range: tuple[float, float] | None) -> Tensor:
 
 def _begin(folder: Path, config: Mapping[str, Any]) -> None:
     """Write the configuration, or see that it is the one that is there."""
-    path = folder / CONFIG
-    if path.exists():
-        try:
-            then = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise ArtifactError(f"cannot read {path}: {error}. Begin the series in another folder") from None
-        changed = differences(then if isinstance(then, dict) else {}, config)
-        if changed:
-            listed = "; ".join(
-                f"{name} was {json.dumps(old)}, now it is {json.dumps(new)}"
-                for name, (old, new) in changed.items()
-            )
-            raise ConfigError(
-                f"the series in {folder} was begun with other options: {listed}. Go on with the same ones, or choose "
-                "another folder with --out"
-            )
-    elif any(item.name != LOCK_NAME for item in folder.iterdir()):
-        raise UsageError(f"{folder} holds files, but no series. Choose a new or empty folder with --out")
-    else:
-        write_atomic(path, json.dumps(dict(config), indent=1, allow_nan=False).encode())
+    if not require_same(folder, config, "series"):
+        write_atomic(folder / CONFIG, json.dumps(dict(config), indent=1, allow_nan=False).encode())
 
 
 def _finished(place: Path, key: str) -> dict[str, Any] | None:
