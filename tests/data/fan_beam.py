@@ -3,6 +3,12 @@
 import math
 
 import numpy as np
+import torch
+
+from invkit.data.ct_geometry import ScannerGeometry
+from invkit.data.ct_kernel import KERNELS
+from invkit.data.physics import WATER
+from invkit.data.simulate import add_dose_noise
 
 SOURCE, CHANNEL_ANGLE, CHANNELS = 595.0, 1.2858 / 1085.6, 736
 
@@ -62,3 +68,40 @@ def fan_reconstruction(sinogram, size, pixel, response):
             toward**2 + across**2
         )
     return total * math.pi / views
+
+
+def noise_of_both(size, pixel, views, *, body, bone, n, photons=2e5):
+    """Noise at full dose of an ellipse of water with two bones in it: ours, the direct scan's, and where pixels are.
+
+    Args:
+        size: of the image, pixels.
+        pixel: their distance, mm.
+        views: of a rotation.
+        body: half axes of the ellipse, mm.
+        bone: distance of the bones from the middle, mm; their radius, mm; and HU.
+        n: realisations.
+        photons: per unattenuated ray.
+
+    Returns:
+        Both noises, `(n, size, size)`, HU, and the columns' and rows' places, mm.
+    """
+    axis = (np.arange(size) - (size - 1) / 2) * pixel
+    x, y = np.meshgrid(axis, axis)
+    image = np.where((x / body[0]) ** 2 + (y / body[1]) ** 2 < 1, 0.0, -1000.0)
+    image[(np.abs(x) - bone[0]) ** 2 + y**2 < bone[1] ** 2] = bone[2]
+    integrals = fan_integrals(WATER * (1 + image / 1000), pixel, views)
+    random = np.random.Generator(np.random.Philox(0))
+
+    def response(frequency):
+        return KERNELS["standard"].response(torch.from_numpy(frequency)).numpy()
+
+    noises = [
+        random.standard_normal(integrals.shape) * np.exp(integrals / 2) / math.sqrt(photons) for _ in range(n)
+    ]
+    fan = np.array([fan_reconstruction(noise, size, pixel, response) for noise in noises]) / WATER * 1000
+    clean = torch.from_numpy(image).float()[None, None].expand(n, -1, -1, -1)
+    geometry = ScannerGeometry(views=views)
+    noisy, _ = add_dose_noise(
+        clean, (pixel, pixel), dose=1.0, seed=0, photons=photons, electronic=0.0, geometry=geometry
+    )
+    return (noisy - clean)[:, 0].numpy(), fan, x, y

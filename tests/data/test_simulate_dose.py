@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from fan_beam import fan_integrals, fan_reconstruction
+from fan_beam import noise_of_both
 
 from invkit.data.ct_geometry import ScannerGeometry
 from invkit.data.ct_kernel import KERNELS
@@ -187,33 +187,7 @@ def test_a_slice_is_calibrated_by_its_own_noise(region):
 
 def test_noise_is_that_of_a_fan_beam_scanner():
     """An independent scan of the same geometry, drawn and reconstructed on the fan's own rays."""
-    size, pixel, photons, n = 48, 6.4, 2e5, 16
-    axis = (np.arange(size) - (size - 1) / 2) * pixel
-    x, y = np.meshgrid(axis, axis)
-    image = np.where((x / 130) ** 2 + (y / 100) ** 2 < 1, 0.0, -1000.0)
-    image[(np.abs(x) - 80) ** 2 + y**2 < 20**2] = 800
-    views = 160
-    integrals = fan_integrals(WATER * (1 + image / 1000), pixel, views)
-    random = np.random.Generator(np.random.Philox(0))
-
-    def response(frequency):
-        return KERNELS["standard"].response(torch.from_numpy(frequency)).numpy()
-
-    noises = [
-        random.standard_normal(integrals.shape) * np.exp(integrals / 2) / math.sqrt(photons) for _ in range(n)
-    ]
-    fan = np.array([fan_reconstruction(noise, size, pixel, response) for noise in noises]) / WATER * 1000
-    clean = torch.from_numpy(image).float()[None, None].expand(n, -1, -1, -1)
-    noisy, _ = add_dose_noise(
-        clean,
-        (pixel, pixel),
-        dose=1.0,
-        seed=0,
-        photons=photons,
-        electronic=0.0,
-        geometry=ScannerGeometry(views=views),
-    )
-    ours = (noisy - clean)[:, 0].numpy()
+    ours, fan, x, y = noise_of_both(48, 6.4, 160, body=(130, 100), bone=(80, 20, 800), n=16)
     for place, tolerance in ((np.hypot(x, y) < 45, 0.06), (np.hypot(x, y - 70) < 25, 0.12)):
         assert ours[:, place].std() == pytest.approx(fan[:, place].std(), rel=tolerance)
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from fan_beam import fan_integrals, fan_reconstruction
+from fan_beam import noise_of_both
 
 from invkit.data.ct_geometry import ScannerGeometry
 from invkit.data.ct_kernel import KERNELS
@@ -166,27 +166,8 @@ def test_photons_from_the_noise_of_a_slice():
 
 
 def test_a_direct_fan_beam_scan():
-    size, pixel, views, photons, n = 96, 4.2, 288, 2e5, 24
-    axis = (np.arange(size) - (size - 1) / 2) * pixel
-    x, y = np.meshgrid(axis, axis)
-    image = np.where((x / 180) ** 2 + (y / 120) ** 2 < 1, 0.0, -1000.0)
-    image[(np.abs(x) - 90) ** 2 + y**2 < 15**2] = 1000
-    integrals = fan_integrals(WATER * (1 + image / 1000), pixel, views)
-    random = np.random.Generator(np.random.Philox(0))
-
-    def response(frequency):
-        return KERNELS["standard"].response(torch.from_numpy(frequency)).numpy()
-
-    noises = [
-        random.standard_normal(integrals.shape) * np.exp(integrals / 2) / math.sqrt(photons) for _ in range(n)
-    ]
-    fan = np.array([fan_reconstruction(noise, size, pixel, response) for noise in noises]) / WATER * 1000
-    clean = torch.from_numpy(image).float()[None, None].expand(n, -1, -1, -1)
-    geometry = ScannerGeometry(views=views)
-    noisy, _ = add_dose_noise(
-        clean, (pixel, pixel), dose=1.0, seed=0, photons=photons, electronic=0.0, geometry=geometry
-    )
-    ours = (noisy - clean)[:, 0].numpy()
+    size = 96
+    ours, fan, x, y = noise_of_both(size, 4.2, 288, body=(180, 120), bone=(90, 15, 1000), n=24)
     ratios = []
     for centres in (((0, 0),), ((-50, 0), (50, 0)), ((0, -80), (0, 80)), ((-140, 0), (140, 0))):
         place = np.zeros((size, size), dtype=bool)
