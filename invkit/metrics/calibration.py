@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy  # which imports its parts where they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from scipy.special import gammaln
 
 from invkit.errors import InputError
@@ -159,7 +159,7 @@ def _signed(deviation: Array, position: Array, level: float, seed: int, draws: i
 def _few(groups: int, level: float, k: int) -> float:
     """Return how much farther k intervals of few groups reach, by Student's t with a degree less than there are groups."""
     tail = 1 - (1 - level) / (2 * k)
-    return float(stats.t.ppf(tail, groups - 1) / stats.norm.ppf(tail))
+    return float(scipy.stats.t.ppf(tail, groups - 1) / scipy.stats.norm.ppf(tail))
 
 
 @lru_cache(maxsize=64)
@@ -201,7 +201,7 @@ def uniform_band(n: int, samples: int, level: float = 0.95) -> tuple[Array, Arra
 
 def _pointwise(n: int, position: Array, gamma: float) -> tuple[Array, Array]:
     """Return the counts between which each place alone keeps its count with probability 1 - gamma."""
-    return stats.binom.ppf(gamma / 2, n, position), stats.binom.ppf(1 - gamma / 2, n, position)
+    return scipy.stats.binom.ppf(gamma / 2, n, position), scipy.stats.binom.ppf(1 - gamma / 2, n, position)
 
 
 def _inside(n: int, position: Array, low: Array, high: Array) -> float:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # which imports its parts where they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from torch import Tensor
 
 from invkit.errors import InputError
@@ -161,5 +161,5 @@ def check_sbc(
     """
     uniformity = check_uniform(ranks.ranks, ranks.samples, groups, level=level, seed=seed)
     fractions = ranks.ranks / ranks.samples
-    p = np.array([stats.kstest(column, stats.uniform.cdf).pvalue for column in fractions.T])
+    p = np.array([scipy.stats.kstest(column, scipy.stats.uniform.cdf).pvalue for column in fractions.T])
     return SbcCheck(uniformity, ranks.names, p)

@@ -164,7 +164,7 @@ def analyze(
     check_contract(denoiser, subject.x[:1])
     checks = [split.check(subject.x) for split in splits]
     store = Store(host, Path(cache) if cache is not None else None)
-    slices = gather(train_data, host, train_seed, train_noise, store.noise)
+    slices = gather(train_data, host, train_seed, train_noise, store.root)
     if sampler == "training-free":
         proposed = examine_untrained(
             zip(splits, checks, strict=True),

@@ -33,7 +33,7 @@ def gather(
         host: the plugins.
         seed: of phantoms, and given to the sources.
         noise: how noise is made, `"image"` or `"physical"`; a set that is open already keeps its own.
-        keep: folder in which physically simulated noise is kept between runs.
+        keep: the cache, where phantoms and physically simulated noise are kept between runs.
 
     Raises:
         DataError: a path is missing, or data hold no usable slice.
@@ -44,11 +44,13 @@ def gather(
         raise UsageError(f"noise is made in the image or is physical, got {noise!r}")
     if isinstance(specs, SliceSet):
         return specs
-    found = _gathered(specs, host, seed)
-    return found.simulated(keep) if noise == "physical" else found
+    found = _gathered(specs, host, seed, keep / "phantoms" if keep else None)
+    return found.simulated(keep / "noise" if keep else None) if noise == "physical" else found
 
 
-def _gathered(specs: Sequence[str | Path] | str | Path | None, host: PluginHost, seed: int) -> SliceSet:
+def _gathered(
+    specs: Sequence[str | Path] | str | Path | None, host: PluginHost, seed: int, phantoms: Path | None
+) -> SliceSet:
     specs = [specs] if isinstance(specs, str | Path) else list(specs or [])
     opened: list[SliceSet] = []
     rest: list[str | Path] = []
@@ -59,8 +61,8 @@ def _gathered(specs: Sequence[str | Path] | str | Path | None, host: PluginHost,
         else:
             rest.append(spec)
     if not opened:
-        return load_slices(rest, seed=seed)
-    parts = [*opened, load_slices(rest, seed=seed)] if rest else opened
+        return load_slices(rest, seed=seed, cache=phantoms)
+    parts = [*opened, load_slices(rest, seed=seed, cache=phantoms)] if rest else opened
     return join_slices(parts)
 
 

@@ -75,7 +75,7 @@ class RunParts:
     def slices(self) -> SliceSet:
         """What is trained on, gathered when it is first asked for."""
         config = self.config
-        return gather(config.data, self.host, config.seed, config.noise, Store(self.host).noise)
+        return gather(config.data, self.host, config.seed, config.noise, Store(self.host).root)
 
     def _spec(self, model: str) -> Denoiser:
         spec, tag = self.host.denoiser(model)

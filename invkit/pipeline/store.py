@@ -27,11 +27,6 @@ class Store:
         self.host = host
         self.root = root or cache_folder()
 
-    @property
-    def noise(self) -> Path:
-        """Folder in which the simulated noise of slices is kept between runs."""
-        return self.root / "noise"
-
     @staticmethod
     def key(request: Mapping[str, Any]) -> str:
         """Return the fingerprint of a request (JSON values)."""

@@ -87,7 +87,7 @@ def train_denoiser(
     if backbone is not None and recipe.perceptual is not None:
         recipe = recipe.changed({"perceptual": Perceptual(recipe.perceptual.weight, backbone)})
     store = Store(host)
-    slices = gather(train_data, host, seed, noise, store.noise)
+    slices = gather(train_data, host, seed, noise, store.root)
     request = {
         "kind": "denoiser",
         "name": spec.name,
@@ -166,7 +166,7 @@ def train_vae(
     """
     device, host = usable_device(device), host or default_host()
     store = Store(host)
-    slices = gather(train_data, host, seed, noise, store.noise)
+    slices = gather(train_data, host, seed, noise, store.root)
     request = VaeRequest(domain, slices, chosen_vae(preset), dose, seed)
     return learn_vae(request, store, out=out, device=device, progress=progress)
 
@@ -212,7 +212,7 @@ def train_cinn(
     store = Store(host)
     parts = Parts(
         store=store,
-        slices=gather(train_data, host, seed, noise, store.noise),
+        slices=gather(train_data, host, seed, noise, store.root),
         bundled=train_data is None and noise == "physical",
         config=LayerConfig.preset(preset),
         vae_preset=vae_preset,
