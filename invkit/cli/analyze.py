@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from invkit.cli.console import data_stream, emit_json, say
+from invkit.cli.imports import importing
 from invkit.cli.options import JsonOption, PluginOption, chosen_domain, chosen_model, chosen_noise
 from invkit.cli.progress import TextProgress
 from invkit.errors import UsageError
@@ -120,10 +121,11 @@ def analyze(
 ) -> None:
     """Sample images that a layer cannot tell apart by the model, and measure how far that holds."""
     name = chosen_model(model, plugin)
-    from invkit.cli.series import series_work, show_series
-    from invkit.pipeline.analyze import analyze as run
-    from invkit.pipeline.layer_config import LayerConfig
-    from invkit.pipeline.runs import require_room, require_writable
+    with importing():
+        from invkit.cli.series import series_work, show_series
+        from invkit.pipeline.analyze import analyze as run
+        from invkit.pipeline.layer_config import LayerConfig
+        from invkit.pipeline.runs import require_room, require_writable
 
     layers, limits = layer or ["3"], parsed_range(hu_range)
     options: dict[str, Any] = {
