@@ -21,7 +21,7 @@ from invkit.training.seeds import derive_seed, generator
 AFFINE_CLAMP = 4.0
 LARGEST_REGRESSION = 2048
 FIRST_BATCH = 4096
-ROWS_AT_ONCE = 512
+ROWS_AT_ONCE = 2048
 
 
 class CINN(Part):

@@ -103,7 +103,8 @@ class Coupling(Part):
         return nn.ModuleList(CouplingNet(inputs, k, n, config, generator=generator) for n in outputs)
 
     def _scale_shift(self, nets: nn.ModuleList, a: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = torch.cat([net(a, h) for net in nets], -1).chunk(2, -1)
+        found = [net(a, h) for net in nets]
+        s, t = found[0].chunk(2, -1) if len(found) == 1 else found
         return soft_clamp(s, self.clamp), t
 
     def forward(self, z_bar: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:

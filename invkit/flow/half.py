@@ -71,9 +71,11 @@ class HalfPerceptron:
         self._follow()
         if not torch.is_grad_enabled():
             return self._draw(a.to(HALF), h.to(HALF)).to(a.dtype)
-        rows = torch.cat([a, h.expand(*a.shape[:-1], -1)], -1)
-        out: Tensor = _Perceptron.apply(self, rows.reshape(-1, rows.shape[-1]), *self.sources)  # type: ignore[no-untyped-call]
-        return out.reshape(*a.shape[:-1], -1)
+        if a.ndim == h.ndim == 2:
+            out: Tensor = _Perceptron.apply(self, a, h, *self.sources)  # type: ignore[no-untyped-call]
+            return out
+        rows, each = a.reshape(-1, self.inputs), h.expand(*a.shape[:-1], -1)
+        return self(rows, each.reshape(len(rows), -1)).reshape(*a.shape[:-1], -1)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -81,11 +83,9 @@ class HalfPerceptron:
         now = [_Steps.taken, *itertools.chain.from_iterable(each)]
         if now == self._seen:
             return
-        code, condition, *others = self.sources
-        self.weights[0][:, : self.inputs].copy_(code)
-        self.weights[0][:, self.inputs :].copy_(condition)
-        for half, source in zip([*self.weights[1:], *self.biases], others, strict=True):
-            half.copy_(source)
+        first = self.weights[0]
+        rounded = [first[:, : self.inputs], first[:, self.inputs :], *self.weights[1:], *self.biases]
+        torch._foreach_copy_(rounded, self.sources)
         self._seen = now
         self.__dict__.pop("_fused", None)
 
@@ -136,12 +136,12 @@ class _Fused:
 
 
 class _Perceptron(torch.autograd.Function):
-    """The perceptron on rows `(B, inputs + k)`, with its gradient."""
+    """The perceptron on a `(B, inputs)` and h `(B, k)`, with its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, half: HalfPerceptron, rows: Tensor, *sources: Tensor) -> Tensor:
+    def forward(ctx: Any, half: HalfPerceptron, a: Tensor, h: Tensor, *sources: Tensor) -> Tensor:
         """Keep what enters each layer, and what enters each activation where its gradient needs that."""
-        x, given, kept = rows.to(HALF), [], []
+        x, given, kept = torch.cat([a.to(HALF), h.to(HALF)], -1), [], []
         last = len(half.weights) - 1
         for index, (weight, bias) in enumerate(zip(half.weights, half.biases, strict=True)):
             given.append(x)
@@ -153,12 +153,12 @@ class _Perceptron(torch.autograd.Function):
                 kept.append(x := functional.leaky_relu(x, SLOPE, inplace=True))
         ctx.half = half
         ctx.save_for_backward(*given, *kept, *half.weights)
-        return x.to(rows.dtype)
+        return x.to(a.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the rows, the weights and the biases, all in float32."""
+        """Return the gradients of a, h, the weights and the biases, all in float32."""
         half: HalfPerceptron = ctx.half
         count = len(half.weights)
         given, kept, weights = (
@@ -167,16 +167,21 @@ class _Perceptron(torch.autograd.Function):
             ctx.saved_tensors[2 * count - 1 :],
         )
         g = grad.to(HALF)
-        of_weights, of_biases = [], []
+        of_weights: list[Tensor] = []
+        of_biases: list[Tensor] = []
         for index in reversed(range(count)):
-            of_weights.append((g.T @ given[index]).to(grad.dtype))
+            found = g.T @ given[index]
+            pieces = (found,) if index else (found[:, half.inputs :], found[:, : half.inputs])
+            of_weights.extend(piece.to(grad.dtype) for piece in pieces)
             of_biases.append(g.sum(0, dtype=grad.dtype))
             if index:
                 g = _through(half.activation, g @ weights[index], kept[index - 1])
-        of_rows = (g @ weights[0]).to(grad.dtype) if ctx.needs_input_grad[1] else None
-        first, *others = reversed(of_weights)
-        found = [first[:, : half.inputs], first[:, half.inputs :], *others]
-        return None, of_rows, *found, *reversed(of_biases)
+        parts = weights[0][:, : half.inputs], weights[0][:, half.inputs :]
+        of_a, of_h = (
+            (g @ part).to(grad.dtype) if needed else None
+            for part, needed in zip(parts, ctx.needs_input_grad[1:3], strict=True)
+        )
+        return None, of_a, of_h, *reversed(of_weights), *reversed(of_biases)
 
 
 def _through(activation: Activation, g: Tensor, kept: Tensor) -> Tensor:

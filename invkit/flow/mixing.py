@@ -33,11 +33,11 @@ class Permutation(Part):
 
     def forward(self, z_bar: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Reorder; h is not used."""
-        return z_bar[..., self.order], z_bar.new_zeros(z_bar.shape[:-1])
+        return z_bar.index_select(-1, self.order), z_bar.new_zeros(z_bar.shape[:-1])
 
     def inverse(self, v: Tensor, h: Tensor) -> Tensor:
         """Restore the order."""
-        return v[..., self.back]
+        return v.index_select(-1, self.back)
 
 
 class Rotation(Part):
