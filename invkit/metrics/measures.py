@@ -63,6 +63,8 @@ class Certification:
         f_error: distance of f of a certified sample from f of x, HU.
         baseline: what training-free proposals came to at the same epsilon; `None` where none were refined.
         outside: certified samples that are unlike real images, of the image with the most; `None` where that is not known.
+        retreated: certified samples whose refinement had to begin nearer to x than they were proposed, of the image with
+            the most.
     """
 
     count: int
@@ -73,6 +75,7 @@ class Certification:
     f_error: Figure | None = None
     baseline: Baseline | None = None
     outside: int | None = None
+    retreated: int = 0
 
 
 @dataclass(frozen=True)

@@ -265,6 +265,11 @@ def _certified(found: Certification | None) -> list[str]:
         f"{found.count} of {found.refined} refined samples are certified: their activation differs from that of x by "
         f"at most {number(found.epsilon)}."
     )
+    if found.retreated:
+        first += (
+            f" {found.retreated} of them could only be reached from nearer to x than they were proposed, since no gradient leads "
+            "on from farther away: so the spread below is less than what was proposed could have shown."
+        )
     beside = _beside(found)
     if found.spread is None:
         return [first, *beside]

@@ -48,6 +48,7 @@ def certification_figures(
         "refined": refined,
         "epsilon": epsilon,
         "spread_epsilon_hu": allowed,
+        "retreated": max(one.retreated for one in certified),
         "fiber_error_before": rms([one.certificates.before for one in certified]),
         "fiber_error": rms([one.certificates.after for one in certified]),
         "moved_hu": rms([one.certificates.moved for one in certified]),
@@ -71,4 +72,6 @@ def certification_figures(
         beside = Baseline(figures["count"], figures["refined"], free_spread, figures["plausible"], own)
         proof["plausible_spread_hu"] = None if own is None else own.to_json()
         proof["training_free"] = {**figures, "beaten": beside.beaten}
-    return proof, Certification(count, refined, epsilon, allowed, spread, f_error, beside, outside)
+    return proof, Certification(
+        count, refined, epsilon, allowed, spread, f_error, beside, outside, proof["retreated"]
+    )

@@ -18,7 +18,8 @@ from invkit.pipeline.region import Region
 from invkit.pipeline.spread import squared_deviations
 from invkit.sampling.completion import complete
 from invkit.sampling.path import refine_path
-from invkit.sampling.refine import Certificates
+from invkit.sampling.refine import Certificates, Refined
+from invkit.sampling.retreat import retreating
 from invkit.sampling.sampler import Reference
 from invkit.sampling.tangent import Tangent
 from invkit.training.sharing import in_parts
@@ -55,6 +56,7 @@ class Certified:
         f_error: root mean square of f(x*) - f(x), `(K,)`, HU.
         curve: what other tolerances leave of the first of them; empty where it was not asked for.
         placed: where the refined draws stand among real images, where that was asked for.
+        share: part of each proposal's difference from x at which refinement began; 1 unless it failed there, `(K,)`.
     """
 
     images: Tensor
@@ -63,6 +65,12 @@ class Certified:
     f_error: Tensor
     curve: tuple[CurvePoint, ...] = ()
     placed: Placed | None = None
+    share: Tensor | None = None
+
+    @property
+    def retreated(self) -> int:
+        """How many are certified from nearer to x only."""
+        return 0 if self.share is None else int((self.certificates.holds.cpu() & (self.share < 1)).sum())
 
     @property
     def samples(self) -> Tensor:
@@ -88,6 +96,7 @@ class Certified:
                 "moved_hu": float(found.moved[k]),
                 "steps": int(found.steps[k]),
                 "products": int(found.products[k]),
+                "proposal_share": 1.0 if self.share is None else float(self.share[k]),
                 "plausibility": None if self.placed is None else self.placed.rows[k],
             }
             for k in range(len(self.images))
@@ -156,31 +165,35 @@ def refine_proposals(
     split, scale = reference.split, reference.scale
     f_x = denoiser(x)
     at_once = max(1, PIXELS_AT_ONCE // (x.shape[-2] * x.shape[-1]))
-    images, found, errors = [], [], []
+    images, found, errors, shares = [], [], [], []
     stops: list[list[Stop]] = []
     parts = torch.split(proposals, at_once)
 
     tangent = Tangent(split.phi_grad)
     path = (epsilon,) if scrutiny is None else path_of(scrutiny.eta, epsilon)
 
-    def piece(number: int) -> tuple[Tensor, Certificates, Tensor, list[Stop]] | None:
+    def piece(number: int) -> tuple[Tensor, Certificates, Tensor, list[Stop], Tensor] | None:
         levels = path if number * at_once < CURVE_SAMPLES else (epsilon,)
-        stops: list[Stop] = []
+        targets = [level * scale for level in levels]
+
+        def attempt(begun: Tensor) -> list[Refined]:
+            return list(refine_path(split.phi, split.phi_grad, begun, reference.z, targets, tangent))
+
         try:
-            targets = [level * scale for level in levels]
-            for level, at in zip(
-                levels,
-                refine_path(split.phi, split.phi_grad, parts[number], reference.z, targets, tangent),
-                strict=True,
-            ):
-                holds = at.certificates.holds
-                stops.append((at.images[holds].cpu(), at.certificates.after[holds].cpu() / scale))
-                if level == epsilon:
-                    refined = at
+            reached, share = retreating(attempt, x, parts[number], levels.index(epsilon))
         except SplitError:
             return None
+        held = [(at.images, at.certificates.after, at.certificates.holds) for at in reached]
+        stops = [(made[holds].cpu(), after[holds].cpu() / scale) for made, after, holds in held]
+        refined = reached[levels.index(epsilon)]
         error = (denoiser(refined.images) - f_x).flatten(1).square().mean(1).sqrt()
-        return refined.images.cpu(), refined.certificates, error.cpu(), stops if len(levels) > 1 else []
+        return (
+            refined.images.cpu(),
+            refined.certificates,
+            error.cpu(),
+            stops if len(levels) > 1 else [],
+            share,
+        )
 
     for done in in_parts(len(parts), piece):
         if done is None:
@@ -189,6 +202,7 @@ def refine_proposals(
         found.append(done[1])
         errors.append(done[2])
         stops += [done[3]] if done[3] else []
+        shares.append(done[4])
 
     def joined(name: str) -> Tensor:
         return torch.cat([getattr(one, name).cpu() for one in found])
@@ -209,7 +223,9 @@ def refine_proposals(
     refined = torch.cat(images)
     judge = None if scrutiny is None else scrutiny.judge
     placed = None if judge is None else judge.place(refined, x)
-    return Certified(refined, proposals.cpu(), certificates, torch.cat(errors), curve, placed)
+    return Certified(
+        refined, proposals.cpu(), certificates, torch.cat(errors), curve, placed, torch.cat(shares)
+    )
 
 
 def _point(level: float, tried: int, stops: Sequence[Stop], region: Region | None) -> CurvePoint:

@@ -69,6 +69,7 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "HU",
         "distance of f of a certified sample from f of x",
     ),
+    "certified.retreated": ("Certified from nearer to x", "", "refinement failed where they were proposed"),
     "certified.moved_hu": ("Moved by refinement", "HU", "root mean square change of a sample"),
     "certified.training_free.spread_hu": (
         "Certified spread without training",
