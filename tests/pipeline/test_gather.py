@@ -142,7 +142,9 @@ def test_noise_is_made_as_asked():
 
 def test_phantoms_are_kept_beside_their_noise_and_come_back_equal(tmp_path):
     host = PluginHost(installed=False)
-    first, again, without = (gather(["phantoms:2"], host, 0, keep=keep) for keep in (tmp_path, tmp_path, None))
+    first, again, without = (
+        gather(["phantoms:2"], host, 0, keep=keep) for keep in (tmp_path, tmp_path, None)
+    )
     images = [item.clean for item in first.slices]
     assert len(list((tmp_path / "phantoms").iterdir())) == 2
     for other in (again, without):
