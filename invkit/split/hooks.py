@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from invkit.errors import SplitError
-from invkit.split.layers import ResolvedLayer, module_names
+from invkit.split.layers import ResolvedLayer, named_module
 
 
 class _Stop(BaseException):
@@ -122,8 +122,6 @@ def _watched(
     network: nn.Module, layers: Sequence[ResolvedLayer], act: Callable[[Recording, int, _Call], Any]
 ) -> Iterator[Recording]:
     record = Recording([0] * len(layers), [None] * len(layers))
-    modules = module_names(network)
-
     def hook(module: nn.Module, given: Any, output: Any, *, index: int) -> Any:
         record.runs[index] += 1
         try:
@@ -135,7 +133,8 @@ def _watched(
 
     with contextlib.ExitStack() as stack:
         for index, layer in enumerate(layers):
-            handle = modules[layer.module].register_forward_hook(functools.partial(hook, index=index))
+            module = named_module(network, layer.module)
+            handle = module.register_forward_hook(functools.partial(hook, index=index))
             stack.callback(handle.remove)
         with contextlib.suppress(_Stop):
             yield record

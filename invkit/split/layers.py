@@ -1,6 +1,6 @@
 """From what a user types to a module of the network: keys, module names, elements of tuples and dicts."""
 
-__all__ = ["ResolvedLayer", "module_names", "resolve"]
+__all__ = ["ResolvedLayer", "module_names", "named_module", "resolve"]
 
 import difflib
 import re
@@ -61,6 +61,15 @@ def module_names(network: nn.Module) -> dict[str, nn.Module]:
         if clean:
             names[clean] = module
     return names
+
+
+def named_module(network: nn.Module, name: str) -> nn.Module:
+    """Return the module of one of these names."""
+    try:
+        return network.get_submodule(name)
+    except AttributeError:
+        # A compiled module stands in between, or the name has a dot in it.
+        return module_names(network)[name]
 
 
 def resolve(
