@@ -43,6 +43,7 @@ def main() -> int:
     )
     parser.add_argument("--model", default="yang2018")
     parser.add_argument("--layer", default="3")
+    parser.add_argument("--input", type=Path, help="the image, at low dose; by default that of an analysis")
     parser.add_argument("--representation", action="append", choices=REPRESENTATIONS)
     parser.add_argument("--steps", type=int, help="of the flows that are trained here, by default their own")
     parser.add_argument("--preset", default="default", help="of what is trained for the layer")
@@ -66,9 +67,9 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
     """Return one row for each representation, and one for the training-free proposals."""
     host = default_host()
     denoiser = load(options.model, device="cpu", host=host)
-    x = choose_subject(None, seed=0, dose=None, hu_range=None).x[:1]
+    x = choose_subject(options.input, seed=0, dose=None, hu_range=None).x[:1]
     # The same slices as those of an analysis, so that its parts are found.
-    slices = gather(None, host, 0, "physical", Store(host, cache).noise)
+    slices = gather(None, host, 0, "physical", Store(host, cache).root)
     split = Split(denoiser, options.layer)
     z = split.phi(x)
     rows: list[dict[str, Any]] = []
