@@ -55,7 +55,7 @@ class Bench:
         host = default_host()
         store = Store(host)
         config = LayerConfig()
-        slices = gather(None, host, 0, "physical", store.noise)
+        slices = gather(None, host, 0, "physical", store.root)
         parts = Parts(store, slices, True, config, "default", 0, "cpu")
         vae = parts.vae("low")
         split = invkit.Split(invkit.load(model), layer)
