@@ -38,6 +38,7 @@ from invkit.training.sharing import first_only
 Say = Callable[[str], None]
 BUNDLED = ("chen2017", "yang2018")  # denoisers that come along as plugins
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
+GRIDS = ("wavelet", "spatial")  # representations whose flow is convolutional
 
 
 def analyze(
@@ -62,6 +63,7 @@ def analyze(
     vae_preset: str = "default",
     allow_bypass: bool = False,
     device: str = "cpu",
+    compile_flow: bool = False,
     memory: str | float | None = None,
     cache: str | Path | None = None,
     host: PluginHost | None = None,
@@ -103,6 +105,8 @@ def analyze(
         vae_preset: size and steps of a VAE that has to be trained.
         allow_bypass: accept a layer that a skip connection goes round; the result says so.
         device: where to compute.
+        compile_flow: draw with the cINN through `torch.compile`, on a GPU with CUDA graphs; draws are the same but for
+            rounding. Where there is no compiler, a warning says so, and draws are made without.
         memory: most that the process may take, in bytes or such as `"1.5G"`; by default what the machine has. What the
             analysis takes is said before anything is sampled, and refused where it is more.
         cache: folder for trained parts; by default the user's cache.
@@ -146,6 +150,11 @@ def analyze(
     if representation not in REPRESENTATIONS:
         raise UsageError(
             f"representation must be one of {', '.join(REPRESENTATIONS)}, got {representation!r}"
+        )
+    if compile_flow and (sampler == "training-free" or representation in GRIDS):
+        raise UsageError(
+            "only a cINN is compiled, and neither the sampler 'training-free' nor the representations "
+            f"{', '.join(GRIDS)} have one: leave compile_flow (--compile-flow) out"
         )
     limit = parse_memory(memory)
     device = usable_device(device)
@@ -197,6 +206,7 @@ def analyze(
         progress=progress,
         say=say,
         sampler=sampler,
+        compile_flow=compile_flow,
     )
     low = parts.vae("low")
     target = low if domain == "low" else parts.vae("high")
@@ -239,6 +249,8 @@ def analyze(
         result, sampler=sampler, warnings=(*_experimental(sampler, representation), *result.warnings)
     )
     result.provenance["sampler"] = sampler
+    if compile_flow:
+        result.provenance["compile_flow"] = True
     add_plugin_metrics(result, host)
     return result
 

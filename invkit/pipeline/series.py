@@ -36,8 +36,8 @@ from invkit.training.sharing import first_only, share_out
 SCHEMA = "invkit.series/1"
 SLICES = "slices"
 SHOWN = 3
-# What decides no figure.
-ASIDE = frozenset({"say", "progress", "device", "memory", "cache"})
+# What decides no figure, but for rounding.
+ASIDE = frozenset({"say", "progress", "device", "compile_flow", "memory", "cache"})
 
 
 @dataclass(frozen=True)
