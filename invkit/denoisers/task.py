@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from invkit.artifacts import fingerprint
-from invkit.data.patches import PatchBatch, PatchSampler
+from invkit.data.patches import PatchSampler
 from invkit.denoisers.recipe import Recipe
 from invkit.denoisers.spec import Preprocessing
 from invkit.errors import UsageError
 from invkit.training.engine import Shard
+from invkit.training.feed import Feed
 from invkit.training.optimiser import adam, cosine
 from invkit.training.penalty import gradient_penalty
 from invkit.training.precision import autocast, supports_bf16
@@ -98,7 +99,8 @@ class DenoiserTask:
             }
         )
         self._turn = (0, 0)
-        self._batch: tuple[tuple[int, int, Shard], PatchBatch] | None = None
+        self._feed = Feed(self._drawn, self.device)
+        self._batch: tuple[tuple[int, int, Shard], tuple[Tensor, ...]] | None = None
 
     def phases(self, step: int) -> Sequence[str]:
         """Return the denoiser alone during `mse_steps`, then the critic's steps before the denoiser's."""
@@ -124,8 +126,7 @@ class DenoiserTask:
         if phase == "critic":
             draw = self._turn[1] if self._turn[0] == step else 0
             self._turn = (step, draw + 1)
-        batch = self._pairs(step, draw, shard)
-        x, y = (self.preprocessing.normalise(image.to(self.device)) for image in (batch.x, batch.y))
+        x, y = map(self.preprocessing.normalise, self._pairs(phase, step, draw, shard))
         if phase == "critic":
             # Drawn for the whole batch: the same numbers however many processes share it.
             return self._critic_loss(x, y, generator(self.seed, "penalty", step, draw, 0), shard)
@@ -143,14 +144,25 @@ class DenoiserTask:
             "rmse_denoised_hu": (out - truth).square().mean().sqrt().item(),
         }
 
-    def _pairs(self, step: int, draw: int, shard: Shard) -> PatchBatch:
+    @property
+    def _draws(self) -> int:
+        """How many batches a step has."""
+        return self.recipe.adversarial.critic_steps if self.recipe.adversarial is not None else 1
+
+    def _pairs(self, phase: str, step: int, draw: int, shard: Shard) -> tuple[Tensor, ...]:
+        """Return x and y on the device, `(n, 1, s, s)`, HU."""
         # Every critic step of a step sees its own pairs; the denoiser sees those of the first.
         key = (step, draw, shard)
         if self._batch is None or self._batch[0] != key:
-            n = self.recipe.batch
-            draws = self.recipe.adversarial.critic_steps if self.recipe.adversarial is not None else 1
-            self._batch = (key, self.train.batch(step * draws + draw, n, shard.slice(n)))
+            more = phase == "critic" and self._draws > 1
+            following = (step, (draw + 1) % self._draws, shard) if more else (step + 1, 0, shard)
+            self._batch = (key, self._feed.batch(key, following=following))
         return self._batch[1]
+
+    def _drawn(self, key: tuple[int, int, Shard]) -> tuple[Tensor, Tensor]:
+        (step, draw, shard), n = key, self.recipe.batch
+        batch = self.train.batch(step * self._draws + draw, n, shard.slice(n))
+        return batch.x, batch.y
 
     def _critic_loss(
         self, x: Tensor, y: Tensor, random: torch.Generator, shard: Shard

@@ -38,6 +38,7 @@ from invkit.representation.regressor import Regressor
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import LayerModel
 from invkit.training.engine import Shard, fit
+from invkit.training.feed import Feed
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed
 from invkit.training.sharing import in_parts
@@ -160,11 +161,13 @@ class LayerTraining:
 
     def _regressor(self) -> tuple[Regressor, dict[str, float]]:
         config = self.config.regressor
-        samplers = self._samplers(config.patch)
+        feeds = {
+            part: self.feed(sampler, config.batch) for part, sampler in self._samplers(config.patch).items()
+        }
 
         def pairs(part: str, step: int, shard: Shard) -> tuple[Activation, Tensor]:
-            drawn = samplers[part].batch(step, config.batch, shard.slice(config.batch))
-            return self.split.phi(drawn.x.to(self.device)), self._target(drawn).to(self.device)
+            x, target = feeds[part].batch((step, shard), following=(step + 1, shard))
+            return self.split.phi(x), target
 
         return train_regressor(
             partial(pairs, "train"),
@@ -264,6 +267,16 @@ class LayerTraining:
             )
             for name in ("train", "validation", "test")
         }
+
+    def feed(self, sampler: PatchSampler, count: int) -> Feed[tuple[int, Shard]]:
+        """Return low-dose patches and those of the domain, `(count / world, 1, s, s)`, HU, by step and shard, on the device."""
+
+        def part(key: tuple[int, Shard]) -> tuple[Tensor, Tensor]:
+            step, shard = key
+            drawn = sampler.batch(step, count, shard.slice(count))
+            return drawn.x, self._target(drawn)
+
+        return Feed(part, self.device)
 
     def _target(self, pairs: PatchBatch) -> Tensor:
         return pairs.x if self.request.domain == "low" else pairs.y

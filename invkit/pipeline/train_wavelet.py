@@ -139,17 +139,12 @@ class _WaveletTraining(LayerTraining):
 
         return measured
 
-    def pair(
-        self, sampler: PatchSampler, regressor: Regressor, step: int, shard: Shard
-    ) -> tuple[Tensor, Tensor]:
-        """Return residual r = x - g(z) and condition of this part of a step's patches."""
-        config = self.config.wavelet
-        drawn = sampler.batch(step, config.batch, shard.slice(config.batch))
-        with torch.no_grad():
-            z = self.split.phi(drawn.x.to(self.device))
-            target = self._target(drawn).to(self.device)
-            estimate = regressor(z, (target.shape[-2], target.shape[-1]))
-            return target - estimate, grid_condition(regressor, z, estimate, config)
+    @torch.no_grad()
+    def pair(self, x: Tensor, target: Tensor, regressor: Regressor) -> tuple[Tensor, Tensor]:
+        """Return residual r = target - g(Phi(x)) and condition of patches `(n, 1, s, s)`, HU."""
+        z = self.split.phi(x)
+        estimate = regressor(z, (target.shape[-2], target.shape[-1]))
+        return target - estimate, grid_condition(regressor, z, estimate, self.config.wavelet)
 
     def wavelet_sampler(self, part: Part) -> PatchSampler:
         """Return the patches of one part of the slices, of the flow's size."""
@@ -167,9 +162,11 @@ class _Pairs:
     def __init__(self, training: _WaveletTraining, part: Part, regressor: Regressor) -> None:
         self.training, self.regressor = training, regressor
         self.sampler = training.wavelet_sampler(part)
+        self.feed = training.feed(self.sampler, training.config.wavelet.batch)
 
     def __call__(self, step: int, shard: Shard) -> tuple[Tensor, Tensor]:
-        return self.training.pair(self.sampler, self.regressor, step, shard)
+        x, target = self.feed.batch((step, shard), following=(step + 1, shard))
+        return self.training.pair(x, target, self.regressor)
 
     def patients(self, count: int) -> Tensor:
         """Return the number of the patient that each of the first patches is from, `(count,)`."""

@@ -7,6 +7,7 @@ __all__ = [
     "chosen",
     "first_patches",
     "held_out_figures",
+    "patch_feed",
     "pca_figures",
     "reconstruction_figures",
 ]
@@ -22,6 +23,8 @@ from invkit.representation.pca import fit_pca
 from invkit.representation.spatial import SpatialVae
 from invkit.representation.spectrum import radial_bands
 from invkit.representation.vae import VAE, Posterior, VaeConfig
+from invkit.training.distributed import Shard
+from invkit.training.feed import Feed
 from invkit.training.seeds import generator
 
 QUANTILES = (0.5, 0.9, 0.99)
@@ -45,6 +48,18 @@ def chosen(batch: PatchBatch, domain: Domain) -> Tensor:
 def first_patches(source: PatchSource, domain: Domain, batch: int, count: int) -> Tensor:
     """Return the first `count` patches that a training with this batch size sees, or a few more."""
     return torch.cat([chosen(source.batch(step, batch), domain) for step in range(-(-count // batch))])
+
+
+def patch_feed(
+    source: PatchSource, domain: Domain, count: int, device: torch.device
+) -> Feed[tuple[int, Shard]]:
+    """Return the patches `(count / world, 1, s, s)` in HU that a training sees, by step and shard."""
+
+    def part(key: tuple[int, Shard]) -> tuple[Tensor]:
+        step, shard = key
+        return (chosen(source.batch(step, count, None if shard.world == 1 else shard.slice(count)), domain),)
+
+    return Feed(part, device)
 
 
 def _chunks(source: PatchSource, domain: Domain, count: int) -> Iterator[Tensor]:

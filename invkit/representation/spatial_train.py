@@ -23,6 +23,7 @@ from invkit.representation.held_out import (
     chosen,
     first_patches,
     held_out_figures,
+    patch_feed,
 )
 from invkit.representation.losses import sigma_nll
 from invkit.representation.pca import fit_pca
@@ -79,13 +80,13 @@ class SpatialTask(OnePhase):
         self.seed, self.identity, self.config = seed, identity, vae.config
         first = first_patches(sampler, domain, self.config.batch, self.config.start_patches)
         vae.start(first.to(vae.device))
+        self._feed = patch_feed(sampler, domain, self.config.batch, vae.device)
         super().__init__("vae", vae, self.config, self.config.betas)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return the loss of this process's part of the batch, and figures to log."""
         config, vae = self.config, self.vae
-        part = None if shard.world == 1 else shard.slice(config.batch)
-        x = chosen(self.sampler.batch(step, config.batch, part), self.domain).to(vae.device)
+        (x,) = self._feed.batch((step, shard), following=(step + 1, shard))
         posterior = vae.encode(x)
         # Drawn for the whole batch: the same numbers however many processes share it.
         noise = generator(self.seed, "spatial", step, device=vae.device)

@@ -21,6 +21,7 @@ from invkit.representation.held_out import (
     chosen,
     first_patches,
     held_out_figures,
+    patch_feed,
     pca_figures,
 )
 from invkit.representation.losses import (
@@ -82,6 +83,7 @@ class VaeTask:
         self.config = vae.config
         self.device = vae.decoder.last.device
         self.bf16 = self.config.bf16 and supports_bf16(self.device)
+        self._feed = patch_feed(sampler, domain, self.config.batch, self.device)
         self._batch: tuple[tuple[int, Shard], Tensor] | None = None
         self._optimizers = {
             "generator": adam(vae.parameters(), lr=self.config.lr, betas=self.config.betas),
@@ -137,9 +139,7 @@ class VaeTask:
     def _scaled(self, step: int, shard: Shard) -> Tensor:
         """Return the step's patches in network units; drawn once even where two phases use them."""
         if self._batch is None or self._batch[0] != (step, shard):
-            n = self.config.batch
-            part = None if shard.world == 1 else shard.slice(n)
-            x = chosen(self.sampler.batch(step, n, part), self.domain).to(self.device)
+            (x,) = self._feed.batch((step, shard), following=(step + 1, shard))
             self._batch = ((step, shard), self.vae.scale(x))
         return self._batch[1]
 

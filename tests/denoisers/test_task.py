@@ -14,6 +14,7 @@ from invkit.denoisers.spec import Affine
 from invkit.denoisers.task import DenoiserTask
 from invkit.errors import ConfigError, UsageError
 from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.feed import Feed
 from invkit.training.seeds import generator
 
 WHOLE = Shard(0, 1)
@@ -130,6 +131,26 @@ def test_phases_are_the_denoiser_alone_then_critic_steps_first():
         ("critic", "critic", "critic", "denoiser"),
         ("critic", "critic", "critic", "denoiser"),
     ]
+
+
+@pytest.mark.parametrize("critic_steps", [None, 1, 3])
+def test_the_batch_said_to_follow_is_the_one_that_is_asked_for_next(critic_steps, monkeypatch):
+    asked, batch = [], Feed.batch
+
+    def noted(feed, key, *, following=None):
+        asked.append((key, following))
+        return batch(feed, key, following=following)
+
+    monkeypatch.setattr(Feed, "batch", noted)
+    recipe = MSE
+    if critic_steps is not None:
+        recipe = WGAN.changed({"adversarial": {"critic_steps": critic_steps}})
+    subject = task(recipe)
+    for step in range(5):
+        for phase in subject.phases(step):
+            subject.loss(phase, step, WHOLE)
+    keys, following = zip(*asked, strict=True)
+    assert keys[1:] == following[:-1]
 
 
 def test_modules_and_optimisers_hold_everything_that_is_trained():
