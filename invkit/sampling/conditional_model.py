@@ -16,6 +16,7 @@ from invkit.sampling.draws import invariances
 from invkit.sampling.model import FlowModel, ImageDraws
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
+from invkit.training.feed import sent
 from invkit.training.seeds import generator
 
 
@@ -73,7 +74,7 @@ class ConditionalModel(FlowModel):
         @torch.no_grad()
         def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             v = torch.stack([invariances(seed, image, tile, indices, self.vae.d) for tile in tiles], dim=1)
-            codes = self.cinn.inverse(v.to(h.device), h)
+            codes = self.cinn.inverse(sent(v, h.device), h)
             # Tile by tile, so that batches depend on neither the number of draws nor that of tiles.
             patches = [
                 self.vae.decode(codes[:, tile], self._given(output[tile, None], seed, image, tile, indices))
@@ -142,4 +143,4 @@ class ConditionalModel(FlowModel):
             torch.randint(len(self.others), (1,), generator=generator(seed, "others", image, tile, k))
             for k in indices
         ]
-        return self.others[torch.cat(chosen).to(self.others.device)]
+        return self.others[sent(torch.cat(chosen), self.others.device)]

@@ -16,6 +16,7 @@ from invkit.sampling.distance import Activation
 from invkit.sampling.draws import invariances
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
+from invkit.training.feed import sent
 
 ImageDraws = Callable[[int, int, Sequence[int]], Tensor]
 """From seed, image and indices to draws `(n, 1, H, W)`, HU; draw k depends on these alone where chunks are whole."""
@@ -156,7 +157,7 @@ class LayerModel(FlowModel):
         def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             tiles = [invariances(seed, image, tile, indices, self.vae.d) for tile in range(len(tiling))]
             v = torch.stack(tiles, dim=1)
-            return tiling.blend_draws(self._decoded(v.to(device), h), centre)
+            return tiling.blend_draws(self._decoded(sent(v, device), h), centre)
 
         return draws
 

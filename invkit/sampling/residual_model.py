@@ -15,6 +15,7 @@ from invkit.sampling.draws import invariances
 from invkit.sampling.model import FlowModel, ImageDraws
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
+from invkit.training.feed import sent
 
 
 @torch.no_grad()
@@ -55,7 +56,7 @@ class ResidualModel(FlowModel):
         @torch.no_grad()
         def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             v = [invariances(seed, image, tile, indices, self.code.d) for tile in range(len(tiling))]
-            return base + tiling.blend_draws(self._decoded(torch.stack(v, dim=1).to(h.device), h), centre)
+            return base + tiling.blend_draws(self._decoded(sent(torch.stack(v, dim=1), h.device), h), centre)
 
         return draws
 

@@ -14,6 +14,7 @@ from invkit.representation.spatial import SpatialVae
 from invkit.representation.vae import HU_RANGE
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import FlowModel, ImageDraws
+from invkit.training.feed import sent
 from invkit.training.seeds import generator
 
 
@@ -75,7 +76,7 @@ class SpatialModel(FlowModel):
         @torch.no_grad()
         def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             noise = [torch.randn(shape, generator=generator(seed, "s", image, k)) for k in indices]
-            code = frame.back(self.flow.inverse(torch.stack(noise).to(frame.mean), h))
+            code = frame.back(self.flow.inverse(sent(torch.stack(noise), frame.mean.device), h))
             return self._decoded(code, size)
 
         return draws

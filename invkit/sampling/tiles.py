@@ -46,6 +46,7 @@ class Tiling:
             self._total[row : row + patch, column : column + patch] += self._window
             squares[row : row + patch, column : column + patch] += self._window.square()
         self._root = squares.sqrt()
+        self._there: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.corners)
@@ -58,7 +59,8 @@ class Tiling:
 
     def blend(self, patches: Tensor) -> Tensor:
         """Return images `(B, 1, H, W)` from patches `(B, T, 1, patch, patch)`."""
-        return self._merged(patches, self._total)
+        window, total, _ = self._weights(patches.device)
+        return self._merged(patches, window, total)
 
     def blend_draws(self, patches: Tensor, centre: Tensor) -> Tensor:
         """Return images `(N, 1, H, W)` from draws of patches that are independent from tile to tile.
@@ -72,18 +74,25 @@ class Tiling:
         """
         if len(self) == 1:
             return self.blend(patches)
-        return self.blend(centre) + self._merged(patches - centre, self._root)
+        window, _, root = self._weights(patches.device)
+        return self.blend(centre) + self._merged(patches - centre, window, root)
 
-    def _merged(self, patches: Tensor, total: Tensor) -> Tensor:
+    def _weights(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return window, sum of windows and root of the sum of their squares; copied once, for each copy waits for the device."""
+        if device not in self._there:
+            window, total, root = (part.to(device) for part in (self._window, self._total, self._root))
+            self._there[device] = window, total, root
+        return self._there[device]
+
+    def _merged(self, patches: Tensor, window: Tensor, total: Tensor) -> Tensor:
         if len(self) == 1:
             whole = patches[:, 0]
         else:
             whole = patches.new_zeros(len(patches), 1, *self.padded)
-            window = self._window.to(patches)
             p = self.patch
             for index, (r, c) in enumerate(self.corners):
-                whole[..., r : r + p, c : c + p] += patches[:, index] * window
-            whole /= total.to(patches)
+                whole[..., r : r + p, c : c + p] += patches[:, index] * window.to(patches.dtype)
+            whole /= total.to(patches.dtype)
         return whole[..., : self.size[0], : self.size[1]]
 
     def pad(self, images: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from invkit.flow.wavelet_config import WaveletConfig
 from invkit.representation.regressor import Regressor
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import FlowModel, ImageDraws
+from invkit.training.feed import sent
 from invkit.training.seeds import generator
 
 
@@ -75,7 +76,7 @@ class WaveletModel(FlowModel):
         @torch.no_grad()
         def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             noise = [torch.randn(1, *padded, generator=generator(seed, "w", image, k)) for k in indices]
-            r = self.flow.inverse(torch.stack(noise).to(estimate), h)
+            r = self.flow.inverse(sent(torch.stack(noise), estimate.device), h)
             return estimate + r[..., : size[0], : size[1]]
 
         return draws

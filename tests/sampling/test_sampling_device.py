@@ -12,6 +12,7 @@ from invkit.representation.vae import VAE, VaeConfig
 from invkit.sampling import sampler
 from invkit.sampling.model import LayerModel
 from invkit.sampling.sampler import Reference, draw
+from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 
 SIDE = 32
@@ -76,6 +77,46 @@ def test_smaller_parts_cost_one_question_each(monkeypatch):
     whole = questions(25)
     monkeypatch.setattr(sampler, "ON_CPU", 5 * SIDE * SIDE)
     assert questions(25) == whole + 4
+
+
+class Copies(TorchDispatchMode):
+    """Counts copies from the host to another device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        self.count += func is torch.ops.aten._to_copy.default and kwargs.get("device") is not None
+        return func(*args, **kwargs)
+
+
+def test_weights_of_tiles_are_copied_to_a_device_once():
+    tiling = Tiling(48, 40, SIDE)
+    patches = torch.empty(2, len(tiling), 1, SIDE, SIDE, device="meta")
+    with Copies() as first:
+        tiling.blend_draws(patches, patches[:1])
+    with Copies() as later:
+        tiling.blend_draws(patches, patches[:1])
+        tiling.blend(patches)
+    assert first.count == 3
+    assert later.count == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
+def test_no_draw_waits_for_a_gpu():
+    model = parts("cuda")
+    x = torch.randn(1, 1, SIDE, 2 * SIDE, generator=torch.Generator().manual_seed(2)).cuda() * 100
+    draws = model.prepare(model.split.phi(x), (SIDE, 2 * SIDE))
+    before = draws(3, 1, range(25))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        again = draws(3, 1, range(25))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(again, before)
 
 
 @pytest.mark.gpu
