@@ -170,6 +170,9 @@ def flows() -> dict[str, tuple[str, Maker]]:
     }
     return {
         "default": ("our default: permutation, 4 blocks, hidden 96", _ours()),
+        "rate-3e-4": ("default, rate 3e-4 in place of 1e-3", _ours(lr=3e-4)),
+        "rate-1e-4": ("default, rate 1e-4", _ours(lr=1e-4)),
+        "rate-3e-5": ("default, rate 3e-5", _ours(lr=3e-5)),
         "rotation": ("default, rotation in place of permutation", _ours(mixing="rotation")),
         "unmixed": ("default, half-splits without mixing", _unmixed()),
         "blocks-0": ("default, no coupling: the closed-form start, trained", _ours(blocks=0)),

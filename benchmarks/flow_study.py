@@ -5,8 +5,8 @@
 
 All flows see the same codes of the same phantoms: E's posterior given the code of g(z), which is what `invkit analyze` trains a
 layer's cINN on; VAE and regressor are the bundled ones. Each is trained by `CinnTask` on one thread, with the same rows, noise
-and schedule (a cosine over the run): once for `--steps` steps, once for `--seconds` of processor time. The state that is judged is
-the best of its looks at the validation patients; figures are those of the test patients.
+and schedule (a cosine over the run): once for `--steps` steps, once for `--seconds` of processor time. What is kept is the best of
+the looks at the validation patients, that before the first step among them; figures are those of the test patients.
 """
 
 from __future__ import annotations
@@ -98,14 +98,18 @@ class Run:
     Args:
         steps: how many there were.
         seconds: of processor time, looks at held-out rows left out.
-        rows: NLL of each test row in the state that was kept, `(n,)`, nats per dimension.
+        last: NLL of each test row in the last state, `(n,)`, nats per dimension.
+        rows: the same in the state that was kept.
+        kept: steps of that state.
         looks: (steps, seconds, validation NLL), the first before any step.
         parameters: of the whole flow.
     """
 
     steps: int
     seconds: float
+    last: np.ndarray
     rows: np.ndarray
+    kept: int
     looks: list[tuple[int, float, float]]
     parameters: int
 
@@ -159,9 +163,21 @@ class Study:
                 looks.append((step, spent, self._nll(task)))
                 if looks[-1][2] < best:
                     best, kept = looks[-1][2], copy.deepcopy(flow.state_dict())
+        last = self._judged(flow)
         flow.load_state_dict(kept)
-        found = nll_rows(flow, self.rows.test, 0).double().numpy()
-        return Run(step, spent, found, looks, sum(each.numel() for each in flow.parameters()))
+        return Run(
+            steps=step,
+            seconds=spent,
+            last=last,
+            rows=self._judged(flow),
+            kept=min(looks, key=lambda look: look[2])[0],
+            looks=looks,
+            parameters=sum(each.numel() for each in flow.parameters()),
+        )
+
+    def _judged(self, flow: nn.Module) -> np.ndarray:
+        found: np.ndarray = nll_rows(flow, self.rows.test, 0).double().numpy()
+        return found
 
     def _nll(self, task: CinnTask) -> float:
         return float(nll_rows(task.cinn, self.rows.validation, 0).double().mean())
@@ -175,29 +191,40 @@ def _shown(interval: Interval) -> str:
     return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def study(rows: Rows, names: list[str], *, steps: int, seconds: float, looks: int, level: float) -> None:
-    """Print the table as Markdown; differences are from the first row, pair by pair, at equal time."""
+def study(
+    rows: Rows, names: list[str], *, steps: int, seconds: float, looks: int, levels: list[float]
+) -> None:
+    """Print the table as Markdown; differences are of the kept states at equal time from the first row's, pair by pair."""
     bench = Study(rows, looks)
-    print(
-        f"floor of the test rows: {posterior_entropy(rows.test):.4f}; {len(rows.patients.unique())} patients"
-    )
-    print(
-        f"| flow | parameters | NLL after {steps} steps | NLL after {seconds:g} s | minus the first row | "
-        f"steps in {seconds:g} s | reaches {level:g} |\n|---|---|---|---|---|---|---|",
-        flush=True,
-    )
+    patients = len(rows.patients.unique())
+    print(f"test rows: {len(rows.test)} of {patients} patients, floor {posterior_entropy(rows.test):.4f}")
+    columns = [
+        "flow",
+        "parameters",
+        f"after {steps} steps",
+        f"after {seconds:g} s",
+        "steps",
+        "kept",
+        "kept minus the first row's",
+        *(f"reaches {level:g}" for level in levels),
+    ]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     first: Run | None = None
     for name in names:
-        even = bench.run(name, steps=steps) if steps else None
+        even = bench.run(name, steps=steps)
         timed = bench.run(name, seconds=seconds)
         first = first or timed
-        after = _shown(bench.interval(even.rows)) if even else "-"
-        gain = "0" if timed is first else _shown(bench.interval(timed.rows - first.rows))
-        print(
-            f"| {bench.made[name][0]} | {timed.parameters:,} | {after} | {_shown(bench.interval(timed.rows))} | "
-            f"{gain} | {timed.steps} in {timed.seconds:.0f} s | {timed.reaches(level)} |",
-            flush=True,
-        )
+        cells = [
+            bench.made[name][0],
+            f"{timed.parameters:,}",
+            _shown(bench.interval(even.last)),
+            _shown(bench.interval(timed.last)),
+            str(timed.steps),
+            f"{timed.rows.mean():.4f} at {timed.kept}",
+            "-" if timed is first else _shown(bench.interval(timed.rows - first.rows)),
+            *(timed.reaches(level) for level in levels),
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def linear_gaussian(within: bool, *, correlation: float = 0.9) -> Tensor:
@@ -281,13 +308,15 @@ def main() -> None:
     )
     parser.add_argument("--model", default="yang2018")
     parser.add_argument("--layer", default="3")
-    parser.add_argument(
-        "--steps", type=int, default=400, help="of each flow at equal steps; 0: only equal time"
-    )
+    parser.add_argument("--steps", type=int, default=400, help="of each flow at equal steps")
     parser.add_argument("--seconds", type=float, default=30, help="of processor time of each flow")
     parser.add_argument("--looks", type=int, default=20, help="at the validation rows in each run")
     parser.add_argument(
-        "--level", type=float, default=-0.815, help="nats per dimension that flows are to reach"
+        "--levels",
+        type=float,
+        nargs="+",
+        default=[-0.8, -0.81],
+        help="nats per dimension that flows are to reach",
     )
     parser.add_argument("--rows", nargs="+", choices=list(flows()), default=list(flows()), metavar="ROW")
     parser.add_argument("--table", type=Path, help="file that the codes are kept in between runs")
@@ -305,7 +334,7 @@ def main() -> None:
         steps=asked.steps,
         seconds=asked.seconds,
         looks=asked.looks,
-        level=asked.level,
+        levels=asked.levels,
     )
 
 
