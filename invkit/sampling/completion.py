@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from invkit.training.feed import sent
 from invkit.training.seeds import generator
 
 BANDS = 32  # from 0 to the corner of the frequency plane, sqrt(1/2) cycles per pixel
@@ -40,13 +41,17 @@ def spectral_noise(residual: Tensor, *, stream: str, seed: int, image: int, indi
         indices: index of each draw; its noise depends on it alone.
     """
     height, width = residual.shape[-2:]
+    device = residual.device
     power = torch.fft.fft2(residual[0, 0]).abs().square() / (height * width)
-    radius = (torch.fft.fftfreq(height)[:, None].square() + torch.fft.fftfreq(width)[None].square()).sqrt()
-    band = (radius / 0.5**0.5 * BANDS).long().clamp(max=BANDS - 1).to(residual.device)
+    rows, columns = (torch.fft.fftfreq(length, device=device) for length in (height, width))
+    radius = (rows[:, None].square() + columns[None].square()).sqrt()
+    band = (radius / 0.5**0.5 * BANDS).long().clamp(max=BANDS - 1)
     sums, counts = (torch.zeros(BANDS, dtype=power.dtype, device=power.device) for _ in range(2))
     sums.index_add_(0, band.flatten(), power.flatten())
     counts.index_add_(0, band.flatten(), torch.ones_like(power).flatten())
     gain = (sums / counts.clamp(min=1))[band].sqrt()
     white = [torch.randn(1, height, width, generator=generator(seed, stream, image, k)) for k in indices]
-    noise: Tensor = torch.fft.ifft2(torch.fft.fft2(torch.stack(white).to(residual)) * gain).real
+    noise: Tensor = torch.fft.ifft2(
+        torch.fft.fft2(sent(torch.stack(white), device).to(residual.dtype)) * gain
+    ).real
     return noise
