@@ -40,11 +40,12 @@ from invkit.training.engine import Shard
 from invkit.training.optimiser import cosine
 from invkit.training.seeds import generator
 
-__all__ = ["Rows", "code_rows", "linear_gaussian", "main"]
+__all__ = ["Rows", "code_rows", "dependence", "linear_gaussian", "main"]
 
 WHOLE = Shard(0, 1)
 MANY = 1_000_000
 D, HALF = 64, 32
+RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,36 @@ def _shown(interval: Interval) -> str:
     return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
+def dependence(covariance: Tensor) -> float:
+    """Return the total correlation of a Gaussian, nats per dimension: what a flow of single dimensions leaves.
+
+    ``(sum of log C_ii - log det C) / 2 d`` (Watanabe 1960).
+
+    Args:
+        covariance: C, shape `(d, d)`.
+    """
+    return float(0.5 * (covariance.diagonal().log().sum() - torch.logdet(covariance)) / len(covariance))
+
+
+def of_codes(table: CodeTable) -> str:
+    """Return in words how dependent the numbers of a code are by their covariance, and so what mixing is there for."""
+    mean, condition = table.mean.double(), table.condition.flatten(1).double()
+    own = table.log_var.double().exp().mean(0).diag()
+    known = (condition - condition.mean(0)) / condition.std(0).clamp(min=1e-9)
+    known = torch.cat([known, torch.ones(len(known), 1, dtype=known.dtype)], 1)
+    ridge = RIDGE * torch.eye(known.shape[1], dtype=known.dtype)
+    left = mean - known @ torch.linalg.solve(known.T @ known + ridge, known.T @ mean)
+    found, half = [], table.d // 2
+    for values in (mean, left):
+        covariance = torch.cov(values.T) + own
+        sides = dependence(covariance[:half, :half]) * half / table.d
+        sides += dependence(covariance[half:, half:]) * (table.d - half) / table.d
+        found.append(f"{dependence(covariance):.4f} (within halves {sides:.4f})")
+    return (
+        f"dependence in nats per dimension: codes {found[0]}, what regression on z leaves of them {found[1]}"
+    )
+
+
 def study(
     rows: Rows, names: list[str], *, steps: int, seconds: float, looks: int, levels: list[float]
 ) -> None:
@@ -198,6 +229,7 @@ def study(
     bench = Study(rows, looks)
     patients = len(rows.patients.unique())
     print(f"test rows: {len(rows.test)} of {patients} patients, floor {posterior_entropy(rows.test):.4f}")
+    print(of_codes(rows.train))
     columns = [
         "flow",
         "parameters",

@@ -1,6 +1,7 @@
 """The parts of benchmarks/flow_study.py that its answer rests on: masks, the toy problem, the rival's likelihood."""
 
 import importlib
+import math
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,11 @@ def test_a_flow_without_mixing_still_inverts(rows):
     v, h = torch.randn(3, 16), torch.zeros(3, 4)
     torch.testing.assert_close(ours(ours.inverse(v, h), h)[0], v)
     assert torch.equal(ours.blocks[0].mixing(v, h)[0], v.flip(1))
+
+
+def test_dependence_is_the_mutual_information_of_two_numbers(study):
+    covariance = torch.tensor([[4.0, 2 * 3 * 0.6], [2 * 3 * 0.6, 9.0]], dtype=torch.float64)
+    assert study.dependence(covariance) == pytest.approx(-0.25 * math.log(1 - 0.6**2))
+    within, across = (study.linear_gaussian(flag) for flag in (True, False))
+    assert study.dependence(within) == pytest.approx(study.dependence(across))
+    assert study.dependence(within) == pytest.approx(-0.25 * math.log(1 - 0.9**2))
