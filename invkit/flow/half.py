@@ -123,7 +123,7 @@ class _Fused:
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
         self.laid_out: Tensor | None = None
-        if weight.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        if weight.device.type == "cpu" and torch.backends.mkldnn.is_available():
             # What torch.compile calls, too; it has no public name.
             self.laid_out = torch.ops.mkldnn._reorder_linear_weight(weight)
 

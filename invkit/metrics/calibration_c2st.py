@@ -164,10 +164,10 @@ def _logistic(rows: Tensor, target: Tensor) -> _Logit:
     def closure() -> float:
         optimiser.zero_grad()
         loss = logit.loss(rows, target)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+        loss.backward()  # torch gives it no types
         return float(loss.detach())
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]  # nor this
+    optimiser.step(closure)  # nor this
     return logit
 
 
@@ -181,6 +181,6 @@ def _perceptron(rows: Tensor, target: Tensor, hidden: int, random: torch.Generat
     optimiser = torch.optim.Adam(logit.weights, lr=1e-2)
     for _ in range(MLP_STEPS):
         optimiser.zero_grad()
-        logit.loss(rows, target).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+        logit.loss(rows, target).backward()  # torch gives it no types
         optimiser.step()
     return logit

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 
 # Torch gives the class below, and references to storages, no types: hence what mypy is told to ignore.
-class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Ledger(TorchDispatchMode):
     """Adds up the storages that the operations under it have made and that are still in use."""
 
     @classmethod
@@ -33,13 +33,9 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 storage = leaf.untyped_storage()
-                reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+                reference = StorageWeakRef(storage)
                 self._live.setdefault(reference.cdata, (reference, storage.nbytes()))
-        self._live = {
-            key: held
-            for key, held in self._live.items()
-            if not held[0].expired()  # type: ignore[no-untyped-call]
-        }
+        self._live = {key: held for key, held in self._live.items() if not held[0].expired()}
         self.peak = max(self.peak, sum(size for _, size in self._live.values()))
         return result
 
