@@ -122,6 +122,7 @@ def _watched(
     network: nn.Module, layers: Sequence[ResolvedLayer], act: Callable[[Recording, int, _Call], Any]
 ) -> Iterator[Recording]:
     record = Recording([0] * len(layers), [None] * len(layers))
+
     def hook(module: nn.Module, given: Any, output: Any, *, index: int) -> Any:
         record.runs[index] += 1
         try:
