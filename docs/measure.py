@@ -213,12 +213,13 @@ def benchmarks() -> str:
             f"{row['rival_s']:.3g} s",
             f"{row['ratio']:.2f}",
             f"{row['target']:.3g}",
+            "" if row["share_of_limit"] is None else f"{100 * row['share_of_limit']:.0f} %",
             "yes" if row["holds"] else "**no**",
         )
         for row in found["rows"]
     ]
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    text = table(("row", "what", "ours", "rival", "its time", "ratio", "target", "holds"), rows)
+    text = table(("row", "what", "ours", "rival", "its time", "ratio", "target", "of the limit", "holds"), rows)
     return f"{text}\n\nMeasured on {found['cores']} cores of {found['processor']}, with {versions}."
 
 
