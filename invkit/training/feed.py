@@ -58,7 +58,7 @@ class _Ahead(Generic[Key]):
 
     def __init__(self, make: Callable[[Key], Sequence[Tensor]], device: torch.device) -> None:
         self.make, self.device = make, device
-        self.stream = torch.cuda.Stream(device)  # torch gives it no types
+        self.stream = torch.cuda.Stream(device)
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="invkit-feed")
         self.pending: tuple[Key, Future[tuple[tuple[Tensor, ...], Any]]] | None = None
 
