@@ -27,6 +27,7 @@ from torch import Tensor, nn
 import invkit
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
+from invkit.flow.store import round_half
 from invkit.flow.table import CodeTable, posterior_entropy
 from invkit.flow.train import CinnTask, nll_rows
 from invkit.metrics.intervals import Interval, bootstrap
@@ -40,7 +41,7 @@ from invkit.training.engine import Shard
 from invkit.training.optimiser import cosine
 from invkit.training.seeds import generator
 
-__all__ = ["Rows", "code_rows", "dependence", "linear_gaussian", "main"]
+__all__ = ["Rows", "as_stored", "code_rows", "dependence", "linear_gaussian", "main"]
 
 WHOLE = Shard(0, 1)
 MANY = 1_000_000
@@ -222,6 +223,15 @@ def of_codes(table: CodeTable) -> str:
     )
 
 
+def as_stored(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Return the NLL of each test row by the closed-form start, and by the same rounded to the half precision of files."""
+    flow = CINN(CinnConfig(), rows.train.condition_shape)
+    flow.initialise(rows.train)
+    exact = nll_rows(flow, rows.test, 0).double().numpy()
+    round_half(flow)
+    return exact, nll_rows(flow, rows.test, 0).double().numpy()
+
+
 def study(
     rows: Rows, names: list[str], *, steps: int, seconds: float, looks: int, levels: list[float]
 ) -> None:
@@ -230,6 +240,10 @@ def study(
     patients = len(rows.patients.unique())
     print(f"test rows: {len(rows.test)} of {patients} patients, floor {posterior_entropy(rows.test):.4f}")
     print(of_codes(rows.train))
+    exact, stored = as_stored(rows)
+    print(
+        f"closed-form start: {exact.mean():.4f}; rounded as in files it loses {_shown(bench.interval(stored - exact))}"
+    )
     columns = [
         "flow",
         "parameters",
