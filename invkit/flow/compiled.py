@@ -48,7 +48,8 @@ class CompiledInverse:
             self.failed = True
             warnings.warn(
                 f"the flow could not be compiled ({type(error).__name__}), so draws are made without: their codes are the same but "
-                "for rounding. torch.compile needs a C++ compiler on a CPU, and Triton on a GPU",
+                "for rounding. torch.compile needs a C++ compiler on a CPU and Triton on a GPU, and takes no coupling networks in "
+                "bf16 on a CPU",
                 stacklevel=2,
             )
             return codes

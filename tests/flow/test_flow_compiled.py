@@ -144,6 +144,18 @@ def test_the_real_compiler_gives_the_same_codes():
     assert isinstance(cinn.inverse, CompiledInverse) and not cinn.inverse.failed
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_coupling_networks_in_bf16_draw_as_they_did_and_it_is_said():
+    cinn = flow(bf16=True)
+    with torch.no_grad():
+        v, h = inputs(cinn)
+        expected = cinn.inverse(v, h)
+        compile_inverse(cinn)
+        with pytest.warns(UserWarning, match="no coupling networks in bf16"):
+            assert torch.equal(cinn.inverse(v, h), expected)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 def test_cuda_graphs_give_the_same_codes_draw_after_draw():
