@@ -219,7 +219,9 @@ def benchmarks() -> str:
         for row in found["rows"]
     ]
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    text = table(("row", "what", "ours", "rival", "its time", "ratio", "target", "of the limit", "holds"), rows)
+    text = table(
+        ("row", "what", "ours", "rival", "its time", "ratio", "target", "of the limit", "holds"), rows
+    )
     return f"{text}\n\nMeasured on {found['cores']} cores of {found['processor']}, with {versions}."
 
 
