@@ -147,8 +147,8 @@ class Block(Part):
         """Apply the three parts."""
         z_bar, of_norm = self.norm(z_bar, h)
         z_bar, of_coupling = self.coupling(z_bar, h)
-        v, of_mixing = self.mixing(z_bar, h)
-        return v, of_norm + of_coupling + of_mixing
+        v, _ = self.mixing(z_bar, h)  # which keeps volumes, whatever its kind
+        return v, of_norm + of_coupling
 
     def inverse(self, v: Tensor, h: Tensor) -> Tensor:
         """Undo them from the last to the first."""

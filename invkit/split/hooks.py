@@ -7,7 +7,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -83,8 +83,7 @@ def replace(
     return _watched(network, layers, swap)
 
 
-@dataclass(frozen=True)
-class _Call:
+class _Call(NamedTuple):
     """One run of a layer's module."""
 
     module: nn.Module
@@ -132,13 +131,17 @@ def _watched(
             record.fault = fault
             raise _Stop from None
 
-    with contextlib.ExitStack() as stack:
+    handles = []
+    try:
         for index, layer in enumerate(layers):
             module = named_module(network, layer.module)
-            handle = module.register_forward_hook(functools.partial(hook, index=index))
-            stack.callback(handle.remove)
-        with contextlib.suppress(_Stop):
-            yield record
+            handles.append(module.register_forward_hook(functools.partial(hook, index=index)))
+        yield record
+    except _Stop:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def pick(output: Any, layer: ResolvedLayer) -> Tensor:
