@@ -164,7 +164,7 @@ def _logistic(rows: Tensor, target: Tensor) -> _Logit:
     def closure() -> float:
         optimiser.zero_grad()
         loss = logit.loss(rows, target)
-        loss.backward()  # torch gives it no types
+        loss.backward()
         return float(loss.detach())
 
     optimiser.step(closure)  # nor this
@@ -181,6 +181,6 @@ def _perceptron(rows: Tensor, target: Tensor, hidden: int, random: torch.Generat
     optimiser = torch.optim.Adam(logit.weights, lr=1e-2)
     for _ in range(MLP_STEPS):
         optimiser.zero_grad()
-        logit.loss(rows, target).backward()  # torch gives it no types
+        logit.loss(rows, target).backward()
         optimiser.step()
     return logit

@@ -77,7 +77,7 @@ class Conditional:
     def nll_rows(self, codes: Tensor, images: Tensor) -> Tensor:
         """Return -log p(code | z) of noisy codes `(n, d)`, nats per dimension, `(n,)`."""
         truth = torch.distributions.MultivariateNormal(self.mean(images), self.covariance)
-        log_prob: Tensor = truth.log_prob(codes.double())  # torch gives it no types
+        log_prob: Tensor = truth.log_prob(codes.double())
         return -log_prob / self.d
 
 

@@ -52,7 +52,7 @@ class ScaleMixture:
         weights, parts = [], []
         for strength in STRENGTHS:
             prior = torch.distributions.MultivariateNormal(zero, strength**2 * self.seen)
-            weights.append(prior.log_prob(z))  # torch gives it no types
+            weights.append(prior.log_prob(z))
             parts.append(-self.conditional(strength).nll_rows(codes, x) * codes.shape[1])
         weight = torch.stack(weights).log_softmax(0)
         return -(weight + torch.stack(parts)).logsumexp(0) / codes.shape[1]

@@ -81,7 +81,7 @@ class Tangent:
 def _derivative(phi: Callable[[Tensor], Activation], x: Tensor, p: Tensor) -> tuple[Tensor, ...]:
     # The fused kernels of attention have no forward-mode rule.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-        z = phi(forward_ad.make_dual(x, p))  # torch gives it no types
+        z = phi(forward_ad.make_dual(x, p))
         parts = z if isinstance(z, tuple) else (z,)
         duals = [forward_ad.unpack_dual(part) for part in parts]  # nor this
     return tuple(

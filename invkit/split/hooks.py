@@ -100,6 +100,7 @@ class _Call(NamedTuple):
         plain = type(module).__module__.startswith("torch.nn.modules.") and not module._modules
         return (
             plain
+            and len(self.given) > 0  # what is passed by keyword is not shown to a hook
             and value is self.output
             and not value.requires_grad
             and "forward" not in vars(module)

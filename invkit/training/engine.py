@@ -215,7 +215,7 @@ class _Run:
         figures: dict[str, Any] = {}
         try:
             loss, figures = self.task.loss(phase, step, self.shard)
-            loss.backward(inputs=parameters)  # torch gives it no types
+            loss.backward(inputs=parameters)
         except DivergedError as error:
             # The other processes must learn of it, so it goes on as a loss that is not finite.
             loss, self.complaint = torch.full((), math.nan, device=self.device), str(error)

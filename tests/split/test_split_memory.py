@@ -51,6 +51,17 @@ def hooked():
     return module
 
 
+class ByKeyword(nn.Module):
+    """Hands its input to an Identity by name, which no hook is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Identity()
+
+    def forward(self, x):
+        return self.inner(input=x)
+
+
 LAYERS = {
     "its own memory": Reusing,
     "subclass": lambda: ReusingConv(1, 1, 1),
@@ -83,6 +94,14 @@ def test_z_shares_memory_with_nothing(way):
     z.zero_()
     assert torch.equal(x, before)
     assert torch.equal(split.phi(x), kept)
+
+
+@torch.no_grad()
+def test_what_is_passed_by_keyword_is_copied_too():
+    x = images()
+    before = x.clone()
+    Split(nn.Sequential(ByKeyword()), "0.inner").phi(x).zero_()
+    assert torch.equal(x, before)
 
 
 @torch.no_grad()
