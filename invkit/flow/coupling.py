@@ -59,7 +59,7 @@ class CouplingNet(nn.Module):
             return result.to(a.dtype)
 
     def _halved(self) -> HalfPerceptron:
-        if self._half is None or self._half.sources[0] is not self.code.weight:
+        if self._half is None:
             others = [layer for layer in (*self.inner, self.last) if isinstance(layer, nn.Linear)]
             self._half = HalfPerceptron(self.code, self.condition, others, self.activation)
         return self._half

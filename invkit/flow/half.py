@@ -3,6 +3,7 @@
 __all__ = ["HalfPerceptron"]
 
 import itertools
+import operator
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -57,36 +58,48 @@ class HalfPerceptron:
     ) -> None:
         self.activation: Activation = activation
         self.inputs = code.in_features
-        self.sources = [code.weight, condition.weight, *(layer.weight for layer in others)]
-        self.sources += [layer.bias for layer in (code, *others)]
-        self.weights = [
-            code.weight.new_empty(code.out_features, code.in_features + condition.in_features, dtype=HALF),
-            *(torch.empty_like(layer.weight, dtype=HALF) for layer in others),
-        ]
-        self.biases = [torch.empty_like(layer.bias, dtype=HALF) for layer in (code, *others)]
+        self._layers = (code, condition, *others)
+        self.weights: list[Tensor] = []
+        self.biases: list[Tensor] = []
+        # What was rounded last, and what it was like.
+        self._sources: list[Tensor] = []
         self._seen: list[int] = []
+
+    @property
+    def sources(self) -> list[Tensor]:
+        """The float32 weights, then the biases, as the layers have them now."""
+        code, _, *others = self._layers
+        return [*(layer.weight for layer in self._layers), *(layer.bias for layer in (code, *others))]
 
     def __call__(self, a: Tensor, h: Tensor) -> Tensor:
         """Map a `(..., B, inputs)` and h `(B, k)` in float32 to `(..., B, outputs)` in float32."""
-        self._follow()
+        sources = self.sources
+        self._follow(sources)
         if not torch.is_grad_enabled():
             return self._draw(a.to(HALF), h.to(HALF)).to(a.dtype)
         if a.ndim == h.ndim == 2:
-            out: Tensor = _Perceptron.apply(self, a, h, *self.sources)  # type: ignore[no-untyped-call]
+            out: Tensor = _Perceptron.apply(self, a, h, *sources)  # type: ignore[no-untyped-call]
             return out
         rows, each = a.reshape(-1, self.inputs), h.expand(*a.shape[:-1], -1)
         return self(rows, each.reshape(len(rows), -1)).reshape(*a.shape[:-1], -1)
 
     @torch.no_grad()
-    def _follow(self) -> None:
-        each = ((source.data_ptr(), source._version) for source in self.sources)
+    def _follow(self, sources: list[Tensor]) -> None:
+        each = ((source.data_ptr(), source._version) for source in sources)
         now = [_Steps.taken, *itertools.chain.from_iterable(each)]
-        if now == self._seen:
+        same = len(sources) == len(self._sources) and all(map(operator.is_, sources, self._sources))
+        if same and now == self._seen:
             return
+        code, condition, *rest = sources
+        if not same or self.weights[0].device != code.device:
+            first = code.new_empty(len(code), code.shape[1] + condition.shape[1], dtype=HALF)
+            others = [torch.empty_like(source, dtype=HALF) for source in rest]
+            layers = len(self._layers) - 1
+            self.weights, self.biases = [first, *others[: layers - 1]], others[layers - 1 :]
         first = self.weights[0]
         rounded = [first[:, : self.inputs], first[:, self.inputs :], *self.weights[1:], *self.biases]
-        torch._foreach_copy_(rounded, self.sources)
-        self._seen = now
+        torch._foreach_copy_(rounded, sources)
+        self._sources, self._seen = sources, now
         self.__dict__.pop("_fused", None)
 
     @cached_property

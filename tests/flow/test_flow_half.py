@@ -140,6 +140,22 @@ def test_other_parameters_are_followed_too():
     assert torch.equal(drawn(cinn, 1), drawn(other, 1))
     cinn.blocks[0].coupling.first[0].code.weight = nn.Parameter(torch.zeros(32, 4))
     assert not torch.equal(drawn(cinn, 1), drawn(other, 1))
+    other.blocks[0].coupling.first[0].code.weight = nn.Parameter(torch.zeros(32, 4))
+    assert torch.equal(drawn(cinn, 1), drawn(other, 1))
+
+
+@pytest.mark.parametrize(
+    "place", ["code.weight", "condition.weight", "inner.1.bias", "last.weight", "last.bias"]
+)
+def test_any_parameter_may_be_another_one(place):
+    cinn = shaken()
+    before, net = drawn(cinn, 1), cinn.blocks[0].coupling.first[0]
+    layer, _, name = place.rpartition(".")
+    old = net.get_parameter(place)
+    setattr(net.get_submodule(layer), name, nn.Parameter(old.detach() + 0.5))
+    after = drawn(cinn, 1)
+    assert not torch.equal(after, before)
+    assert torch.equal(after, drawn(copy.deepcopy(cinn), 1))
 
 
 def test_a_step_between_pass_and_gradient_is_an_error_as_it_is_for_torchs_layers():
