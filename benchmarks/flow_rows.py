@@ -15,6 +15,7 @@ from zuko.transforms import MonotonicRQSTransform
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
+from invkit.training.seeds import seeded
 
 __all__ = ["Rival", "flows", "masks", "real_nvp", "together", "unmixed"]
 
@@ -74,8 +75,8 @@ def unmixed(flow: CINN, *, reverse: bool = False) -> CINN:
 
 def real_nvp(d: int, context: int, hidden: int, *, randmask: bool, seed: int = 0) -> nn.Module:
     """Return zuko's RealNVP with as many couplings as our default."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+
+    def build() -> nn.Module:
         flow: nn.Module = zuko.flows.RealNVP(
             d,
             context,
@@ -84,25 +85,27 @@ def real_nvp(d: int, context: int, hidden: int, *, randmask: bool, seed: int = 0
             hidden_features=(hidden, hidden),
             activation=nn.SiLU,
         )
-    return flow
+        return flow
+
+    return seeded(build, seed)
 
 
 def spline_couplings(d: int, context: int, hidden: int, couplings: int, *, seed: int = 0) -> nn.Module:
     """Return rational-quadratic spline couplings with random masks, of zuko's parts (NSF, Durkan et al. 2019)."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        transforms = [
-            GeneralCouplingTransform(
-                d,
-                context,
-                mask=torch.randperm(d) % 2 == 0,
-                univariate=MonotonicRQSTransform,
-                shapes=SPLINE,
-                hidden_features=(hidden, hidden),
-                activation=nn.SiLU,
-            )
-            for _ in range(couplings)
-        ]
+
+    def coupling() -> nn.Module:
+        made: nn.Module = GeneralCouplingTransform(
+            d,
+            context,
+            mask=torch.randperm(d) % 2 == 0,
+            univariate=MonotonicRQSTransform,
+            shapes=SPLINE,
+            hidden_features=(hidden, hidden),
+            activation=nn.SiLU,
+        )
+        return made
+
+    transforms = seeded(lambda: [coupling() for _ in range(couplings)], seed)
     base = zuko.lazy.UnconditionalDistribution(
         zuko.distributions.DiagNormal, torch.zeros(d), torch.ones(d), buffer=True
     )

@@ -54,23 +54,23 @@ class Certified:
         proposals: what each was refined from, `(K, 1, H, W)`, HU.
         certificates: one entry for each, distances in units of s_Phi.
         f_error: root mean square of f(x*) - f(x), `(K,)`, HU.
+        share: part of each proposal's difference from x at which refinement began; 1 unless it failed there, `(K,)`.
         curve: what other tolerances leave of the first of them; empty where it was not asked for.
         placed: where the refined draws stand among real images, where that was asked for.
-        share: part of each proposal's difference from x at which refinement began; 1 unless it failed there, `(K,)`.
     """
 
     images: Tensor
     proposals: Tensor
     certificates: Certificates
     f_error: Tensor
+    share: Tensor
     curve: tuple[CurvePoint, ...] = ()
     placed: Placed | None = None
-    share: Tensor | None = None
 
     @property
     def retreated(self) -> int:
         """How many are certified from nearer to x only."""
-        return 0 if self.share is None else int((self.certificates.holds.cpu() & (self.share < 1)).sum())
+        return int((self.certificates.holds.cpu() & (self.share < 1)).sum())
 
     @property
     def samples(self) -> Tensor:
@@ -96,7 +96,7 @@ class Certified:
                 "moved_hu": float(found.moved[k]),
                 "steps": int(found.steps[k]),
                 "products": int(found.products[k]),
-                "proposal_share": 1.0 if self.share is None else float(self.share[k]),
+                "proposal_share": float(self.share[k]),
                 "plausibility": None if self.placed is None else self.placed.rows[k],
             }
             for k in range(len(self.images))
@@ -224,7 +224,7 @@ def refine_proposals(
     judge = None if scrutiny is None else scrutiny.judge
     placed = None if judge is None else judge.place(refined, x)
     return Certified(
-        refined, proposals.cpu(), certificates, torch.cat(errors), curve, placed, torch.cat(shares)
+        refined, proposals.cpu(), certificates, torch.cat(errors), torch.cat(shares), curve, placed
     )
 
 

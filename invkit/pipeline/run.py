@@ -106,28 +106,21 @@ def run(
     device = usable_device(device)
     folder = Path(folder)
     with exclusive(folder, progress=progress, stage="waiting for another run"):
-        return _Run(config, folder, device, host or default_host(), progress, say or silent).outcome()
+        parts = RunParts(config, folder, device, host or default_host(), progress, say or silent)
+        return _Run(parts).outcome()
 
 
 class _Run:
-    def __init__(
-        self,
-        config: RunConfig,
-        folder: Path,
-        device: str,
-        host: PluginHost,
-        progress: Progress | None,
-        say: Callable[[str], None],
-    ) -> None:
-        self.config, self.folder, self.host, self.say = config, folder, host, say
-        self.parts = RunParts(config, folder, device, host, progress, say)
+    def __init__(self, parts: RunParts) -> None:
+        self.parts = parts
+        self.config, self.folder, self.host, self.say = parts.config, parts.folder, parts.host, parts.say
         self.steps = list(self._plan())
         self.journal = Journal(
-            folder,
-            config=config.model_dump(mode="json"),
+            self.folder,
+            config=self.config.model_dump(mode="json"),
             steps=[step.name for step in self.steps],
         )
-        self.slices = self.parts.slices
+        self.slices = parts.slices
 
     def outcome(self) -> RunOutcome:
         """Do what is left."""

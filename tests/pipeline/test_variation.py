@@ -61,6 +61,7 @@ def measured(name):
             epsilon=epsilon,
         ),
         torch.zeros(SAMPLES),
+        torch.ones(SAMPLES),
     )
     assert proven.certificates.holds.all()
     variation = measure_variation(
