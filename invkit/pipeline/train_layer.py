@@ -220,7 +220,7 @@ class LayerTraining:
                 pairs = self.samplers[part].batch(step, BATCH)
                 target = self._target(pairs).to(self.device)
                 mean, log_var, condition, estimate = self.coded(pairs.x.to(self.device), target, regressor)
-                error = squared_error(estimate, target, self.config.regressor.border)
+                error = squared_error(estimate, target)
                 return mean, log_var, condition, pairs.patient, error
 
             for step, found in enumerate(in_parts(steps, batch, device=self.device)):

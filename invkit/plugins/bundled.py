@@ -24,25 +24,25 @@ BUNDLED: tuple[Artifact, ...] = (
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-input.safetensors",
-        "3be17c126b5fa29156ccfc40e7114b36a321654bd6069c631ddcc75b3828901c",
+        "49ec4bd0277534e8229bd2c0378cf858c016023ddde38e7a26bc9d35165beb16",
         "cINN of the control input",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-const.safetensors",
-        "af2f08d550b0e9d3beb055476da880c1faabbde89ecb047b31cbad7a232a4a9f",
+        "da06601d79c2c73d8fe9eea86db8ad52f2c66e489ea43412f3228e5159d34346",
         "cINN of the control const",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-input-high.safetensors",
-        "a1cbb6772166b32bbcd197bad283352d6b1991fc01fe35b81f19218fadbc575c",
+        "0613f165eb5a152eb43712d18d2d45dcdf98b1d4da4da10cb577fd8eba7463f1",
         "cINN of the control input, high-dose images",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-const-high.safetensors",
-        "9d87e56c836d411708d9673bc36099c7d592b57c7281d64e0ca454adeb71fdce",
+        "429b14eeaf97fb1ad05b32a5cb7ff75648817a3e50490a000df9c71a9596785d",
         "cINN of the control const, high-dose images",
     ),
 )

@@ -19,7 +19,7 @@ LOOKS = 8
 
 
 class RegressorTask(OnePhase):
-    """Fits g by the mean squared error of x_hat, without the image's border.
+    """Fits g by the mean squared error of x_hat.
 
     Args:
         regressor: what is trained; standardised and its linear part fitted here, on the first batches.
@@ -50,21 +50,12 @@ class RegressorTask(OnePhase):
         return {"rmse_hu": float(torch.stack(errors).mean().sqrt())}
 
     def _error(self, z: Activation, x: Tensor) -> Tensor:
-        return squared_error(self.regressor(z, (x.shape[-2], x.shape[-1])), x, self.config.border).mean()
+        return squared_error(self.regressor(z, (x.shape[-2], x.shape[-1])), x).mean()
 
 
-def squared_error(estimate: Tensor, x: Tensor, border: int) -> Tensor:
-    """Return each image's mean squared error in HU^2, `(B,)`, without the border.
-
-    Args:
-        estimate: g(z), `(B, 1, H, W)`, HU.
-        x: what it estimates, `(B, 1, H, W)`, HU.
-        border: pixels at the edges that are left out where the image is large enough.
-    """
-    difference = estimate - x
-    if min(x.shape[-2:]) > 4 * border > 0:
-        difference = difference[..., border:-border, border:-border]
-    error: Tensor = difference.square().flatten(1).mean(1)
+def squared_error(estimate: Tensor, x: Tensor) -> Tensor:
+    """Return each image's mean squared error in HU^2, `(B,)`, of g(z) and x, `(B, 1, H, W)`, HU."""
+    error: Tensor = (estimate - x).square().flatten(1).mean(1)
     return error
 
 

@@ -27,9 +27,10 @@ class RegressorConfig(BaseModel):
 
     Args:
         hidden: channels of the convolutional part.
+        blocks: its residual blocks, of two convolutions each.
         kernel: side of its kernels.
         skip_kernel: side of the linear part's kernels.
-        most_channels: activations with more channels are first reduced to so many by a 1x1 convolution.
+        most_channels: of activations with more channels the linear part sees so many principal components.
         flat_channels: channels of the coarse grid that a flat activation is spread over.
         flat_grid: side of that grid.
         hu_mean: HU that become 0 inside.
@@ -39,15 +40,15 @@ class RegressorConfig(BaseModel):
         patch: side of the patches, pixels; likewise.
         lr: highest rate of Adam; a short warm-up, then a cosine to 0.
         warmup: steps of the warm-up.
-        border: pixels at the edges that the loss leaves out: a network's padding spoils them.
         calibration: batches that standardisation and the linear part are fitted to before the first step.
         held_out: held-out batches in an evaluation.
-        bf16: train the convolutional part in bfloat16 where the processor has it; the linear part never is.
+        bf16: train the convolutional part in bfloat16 where the processor has it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hidden: int = Field(default=32, gt=0)
+    hidden: int = Field(default=24, gt=0)
+    blocks: int = Field(default=2, ge=0)
     kernel: int = Field(default=3, gt=0)
     skip_kernel: int = Field(default=5, gt=0)
     most_channels: int = Field(default=64, gt=0)
@@ -55,12 +56,11 @@ class RegressorConfig(BaseModel):
     flat_grid: int = Field(default=8, gt=0)
     hu_mean: float = -400.0
     hu_scale: float = Field(default=400.0, gt=0)
-    steps: int = Field(default=400, gt=0)
+    steps: int = Field(default=800, gt=0)
     batch: int = Field(default=16, gt=0)
     patch: int = Field(default=64, gt=0)
-    lr: float = Field(default=2e-3, gt=0)
+    lr: float = Field(default=3e-3, gt=0)
     warmup: int = Field(default=20, ge=0)
-    border: int = Field(default=4, ge=0)
     calibration: int = Field(default=2, gt=0)
     held_out: int = Field(default=4, gt=0)
     bf16: bool = True
@@ -106,13 +106,30 @@ class _Entry(nn.Module):
         return z.flatten(1).float() if self.flat else z.float()
 
 
+class _Block(nn.Module):
+    """h + conv(SiLU(conv(SiLU(h)))); it starts as the identity."""
+
+    def __init__(self, channels: int, side: int):
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, side, padding=side // 2)
+        self.second = nn.Conv2d(channels, channels, side, padding=side // 2)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(torch.as_tensor(self.second.bias))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map `(B, channels, h, w)` to the same shape."""
+        out: Tensor = h + self.second(functional.silu(self.first(functional.silu(h))))
+        return out
+
+
 class Regressor(nn.Module):
     """g: an activation z, one tensor or several, to an image x_hat in HU.
 
     All tensors are standardised per channel and brought to one grid: that of the largest of them if the image is
     an integer multiple of it, so that convolutions work where z lives and pixels are unfolded at the end, else
     the image's own (bilinear). Flat tensors pass a linear layer to a coarse grid first. On the grid, a linear
-    convolution and a small convolutional network that starts at zero are added.
+    convolution and a small convolutional network that starts at zero are added. The linear part is solved, not trained
+    (`calibrate`): neighbouring channels are so alike that steps of the network's size would spoil it.
 
     For `input`, where z is x itself, nothing is different.
 
@@ -157,22 +174,22 @@ class Regressor(nn.Module):
             for shape, on in zip(self.shapes, spatial, strict=True)
         )
         channels = sum(entry.channels for entry in self._entries)
-        self.reduce = (
-            nn.Conv2d(channels, config.most_channels, 1) if channels > config.most_channels else None
-        )
-        channels = min(channels, config.most_channels)
+        fewer = min(channels, config.most_channels)
+        self.reduce = nn.Conv2d(channels, fewer, 1, bias=False) if channels > fewer else None
         outputs = (self.stride or 1) ** 2
         side, wide = config.kernel, config.skip_kernel
-        self.skip = nn.Conv2d(channels, outputs, wide, padding=wide // 2)
+        self.skip = nn.Conv2d(fewer, outputs, wide, padding=wide // 2)
         last = nn.Conv2d(config.hidden, outputs, side, padding=side // 2, bias=False)
         nn.init.zeros_(last.weight)
         self.net = nn.Sequential(
             nn.Conv2d(channels, config.hidden, side, padding=side // 2),
-            nn.SiLU(),
-            nn.Conv2d(config.hidden, config.hidden, side, padding=side // 2),
+            *(_Block(config.hidden, side) for _ in range(config.blocks)),
             nn.SiLU(),
             last,
         )
+        for solved in (self.reduce, self.skip):
+            if solved is not None:
+                solved.requires_grad_(False)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
@@ -217,8 +234,8 @@ class Regressor(nn.Module):
         Raises:
             UsageError: another number of tensors or of channels, or a size that is needed and was not given.
         """
-        h = self.features(z, size)
-        image = self.skip(h)
+        h = self._standard(z, size)
+        image = self.skip(self._reduced(h))
         with autocast(h.device, self._bf16(h.device)):
             correction = self.net(h.contiguous(memory_format=torch.channels_last))
         image = image + correction.float()
@@ -228,12 +245,20 @@ class Regressor(nn.Module):
         return out
 
     def features(self, z: Activation, size: tuple[int, int] | None = None) -> Tensor:
-        """Return the standardised activation on the common grid, `(B, C, h, w)`."""
+        """Return the standardised activation on the common grid, `(B, C, h, w)`, or the `most_channels` first components."""
+        return self._reduced(self._standard(z, size))
+
+    def _standard(self, z: Activation, size: tuple[int, int] | None) -> Tensor:
         parts = _parts(z)
         self._check(parts)
         grid = self._grid(parts, size)
-        h = torch.cat([entry(part, grid) for entry, part in zip(self._entries, parts, strict=True)], dim=1)
-        return h if self.reduce is None else self.reduce(h)
+        return torch.cat([entry(part, grid) for entry, part in zip(self._entries, parts, strict=True)], dim=1)
+
+    def _reduced(self, h: Tensor) -> Tensor:
+        if self.reduce is None:
+            return h
+        fewer: Tensor = self.reduce(h)
+        return fewer
 
     @torch.no_grad()
     def calibrate(self, examples: Sequence[tuple[Activation, Tensor]], ridge: float = 1e-5) -> None:
@@ -247,6 +272,8 @@ class Regressor(nn.Module):
         """
         for index, entry in enumerate(self._entries):
             entry.observe([_parts(z)[index] for z, _ in examples])
+        if self.reduce is not None:
+            self.reduce.weight.copy_(self._components(examples)[..., None, None])
         side, stride = self.config.skip_kernel, self.stride or 1
         taps = self.skip.weight[0].numel() + 1
         gram = torch.zeros(taps, taps, dtype=torch.float64, device=self.skip.weight.device)
@@ -254,18 +281,25 @@ class Regressor(nn.Module):
         for z, x in examples:
             h = self.features(z, (x.shape[-2], x.shape[-1]))
             target = functional.pixel_unshuffle((x - self.config.hu_mean) / self.config.hu_scale, stride)
-            rows, columns = _inner(h.shape[-2:], math.ceil(self.config.border / stride))
             for one, wanted in zip(h, target, strict=True):
-                seen = functional.unfold(one[None], side, padding=side // 2).reshape(-1, *one.shape[-2:])
-                seen = seen[:, rows, columns].flatten(1)
+                seen = functional.unfold(one[None], side, padding=side // 2)[0]
                 seen = torch.cat([seen, torch.ones_like(seen[:1])])
                 gram += (seen @ seen.T).double()
-                cross += (seen @ wanted[:, rows, columns].flatten(1).T).double()
+                cross += (seen @ wanted.flatten(1).T).double()
         gram.diagonal().add_(ridge * gram.diagonal().mean())
         solution = torch.linalg.solve(gram, cross).T.to(self.skip.weight)
         self.skip.weight.copy_(solution[:, :-1].reshape(self.skip.weight.shape))
         if self.skip.bias is not None:
             self.skip.bias.copy_(solution[:, -1])
+
+    def _components(self, examples: Sequence[tuple[Activation, Tensor]]) -> Tensor:
+        """Return the principal components of the channels, those that vary most first, `(most_channels, C)`."""
+        gram = torch.zeros(())
+        for z, x in examples:
+            h = self._standard(z, (x.shape[-2], x.shape[-1])).transpose(0, 1).flatten(1)
+            gram = gram.to(h.device) + (h @ h.T).double()
+        vectors: Tensor = torch.linalg.eigh(gram).eigenvectors.flip(1)
+        return vectors[:, : self.config.most_channels].T.float()
 
     def _bf16(self, device: torch.device) -> bool:
         return self.training and self.config.bf16 and supports_bf16(device)
@@ -313,9 +347,3 @@ def _stride(size: tuple[int, int], grid: tuple[int, int]) -> int | None:
     """Return how often the grid goes into the image, or `None` if it does not."""
     stride = size[0] // grid[0]
     return stride if stride > 0 and (grid[0] * stride, grid[1] * stride) == size else None
-
-
-def _inner(grid: Sequence[int], border: int) -> tuple[slice, slice]:
-    """Return a grid without its border; all of it where too little would be left."""
-    rows, columns = (slice(border, n - border) if n > 4 * border else slice(None) for n in grid)
-    return rows, columns

@@ -8,7 +8,7 @@ CINNS: tuple[invkit.Artifact, ...] = (
     invkit.Artifact(
         "cinn",
         "package:invkit_yang2018/trained/yang2018-3.safetensors",
-        "22cd424d3381d35151f2b1ed1f62caa969541ac07928cbebb77b29678442bef5",
+        "12d5b511a5514a827128bcbbaa21bfc59170f29099a28ebacb0e1baffb07e3ab",
         "cINN of yang2018, layer 3",
     ),
 )
