@@ -1,0 +1,76 @@
+"""What a row of the table behind a cINN costs, part by part: `OMP_NUM_THREADS=1 python benchmarks/codes.py`.
+
+A row is a patch, the posterior of its code, and the code of the image that g estimates from the layer's activation. Times are
+medians of processor time for 32 patches of 128 x 128 pixels, with the bundled parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+import invkit
+from invkit.data.patches import PatchSampler
+from invkit.denoisers.loaded import AT_ONCE
+from invkit.pipeline.gather import gather
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.parts import Parts
+from invkit.pipeline.store import Store
+from invkit.pipeline.train_layer import BATCH, find_layer
+from invkit.plugins.manager import default_host
+
+__all__ = ["main"]
+
+T = TypeVar("T")
+
+
+@torch.no_grad()
+def main() -> None:
+    """Print the table as Markdown, one row a part."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="yang2018")
+    parser.add_argument("--layer", default="3")
+    parser.add_argument("--rounds", type=int, default=9)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    host, config = default_host(), LayerConfig()
+    store = Store(host)
+    slices = gather(None, host, 0, "physical", store.root)
+    parts = Parts(store, slices, True, config, "default", 0, "cpu")
+    vae, split = parts.vae("low"), invkit.Split(invkit.load(asked.model), asked.layer)
+    found = find_layer(parts.request(split, vae, "low"), store)
+    if found is None:
+        raise SystemExit(
+            f"no cINN of layer {asked.layer} of {asked.model} is bundled or cached: train it first"
+        )
+    sampler = PatchSampler(slices.part("train"), vae.vae.patch, dose=config.dose, seed=0)
+    size = (vae.vae.patch, vae.vae.patch)
+    times: dict[str, list[float]] = {}
+
+    def timed(name: str, act: Callable[[], T]) -> T:
+        begun = time.process_time()
+        result = act()
+        times.setdefault(name, []).append(time.process_time() - begun)
+        return result
+
+    for step in range(asked.rounds):
+        x = timed("cutting patches, noise", lambda at=step: sampler.batch(at, BATCH).x)
+        timed("E(x)", lambda of=x: vae.vae.encode(of))
+        z = timed("Phi(x)", lambda of=x: [split.phi(part) for part in torch.split(of, AT_ONCE)])
+        estimate = timed("g(z)", lambda of=z: torch.cat([found.regressor(part, size) for part in of]))
+        timed("E(g(z))", lambda of=estimate: vae.vae.encode(of))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    print(f"| part, {BATCH} patches | processor time | share |\n|---|---|---|")
+    for name, seconds in medians.items():
+        print(f"| {name} | {1e3 * seconds:.0f} ms | {seconds / sum(medians.values()):.0%} |")
+
+
+if __name__ == "__main__":
+    main()
