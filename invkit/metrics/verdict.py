@@ -59,6 +59,7 @@ __all__ = [
     "likelihood_faults",
 ]
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -254,8 +255,15 @@ def _likelihood(nll: Mapping[str, Figure]) -> list[str]:
     share = (const - layer) / (const - floor)
     return [
         f"Knowing z lowers the code's NLL by {number(const - layer)} of at most {number(const - floor)} nats "
-        f"per dimension: by this model, the layer retains {100 * share:.0f} % of what the code holds."
+        f"per dimension: by this model, the layer retains {_nearly_all(share)} % of what the code holds."
     ]
+
+
+def _nearly_all(share: float) -> str:
+    """Return per cents of a share, with as many decimals as tell it from all."""
+    missing = 100 * (1 - share)
+    decimals = min(4, -math.floor(math.log10(missing))) if 0 < missing < 1 else 0
+    return f"{100 * share:.{decimals}f}"
 
 
 def _certified(found: Certification | None) -> list[str]:

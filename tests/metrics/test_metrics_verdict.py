@@ -105,6 +105,14 @@ def test_retained_share_is_stated():
 
 
 @pytest.mark.parametrize(
+    ("layer", "words"), [(-0.988, "99 %"), (-0.998, "99.8 %"), (-0.99996, "99.996 %"), (-1.0, "100 %")]
+)
+def test_nearly_all_is_not_called_all(layer, words):
+    nll = {"layer": layer, "input": -1.0, "const": 0.0, "floor": -1.0}
+    assert f"retains {words} of what the code holds" in " ".join(judge(measures(nll=nll)).sentences)
+
+
+@pytest.mark.parametrize(
     ("eta", "words"),
     [(0.05, "tells most samples"), (0.3, "within the noise"), (5.0, "small against the noise")],
 )
