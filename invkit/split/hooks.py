@@ -97,6 +97,7 @@ class _Call(NamedTuple):
         graph may need as it is.
         """
         module = self.module
+        own = module._parameters  # it has no submodules where this counts, and `parameters()` takes its time
         plain = type(module).__module__.startswith("torch.nn.modules.") and not module._modules
         return (
             plain
@@ -105,11 +106,13 @@ class _Call(NamedTuple):
             and not value.requires_grad
             and "forward" not in vars(module)
             and len(module._forward_hooks) == 1
-            and all(_apart(value, other) for other in (*self.given, *module.parameters(), *module.buffers()))
+            and all(_apart(value, other) for other in (*self.given, *own.values(), *module._buffers.values()))
         )
 
 
 def _apart(value: Tensor, other: Any) -> bool:
+    if other is None:
+        return True
     try:
         return bool(value.untyped_storage().data_ptr() != other.untyped_storage().data_ptr())
     except (AttributeError, NotImplementedError, RuntimeError):
