@@ -304,13 +304,16 @@ def shown(value: dict[str, float] | float | None) -> str:
 def real_layers(ct: Path | None) -> str:
     """Analyse every layer of both denoisers on a crop of the held-out slice, and keep the figure of yang2018."""
     ct = needed(ct)
-    rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    rows, said = [], []
+    with tempfile.TemporaryDirectory() as folder_name:
+        folder = Path(folder_name)
         data = crop(ct, folder)
         for model, chosen in ANALYSED.items():
             words = [word for layer in chosen for word in ("--layer", layer)]
             found = analysed(ct, folder, model, data, *words)
+            curves = {name: found[name] for name in ("retained", "regression")}
+            errors = {one["layer"]: one["rmse_hu"] for one in curves["regression"]["layers"]}
+            said += [f"- {model}: {order(curve, name)}" for name, curve in curves.items()]
             for key, one in found["layers"].items():
                 metrics = one["metrics"]
                 proof = metrics.get("certified") or {}
@@ -325,12 +328,24 @@ def real_layers(ct: Path | None) -> str:
                         shown(proof.get("spread_hu")),
                         shown(proof.get("spread_epsilon_hu")),
                         shown(metrics.get("retained_information")),
+                        shown(errors[key]),
                     )
                 )
             keep(folder / f"run-{model}", f"real-{model}")
+        shutil.copyfile(folder / "run-yang2018/figures/depth.png", PICTURES / "real-depth.png")
     headings = ("denoiser", "layer", "fiber error of samples", "spread, HU", "of the `input` control, HU")
-    proven = ("certified", "their spread, HU", "what ε alone allows, HU", "retained")
-    return table((*headings, *proven), rows)
+    proven = ("certified", "their spread, HU", "what ε alone allows, HU", "retained", "error of g(z), HU")
+    return "\n".join((table((*headings, *proven), rows), "", *said))
+
+
+def order(curve: dict[str, Any], name: str) -> str:
+    """Return in words whether a curve over depth is to be trusted."""
+    what = {"retained": "retained information", "regression": "error of the regression"}[name]
+    if curve["trusted"]:
+        return f"the order of the layers by {what} is possible, and no training was still gaining at its end."
+    if curve["trusted"] is None:
+        return f"nothing can be said about the order of the layers by {what}."
+    return f"{what} is not to be trusted. {' '.join(curve['reasons'])}"
 
 
 def real_slice(ct: Path | None) -> str:
