@@ -13,16 +13,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from layer_parts import layer_parts
 
-import invkit
 from invkit.data.patches import PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
-from invkit.pipeline.gather import gather
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.parts import Parts
-from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import BATCH, find_layer
-from invkit.plugins.manager import default_host
+from invkit.pipeline.train_layer import BATCH
 
 __all__ = ["main"]
 
@@ -40,17 +35,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    host, config = default_host(), LayerConfig()
-    store = Store(host)
-    slices = gather(None, host, 0, "physical", store.root)
-    parts = Parts(store, slices, True, config, "default", 0, "cpu")
-    vae, split = parts.vae("low"), invkit.Split(invkit.load(asked.model), asked.layer)
-    found = find_layer(parts.request(split, vae, "low"), store)
-    if found is None:
-        raise SystemExit(
-            f"no cINN of layer {asked.layer} of {asked.model} is bundled or cached: train it first"
-        )
-    sampler = PatchSampler(slices.part("train"), vae.vae.patch, dose=config.dose, seed=0)
+    request, found = layer_parts(asked.model, asked.layer)
+    vae, split, config = request.vae, request.split, request.config
+    sampler = PatchSampler(request.slices.part("train"), vae.vae.patch, dose=config.dose, seed=0)
     size = (vae.vae.patch, vae.vae.patch)
     times: dict[str, list[float]] = {}
 

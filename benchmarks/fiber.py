@@ -15,20 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from layer_parts import layer_parts
 from torch import Tensor
 
-import invkit
 from invkit.flow.cinn import CINN
 from invkit.flow.fiber import FiberTerm
 from invkit.flow.table import CodeTable
 from invkit.flow.train import CinnTask, nll_rows
 from invkit.pipeline.fiber import FiberRows
-from invkit.pipeline.gather import gather
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.parts import Parts
-from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import BATCH, LayerTraining, find_layer
-from invkit.plugins.manager import default_host
+from invkit.pipeline.train_layer import BATCH, LayerTraining
 from invkit.training.engine import Shard
 from invkit.training.seeds import generator
 
@@ -52,17 +47,8 @@ class Bench:
     """
 
     def __init__(self, model: str, layer: str, *, rows: int, held_out: int, patches: int, draws: int) -> None:
-        host = default_host()
-        store = Store(host)
-        config = LayerConfig()
-        slices = gather(None, host, 0, "physical", store.root)
-        parts = Parts(store, slices, True, config, "default", 0, "cpu")
-        vae = parts.vae("low")
-        split = invkit.Split(invkit.load(model), layer)
-        request = parts.request(split, vae, "low")
-        found = find_layer(request, store)
-        if found is None:
-            raise SystemExit(f"no cINN of layer {layer} of {model} is bundled or cached: train it first")
+        request, found = layer_parts(model, layer)
+        split, vae = request.split, request.vae
         small = request.config.model_copy(update={"rows": rows, "held_out": held_out})
         with tempfile.TemporaryDirectory() as folder:
             training = LayerTraining(replace(request, config=small), Path(folder), None)

@@ -22,21 +22,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from flow_rows import Rival, flows, masks, real_nvp, together, unmixed
+from layer_parts import layer_parts
 from torch import Tensor, nn
 
-import invkit
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.store import round_half
 from invkit.flow.table import CodeTable, posterior_entropy
 from invkit.flow.train import CinnTask, nll_rows
 from invkit.metrics.intervals import Interval, bootstrap
-from invkit.pipeline.gather import gather
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.parts import Parts
-from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import LayerTraining, find_layer
-from invkit.plugins.manager import default_host
+from invkit.pipeline.train_layer import LayerTraining
 from invkit.training.engine import Shard
 from invkit.training.optimiser import cosine
 from invkit.training.seeds import generator
@@ -71,15 +66,7 @@ def code_rows(model: str, layer: str, kept: Path | None) -> Rows:
     if kept is not None and kept.exists():
         columns = torch.load(kept)
     else:
-        host = default_host()
-        store = Store(host)
-        parts = Parts(
-            store, gather(None, host, 0, "physical", store.root), True, LayerConfig(), "default", 0, "cpu"
-        )
-        request = parts.request(invkit.Split(invkit.load(model), layer), parts.vae("low"), "low")
-        found = find_layer(request, store)
-        if found is None:
-            raise SystemExit(f"no cINN of layer {layer} of {model} is bundled or cached: train it first")
+        request, found = layer_parts(model, layer)
         columns = {}
         with tempfile.TemporaryDirectory() as folder:
             training = LayerTraining(request, Path(folder), None)

@@ -1,0 +1,28 @@
+"""The trained parts of a layer that benchmarks begin with."""
+
+from __future__ import annotations
+
+import invkit
+from invkit.pipeline.gather import gather
+from invkit.pipeline.layer_config import LayerConfig
+from invkit.pipeline.layer_file import LayerRequest
+from invkit.pipeline.parts import Parts
+from invkit.pipeline.store import Store
+from invkit.pipeline.train_layer import find_layer
+from invkit.plugins.manager import default_host
+from invkit.sampling.model import LayerModel
+
+__all__ = ["layer_parts"]
+
+
+def layer_parts(model: str, layer: str) -> tuple[LayerRequest, LayerModel]:
+    """Return what asks for a layer's cINN on the built-in phantoms, and the cINN that is bundled or cached."""
+    host = default_host()
+    store = Store(host)
+    slices = gather(None, host, 0, "physical", store.root)
+    parts = Parts(store, slices, True, LayerConfig(), "default", 0, "cpu")
+    request = parts.request(invkit.Split(invkit.load(model), layer), parts.vae("low"), "low")
+    found = find_layer(request, store)
+    if found is None:
+        raise SystemExit(f"no cINN of layer {layer} of {model} is bundled or cached: train it first")
+    return request, found
