@@ -1,6 +1,6 @@
 """The rows that the flow is trained on: posterior of each code, and its condition."""
 
-__all__ = ["CodeTable", "posterior_entropy", "posterior_entropy_rows"]
+__all__ = ["CodeTable", "gaussian_nll", "posterior_entropy", "posterior_entropy_rows"]
 
 import math
 from dataclasses import dataclass
@@ -76,6 +76,21 @@ class CodeTable:
         """
         noise = torch.randn(self.mean.shape, generator=generator, device=generator.device)
         return self.mean + (0.5 * self.log_var).exp() * noise.to(self.mean)
+
+
+def gaussian_nll(mean: Tensor, log_var: Tensor, guess: Tensor) -> float:
+    """Return the NLL of posterior samples under N(guess, s_i^2) with the best variances s_i^2, nats per dimension.
+
+    It is what a guess of the posterior's mean is worth to a flow that only scales: 1/2 log(2 pi e s_i^2), averaged over i, where
+    s_i^2 is the mean over the rows of (mean - guess)^2 + exp(log_var).
+
+    Args:
+        mean: of the posteriors, `(n, d)`.
+        log_var: logarithm of their variances, `(n, d)`.
+        guess: of the means, `(n, d)`.
+    """
+    variance = ((mean - guess).double().square() + log_var.double().exp()).mean(0)
+    return float(0.5 * (math.log(2 * math.pi * math.e) + variance.log().mean()))
 
 
 def posterior_entropy_rows(table: CodeTable) -> Tensor:

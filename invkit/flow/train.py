@@ -2,7 +2,6 @@
 
 __all__ = ["CinnFit", "CinnTask", "fit_config", "nll_rows", "train_cinn"]
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -152,7 +151,11 @@ class CinnTask:
 
 
 def fit_config(config: CinnConfig, *, seed: int = 0) -> FitConfig:
-    """Return the engine's settings for a flow of this config."""
+    """Return the engine's settings for a flow of this config.
+
+    The start is kept where no step improves on it. Where the regression already explains the codes, every step only adds
+    noise; layers and controls are so compared at their best, by the same rule for all.
+    """
     return FitConfig(
         steps=config.steps,
         seed=seed,
@@ -160,6 +163,7 @@ def fit_config(config: CinnConfig, *, seed: int = 0) -> FitConfig:
         checkpoint_every=config.evaluate_every,
         clip_norm=config.clip_norm,
         patience=config.patience,
+        keep_start=True,
     )
 
 
@@ -197,9 +201,6 @@ def train_cinn(
 ) -> CinnFit:
     """Train a flow in place, and keep the state with the lowest held-out NLL, its start included.
 
-    Where the regression already explains the codes, every step only adds noise; layers and controls are then
-    compared at their best, by the same rule for all.
-
     Args:
         cinn: the flow; one without a start gets it from the training rows.
         train: training rows, on `device`.
@@ -215,19 +216,13 @@ def train_cinn(
     """
     cinn.to(device)
     task = CinnTask(cinn, train, held_out, seed=seed)
-    start, before = copy.deepcopy(cinn.state_dict()), task.evaluate(0)
     config = fit_config(cinn.config, seed=seed)
     result = fit(task, config, folder, progress=progress, device=device, stage=stage)
-    nll, steps = result.metrics["nll"], result.best_step
-    if before["nll"] <= nll:
-        cinn.load_state_dict(start)
-        nll, steps = before["nll"], 0
-    cinn.eval()
     return CinnFit(
-        steps=steps,
-        nll=nll,
-        nll_start=before["nll"],
-        nll_floor=before["nll_floor"],
+        steps=result.best_step,
+        nll=result.metrics["nll"],
+        nll_start=result.start["nll"],
+        nll_floor=result.start["nll_floor"],
         stopped_early=result.stopped_early,
         seconds=result.seconds,
     )

@@ -1,4 +1,4 @@
-"""Had a training converged? What its last quarter still gained, from the learning curve of held-out figures."""
+"""Had a training converged? What its second half still gained, from the learning curve of held-out figures."""
 
 __all__ = ["Convergence", "convergence"]
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from invkit.metrics.intervals import number
 
-LAST = 0.25
+LAST = 0.5
 
 
 @dataclass(frozen=True)
@@ -19,21 +19,17 @@ class Convergence:
 
     Args:
         steps: how many it took; `None` where the file does not say.
-        gain: what the last quarter of them still gained, in the unit that the caller chose; `None` where unknown.
+        gain: what the second half of them still gained, in the unit that the caller chose; `None` where unknown.
         tolerance: up to which the training counts as converged.
-        stopped: whether it ended because held-out figures no longer improved.
     """
 
     steps: int | None
     gain: float | None
     tolerance: float
-    stopped: bool = False
 
     @property
     def converged(self) -> bool | None:
-        """Whether it ended by itself or had next to nothing left to gain; `None` where nothing is known."""
-        if self.stopped:
-            return True
+        """Whether it had next to nothing left to gain; `None` where nothing is known."""
         return None if self.gain is None else self.gain <= self.tolerance
 
     def text(self, name: str, unit: str = "") -> str:
@@ -46,7 +42,7 @@ class Convergence:
         if self.gain is None:
             return f"Nothing says whether the training of {name} had converged."
         return (
-            f"The training of {name} had not converged: the last quarter of its {self.steps:,} steps still gained "
+            f"The training of {name} had not converged: the second half of its steps still gained "
             f"{number(self.gain)}{unit}, more than {number(self.tolerance)}{unit}."
         )
 
@@ -62,23 +58,23 @@ def convergence(
     scale: float = 1.0,
     stopped: bool = False,
 ) -> Convergence:
-    """Return what the last quarter of a training still gained.
+    """Return what the second half of a training still gained.
 
-    The gain is the held-out figure at three quarters of the steps, between its neighbours by straight lines, minus the best
-    at or after it; a figure that got worse has a gain of 0. Where the learning rate decays to nothing, a flat end says that
-    this schedule had nothing more to give, and not that a longer one would not.
+    The best state is what a training gives, so the gain is the best held-out figure of the first half, its end between its
+    neighbours by straight lines included, minus the best of all. Where the rate had decayed in the middle too, as in
+    `twice_cosine`, this is what doubling the steps gained; where it decays only at the end, it is rather more.
 
     Args:
         curve: `(step, figure)`, the figure falling; `None` where none was kept.
         tolerance: gain up to which a training counts as converged.
         scale: unit of the gain.
-        stopped: whether it ended because held-out figures no longer improved.
+        stopped: whether it ended because held-out figures no longer improved, so that nothing was left to gain.
     """
     if not curve or len(curve) < 2:
-        return Convergence(int(curve[-1][0]) if curve else None, None, tolerance, stopped)
+        return Convergence(int(curve[-1][0]) if curve else None, 0.0 if stopped else None, tolerance)
     steps, values = np.array(curve, dtype=np.float64).T
     begun = (1 - LAST) * steps[-1]
-    before = float(np.interp(begun, steps, values))
-    end = min(before, float(values[steps >= begun].min()))
-    gain = (before - end) / scale if scale > 0 else None
-    return Convergence(int(steps[-1]), gain, tolerance, stopped)
+    before = min(float(np.interp(begun, steps, values)), *values[steps <= begun].tolist())
+    end = min(before, float(values.min()))
+    gain = 0.0 if stopped else (before - end) / scale if scale > 0 else None
+    return Convergence(int(steps[-1]), gain, tolerance)

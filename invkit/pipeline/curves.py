@@ -15,7 +15,7 @@ from invkit.sampling.model import SampleModel
 from invkit.split.layers import module_names
 
 ROWS = "regressed_rows"
-# What the last quarter of a training may still gain: of all that the code holds; of the RMSE, or in HU.
+# What the second half of a training may still gain: of all that the code holds; of the RMSE, or in HU.
 INFORMATION, ERROR, ERROR_HU = 0.005, 0.05, 0.1
 
 
@@ -53,15 +53,7 @@ def _information(
         const,
         floor,
         controls.const.patients.tolist(),
-        convergence={
-            model.split.layer: convergence(
-                model.meta.get("learning", {}).get("nll"),
-                tolerance=INFORMATION,
-                scale=scale,
-                stopped=bool(model.meta.get("stopped_early")),
-            )
-            for model in models
-        },
+        convergence={model.split.layer: _known(model, scale) for model in models},
         bypassed=bypassed,
         seed=seed,
     )
@@ -89,6 +81,15 @@ def _regression(
 def _errors(model: SampleModel) -> Tensor | None:
     """Return squared errors of the regression on held-out patches, HU^2; none in files of before."""
     return getattr(model, "held_out", {}).get(ROWS)
+
+
+def _known(model: SampleModel, scale: float) -> Convergence:
+    """Return what the second halves of both trainings gained, of the flow and of g, as shares of `scale`, nats per dimension."""
+    learning, stopped = model.meta.get("learning", {}), bool(model.meta.get("stopped_early"))
+    flow = convergence(learning.get("nll"), tolerance=INFORMATION, scale=scale, stopped=stopped)
+    code = convergence(learning.get("code_nll"), tolerance=INFORMATION, scale=scale)
+    gain = None if flow.gain is None or code.gain is None else flow.gain + code.gain
+    return Convergence(flow.steps, gain, INFORMATION)
 
 
 def _regressed(model: SampleModel) -> Convergence:

@@ -58,7 +58,7 @@ class LayerConfig(BaseModel):
         """
         if name == "tiny":
             return cls(
-                regressor=RegressorConfig(steps=20, lr=1e-4),
+                regressor=RegressorConfig(blocks=2, steps=20, batch=8, held_out=4),
                 cinn=CinnConfig(d=16, blocks=2, hidden=32, steps=60, evaluate_every=30, batch=32),
                 wavelet=WaveletConfig.tiny(),
                 spatial=SpatialConfig.tiny(),

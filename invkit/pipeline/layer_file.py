@@ -133,6 +133,7 @@ def write_layer(
             "nll": learned.nll_rows.mean().item(),
             "floor": learned.floor,
             "steps": learned.result.steps,
+            "best_step": learned.result.best_step,
             "stopped_early": learned.result.stopped_early,
             "trained_on": request.slices.description,
             **split_meta(request.slices),

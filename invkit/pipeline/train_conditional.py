@@ -159,11 +159,13 @@ class _ConditionalTraining(LayerTraining):
         meta = self.request.code.meta
         return {"completeness": meta["held_out"], "vae_trained_on": meta.get("trained_on", "")}
 
-    def coded(self, x: Tensor, target: Tensor, regressor: Regressor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def coded(
+        self, x: Tensor, target: Tensor, regressor: Regressor, *, fast: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return mean and log-variance of the codes of patches, the condition of each, and g(z)."""
         size = (x.shape[-2], x.shape[-1])
         pieces = [
-            estimate_and_output(self.split, regressor, self.split.phi(part), size)
+            estimate_and_output(self.split, regressor, self.split.phi(part), size, fast=fast)
             for part in torch.split(x, AT_ONCE)
         ]
         estimate, output = (torch.cat(maps) for maps in zip(*pieces, strict=True))

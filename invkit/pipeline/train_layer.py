@@ -26,14 +26,14 @@ from invkit.errors import ConfigError
 from invkit.flow.cinn import CINN
 from invkit.flow.fiber import FiberErrors, FiberTerm
 from invkit.flow.store import cinn_state, round_half
-from invkit.flow.table import CodeTable, posterior_entropy, posterior_entropy_rows
+from invkit.flow.table import CodeTable, gaussian_nll, posterior_entropy, posterior_entropy_rows
 from invkit.flow.train import CinnTask, fit_config, nll_rows
 from invkit.pipeline.fiber import FiberRows
 from invkit.pipeline.held_out import learning_curve, record_calibration
 from invkit.pipeline.layer_file import KIND, LayerRequest, LearnedFlow, read_layer, write_layer
 from invkit.pipeline.scales import layer_scales
 from invkit.pipeline.store import Store
-from invkit.representation.regress import squared_error, train_regressor
+from invkit.representation.regress import Judge, squared_error, train_regressor
 from invkit.representation.regressor import Regressor
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import LayerModel
@@ -45,6 +45,7 @@ from invkit.training.sharing import in_parts
 from invkit.training.task import FitResult
 
 BATCH = 32
+JUDGED = 64
 
 
 def find_layer(request: LayerRequest, store: Store) -> LayerModel | None:
@@ -131,7 +132,10 @@ class LayerTraining:
             meta = {
                 "learning": {
                     "nll": learning_curve(result.history, "nll"),
-                    "rmse_hu": learning_curve(self.work / "regressor" / "metrics.jsonl", "rmse_hu"),
+                    **{
+                        name: learning_curve(self.work / "regressor" / "metrics.jsonl", name)
+                        for name in ("rmse_hu", "code_nll")
+                    },
                 },
                 "calibration": calibration,
                 "vae_trained_on": self.request.vae.meta.get("trained_on", ""),
@@ -145,17 +149,21 @@ class LayerTraining:
         """Return what else belongs into the file's provenance."""
         return {}
 
-    def coded(self, x: Tensor, target: Tensor, regressor: Regressor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def coded(
+        self, x: Tensor, target: Tensor, regressor: Regressor, *, fast: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return mean and log-variance of the codes of patches, the condition of each, and g(z).
 
         Args:
             x: low-dose patches, `(n, 1, s, s)`, HU.
             target: those of the domain that is sampled.
             regressor: g.
+            fast: compute g in bfloat16 where it can be.
         """
         posterior = self.vae.encode(target)
         size = (x.shape[-2], x.shape[-1])
-        estimate = torch.cat([regressor(self.split.phi(part), size) for part in torch.split(x, AT_ONCE)])
+        parts = torch.split(x, AT_ONCE)
+        estimate = torch.cat([regressor(self.split.phi(part), size, fast=fast) for part in parts])
         of_z = self.vae.encode(estimate)
         return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1), estimate
 
@@ -178,7 +186,19 @@ class LayerTraining:
             progress=self.progress,
             device=self.device,
             stage=f"{self.split.layer}: regressor",
+            judge=self._judge(),
         )
+
+    def _judge(self) -> Judge:
+        """Return what tells how well codes of validation patches are known from z alone, without a flow."""
+        drawn = self.samplers["validation"].batch(0, JUDGED)
+        target = self._target(drawn).to(self.device)
+
+        def judge(regressor: Regressor) -> dict[str, float]:
+            mean, log_var, condition, _ = self.coded(drawn.x.to(self.device), target, regressor)
+            return {"code_nll": gaussian_nll(mean, log_var, condition[:, : mean.shape[1]])}
+
+        return judge
 
     def _cinn(
         self,
@@ -219,7 +239,9 @@ class LayerTraining:
             def batch(step: int) -> tuple[Tensor, ...]:
                 pairs = self.samplers[part].batch(step, BATCH)
                 target = self._target(pairs).to(self.device)
-                mean, log_var, condition, estimate = self.coded(pairs.x.to(self.device), target, regressor)
+                mean, log_var, condition, estimate = self.coded(
+                    pairs.x.to(self.device), target, regressor, fast=part == "train"
+                )
                 error = squared_error(estimate, target)
                 return mean, log_var, condition, pairs.patient, error
 

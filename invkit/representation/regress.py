@@ -1,8 +1,8 @@
 """Training of regressors g: z -> x_hat with the common engine."""
 
-__all__ = ["Pairs", "RegressorTask", "squared_error", "train_regressor"]
+__all__ = ["Judge", "Pairs", "RegressorTask", "squared_error", "train_regressor"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -10,44 +10,72 @@ from torch import Tensor
 
 from invkit.representation.regressor import Activation, Regressor, RegressorConfig
 from invkit.training.engine import FitConfig, Shard, fit
-from invkit.training.optimiser import OnePhase
+from invkit.training.optimiser import OnePhase, twice_cosine
 from invkit.training.progress import Progress
 
 Pairs = Callable[[int, Shard], tuple[Activation, Tensor]]
+Judge = Callable[[Regressor], dict[str, float]]
 WHOLE = Shard(0, 1)
-LOOKS = 8
+LOOKS = 2  # in each half of a training
+LEAST_HU = 1e-3
 
 
 class RegressorTask(OnePhase):
-    """Fits g by the mean squared error of x_hat.
+    """Fits g by the mean squared error of x_hat; the monitor is its root over held-out patches.
 
     Args:
         regressor: what is trained; standardised and its linear part fitted here, on the first batches.
         pairs: returns the activations and images of a step, each on the regressor's device.
         held_out: the same for other patients, step 0 and up.
         identity: what is trained on what, for the run folder.
+        judge: returns further held-out figures of g.
     """
 
-    def __init__(self, regressor: Regressor, pairs: Pairs, held_out: Pairs, *, identity: str | None = None):
+    monitor = "rmse_hu"
+
+    def __init__(
+        self,
+        regressor: Regressor,
+        pairs: Pairs,
+        held_out: Pairs,
+        *,
+        identity: str | None = None,
+        judge: Judge | None = None,
+    ):
         self.regressor = regressor
         self.pairs = pairs
         self.held_out = held_out
         self.identity = identity
+        self.judge = judge
         self.config = regressor.config
-        regressor.calibrate([pairs(step, WHOLE) for step in range(self.config.calibration)])
-        super().__init__("regressor", regressor, self.config)
+        examples = [pairs(step, WHOLE) for step in range(self.config.calibration)]
+        regressor.calibrate(examples)
+        with torch.no_grad():
+            self.unit = max(self._rmse(examples), LEAST_HU)
+        super().__init__("regressor", regressor, self.config, betas=self.config.betas)
+
+    def learning_rate(self, phase: str, step: int) -> float:
+        """Return the rate: a warm-up and a cosine to 0 over each half of the steps."""
+        return twice_cosine(self.config, step)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Return the mean squared error in scaled units."""
-        z, x = self.pairs(step, shard)
-        error = self._error(z, x) / self.config.hu_scale**2
-        return error, {"rmse_hu": error.detach().sqrt() * self.config.hu_scale}
+        """Return the mean squared error, in units of the linear part's RMSE.
+
+        A batch that the processes cannot share evenly is so small that each takes it whole.
+        """
+        z, x = self.pairs(step, WHOLE if self.config.batch % shard.world else shard)
+        error = self._error(z, x)
+        return error / (self.unit * self.config.hu_scale), {"rmse_hu": error.detach().sqrt()}
 
     @torch.no_grad()
     def evaluate(self, step: int) -> dict[str, float]:
         """Return the held-out RMSE in HU: what z keeps of x, as far as g finds it."""
-        errors = [self._error(*self.held_out(number, WHOLE)) for number in range(self.config.held_out)]
-        return {"rmse_hu": float(torch.stack(errors).mean().sqrt())}
+        pairs = (self.held_out(number, WHOLE) for number in range(self.config.held_out))
+        found = {"rmse_hu": self._rmse(pairs)}
+        return found if self.judge is None else {**found, **self.judge(self.regressor)}
+
+    def _rmse(self, pairs: Iterable[tuple[Activation, Tensor]]) -> float:
+        return float(torch.stack([self._error(z, x) for z, x in pairs]).mean().sqrt())
 
     def _error(self, z: Activation, x: Tensor) -> Tensor:
         return squared_error(self.regressor(z, (x.shape[-2], x.shape[-1])), x).mean()
@@ -70,8 +98,11 @@ def train_regressor(
     progress: Progress | None = None,
     device: torch.device | str = "cpu",
     stage: str = "regressor",
+    judge: Judge | None = None,
 ) -> tuple[Regressor, dict[str, float]]:
-    """Build a regressor for what `pairs` gives, train it, and return it with its held-out `rmse_hu`.
+    """Build a regressor for what `pairs` gives, train it, and return it with its held-out figures, `rmse_hu` among them.
+
+    The best state of all looks is kept, the solved linear part alone included.
 
     Args:
         pairs: `pairs(step, shard)` returns z and x of that part of a step's batch; a pure function.
@@ -83,21 +114,23 @@ def train_regressor(
         progress: is told how far the training is.
         device: where it trains.
         stage: what progress calls it.
+        judge: returns further held-out figures of g.
 
     Raises:
         DivergedError: the training diverged.
     """
     z, x = pairs(0, WHOLE)
     regressor = Regressor(z, (x.shape[-2], x.shape[-1]), config, seed=seed).to(device)
-    task = RegressorTask(regressor, pairs, held_out, identity=identity)
+    task = RegressorTask(regressor, pairs, held_out, identity=identity, judge=judge)
     result = fit(
         task,
         FitConfig(
             steps=config.steps,
             seed=seed,
-            clip_norm=1.0,
+            clip_norm=config.clip_norm,
             checkpoint_every=config.steps,
-            evaluate_every=-(-config.steps // LOOKS),
+            evaluate_every=max(1, config.steps // 2 // LOOKS),
+            keep_start=True,
         ),
         folder,
         progress=progress,

@@ -22,7 +22,7 @@ from invkit.training.seeds import generator
 
 @torch.no_grad()
 def estimate_and_output(
-    split: Split, regressor: Regressor, z: Activation, size: Sequence[int]
+    split: Split, regressor: Regressor, z: Activation, size: Sequence[int], *, fast: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Return g(z) and Psi(z), each `(B, 1, H, W)`, HU: what z says of x and of f(x).
 
@@ -35,8 +35,9 @@ def estimate_and_output(
         regressor: g.
         z: an activation, batch `B`.
         size: `(H, W)` of the images.
+        fast: compute g in bfloat16 where it can be.
     """
-    estimate = regressor(z, (size[0], size[1]))
+    estimate = regressor(z, (size[0], size[1]), fast=fast)
     return estimate, estimate if split.layer == "const" else split.psi(z, estimate)
 
 

@@ -160,6 +160,9 @@ class _Run:
         broadcast_tensors(module_tensors(self.task.modules).values())
         self._train_mode(True)
         if stored is None:
+            if self.config.keep_start:
+                self._evaluate()
+                self.ledger.start = self.ledger.metrics
             self._checkpoint(scheduled=True)
         self._report(force=True)
 
@@ -276,13 +279,12 @@ class _Run:
         if not math.isfinite(value):
             raise DivergedError(f"evaluation after step {ledger.step}: {self.monitor} is {value}")
         if ledger.best is None or value < ledger.best:
-            ledger.best, ledger.best_step, ledger.best_metrics, ledger.waiting = (
-                value,
-                ledger.step,
-                ledger.metrics,
-                0,
-            )
+            ledger.best, ledger.best_step, ledger.best_metrics = value, ledger.step, ledger.metrics
             self.best = copy_state(module_tensors(self.task.modules, "best"))
+        if ledger.step == 0:
+            return
+        if ledger.lowest is None or value < ledger.lowest:
+            ledger.lowest, ledger.waiting = value, 0
         else:
             ledger.waiting += 1
             if self.config.patience is not None and ledger.waiting >= self.config.patience:
@@ -350,6 +352,7 @@ class _Run:
             best_step=ledger.best_step if self.best else ledger.step,
             rollbacks=ledger.rollbacks,
             exact=ledger.exact,
+            start=ledger.start,
         )
 
     def _append(self, record: Mapping[str, Any]) -> None:

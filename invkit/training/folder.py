@@ -32,7 +32,9 @@ class Ledger:
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    lowest: float | None = None
     waiting: int = 0
+    start: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float | None] = field(default_factory=dict)
     finished: bool = False
     stopped_early: bool = False

@@ -3,7 +3,7 @@
 __all__ = ["FitConfig", "FitResult", "Task"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -69,6 +69,8 @@ class FitConfig(BaseModel):
         clip_norm: longest gradient of a phase (Euclidean norm), or `None`.
         patience: evaluations in a row without a lower monitored value that end the training, or `None`.
         max_rollbacks: how often a diverged training goes back to a checkpoint, each time at half the rate.
+        keep_start: whether what a monitored training begins with is its result where no evaluation is better; patience
+            compares evaluations with each other, not with the start.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,6 +83,7 @@ class FitConfig(BaseModel):
     clip_norm: float | None = Field(default=None, gt=0)
     patience: int | None = Field(default=None, gt=0)
     max_rollbacks: int = Field(default=1, ge=0)
+    keep_start: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,11 @@ class FitResult:
         history: `metrics.jsonl`.
         stopped_early: whether patience ran out.
         seconds: time of all sessions together.
-        best_step: after how many steps the resulting state was reached.
+        best_step: after how many steps the resulting state was reached; 0 is the start.
         rollbacks: how often the training diverged and went on from a checkpoint at half the rate.
         exact: whether all sessions had the same versions, threads and processes, so that the result is
             bit for bit that of an undisturbed run.
+        start: figures of the start, where it was a candidate for the result.
     """
 
     steps: int
@@ -107,3 +111,4 @@ class FitResult:
     best_step: int
     rollbacks: int
     exact: bool
+    start: dict[str, float] = field(default_factory=dict)

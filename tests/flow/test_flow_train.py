@@ -9,7 +9,7 @@ from invkit.errors import DataError, DivergedError
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.regression import fit_start
-from invkit.flow.table import CodeTable, posterior_entropy
+from invkit.flow.table import CodeTable, gaussian_nll, posterior_entropy
 from invkit.flow.train import CinnTask, fit_config, nll_rows, train_cinn
 from invkit.training.engine import Shard, fit
 from invkit.training.seeds import derive_seed, generator
@@ -205,6 +205,18 @@ def test_a_flow_that_has_a_start_keeps_it(task):
     state = {name: tensor.clone() for name, tensor in task.cinn.state_dict().items()}
     CinnTask(task.cinn, LinearGaussian(8, 4).table(99, 8), task.held_out, seed=derive_seed(1, "other"))
     assert all(torch.equal(tensor, state[name]) for name, tensor in task.cinn.state_dict().items())
+
+
+def test_gaussian_nll_is_that_of_the_best_normal_distribution():
+    truth, guess = randn(4000, 3, seed=1).double(), randn(4000, 3, seed=2).double()
+    log_var = torch.tensor([-2.0, -1.0, 0.5]).double().expand(4000, 3)
+    samples = truth + (0.5 * log_var).exp() * randn(4000, 3, seed=3).double()
+    found = gaussian_nll(truth, log_var, guess)
+    deviation = (samples - guess).square().mean(0).sqrt()
+    fitted = -torch.distributions.Normal(guess, deviation).log_prob(samples).mean()
+    assert found == pytest.approx(float(fitted), abs=0.02)
+    exact = 0.5 * (math.log(2 * math.pi * math.e) + float(log_var[0].mean()))
+    assert gaussian_nll(truth, log_var, truth) == pytest.approx(exact)
 
 
 def test_a_table_of_another_size_is_refused():

@@ -68,7 +68,7 @@ def test_a_regression_that_still_improved_is_not_trusted():
     found = regression_curve(rows, None, PATIENTS, convergence=ended)
     assert found.trusted is False
     assert found.reasons == (
-        "The training of the regression from 3 had not converged: the last quarter of its 400 steps still gained 0.2 HU, "
+        "The training of the regression from 3 had not converged: the second half of its steps still gained 0.2 HU, "
         "more than 0.05 HU.",
     )
     assert found.const is None
@@ -90,18 +90,23 @@ def test_rows_that_do_not_match_are_refused():
         curve({})
 
 
-def test_the_gain_of_the_last_quarter():
-    # 1 / step: 1/75 at three quarters of 100 lies on the line between 1/70 and 1/80.
-    steps = [(step, 1 / step) for step in range(10, 101, 10)]
+def test_the_gain_of_the_second_half():
+    # 1 / step: at 45 of 90 steps it lies on the line between 1/40 and 1/50.
+    steps = [(step, 1 / step) for step in range(10, 91, 10)]
     found = convergence(steps, tolerance=0.01, scale=2.0)
-    assert found.gain == pytest.approx(((1 / 70 + 1 / 80) / 2 - 1 / 100) / 2)
-    assert found.converged is True and found.steps == 100
+    assert found.gain == pytest.approx(((1 / 40 + 1 / 50) / 2 - 1 / 90) / 2)
+    assert found.converged is True and found.steps == 90
     assert convergence(steps, tolerance=0.001, scale=2.0).converged is False
+
+
+def test_the_best_state_so_far_counts():
+    assert convergence([(0, 1.0), (50, 3.0), (100, 0.8)], tolerance=0.0).gain == pytest.approx(0.2)
+    assert convergence([(0, 1.0), (50, 3.0), (100, 2.0)], tolerance=0.0).gain == 0.0
 
 
 def test_what_got_worse_has_nothing_to_gain_and_what_stopped_had_converged():
     assert convergence([(1, 1.0), (50, 0.5), (100, 0.9)], tolerance=0.0).gain == 0.0
     stopped = convergence([(50, 0.5), (100, 0.1)], tolerance=0.01, stopped=True)
-    assert stopped.gain > 0.01 and stopped.converged is True
+    assert stopped.gain == 0 and stopped.converged is True
     assert convergence(None, tolerance=0.01).converged is None
     assert convergence([(10, 1.0)], tolerance=0.01).converged is None

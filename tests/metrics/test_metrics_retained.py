@@ -69,7 +69,7 @@ def test_a_training_that_was_cut_short_is_not_trusted():
     found = curve({"1": -0.9, "3": -0.5}, convergence=ended)
     assert found.trusted is False
     assert found.reasons == (
-        "The training of 3 had not converged: the last quarter of its 200 steps still gained 0.02 of what the code "
+        "The training of 3 had not converged: the second half of its steps still gained 0.02 of what the code "
         "holds, more than 0.005 of what the code holds.",
     )
     assert found.to_json()["layers"][1]["converged"] is False

@@ -16,12 +16,13 @@ NETWORK = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 
 
 
 def model(layer, nll, error, *, gained=0.0, stopped=False, rows=80):
-    """Return what stands for a layer's model; `gained` is what the last quarter of its trainings took off, of 1."""
+    """Return what stands for a layer's model; `gained` is what the second half of its trainings took off, of 1."""
     own = 0.02 * torch.randn(rows, generator=torch.Generator().manual_seed(ord(layer[0])))
     own = own - own.mean()
     learning = {
-        "nll": [[75, nll + 1.2 * gained], [100, nll]],
-        "rmse_hu": [[300, error * (1 + gained)], [400, error]],
+        "nll": [[50, nll + 0.8 * gained], [100, nll]],
+        "code_nll": [[200, nll + 0.4 * gained], [400, nll]],
+        "rmse_hu": [[200, error * (1 + gained)], [400, error]],
     }
     denoiser = SimpleNamespace(network=NETWORK, name="net")
     return SimpleNamespace(
@@ -66,7 +67,10 @@ def test_trainings_that_had_not_converged_are_named():
     assert near.trusted is True  # 0.06 HU matter to nobody, whatever share of the error they are
     assert retained.trusted is False and "layer" not in regression.reasons[0][:5]
     stopped = layer_curves([model("0", -0.9, 5.0, gained=0.06, stopped=True)], CONTROLS)[0]
-    assert stopped.trusted is True
+    assert stopped.convergence[0].gain == pytest.approx(
+        0.02
+    )  # the flow's training had ended, not the regression's
+    assert stopped.trusted is False
 
 
 def test_files_of_before_have_no_regression_and_no_known_convergence():

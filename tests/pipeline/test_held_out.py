@@ -125,10 +125,12 @@ def test_a_trained_layer_keeps_its_calibration_and_the_errors_of_its_regression(
     assert record.summary["patches"] == config.held_out
     assert record.summary["patients"] == len(set(model.patients.tolist()))
     learning = model.meta["learning"]
-    assert [step for step, _ in learning["nll"]] == [30, 60]
-    assert [step for step, _ in learning["rmse_hu"]][-1] == 20
-    assert len(learning["rmse_hu"]) >= 4
-    assert learning["rmse_hu"][-1][1] == model.meta["regressor_rmse_hu"]
+    assert [step for step, _ in learning["nll"]] == [0, 30, 60]
+    best = min(learning["nll"], key=lambda look: look[1])
+    assert model.meta["best_step"] == best[0]
+    for name in ("rmse_hu", "code_nll"):
+        assert [step for step, _ in learning[name]] == [0, 5, 10, 15, 20]
+    assert min(value for _, value in learning["rmse_hu"]) == model.meta["regressor_rmse_hu"]
 
     seed = derive_seed(0, "layer", "test")
     pairs = PatchSampler(slices.part("test"), vae.vae.patch, dose=config.dose, seed=seed).batch(0, 32)

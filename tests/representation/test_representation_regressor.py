@@ -6,9 +6,10 @@ from torch import nn
 
 from invkit.data.noise import noise_texture
 from invkit.errors import ArtifactError, DenoiserError, UsageError
-from invkit.representation.regress import RegressorTask, train_regressor
+from invkit.representation.regress import RegressorTask, squared_error, train_regressor
 from invkit.representation.regressor import Regressor, RegressorConfig
 from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.precision import supports_bf16
 from invkit.training.seeds import generator
 
 SMALL = RegressorConfig(
@@ -197,6 +198,60 @@ def test_loss_is_pure():
     assert torch.equal(first, second)
     halves = [task.loss("main", 5, Shard(rank, 2))[0] for rank in (0, 1)]
     torch.testing.assert_close(torch.stack(halves).mean(), first)
+    # Four patches cannot be shared by three.
+    assert all(torch.equal(task.loss("main", 5, Shard(rank, 3))[0], first) for rank in range(3))
+
+
+def test_the_unit_of_the_loss_is_the_error_of_the_linear_part():
+    pairs = pairs_of(filtered)
+    task = RegressorTask(Regressor(pairs(0, Shard(0, 1))[0], (24, 24), SMALL), pairs, pairs)
+    errors = [
+        squared_error(task.regressor(z), x).mean() for z, x in (pairs(k, Shard(0, 1)) for k in range(8))
+    ]
+    assert task.unit == pytest.approx(torch.stack(errors).mean().sqrt().item())
+    loss, figures = task.loss("main", 2, Shard(0, 1))
+    torch.testing.assert_close(loss, errors[2] / task.unit / SMALL.hu_scale)
+    torch.testing.assert_close(figures["rmse_hu"], errors[2].sqrt())
+    exact = pairs_of(torch.clone)
+    task = RegressorTask(Regressor(exact(0, Shard(0, 1))[0], (24, 24), SMALL), exact, exact)
+    assert task.loss("main", 0, Shard(0, 1))[0].isfinite()
+
+
+def test_judges_are_asked_at_each_look_and_the_best_state_is_kept(tmp_path):
+    config = SMALL.model_copy(update={"steps": 16, "lr": 0.05, "clip_norm": 1e3})
+    asked = []
+
+    def judge(regressor):
+        asked.append(regressor)
+        return {"looks": float(len(asked))}
+
+    pairs, others = pairs_of(filtered), pairs_of(filtered, seed=1)
+    start = Regressor(pairs(0, Shard(0, 1))[0], (24, 24), config)
+    before = RegressorTask(start, pairs, others).evaluate(0)["rmse_hu"]
+    regressor, figures = train_regressor(pairs, others, config, tmp_path, judge=judge)
+    looks = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    looks = {line["step"]: line["evaluation"] for line in looks if "evaluation" in line}
+    assert list(looks) == [0, 4, 8, 12, 16]
+    assert [look["looks"] for look in looks.values()] == [1, 2, 3, 4, 5]
+    # At this rate steps spoil the solved start.
+    assert figures == min(looks.values(), key=lambda look: look["rmse_hu"])
+    assert looks[0]["rmse_hu"] == before < max(look["rmse_hu"] for look in looks.values())
+    errors = [squared_error(regressor(z), x).mean() for z, x in (others(k, Shard(0, 1)) for k in range(32))]
+    assert figures["rmse_hu"] == pytest.approx(torch.stack(errors).mean().sqrt().item())
+
+
+@pytest.mark.skipif(not supports_bf16(torch.device("cpu")), reason="the processor has no bfloat16")
+def test_fast_is_bfloat16_of_the_convolutional_part():
+    pairs = pairs_of(filtered)
+    z, x = pairs(0, Shard(0, 1))
+    regressor = Regressor(z, (24, 24), SMALL.model_copy(update={"bf16": True}))
+    regressor.calibrate([(z, x)])
+    nn.init.normal_(regressor.net[-1].weight, std=0.02, generator=generator(6))
+    regressor.eval()
+    exact, fast = regressor(z), regressor(z, fast=True)
+    nn.init.zeros_(regressor.net[-1].weight)
+    part = exact - regressor(z)
+    assert 0 < (fast - exact).abs().max() < 0.02 * part.abs().max()
 
 
 def test_state_that_does_not_fit_is_refused():

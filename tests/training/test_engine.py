@@ -136,6 +136,29 @@ def test_patience_counts_evaluations_without_gain(tmp_path, crash):
     assert fit(LineTask(values), config(20, patience=2), tmp_path).stopped_early
 
 
+@pytest.mark.parametrize("crash", [(), (0,), (2,), (7,)], ids=str)
+def test_a_start_that_nothing_improves_on_is_the_result(tmp_path, crash):
+    values = {0: 1.0, 3: 5.0, 6: 4.0, 9: 3.0, 12: 2.0}
+    before = crash_at(*crash)
+    for _ in crash:
+        with pytest.raises(Crash):
+            fit(LineTask(values, before=before), config(keep_start=True, patience=1), tmp_path)
+    task = LineTask(values)
+    result = fit(task, config(keep_start=True, patience=1), tmp_path)
+    # Patience compares evaluations with each other: none of them is worse than the one before.
+    assert (result.steps, result.stopped_early, result.best_step) == (12, False, 0)
+    assert result.metrics == result.start == {"error": 1.0}
+    assert task.line.weight.item() == 0.0
+
+
+def test_a_start_that_is_improved_on_is_left(tmp_path):
+    task = LineTask({0: 4.0, 3: 5.0, 6: 3.0, 9: 3.5, 12: 3.5}, lr=0.1)
+    result = fit(task, config(keep_start=True), tmp_path)
+    assert (result.best_step, result.metrics, result.start) == (6, {"error": 3.0}, {"error": 4.0})
+    assert task.line.weight.item() == pytest.approx(1 - 0.8**6, abs=1e-6)
+    assert fit(LineTask({3: 1.0, 12: 2.0}), config(), tmp_path / "other").start == {}
+
+
 def test_a_monitored_figure_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"'nll'.*error"):
         fit(LineTask({3: 1.0}, monitor="nll"), config(), tmp_path)

@@ -1,11 +1,12 @@
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from invkit.training.optimiser import adam, cosine
+from invkit.training.optimiser import adam, cosine, twice_cosine
 
 
 def test_adam_follows_its_definition():
@@ -37,6 +38,15 @@ def test_cosine_rises_falls_and_ends():
     assert rates[55] == pytest.approx(2.0 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 2))))
     assert rates[100] == pytest.approx(0.2)
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 40, 41])
+def test_each_half_of_a_restarted_cosine_is_a_whole_one(steps):
+    schedule = SimpleNamespace(lr=2.0, steps=steps, warmup=4)
+    rates = [twice_cosine(schedule, step) for step in range(steps)]
+    first, second = steps // 2, steps - steps // 2
+    assert rates[:first] == [cosine(2.0, step, first, warmup=min(4, first // 4)) for step in range(first)]
+    assert rates[first:] == [cosine(2.0, step, second, warmup=min(4, second // 4)) for step in range(second)]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
