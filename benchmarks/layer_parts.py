@@ -12,16 +12,21 @@ from invkit.pipeline.train_layer import find_layer
 from invkit.plugins.manager import default_host
 from invkit.sampling.model import LayerModel
 
-__all__ = ["layer_parts"]
+__all__ = ["layer_parts", "layer_request"]
+
+
+def layer_request(model: str, layer: str, config: LayerConfig | None = None) -> tuple[LayerRequest, Store]:
+    """Return what asks for a layer's cINN on the built-in phantoms, and where it is looked for."""
+    host = default_host()
+    store = Store(host)
+    slices = gather(None, host, 0, "physical", store.root)
+    parts = Parts(store, slices, True, config or LayerConfig(), "default", 0, "cpu")
+    return parts.request(invkit.Split(invkit.load(model), layer), parts.vae("low"), "low"), store
 
 
 def layer_parts(model: str, layer: str) -> tuple[LayerRequest, LayerModel]:
     """Return what asks for a layer's cINN on the built-in phantoms, and the cINN that is bundled or cached."""
-    host = default_host()
-    store = Store(host)
-    slices = gather(None, host, 0, "physical", store.root)
-    parts = Parts(store, slices, True, LayerConfig(), "default", 0, "cpu")
-    request = parts.request(invkit.Split(invkit.load(model), layer), parts.vae("low"), "low")
+    request, store = layer_request(model, layer)
     found = find_layer(request, store)
     if found is None:
         raise SystemExit(f"no cINN of layer {layer} of {model} is bundled or cached: train it first")

@@ -62,7 +62,7 @@ def convergence(
 
     The best state is what a training gives, so the gain is the best held-out figure of the first half, its end between its
     neighbours by straight lines included, minus the best of all. Where the rate had decayed in the middle too, as in
-    `twice_cosine`, this is what doubling the steps gained; where it decays only at the end, it is rather more.
+    `doubling_cosine`, this is what doubling the steps gained; where it decays only at the end, it is rather more.
 
     Args:
         curve: `(step, figure)`, the figure falling; `None` where none was kept.

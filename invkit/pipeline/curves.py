@@ -11,12 +11,12 @@ from invkit.metrics.convergence import Convergence, convergence
 from invkit.metrics.regressed import RegressionCurve, regression_curve
 from invkit.metrics.retained import RetainedCurve, retained_curve
 from invkit.pipeline.ladder import Controls
+from invkit.representation.regress import tolerable
 from invkit.sampling.model import SampleModel
 from invkit.split.layers import module_names
 
 ROWS = "regressed_rows"
-# What the second half of a training may still gain: of all that the code holds; of the RMSE, or in HU.
-INFORMATION, ERROR, ERROR_HU = 0.005, 0.05, 0.1
+INFORMATION = 0.002  # what the second half of a training may still gain of all that the code holds
 
 
 def layer_curves(
@@ -94,8 +94,7 @@ def _known(model: SampleModel, scale: float) -> Convergence:
 
 def _regressed(model: SampleModel) -> Convergence:
     curve = model.meta.get("learning", {}).get("rmse_hu") or []
-    end = float(curve[-1][1]) if curve else 0.0
-    return convergence(curve, tolerance=max(ERROR * end, ERROR_HU))
+    return convergence(curve, tolerance=tolerable(min((float(rmse) for _, rmse in curve), default=0.0)))
 
 
 def _depth(model: SampleModel) -> int:

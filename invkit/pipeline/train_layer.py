@@ -110,7 +110,7 @@ class LayerTraining:
 
     def run(self, key: str) -> Callable[[Path], None]:
         """Train regressor and flow; return what measures both and writes the file, which one process does for all."""
-        regressor, regressed = self._regressor()
+        regressor, regressed = self.regressor()
         learned = self.learned(regressor, key)
 
         def write(path: Path) -> None:
@@ -167,7 +167,8 @@ class LayerTraining:
         of_z = self.vae.encode(estimate)
         return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1), estimate
 
-    def _regressor(self) -> tuple[Regressor, dict[str, float]]:
+    def regressor(self) -> tuple[Regressor, dict[str, float]]:
+        """Train g; return it with its held-out figures."""
         config = self.config.regressor
         feeds = {
             part: self.feed(sampler, config.batch) for part, sampler in self._samplers(config.patch).items()

@@ -1,8 +1,9 @@
 """Training of regressors g: z -> x_hat with the common engine."""
 
-__all__ = ["Judge", "Pairs", "RegressorTask", "squared_error", "train_regressor"]
+__all__ = ["Judge", "Pairs", "RegressorTask", "squared_error", "tolerable", "train_regressor"]
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from invkit.representation.regressor import Activation, Regressor, RegressorConfig
 from invkit.training.engine import FitConfig, Shard, fit
-from invkit.training.optimiser import OnePhase, twice_cosine
+from invkit.training.optimiser import OnePhase, doubling_cosine
 from invkit.training.progress import Progress
 
 Pairs = Callable[[int, Shard], tuple[Activation, Tensor]]
@@ -18,6 +19,8 @@ Judge = Callable[[Regressor], dict[str, float]]
 WHOLE = Shard(0, 1)
 LOOKS = 2  # in each half of a training
 LEAST_HU = 1e-3
+# What doubling the steps may still take off the RMSE where a training has converged.
+ENOUGH, ENOUGH_HU = 0.05, 0.1
 
 
 class RegressorTask(OnePhase):
@@ -55,8 +58,18 @@ class RegressorTask(OnePhase):
         super().__init__("regressor", regressor, self.config, betas=self.config.betas)
 
     def learning_rate(self, phase: str, step: int) -> float:
-        """Return the rate: a warm-up and a cosine to 0 over each half of the steps."""
-        return twice_cosine(self.config, step)
+        """Return the rate: a warm-up and a cosine to 0 over each half of the steps, and over each doubling."""
+        return doubling_cosine(self.config, step)
+
+    def enough(self, looks: Sequence[tuple[int, float]]) -> bool:
+        """Tell whether the doubling of steps that ends here gained too little to go on; False between the ends of doublings."""
+        step = looks[-1][0]
+        done, uneven = divmod(step, self.config.steps)
+        if uneven or done < 1 or done & (done - 1):
+            return False
+        best = min(value for _, value in looks)
+        before = min((value for look, value in looks if 2 * look <= step), default=math.inf)
+        return before - best <= tolerable(best)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return the mean squared error, in units of the linear part's RMSE.
@@ -79,6 +92,11 @@ class RegressorTask(OnePhase):
 
     def _error(self, z: Activation, x: Tensor) -> Tensor:
         return squared_error(self.regressor(z, (x.shape[-2], x.shape[-1])), x).mean()
+
+
+def tolerable(rmse: float) -> float:
+    """Return what doubling the steps of a converged regression may still take off its RMSE, HU: 5 %, or 0.1 HU."""
+    return max(ENOUGH * rmse, ENOUGH_HU)
 
 
 def squared_error(estimate: Tensor, x: Tensor) -> Tensor:
@@ -125,7 +143,7 @@ def train_regressor(
     result = fit(
         task,
         FitConfig(
-            steps=config.steps,
+            steps=config.steps * 2**config.doublings,
             seed=seed,
             clip_norm=config.clip_norm,
             checkpoint_every=config.steps,

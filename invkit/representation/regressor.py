@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -36,6 +43,8 @@ class RegressorConfig(BaseModel):
         hu_mean: HU that become 0 inside.
         hu_scale: HU that become 1 inside.
         steps: optimiser steps.
+        doublings: how often they are doubled at most, as long as the last doubling took more than 5 % and 0.1 HU off the RMSE of
+            held-out patches; 0 leaves it out, and then it is no part of what is written down.
         batch: patches in a step; whoever draws them reads it here. Many steps with few patches get further in the same time.
         patch: side of the patches, pixels; likewise.
         lr: highest rate of Adam; a short warm-up, then a cosine to 0, over each half of the steps.
@@ -60,6 +69,7 @@ class RegressorConfig(BaseModel):
     hu_mean: float = -400.0
     hu_scale: float = Field(default=400.0, gt=0)
     steps: int = Field(default=3200, gt=0)
+    doublings: int = Field(default=0, ge=0, le=16)
     batch: int = Field(default=4, gt=0)
     patch: int = Field(default=64, gt=0)
     lr: float = Field(default=3e-3, gt=0)
@@ -69,6 +79,14 @@ class RegressorConfig(BaseModel):
     calibration: int = Field(default=8, gt=0)
     held_out: int = Field(default=32, gt=0)
     bf16: bool = True
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave doublings out where there are none, so that a regressor without them is what it was before."""
+        found: dict[str, Any] = handler(self)
+        if self.doublings == 0:
+            found.pop("doublings", None)
+        return found
 
 
 class _Entry(nn.Module):

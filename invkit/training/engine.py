@@ -6,7 +6,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,7 @@ class _Run:
         self.received = received
         self.leader = shard.rank == 0
         self.monitor: str | None = getattr(task, "monitor", None)
+        self.enough: Callable[[Sequence[tuple[int, float]]], bool] | None = getattr(task, "enough", None)
         self.folder = RunFolder(folder, config, getattr(task, "identity", None), shard, device)
         self.parameters = {
             phase: [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
@@ -281,8 +282,11 @@ class _Run:
         if ledger.best is None or value < ledger.best:
             ledger.best, ledger.best_step, ledger.best_metrics = value, ledger.step, ledger.metrics
             self.best = copy_state(module_tensors(self.task.modules, "best"))
+        ledger.looks.append((ledger.step, value))
         if ledger.step == 0:
             return
+        if self.enough is not None and self.enough(ledger.looks):
+            ledger.finished = True
         if ledger.lowest is None or value < ledger.lowest:
             ledger.lowest, ledger.waiting = value, 0
         else:

@@ -35,6 +35,7 @@ class Ledger:
     lowest: float | None = None
     waiting: int = 0
     start: dict[str, float] = field(default_factory=dict)
+    looks: list[tuple[int, float]] = field(default_factory=list)
     figures: dict[str, float | None] = field(default_factory=dict)
     finished: bool = False
     stopped_early: bool = False

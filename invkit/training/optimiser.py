@@ -1,6 +1,6 @@
 """The optimiser and the learning-rate schedule that all trainings share."""
 
-__all__ = ["OnePhase", "Schedule", "adam", "cosine", "twice_cosine", "warm_cosine"]
+__all__ = ["OnePhase", "Schedule", "adam", "cosine", "doubling_cosine", "warm_cosine"]
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,16 +61,17 @@ def warm_cosine(schedule: Schedule, step: int) -> float:
     return cosine(schedule.lr, step, schedule.steps, warmup=warmup)
 
 
-def twice_cosine(schedule: Schedule, step: int) -> float:
-    """Return the rate at a step: a warm-up and a cosine to 0 over each half of the steps.
+def doubling_cosine(schedule: Schedule, step: int) -> float:
+    """Return the rate at a step: a warm-up and a cosine to 0 over each half of the steps, and over each doubling of them.
 
-    A warm restart (Loshchilov and Hutter, *SGDR: Stochastic Gradient Descent with Warm Restarts*, ICLR 2017). The state in the
-    middle is that of a whole training of half the length, so held-out figures there and at the end say what doubling the steps
-    gained, which the flat end of one long cosine does not.
+    Warm restarts (Loshchilov and Hutter, *SGDR: Stochastic Gradient Descent with Warm Restarts*, ICLR 2017) after half of
+    `schedule.steps`, all of them, twice, four times as many. The state at each is the end of a whole training, so held-out figures
+    there and at the next say what doubling the steps gained, which the flat end of one long cosine does not.
     """
-    first = schedule.steps // 2
-    begun, steps = (0, first) if step < first else (first, schedule.steps - first)
-    return cosine(schedule.lr, step - begun, steps, warmup=min(schedule.warmup, steps // 4))
+    begun, end = 0, schedule.steps // 2
+    while step >= end:
+        begun, end = end, max(2 * end, schedule.steps)
+    return cosine(schedule.lr, step - begun, end - begun, warmup=min(schedule.warmup, (end - begun) // 4))
 
 
 class OnePhase:

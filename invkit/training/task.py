@@ -24,7 +24,8 @@ class Task(Protocol):
 
     Optional attributes: `monitor`, the key of `evaluate()` that is to be minimised: the state with the
     lowest value is the result; `identity`, a text that names what is trained on what: a folder that holds
-    another one is refused.
+    another one is refused; `enough`, which is given the monitored figures of all evaluations so far, `(step, value)`, and tells
+    whether training ends here.
 
     `loss` and `evaluate` may raise `DivergedError` (a critic that blew up, a collapsed posterior): it is
     treated as a loss that is not finite.

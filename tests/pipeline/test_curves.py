@@ -57,7 +57,7 @@ def test_a_layer_that_cannot_know_more_is_named_in_both():
 
 
 def test_trainings_that_had_not_converged_are_named():
-    layers = [model("0", -0.9, 5.0, gained=0.06), model("1", -0.4, 30.0, gained=0.004)]
+    layers = [model("0", -0.9, 5.0, gained=0.06), model("1", -0.4, 30.0, gained=0.0015)]
     retained, regression = layer_curves(layers, CONTROLS)
     assert [one.converged for one in retained.convergence] == [False, True]
     assert retained.convergence[0].gain == pytest.approx(0.06)

@@ -240,6 +240,26 @@ def test_judges_are_asked_at_each_look_and_the_best_state_is_kept(tmp_path):
     assert figures["rmse_hu"] == pytest.approx(torch.stack(errors).mean().sqrt().item())
 
 
+def test_training_is_doubled_until_that_gains_little(tmp_path):
+    config = SMALL.model_copy(update={"steps": 8, "doublings": 3})
+    pairs = pairs_of(filtered)
+    task = RegressorTask(Regressor(pairs(0, Shard(0, 1))[0], (24, 24), config), pairs, pairs)
+    looks = [(0, 50.0), (4, 30.0), (8, 20.0)]
+    assert not task.enough(looks)
+    assert not task.enough([*looks, (12, 20.0)])  # between the ends of doublings
+    assert not task.enough([*looks, (16, 18.9)])
+    assert task.enough([*looks, (16, 19.1)])
+    assert task.enough([*looks, (12, 25.0), (16, 22.0)])  # the best so far counts
+    assert task.enough([(0, 1.0), (4, 0.5), (8, 0.41)])  # a tenth of an HU matters to nobody
+    # Without a rate nothing is gained, so the first doubling is the last.
+    still = config.model_copy(update={"lr": 1e-12})
+    train_regressor(pairs, pairs, still, tmp_path)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert max(steps) == 8
+    assert "doublings" not in RegressorConfig().model_dump(mode="json")
+    assert RegressorConfig.model_validate(config.model_dump(mode="json")) == config
+
+
 @pytest.mark.skipif(not supports_bf16(torch.device("cpu")), reason="the processor has no bfloat16")
 def test_fast_is_bfloat16_of_the_convolutional_part():
     pairs = pairs_of(filtered)

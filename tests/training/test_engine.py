@@ -159,6 +159,26 @@ def test_a_start_that_is_improved_on_is_left(tmp_path):
     assert fit(LineTask({3: 1.0, 12: 2.0}), config(), tmp_path / "other").start == {}
 
 
+@pytest.mark.parametrize("crash", [(), (5,)], ids=str)
+def test_a_task_that_has_enough_ends_its_training(tmp_path, crash):
+    values = {0: 9.0, 3: 5.0, 6: 4.0, 9: 3.0, 12: 2.0}
+    before = crash_at(*crash)
+
+    def task():
+        line = LineTask(values, before=before)
+        line.enough = lambda looks: asked.append([tuple(look) for look in looks]) or looks[-1][0] == 9
+        return line
+
+    asked = []
+    for _ in crash:
+        with pytest.raises(Crash):
+            fit(task(), config(keep_start=True), tmp_path)
+    result = fit(task(), config(keep_start=True), tmp_path)
+    assert (result.steps, result.best_step, result.stopped_early) == (9, 9, False)
+    assert asked[-1] == [(0, 9.0), (3, 5.0), (6, 4.0), (9, 3.0)]
+    assert fit(task(), config(keep_start=True), tmp_path).steps == 9
+
+
 def test_a_monitored_figure_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"'nll'.*error"):
         fit(LineTask({3: 1.0}, monitor="nll"), config(), tmp_path)

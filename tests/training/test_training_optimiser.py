@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from invkit.training.optimiser import adam, cosine, twice_cosine
+from invkit.training.optimiser import adam, cosine, doubling_cosine
 
 
 def test_adam_follows_its_definition():
@@ -43,10 +43,13 @@ def test_cosine_rises_falls_and_ends():
 @pytest.mark.parametrize("steps", [1, 2, 3, 40, 41])
 def test_each_half_of_a_restarted_cosine_is_a_whole_one(steps):
     schedule = SimpleNamespace(lr=2.0, steps=steps, warmup=4)
-    rates = [twice_cosine(schedule, step) for step in range(steps)]
+    rates = [doubling_cosine(schedule, step) for step in range(steps)]
     first, second = steps // 2, steps - steps // 2
     assert rates[:first] == [cosine(2.0, step, first, warmup=min(4, first // 4)) for step in range(first)]
     assert rates[first:] == [cosine(2.0, step, second, warmup=min(4, second // 4)) for step in range(second)]
+    for done in (steps, 2 * steps):
+        more = [doubling_cosine(schedule, done + step) for step in range(done)]
+        assert more == [cosine(2.0, step, done, warmup=min(4, done // 4)) for step in range(done)]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
