@@ -24,25 +24,25 @@ BUNDLED: tuple[Artifact, ...] = (
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-input.safetensors",
-        "49ec4bd0277534e8229bd2c0378cf858c016023ddde38e7a26bc9d35165beb16",
+        "1a660173501acd62355b11a507569bbacd037bc132d53e442712427e2c8330af",
         "cINN of the control input",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-const.safetensors",
-        "da06601d79c2c73d8fe9eea86db8ad52f2c66e489ea43412f3228e5159d34346",
+        "b7b75987afcbbcc6cefd10e0c58a7387cdacabd5ef79d54b6129ae030662a972",
         "cINN of the control const",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-input-high.safetensors",
-        "0613f165eb5a152eb43712d18d2d45dcdf98b1d4da4da10cb577fd8eba7463f1",
+        "8bd6da042eb1d4f88d60747959e3f7c666e68eacfed37c0d94d79f40c49011a0",
         "cINN of the control input, high-dose images",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-const-high.safetensors",
-        "429b14eeaf97fb1ad05b32a5cb7ff75648817a3e50490a000df9c71a9596785d",
+        "a4e0b3b1e316bb2f8d859ec5d300daab2ef27cde2e6c4f024eb477e733cf2194",
         "cINN of the control const, high-dose images",
     ),
 )

@@ -8,7 +8,7 @@ CINNS: tuple[invkit.Artifact, ...] = (
     invkit.Artifact(
         "cinn",
         "package:invkit_yang2018/trained/yang2018-3.safetensors",
-        "12d5b511a5514a827128bcbbaa21bfc59170f29099a28ebacb0e1baffb07e3ab",
+        "d33bd9d80ef81cdf9c9acb0eb6d4d13f3348e1502b0652c09ca33b72f0369ba4",
         "cINN of yang2018, layer 3",
     ),
 )
