@@ -37,18 +37,17 @@ def row(model: str, layer: str, changes: dict[str, Any], folder: Path) -> list[s
     begun = time.process_time()
     LayerTraining(request, folder, None).regressor()
     seconds = time.process_time() - begun
-    curves = (
-        dict(learning_curve(folder / "regressor" / "metrics.jsonl", name)) for name in ("rmse_hu", "code_nll")
-    )
-    looks = [
-        curve[steps] for curve in curves for steps in (config.regressor.steps // 2, config.regressor.steps)
-    ]
+    history = folder / "regressor" / "metrics.jsonl"
+    errors, codes = (dict(learning_curve(history, name)) for name in ("rmse_hu", "code_nll"))
+    end = max(errors)
+    looks = [end // 2, end]
     name = ", ".join(f"{key} {value}" for key, value in changes.items()) or "as shipped"
     return [
         name,
+        f"{end:,}",
         f"{seconds:.0f} s",
-        *(f"{look:.2f} HU" for look in looks[:2]),
-        *(f"{look:.4f}" for look in looks[2:]),
+        *(f"{errors[look]:.2f} HU" for look in looks),
+        *(f"{codes[look]:.4f}" for look in looks),
     ]
 
 
@@ -65,7 +64,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     print(
-        "| g | processor time | RMSE, half the steps | all | NLL of the code, half | all |\n|---|---|---|---|---|---|"
+        "| g | steps | processor time | RMSE, half the steps | all | NLL of the code, half | all |\n|---|---|---|---|---|---|---|"
     )
     for changes in asked.variant or [{}]:
         with tempfile.TemporaryDirectory() as folder:
