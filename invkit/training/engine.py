@@ -282,13 +282,14 @@ class _Run:
         if ledger.best is None or value < ledger.best:
             ledger.best, ledger.best_step, ledger.best_metrics = value, ledger.step, ledger.metrics
             self.best = copy_state(module_tensors(self.task.modules, "best"))
+        lowest = min((earlier for step, earlier in ledger.looks if step > 0), default=math.inf)
         ledger.looks.append((ledger.step, value))
         if ledger.step == 0:
             return
         if self.enough is not None and self.enough(ledger.looks):
             ledger.finished = True
-        if ledger.lowest is None or value < ledger.lowest:
-            ledger.lowest, ledger.waiting = value, 0
+        if value < lowest:
+            ledger.waiting = 0
         else:
             ledger.waiting += 1
             if self.config.patience is not None and ledger.waiting >= self.config.patience:

@@ -32,7 +32,6 @@ class Ledger:
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
-    lowest: float | None = None
     waiting: int = 0
     start: dict[str, float] = field(default_factory=dict)
     looks: list[tuple[int, float]] = field(default_factory=list)

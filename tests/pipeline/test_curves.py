@@ -67,9 +67,8 @@ def test_trainings_that_had_not_converged_are_named():
     assert near.trusted is True  # 0.06 HU matter to nobody, whatever share of the error they are
     assert retained.trusted is False and "layer" not in regression.reasons[0][:5]
     stopped = layer_curves([model("0", -0.9, 5.0, gained=0.06, stopped=True)], CONTROLS)[0]
-    assert stopped.convergence[0].gain == pytest.approx(
-        0.02
-    )  # the flow's training had ended, not the regression's
+    # The flow's training had ended, not the regression's.
+    assert stopped.convergence[0].gain == pytest.approx(0.02)
     assert stopped.trusted is False
 
 
