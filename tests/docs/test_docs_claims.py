@@ -106,10 +106,13 @@ def test_the_layers_of_a_plugin_are_those_of_its_page(model):
     assert {spec.layers[0].key, spec.layers[-1].key} <= named
 
 
-def test_measured_figures_are_marked_and_can_be_measured_again():
-    spec = importlib.util.spec_from_file_location("measure", DOCS / "measure.py")
-    measure = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(measure)
+@pytest.fixture
+def measure(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    return importlib.import_module("measure")
+
+
+def test_measured_figures_are_marked_and_can_be_measured_again(measure):
     marked = []
     for found in pages():
         marks = FIGURE.findall(found.text)
@@ -119,10 +122,7 @@ def test_measured_figures_are_marked_and_can_be_measured_again():
     assert sorted(marked) == sorted(measure.figures(None))
 
 
-def test_filling_a_figure_in_leaves_the_rest_of_a_page():
-    spec = importlib.util.spec_from_file_location("measure", DOCS / "measure.py")
-    measure = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(measure)
+def test_filling_a_figure_in_leaves_the_rest_of_a_page(measure):
     text = "a\n<!-- figure: one -->\nold\n<!-- end figure: one -->\nb\n"
     assert measure.replaced(text, "one", "new") == text.replace("old", "new")
 

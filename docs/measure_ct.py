@@ -1,0 +1,161 @@
+"""The figures of real CT; where it lies is `--ct` of `measure.py`."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from measure_text import fenced, invkit, table
+
+__all__ = ["needed", "real_layers", "real_quality", "real_scan", "real_slice"]
+
+ANALYSED = {"chen2017": ("all",), "yang2018": ("all",)}
+PICTURES = Path(__file__).parent / "_static"
+PATIENT = "A027284/19001231-131.dcm"  # held out by the split of bundled.md
+ROWS, COLUMNS = slice(220, 348), slice(160, 288)
+QUALITY = (("ssim", "SSIM", 3), ("psnr_db", "PSNR, dB", 1), ("rmse_hu", "RMSE, HU", 1), ("vif", "VIF", 3))
+
+
+def needed(ct: Path | None) -> Path:
+    """Return where the CT lies."""
+    if ct is None:
+        raise SystemExit("figures of real CT need --ct PATH")
+    return ct.resolve()
+
+
+def low_dose(ct: Path, folder: Path) -> Path:
+    """Simulate a quarter of the dose of the held-out slice; return its folder."""
+    out = folder / "low"
+    invkit(
+        "data", "simulate", str(ct / PATIENT), "--dose", "0.25", "--kernel", "ge_standard", "--out", str(out)
+    )
+    return out
+
+
+def crop(ct: Path, folder: Path) -> Path:
+    """Return a file with 128 x 128 pixels of the held-out slice at low dose."""
+    import numpy as np
+
+    import invkit as api
+
+    path = folder / "crop.npy"
+    np.save(path, api.read_image(low_dose(ct, folder))[0, 0, ROWS, COLUMNS].numpy())
+    return path
+
+
+def analysed(ct: Path, folder: Path, model: str, data: Path, *words: str) -> dict[str, Any]:
+    """Analyse `data`, trained on phantoms and the CT; return the JSON and leave the run in `folder/run-MODEL`."""
+    given = ("--train-data", "phantoms", "--train-data", str(ct), "--json")
+    found: dict[str, Any] = json.loads(
+        invkit(
+            "analyze",
+            "--input",
+            str(data),
+            "--model",
+            model,
+            *words,
+            *given,
+            "--out",
+            str(folder / f"run-{model}"),
+        )
+    )
+    return found
+
+
+def real_scan(ct: Path | None) -> str:
+    """Return what the CT is."""
+    ct = needed(ct)
+    return fenced("text", invkit("data", "scan", str(ct)).replace(str(ct), "PATH"))
+
+
+def real_quality(ct: Path | None) -> str:
+    """Measure the denoisers on the held-out patient."""
+    ct = needed(ct)
+    rows = []
+    for model in ANALYSED:
+        found = json.loads(invkit("evaluate", model, "--data", str(ct), "--window", "C", "--json"))
+        for exam in found["exams"]:
+            for image in ("low_dose", "denoised"):
+                values = [exam[image][name] for name, _, _ in QUALITY]
+                texts = [
+                    f"{value['value'] if isinstance(value, dict) else value:.{digits}f}"
+                    for value, (_, _, digits) in zip(values, QUALITY, strict=True)
+                ]
+                rows.append((model, image.replace("_", " "), *texts))
+    return table(("denoiser", "image", *(title for _, title, _ in QUALITY)), rows)
+
+
+def shown(value: dict[str, float] | float | None) -> str:
+    """Return a figure with its interval."""
+    from invkit.metrics.intervals import Interval
+
+    return "–" if value is None else Interval.of(value).text()
+
+
+def real_layers(ct: Path | None) -> str:
+    """Analyse every layer of both denoisers on a crop of the held-out slice, and keep the figure of yang2018."""
+    ct = needed(ct)
+    rows, said = [], []
+    with tempfile.TemporaryDirectory() as folder_name:
+        folder = Path(folder_name)
+        data = crop(ct, folder)
+        for model, chosen in ANALYSED.items():
+            words = [word for layer in chosen for word in ("--layer", layer)]
+            found = analysed(ct, folder, model, data, *words)
+            curves = {name: found[name] for name in ("retained", "regression")}
+            errors = {one["layer"]: one["rmse_hu"] for one in curves["regression"]["layers"]}
+            said += [f"- {model}: {order(curve, name)}" for name, curve in curves.items()]
+            for key, one in found["layers"].items():
+                metrics = one["metrics"]
+                proof = metrics.get("certified") or {}
+                rows.append(
+                    (
+                        model,
+                        key,
+                        shown(metrics["fiber_error"]["samples"]),
+                        shown(metrics["spread_hu"]),
+                        shown(metrics["spread_input_hu"]),
+                        f"{proof.get('count', 0)} of {proof.get('refined', 0)}",
+                        shown(proof.get("spread_hu")),
+                        shown(proof.get("spread_epsilon_hu")),
+                        shown(metrics.get("retained_information")),
+                        shown(errors[key]),
+                    )
+                )
+            keep(folder / f"run-{model}", f"real-{model}")
+        shutil.copyfile(folder / "run-yang2018/figures/depth.png", PICTURES / "real-depth.png")
+    headings = ("denoiser", "layer", "fiber error of samples", "spread, HU", "of the `input` control, HU")
+    proven = ("certified", "their spread, HU", "what ε alone allows, HU", "retained", "error of g(z), HU")
+    return "\n".join((table((*headings, *proven), rows), "", *said))
+
+
+def order(curve: dict[str, Any], name: str) -> str:
+    """Return in words whether a curve over depth is to be trusted."""
+    what = {"retained": "retained information", "regression": "error of the regression"}[name]
+    if curve["trusted"]:
+        return f"the order of the layers by {what} is possible, and no training was still gaining at its end."
+    if curve["trusted"] is None:
+        return f"nothing can be said about the order of the layers by {what}."
+    return f"{what} is not to be trusted. {' '.join(curve['reasons'])}"
+
+
+def real_slice(ct: Path | None) -> str:
+    """Analyse the whole held-out slice at layer 3 of yang2018, and keep its figure."""
+    ct = needed(ct)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = low_dose(ct, folder)
+        words = ("--layer", "3", "--samples", "25", "--refine", "8")
+        found = analysed(ct, folder, "yang2018", data, *words)
+        keep(folder / "run-yang2018", "real-slice")
+    return "\n".join(f"> {sentence}" for sentence in found["verdict"])
+
+
+def keep(run: Path, name: str) -> None:
+    """Copy the figure of certified samples of a run."""
+    for kind in ("certified", "samples"):
+        source = run / "figures" / f"{kind}.png"
+        if source.exists():
+            shutil.copyfile(source, PICTURES / f"{name}.png")
+            return
