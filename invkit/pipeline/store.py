@@ -80,8 +80,8 @@ class Store:
 
 def _key(artifact: Artifact) -> object:
     """Return the key in an artefact's provenance, which stands in the plugin's record or else in the sidecar."""
-    if artifact.meta:
-        return artifact.meta.get("key")
+    if "key" in artifact.meta:
+        return artifact.meta["key"]
     try:
         return read_sidecar(artifact.locate())["meta"].get("key")
     except ArtifactError:

@@ -1,5 +1,7 @@
 """Where trained parts are found: by what they were trained on, with a plugin first, then in the cache."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -107,6 +109,12 @@ def test_a_plugins_part_goes_before_the_caches(tmp_path, declared):
     store = Store(Host(brought), tmp_path / "cache")
     stored(store.path("vae", key), key, value=1.0)
     assert store.find("vae", key) == (tmp_path / "plugin" / "vae.safetensors", brought.sha256)
+
+
+def test_a_record_that_says_other_things_leaves_the_key_to_the_file(tmp_path):
+    key = Store.key(REQUEST)
+    brought = replace(stored(tmp_path / "vae.safetensors", key), meta={"default_for": "low"})
+    assert Store(Host(brought), tmp_path).find("vae", key) == (tmp_path / "vae.safetensors", brought.sha256)
 
 
 def test_a_plugins_part_of_another_kind_or_key_is_passed_over(tmp_path):
