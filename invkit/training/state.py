@@ -89,7 +89,8 @@ def restore_optimizers(
         for name, tensor in tensors.items():
             if name.startswith(start):
                 index, key = name.removeprefix(start).split("/", 1)
-                state[int(index)][key] = tensor
+                # Torch's own memory, aligned as that of an optimiser that was never stored; what is read from a file is not.
+                state[int(index)][key] = tensor.clone()
         optimizer.load_state_dict(
             {
                 "state": state,
