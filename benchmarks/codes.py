@@ -18,6 +18,7 @@ from layer_parts import layer_parts
 from invkit.data.patches import PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
 from invkit.pipeline.train_layer import BATCH
+from invkit.sampling.model import estimated
 
 __all__ = ["main"]
 
@@ -52,7 +53,8 @@ def main() -> None:
         timed("E(x)", lambda of=x: vae.vae.encode(of))
         z = timed("Phi(x)", lambda of=x: [split.phi(part) for part in torch.split(of, AT_ONCE)])
         estimate = timed(
-            "g(z)", lambda of=z: torch.cat([found.regressor(part, size, fast=True) for part in of])
+            "g(z)",
+            lambda of=z: torch.cat([estimated(split, found.regressor, part, size, fast=True) for part in of]),
         )
         timed("E(g(z))", lambda of=estimate: vae.vae.encode(of))
     medians = {name: statistics.median(values) for name, values in times.items()}

@@ -1,8 +1,8 @@
-"""How well regressors of other sizes and schedules know the image: `OMP_NUM_THREADS=1 python benchmarks/regressors.py --layer 8`.
+"""How well regressors know the image: `OMP_NUM_THREADS=1 python benchmarks/regressors.py --layer 8 --variant stages=0`.
 
-Each variant is a training of g on the built-in phantoms, the settings of `default` with some changed. RMSE and the NLL of codes are
-of validation patches, after half the steps and at the end: both are ends of whole trainings, so their difference is what doubling
-the steps gains.
+Each variant is a fit of g on the built-in phantoms, the settings of `default` with some changed; `stages=0` leaves it to a network
+alone. RMSE and the NLL of codes are of validation patches, after half the stages or steps and at the end; both are ends of whole
+fits, so their difference is what doubling them gains.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from layer_parts import layer_request
 
-from invkit.pipeline.held_out import learning_curve
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.train_layer import LayerTraining
 from invkit.representation.regressor import RegressorConfig
@@ -35,20 +34,23 @@ def row(model: str, layer: str, changes: dict[str, Any], folder: Path) -> list[s
     config = LayerConfig(regressor=RegressorConfig(**changes))
     request, _ = layer_request(model, layer, config)
     begun = time.process_time()
-    LayerTraining(request, folder, None).regressor()
+    found = LayerTraining(request, folder, None).regressor()
     seconds = time.process_time() - begun
-    history = folder / "regressor" / "metrics.jsonl"
-    errors, codes = (dict(learning_curve(history, name)) for name in ("rmse_hu", "code_nll"))
-    end = max(errors)
-    looks = [end // 2, end]
+    errors, codes = (dict(found.learning[name]) for name in ("rmse_hu", "code_nll"))
     name = ", ".join(f"{key} {value}" for key, value in changes.items()) or "as shipped"
+    kind = "stages" if found.regressor.net is None else "steps"
     return [
         name,
-        f"{end:,}",
+        f"{max(errors):,} {kind}",
         f"{seconds:.0f} s",
-        *(f"{errors[look]:.2f} HU" for look in looks),
-        *(f"{codes[look]:.4f}" for look in looks),
+        *(f"{errors[look]:.2f} HU" for look in halves(errors)),
+        *(f"{codes[look]:.4f}" for look in halves(codes)),
     ]
+
+
+def halves(curve: dict[int, float]) -> tuple[int, int]:
+    """Return the last look of the first half, and the last."""
+    return max(look for look in curve if 2 * look <= max(curve)), max(curve)
 
 
 def main() -> None:
@@ -59,12 +61,12 @@ def main() -> None:
     parser.add_argument("--model", default="yang2018")
     parser.add_argument("--layer", default="8")
     parser.add_argument(
-        "--variant", action="append", type=variant, help="changed fields, e.g. steps=800,batch=16"
+        "--variant", action="append", type=variant, help="changed fields, e.g. stages=0,steps=800"
     )
     asked = parser.parse_args()
     torch.set_num_threads(1)
     print(
-        "| g | steps | processor time | RMSE, half the steps | all | NLL of the code, half | all |\n|---|---|---|---|---|---|---|"
+        "| g | fitted by | processor time | RMSE, half of them | all | NLL of the code, half | all |\n|---|---|---|---|---|---|---|"
     )
     for changes in asked.variant or [{}]:
         with tempfile.TemporaryDirectory() as folder:

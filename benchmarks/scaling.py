@@ -181,7 +181,7 @@ def of_vae(config: VaeConfig) -> Training:
 
 
 def of_regressor(config: RegressorConfig, split: Split) -> Training:
-    """Count the training of g at a layer, Phi included."""
+    """Count the training of g's network at a layer, Phi included: for high-dose images, where a descent does not get far."""
     x = torch.randn(1, 1, config.patch, config.patch) * 100
     regressor = Regressor(split.phi(x), (config.patch, config.patch), config)
     trained = [p for p in regressor.parameters() if p.requires_grad]
@@ -285,10 +285,10 @@ def main() -> None:
     )
     layers = sum(len(chosen.layers) for chosen in config.denoisers.values()) + 2
     domains = len(config.domains)
-    cinn = regressor.hours(1, rate) + flow.hours(1, rate)
+    low, high = flow.hours(1, rate), regressor.hours(1, rate) + flow.hours(1, rate)
     waves = [
         [*(t.hours(1, rate) for t in denoisers), *[vae.hours(1, rate)] * domains],
-        [cinn] * layers * domains,
+        [low if domain == "low" else high for domain in config.domains for _ in range(layers)],
     ]
     print()
     print(f"{layers} cINNs in each of {domains} domains; hours of `invkit run paper`, one process a GPU:")
@@ -297,7 +297,7 @@ def main() -> None:
         sum(t.steps * t.batch * t.pixels for t in (*denoisers, vae))
         + (domains - 1) * vae.steps * vae.batch * vae.pixels
     )
-    drawn += layers * domains * regressor.steps * regressor.batch * regressor.pixels
+    drawn += layers * config.domains.count("high") * regressor.steps * regressor.batch * regressor.pixels
     print(f"\npatch pairs that are cut: {drawn * 8 / 1e12:.3g} TB as float32")
 
 

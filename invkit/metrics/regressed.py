@@ -13,6 +13,8 @@ from invkit.metrics.convergence import Convergence
 from invkit.metrics.intervals import Interval, Values, as_vector, bootstrap
 from invkit.metrics.retained import Rise, rises
 
+ROUNDING_HU = 0.01  # what is less than this is rounding and no error of an estimate
+
 
 @dataclass(frozen=True)
 class RegressionCurve:
@@ -20,7 +22,7 @@ class RegressionCurve:
 
     Args:
         layers: names, from the image to the output.
-        rmse: of each, HU.
+        rmse: of each, HU; 0.01 HU stands for that or less.
         const: the same for a constant z: the spread of the images themselves, HU; `None` where it is not known.
         falls: pairs of layers in the wrong order, beyond the intervals of all pairs; differences of RMSE in HU, as how
             much less the deeper layer leaves.
@@ -72,7 +74,7 @@ def regression_curve(
     the least error cannot fall with depth. Where it seems to, the networks g are not equally good.
 
     The same patches are judged under every layer, so differences are paired; they are tested as `retained_curve` tests its
-    own, and given as RMSE by a^2 - b^2 = (a - b) (a + b).
+    own, and given as RMSE by a^2 - b^2 = (a - b) (a + b). Errors below 0.01 HU are rounding, and count as 0.01 HU.
 
     Args:
         layers: mean squared error of each held-out patch, `(n,)`, HU^2, by name in order of depth.
@@ -98,6 +100,8 @@ def regression_curve(
             "all layers must be judged on the same rows and squares are not negative, got "
             f"{sorted({len(vector) for vector in known})} rows"
         )
+
+    vectors = [np.maximum(vector, ROUNDING_HU**2) for vector in vectors]
 
     def rmse(vector: Values) -> Interval:
         square = bootstrap(vector, groups=groups, seed=seed, draws=draws)

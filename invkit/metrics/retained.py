@@ -15,6 +15,7 @@ from invkit.metrics.convergence import Convergence
 from invkit.metrics.intervals import Interval, Values, as_vector
 
 Array = NDArray[np.float64]
+RESOLVED = 1e-4  # of what the code holds; smaller differences are of the fits, not of the layers
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def retained_curve(
     The same codes are judged under every layer, so differences are paired; intervals are over patients. A pair counts as a
     rise where its difference lies above 0 by more than c cluster-robust standard errors, c being the quantile of the largest
     studentised difference among all pairs when the sign of each patient's part is random (wild bootstrap-t; Cameron,
-    Gelbach, Miller 2008): so a curve in order has a rise with a probability of about 1 - level, however many layers.
+    Gelbach, Miller 2008): so a curve in order has a rise with a probability of about 1 - level, however many layers. Less than
+    0.0001 is no rise: layers from which the code is known exactly differ by the last digits of their fits alone.
 
     Args:
         layers: NLL of each held-out code, `(n,)`, nats per dimension, by name in order of depth (`nll_rows`).
@@ -134,7 +136,9 @@ def retained_curve(
         return RetainedCurve(names, retained, (), tuple(reasons), False if reasons else None, ended)
     table = np.stack(vectors, axis=1)
     scale = const - least
-    found = rises(names, table, scale, groups, bypassed=bypassed, level=level, seed=seed, draws=draws)
+    found = rises(
+        names, table, scale, groups, bypassed=bypassed, least=RESOLVED, level=level, seed=seed, draws=draws
+    )
     for rise in found:
         reasons.append(
             f"{rise.deep} seems to retain {rise.difference.text()} more than {rise.shallow} before it, which cannot be: "
@@ -150,6 +154,7 @@ def rises(
     groups: Sequence[Any] | None,
     *,
     bypassed: Collection[str] = (),
+    least: float = 0.0,
     level: float,
     seed: int,
     draws: int,
@@ -162,6 +167,7 @@ def rises(
         scale: its unit for each row, `(n,)`: NLL of `const` minus entropy.
         groups: labels of the rows.
         bypassed: layers that others are not held against.
+        least: differences up to this are none.
         level: of all pairs together.
         seed: of the signs.
         draws: resamplings.
@@ -192,5 +198,5 @@ def rises(
     return tuple(
         Rise(names[first], names[second], Interval(float(one), float(one - reach), float(one + reach)))
         for (first, second), one, reach in zip(names_of, value, largest * error, strict=True)
-        if one > reach
+        if one > max(reach, least)
     )

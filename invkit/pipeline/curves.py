@@ -71,7 +71,7 @@ def _regression(
     return regression_curve(
         known,
         const if const is not None and len(const) == len(first) else None,
-        models[0].patients.tolist(),
+        models[0].patients[: len(first)].tolist(),
         convergence={model.split.layer: _regressed(model) for model in models},
         bypassed=bypassed,
         seed=seed,

@@ -1,10 +1,8 @@
-"""What a layer's file keeps of its held-out patches: calibration of the flow, errors of the regression, learning curves."""
+"""What a layer's file keeps of its held-out patches: calibration of the flow."""
 
-__all__ = ["learning_curve", "record_calibration", "record_of"]
+__all__ = ["record_calibration", "record_of"]
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,17 +59,6 @@ def record_of(found: LayerCalibration) -> CalibrationRecord:
         histogram=np.stack([np.bincount(bins[:, kind == one].ravel(), minlength=BINS) for one in range(3)]),
         coverage=np.stack([tarp.position, *(edge[:, 0] for edge in edges)]),
     )
-
-
-def learning_curve(history: Path, name: str) -> list[tuple[int, float]]:
-    """Return a held-out figure after so many steps, from the `metrics.jsonl` of a training."""
-    curve: dict[int, float] = {}
-    for line in history.read_text().splitlines():
-        record = json.loads(line)
-        value = record.get("evaluation", {}).get(name)
-        if value is not None:
-            curve[int(record["step"])] = float(value)
-    return sorted(curve.items())
 
 
 def _summary(found: LayerCalibration) -> dict[str, Any]:

@@ -27,7 +27,9 @@ class LayerConfig(BaseModel):
         spatial_rows: patches whose spatial codes that flow is trained on.
         conditional: the VAE of `representation="conditional"`, which is given f(x); no part of what decides any other cINN.
         rows: patches whose codes t is trained on.
+        fewer_rows: as many do where z tells nearly all of the code, so that there is next to nothing to learn.
         held_out: patches that decide when training stops, and as many others for the figures.
+        regressed: how many of the latter g is judged on with all its stages.
         pairs: pairs of patches behind the layer's scale s_Phi.
         dose: of the low-dose images, as a fraction of the slices' own.
     """
@@ -43,7 +45,9 @@ class LayerConfig(BaseModel):
     spatial_rows: int = Field(3_072, ge=2, exclude=True)
     conditional: ConditionalConfig = Field(ConditionalConfig(), exclude=True)
     rows: int = Field(12_000, ge=2)
-    held_out: int = Field(1_024, ge=2)
+    fewer_rows: int = Field(3_072, ge=2)
+    held_out: int = Field(768, ge=2)
+    regressed: int = Field(256, ge=1)
     pairs: int = Field(512, ge=1)
     dose: float = Field(0.25, gt=0, le=1)
 
@@ -58,7 +62,9 @@ class LayerConfig(BaseModel):
         """
         if name == "tiny":
             return cls(
-                regressor=RegressorConfig(blocks=2, steps=20, batch=8, held_out=4),
+                regressor=RegressorConfig(
+                    blocks=2, stages=2, condition_stages=2, stage_batches=4, steps=20, batch=8, held_out=4
+                ),
                 cinn=CinnConfig(d=16, blocks=2, hidden=32, steps=60, evaluate_every=30, batch=32),
                 wavelet=WaveletConfig.tiny(),
                 spatial=SpatialConfig.tiny(),

@@ -127,7 +127,9 @@ class TableConfig(_Section):
     """How many patches stand behind a cINN; see `LayerConfig`."""
 
     rows: int = Field(12_000, ge=2)
-    held_out: int = Field(1_024, ge=2)
+    fewer_rows: int = Field(3_072, ge=2)
+    held_out: int = Field(768, ge=2)
+    regressed: int = Field(256, ge=1)
     pairs: int = Field(512, ge=1)
 
 

@@ -29,16 +29,18 @@ from invkit.flow.store import cinn_state, round_half
 from invkit.flow.table import CodeTable, gaussian_nll, posterior_entropy, posterior_entropy_rows
 from invkit.flow.train import CinnTask, fit_config, nll_rows
 from invkit.pipeline.fiber import FiberRows
-from invkit.pipeline.held_out import learning_curve, record_calibration
+from invkit.pipeline.held_out import record_calibration
 from invkit.pipeline.layer_file import KIND, LayerRequest, LearnedFlow, read_layer, write_layer
 from invkit.pipeline.scales import layer_scales
 from invkit.pipeline.store import Store
-from invkit.representation.regress import Judge, squared_error, train_regressor
+from invkit.representation.regress import Judge, Regressed, squared_error, train_regressor
 from invkit.representation.regressor import Regressor
 from invkit.sampling.distance import Activation
-from invkit.sampling.model import LayerModel
+from invkit.sampling.model import LayerModel, estimated
+from invkit.training.distributed import broadcast_json
 from invkit.training.engine import Shard, fit
 from invkit.training.feed import Feed
+from invkit.training.history import learning_curve
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed
 from invkit.training.sharing import in_parts
@@ -46,6 +48,7 @@ from invkit.training.task import FitResult
 
 BATCH = 32
 JUDGED = 64
+KNOWN = 0.02  # nats per dimension that g may leave open of a code where z tells nearly all of it
 
 
 def find_layer(request: LayerRequest, store: Store) -> LayerModel | None:
@@ -102,6 +105,7 @@ class LayerTraining:
         self.request, self.config, self.work, self.progress = request, request.config, work, progress
         self.split, self.vae, self.device = request.split, request.vae.vae, request.device
         self.samplers = self._samplers(self.patch)
+        self._rows = self.config.rows
 
     @property
     def patch(self) -> int:
@@ -110,12 +114,20 @@ class LayerTraining:
 
     def run(self, key: str) -> Callable[[Path], None]:
         """Train regressor and flow; return what measures both and writes the file, which one process does for all."""
-        regressor, regressed = self.regressor()
-        learned = self.learned(regressor, key)
+        found = self.regressor()
+        known = found.metrics["code_nll"] - found.metrics["code_floor"] <= KNOWN
+        if broadcast_json(known, self.device):
+            self._rows = min(self.config.rows, self.config.fewer_rows)
+        learned = self.learned(found.regressor, key)
 
         def write(path: Path) -> None:
-            meta = {"key": key, "regressor_rmse_hu": regressed["rmse_hu"]}
-            write_layer(path, self.request, regressor, learned(), self._scales(), meta)
+            flow = learned()
+            meta = {
+                "key": key,
+                "regressor_rmse_hu": found.metrics["rmse_hu"],
+                "learning": {**flow.meta.get("learning", {}), **found.learning},
+            }
+            write_layer(path, self.request, found.regressor, flow, self._scales(), meta)
 
         return write
 
@@ -130,18 +142,13 @@ class LayerTraining:
                 cinn, test.table, test.patients.tolist(), seed=self.seed("calibration")
             )
             meta = {
-                "learning": {
-                    "nll": learning_curve(result.history, "nll"),
-                    **{
-                        name: learning_curve(self.work / "regressor" / "metrics.jsonl", name)
-                        for name in ("rmse_hu", "code_nll")
-                    },
-                },
+                "learning": {"nll": learning_curve(result.history, "nll")},
                 "calibration": calibration,
                 "vae_trained_on": self.request.vae.meta.get("trained_on", ""),
                 **self.more(),
             }
-            return replace(flow, tensors={"regressed_rows": test.regressed, **calibrated}, meta=meta)
+            rows = self._regressed(regressor, test.regressed)
+            return replace(flow, tensors={"regressed_rows": rows, **calibrated}, meta=meta)
 
         return measured
 
@@ -163,12 +170,14 @@ class LayerTraining:
         posterior = self.vae.encode(target)
         size = (x.shape[-2], x.shape[-1])
         parts = torch.split(x, AT_ONCE)
-        estimate = torch.cat([regressor(self.split.phi(part), size, fast=fast) for part in parts])
+        estimate = torch.cat(
+            [estimated(self.split, regressor, self.split.phi(part), size, fast=fast) for part in parts]
+        )
         of_z = self.vae.encode(estimate)
         return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1), estimate
 
-    def regressor(self) -> tuple[Regressor, dict[str, float]]:
-        """Train g; return it with its held-out figures."""
+    def regressor(self) -> Regressed:
+        """Fit g; return it with its held-out figures."""
         config = self.config.regressor
         feeds = {
             part: self.feed(sampler, config.batch) for part, sampler in self._samplers(config.patch).items()
@@ -183,6 +192,7 @@ class LayerTraining:
             partial(pairs, "validation"),
             config,
             self.work / "regressor",
+            phi=self.split.phi,
             seed=self.seed("g"),
             progress=self.progress,
             device=self.device,
@@ -197,7 +207,11 @@ class LayerTraining:
 
         def judge(regressor: Regressor) -> dict[str, float]:
             mean, log_var, condition, _ = self.coded(drawn.x.to(self.device), target, regressor)
-            return {"code_nll": gaussian_nll(mean, log_var, condition[:, : mean.shape[1]])}
+            codes = CodeTable(mean, log_var, condition)
+            return {
+                "code_nll": gaussian_nll(mean, log_var, condition[:, : mean.shape[1]]),
+                "code_floor": posterior_entropy(codes),
+            }
 
         return judge
 
@@ -231,7 +245,7 @@ class LayerTraining:
         return LearnedFlow("cinn", cinn_state(cinn), result, rows, posterior_entropy(test), floor, patients)
 
     def _table(self, part: str, regressor: Regressor) -> "_Rows":
-        rows = self.config.rows if part == "train" else self.config.held_out
+        rows = self._rows if part == "train" else self.config.held_out
         columns: list[list[Tensor]] = [[] for _ in range(5)]
         steps, begun = -(-rows // BATCH), time.monotonic()
         left = TimeLeft(steps)
@@ -256,6 +270,29 @@ class LayerTraining:
         mean, log_var, condition, patients, regressed = (torch.cat(column) for column in columns)
         table = CodeTable(mean, log_var, condition)
         return _Rows(table.rows(slice(rows)), patients.cpu()[:rows], regressed[:rows])
+
+    @torch.no_grad()
+    def _regressed(self, regressor: Regressor, known: Tensor) -> Tensor:
+        """Return the squared errors of all stages of g on the first test patches, `(n,)`, HU^2.
+
+        Args:
+            regressor: g.
+            known: those of the stages that make conditions, of all test patches.
+        """
+        count = min(self.config.regressed, len(known))
+        if len(regressor.stages) <= regressor.condition_stages:
+            return known[:count]
+        errors = []
+        for step in range(-(-count // BATCH)):
+            pairs = self.samplers["test"].batch(step, BATCH)
+            wanted = self._target(pairs).to(self.device)
+            size = (wanted.shape[-2], wanted.shape[-1])
+            for x, target in zip(
+                torch.split(pairs.x.to(self.device), AT_ONCE), torch.split(wanted, AT_ONCE), strict=True
+            ):
+                estimate = regressor(self.split.phi(x), size, phi=self.split.phi)
+                errors.append(squared_error(estimate, target))
+        return torch.cat(errors)[:count]
 
     def _fiber(self) -> FiberTerm | None:
         """Return the fiber term that the configuration asks for, if it does."""

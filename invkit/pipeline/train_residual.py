@@ -17,6 +17,7 @@ from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import BATCH, LayerTraining, learn
 from invkit.representation.regressor import Regressor
 from invkit.representation.tile_code import TileCode
+from invkit.sampling.model import estimated
 from invkit.sampling.residual_model import ResidualModel, base_of
 from invkit.training.progress import Progress
 from invkit.training.seeds import generator
@@ -91,7 +92,11 @@ class _ResidualTraining(LayerTraining):
                 z = self.split.phi(images.to(self.device))
                 base, estimate, target = (
                     maps.repeat_interleave(TILES, dim=0)
-                    for maps in (base_of(self.split, z, size), regressor(z, size), wanted)
+                    for maps in (
+                        base_of(self.split, z, size),
+                        estimated(self.split, regressor, z, size),
+                        wanted,
+                    )
                 )
                 means.append(code.encode(code.at(target - base, corners)))
                 conditions.append(code.condition(base, estimate, corners))

@@ -22,6 +22,7 @@ from invkit.pipeline.train_layer import LayerTraining, learn
 from invkit.pipeline.train_wavelet import fit_grid
 from invkit.representation.regressor import Regressor
 from invkit.representation.spatial_train import TrainedSpatial
+from invkit.sampling.model import estimated
 from invkit.sampling.spatial_model import CodeFrame, SpatialModel
 from invkit.training.engine import Shard
 from invkit.training.progress import Progress
@@ -172,7 +173,7 @@ class _SpatialTraining(LayerTraining):
             size = (pairs.x.shape[-2], pairs.x.shape[-1])
             estimate = torch.cat(
                 [
-                    regressor(self.split.phi(some.to(self.device)), size)
+                    estimated(self.split, regressor, self.split.phi(some.to(self.device)), size)
                     for some in torch.split(pairs.x, AT_ONCE)
                 ]
             )

@@ -27,6 +27,7 @@ from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerTraining, learn
 from invkit.representation.regressor import Regressor
+from invkit.sampling.model import estimated
 from invkit.sampling.wavelet_model import WaveletModel, grid_condition
 from invkit.training.engine import Shard, fit
 from invkit.training.progress import Progress
@@ -143,7 +144,7 @@ class _WaveletTraining(LayerTraining):
     def pair(self, x: Tensor, target: Tensor, regressor: Regressor) -> tuple[Tensor, Tensor]:
         """Return residual r = target - g(Phi(x)) and condition of patches `(n, 1, s, s)`, HU."""
         z = self.split.phi(x)
-        estimate = regressor(z, (target.shape[-2], target.shape[-1]))
+        estimate = estimated(self.split, regressor, z, target.shape[-2:])
         return target - estimate, grid_condition(regressor, z, estimate, self.config.wavelet)
 
     def wavelet_sampler(self, part: Part) -> PatchSampler:

@@ -24,25 +24,25 @@ BUNDLED: tuple[Artifact, ...] = (
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-input.safetensors",
-        "1a660173501acd62355b11a507569bbacd037bc132d53e442712427e2c8330af",
+        "02bb317dfecbe084abad1c0f2d348dcbea54cde3b0d1c74c3911bab6d068bd1b",
         "cINN of the control input",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-const.safetensors",
-        "b7b75987afcbbcc6cefd10e0c58a7387cdacabd5ef79d54b6129ae030662a972",
+        "704d7af9cf12b35d1e102489db72d617e4691ccdc37e5ae342e5b1f8bc183eff",
         "cINN of the control const",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-input-high.safetensors",
-        "8bd6da042eb1d4f88d60747959e3f7c666e68eacfed37c0d94d79f40c49011a0",
+        "b71e76a0519e0b32ae5d9ad260f6f05c8ac4db4966a56f5bc4578a753b645c4c",
         "cINN of the control input, high-dose images",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-const-high.safetensors",
-        "a4e0b3b1e316bb2f8d859ec5d300daab2ef27cde2e6c4f024eb477e733cf2194",
+        "19c54b18c45ca9f1eb8133fe5de9e5643048115830a7b18f331c269f4a1145af",
         "cINN of the control const, high-dose images",
     ),
 )

@@ -1,26 +1,31 @@
-"""Training of regressors g: z -> x_hat with the common engine."""
+"""Fitting of regressors g: z -> x_hat: a descent in closed form, and a training of the network where that does not do."""
 
-__all__ = ["Judge", "Pairs", "RegressorTask", "squared_error", "tolerable", "train_regressor"]
+__all__ = ["Judge", "Pairs", "Regressed", "RegressorTask", "squared_error", "tolerable", "train_regressor"]
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from invkit.representation.regressor import Activation, Regressor, RegressorConfig
+from invkit.representation.descent import descend
+from invkit.representation.regressor import Activation, Phi, Regressor, RegressorConfig
 from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.history import learning_curve
 from invkit.training.optimiser import OnePhase, doubling_cosine
-from invkit.training.progress import Progress
+from invkit.training.progress import Progress, ProgressEvent
 
 Pairs = Callable[[int, Shard], tuple[Activation, Tensor]]
-Judge = Callable[[Regressor], dict[str, float]]
+Judge = Callable[[Regressor], dict[str, float]]  # of the estimate that makes conditions
 WHOLE = Shard(0, 1)
 LOOKS = 2  # in each half of a training
 LEAST_HU = 1e-3
-# What doubling the steps may still take off the RMSE where a training has converged.
-ENOUGH, ENOUGH_HU = 0.05, 0.1
+# What doubling the stages or steps may still take off the RMSE where a regression has converged.
+ENOUGH, ENOUGH_HU = 0.05, 0.5
+FAR = 0.5  # of the linear part's RMSE, where a descent got far
 
 
 class RegressorTask(OnePhase):
@@ -63,13 +68,8 @@ class RegressorTask(OnePhase):
 
     def enough(self, looks: Sequence[tuple[int, float]]) -> bool:
         """Tell whether the doubling of steps that ends here gained too little to go on; False between the ends of doublings."""
-        step = looks[-1][0]
-        done, uneven = divmod(step, self.config.steps)
-        if uneven or done < 1 or done & (done - 1):
-            return False
-        best = min(value for _, value in looks)
-        before = min((value for look, value in looks if 2 * look <= step), default=math.inf)
-        return before - best <= tolerable(best)
+        done, uneven = divmod(looks[-1][0], self.config.steps)
+        return not (uneven or done < 1 or done & (done - 1)) and _converged(looks)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return the mean squared error, in units of the linear part's RMSE.
@@ -94,8 +94,19 @@ class RegressorTask(OnePhase):
         return squared_error(self.regressor(z, (x.shape[-2], x.shape[-1])), x).mean()
 
 
+def _converged(looks: Sequence[tuple[int, float]]) -> bool:
+    """Tell whether the second half of the stages or steps so far took no more off the RMSE than is tolerable."""
+    end = looks[-1][0]
+    best = min(value for _, value in looks)
+    before = min((value for look, value in looks if 2 * look <= end), default=math.inf)
+    return before - best <= tolerable(best)
+
+
 def tolerable(rmse: float) -> float:
-    """Return what doubling the steps of a converged regression may still take off its RMSE, HU: 5 %, or 0.1 HU."""
+    """Return what doubling stages or steps of a converged regression may still take off its RMSE, HU: 5 %, or half an HU.
+
+    Half an HU is less than the default tolerance of a certificate allows in the image itself (0.001 s_Phi of `input`).
+    """
     return max(ENOUGH * rmse, ENOUGH_HU)
 
 
@@ -105,28 +116,47 @@ def squared_error(estimate: Tensor, x: Tensor) -> Tensor:
     return error
 
 
+@dataclass(frozen=True)
+class Regressed:
+    """A regressor that was fitted.
+
+    Args:
+        regressor: g, in eval mode.
+        metrics: its held-out figures, `rmse_hu` among them.
+        learning: held-out figures after so many stages of the descent, or steps of the network's training, by name.
+    """
+
+    regressor: Regressor
+    metrics: Mapping[str, float]
+    learning: Mapping[str, Sequence[tuple[int, float]]]
+
+
 def train_regressor(
     pairs: Pairs,
     held_out: Pairs,
     config: RegressorConfig,
     folder: Path,
     *,
+    phi: Phi,
     seed: int = 0,
     identity: str | None = None,
     progress: Progress | None = None,
     device: torch.device | str = "cpu",
     stage: str = "regressor",
     judge: Judge | None = None,
-) -> tuple[Regressor, dict[str, float]]:
-    """Build a regressor for what `pairs` gives, train it, and return it with its held-out figures, `rmse_hu` among them.
+) -> Regressed:
+    """Build a regressor for what `pairs` gives and fit it: by a descent through Phi, and where that does not get far by training.
 
-    The best state of all looks is kept, the solved linear part alone included.
+    A descent gets far where it takes more than half of its error off the linear part. Elsewhere, as where much of x is lost or the
+    image is another than the one that z is of, the network is trained on the linear part, and the better of the two is kept; of the
+    training the best state of all looks, the linear part alone included. Where z is constant there is nothing to train.
 
     Args:
         pairs: `pairs(step, shard)` returns z and x of that part of a step's batch; a pure function.
         held_out: the same for other patients.
         config: sizes and steps; `pairs` should give batches of `config.batch` patches of side `config.patch`.
         folder: run folder of the engine; an interrupted training goes on.
+        phi: from images `(B, 1, H, W)`, HU, to activations.
         seed: of the initialisation.
         identity: what is trained on what; a folder that holds another training is refused.
         progress: is told how far the training is.
@@ -137,6 +167,12 @@ def train_regressor(
     Raises:
         DivergedError: the training diverged.
     """
+    descended, looks = _descended(
+        pairs, held_out, config, phi, seed=seed, progress=progress, device=device, stage=stage, judge=judge
+    )
+    rmse = descended.metrics["rmse_hu"]
+    if rmse <= max(FAR * looks[0], ENOUGH_HU) or _constant(pairs):
+        return descended
     z, x = pairs(0, WHOLE)
     regressor = Regressor(z, (x.shape[-2], x.shape[-1]), config, seed=seed).to(device)
     task = RegressorTask(regressor, pairs, held_out, identity=identity, judge=judge)
@@ -155,5 +191,64 @@ def train_regressor(
         device=device,
         stage=stage,
     )
+    if len(looks) > 1 and rmse <= result.metrics["rmse_hu"]:
+        return descended
     regressor.requires_grad_(False)
-    return regressor, result.metrics
+    names = result.metrics
+    return Regressed(regressor, names, {name: learning_curve(result.history, name) for name in names})
+
+
+def _descended(
+    pairs: Pairs,
+    held_out: Pairs,
+    config: RegressorConfig,
+    phi: Phi,
+    *,
+    seed: int,
+    progress: Progress | None,
+    device: torch.device | str,
+    stage: str,
+    judge: Judge | None,
+) -> tuple[Regressed, Sequence[float]]:
+    """Return the regressor of a descent, without network, and its held-out RMSE after so many stages."""
+    begun = time.monotonic()
+    z, x = pairs(0, WHOLE)
+    regressor = Regressor(z, (x.shape[-2], x.shape[-1]), config, seed=seed).to(device)
+    regressor.net = None
+    regressor.calibrate([pairs(step, WHOLE) for step in range(config.calibration)])
+    curves: dict[str, list[tuple[int, float]]] = {"rmse_hu": []}
+
+    def told(count: int, rmse: float) -> None:
+        if not math.isfinite(rmse):
+            return
+        curves["rmse_hu"].append((count, rmse))
+        # Twice as many as make conditions, so that the end says what doubling them would gain.
+        if judge is not None and count <= 2 * config.condition_stages:
+            regressor.condition_stages = count
+            for name, value in judge(regressor).items():
+                curves.setdefault(name, []).append((count, value))
+        if progress is not None:
+            seconds = time.monotonic() - begun
+            progress(ProgressEvent(stage, count, config.stages, seconds, metrics={"rmse_hu": rmse}))
+
+    def batches(source: Pairs, count: int) -> Iterator[tuple[Activation, Tensor]]:
+        return (source(step, WHOLE) for step in range(count))
+
+    looks = descend(
+        regressor,
+        batches(pairs, config.stage_batches),
+        batches(held_out, config.stage_batches),
+        phi,
+        lambda looks: len(looks) % 2 == 1 and len(looks) > 1 and _converged([*enumerate(looks)]),
+        told=told,
+    )
+    regressor.eval().requires_grad_(False)
+    regressor.condition_stages = config.condition_stages
+    metrics = {name: min(curve, key=lambda point: point[1])[1] for name, curve in curves.items()}
+    return Regressed(regressor, metrics, curves), looks
+
+
+def _constant(pairs: Pairs) -> bool:
+    """Tell whether z is the same for all images."""
+    z, _ = pairs(0, WHOLE)
+    return all(bool((part == part[:1]).all()) for part in (z if isinstance(z, tuple) else (z,)))

@@ -4,10 +4,10 @@ It turns an activation of any shape into something that an encoder of images und
 condition for a flow than what an embedder learns from z in the same time, and it treats all layers alike.
 """
 
-__all__ = ["Activation", "Regressor", "RegressorConfig"]
+__all__ = ["Activation", "Phi", "Regressor", "RegressorConfig"]
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,11 +22,16 @@ from pydantic import (
 from torch import Tensor, nn
 from torch.nn import functional
 
+from invkit.data.slices import HU_RANGE
 from invkit.errors import ArtifactError, DenoiserError, UsageError
+from invkit.representation.entry import Entry
+from invkit.representation.ridge import Moments
+from invkit.representation.stage import MEMORY, Stage
 from invkit.training.precision import autocast, supports_bf16
 from invkit.training.seeds import derive_seed, seeded
 
 Activation = Tensor | tuple[Tensor, ...]
+Phi = Callable[[Tensor], Activation]
 
 
 class RegressorConfig(BaseModel):
@@ -42,7 +47,11 @@ class RegressorConfig(BaseModel):
         flat_grid: side of that grid.
         hu_mean: HU that become 0 inside.
         hu_scale: HU that become 1 inside.
-        steps: optimiser steps.
+        stages: of the descent, at most; none leaves it to the network alone.
+        condition_stages: how many of them make the estimate whose code is the condition of a flow.
+        stage_kernel: side of their kernels.
+        stage_batches: training batches that they are solved on, and held-out batches that say how many of them to keep.
+        steps: optimiser steps of the network, which is trained where the descent does not get far.
         doublings: how often they are doubled at most, as long as the last doubling took more than 5 % and 0.1 HU off the RMSE of
             held-out patches; 0 leaves it out, and then it is no part of what is written down.
         batch: patches in a step; whoever draws them reads it here. Many steps with few patches get further in the same time.
@@ -68,6 +77,10 @@ class RegressorConfig(BaseModel):
     flat_grid: int = Field(default=8, gt=0)
     hu_mean: float = -400.0
     hu_scale: float = Field(default=400.0, gt=0)
+    stages: int = Field(default=16, ge=0)
+    condition_stages: int = Field(default=2, ge=0)
+    stage_kernel: int = Field(default=3, gt=0)
+    stage_batches: int = Field(default=32, ge=4)
     steps: int = Field(default=3200, gt=0)
     doublings: int = Field(default=0, ge=0, le=16)
     batch: int = Field(default=4, gt=0)
@@ -87,46 +100,6 @@ class RegressorConfig(BaseModel):
         if self.doublings == 0:
             found.pop("doublings", None)
         return found
-
-
-class _Entry(nn.Module):
-    """One tensor of an activation: standardised per channel and brought to the common grid."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, shape: Sequence[int], flat: bool, channels: int, grid: tuple[int, int]):
-        super().__init__()
-        features = math.prod(shape) if flat else shape[0]
-        self.flat = flat
-        self.grid = grid
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("std", torch.ones(features))
-        self.spread = nn.Linear(features, channels * grid[0] * grid[1]) if flat else None
-        self.channels = channels if flat else features
-
-    def observe(self, tensors: Sequence[Tensor]) -> None:
-        """Set mean and deviation of each channel from examples; a constant channel is only shifted."""
-        axis = (0,) if self.flat else (0, 2, 3)
-        together = torch.cat([self._shaped(tensor).double() for tensor in tensors])
-        mean, std = together.mean(axis), together.std(axis, correction=0)
-        self.mean.copy_(mean)
-        varies = std > 1e-6 * (mean.abs() + std.max() + 1e-30)
-        self.std.copy_(torch.where(varies, std, torch.ones_like(std)))
-
-    def forward(self, z: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return `(B, channels, *grid)`."""
-        z = self._shaped(z)
-        if self.spread is None:
-            h = (z - self.mean[:, None, None]) / self.std[:, None, None]
-        else:
-            h = self.spread((z - self.mean) / self.std).reshape(-1, self.channels, *self.grid)
-        if h.shape[-2:] != grid:
-            h = functional.interpolate(h, grid, mode="bilinear", align_corners=False)
-        return h
-
-    def _shaped(self, z: Tensor) -> Tensor:
-        return z.flatten(1).float() if self.flat else z.float()
 
 
 class _Block(nn.Module):
@@ -152,7 +125,9 @@ class Regressor(nn.Module):
     an integer multiple of it, so that convolutions work where z lives and pixels are unfolded at the end, else
     the image's own (bilinear). Flat tensors pass a linear layer to a coarse grid first. On the grid, a linear
     convolution and a small convolutional network that starts at zero are added. The linear part is solved, not trained
-    (`calibrate`): neighbouring channels are so alike that steps of the network's size would spoil it.
+    (`calibrate`): neighbouring channels are so alike that steps of the network's size would spoil it. From there stages go on
+    that ask Phi what is still wrong (`Stage`); they are solved, too (`descent.descend`), and where they get far the network
+    is not trained at all.
 
     For `input`, where z is x itself, nothing is different.
 
@@ -193,7 +168,7 @@ class Regressor(nn.Module):
     def _build(self, spatial: Sequence[bool], coarse: tuple[int, int]) -> None:
         config = self.config
         self.entries = nn.ModuleList(
-            _Entry(shape, not on, config.flat_channels, coarse)
+            Entry(shape, not on, config.flat_channels, coarse)
             for shape, on in zip(self.shapes, spatial, strict=True)
         )
         channels = sum(entry.channels for entry in self._entries)
@@ -204,7 +179,7 @@ class Regressor(nn.Module):
         self.skip = nn.Conv2d(fewer, outputs, wide, padding=wide // 2)
         last = nn.Conv2d(config.hidden, outputs, side, padding=side // 2, bias=False)
         nn.init.zeros_(last.weight)
-        self.net = nn.Sequential(
+        self.net: nn.Sequential | None = nn.Sequential(
             nn.Conv2d(channels, config.hidden, side, padding=side // 2),
             *(_Block(config.hidden, side) for _ in range(config.blocks)),
             nn.SiLU(),
@@ -214,10 +189,12 @@ class Regressor(nn.Module):
             if solved is not None:
                 solved.requires_grad_(False)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stages = nn.ModuleList()
+        self.condition_stages = config.condition_stages
 
     @property
-    def _entries(self) -> list[_Entry]:
-        return [entry for entry in self.entries if isinstance(entry, _Entry)]
+    def _entries(self) -> list[Entry]:
+        return [entry for entry in self.entries if isinstance(entry, Entry)]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors, and as JSON values what else is needed to build the regressor again."""
@@ -225,6 +202,8 @@ class Regressor(nn.Module):
             "shapes": [list(shape) for shape in self.shapes],
             "size": list(self.size),
             "config": self.config.model_dump(mode="json"),
+            "stages": len(self.stages),
+            "network": self.net is not None,
         }
         return {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}, meta
 
@@ -239,6 +218,10 @@ class Regressor(nn.Module):
             z = tuple(torch.empty((1, *shape), device="meta") for shape in meta["shapes"])
             height, width = meta["size"]
             regressor = cls(z, (height, width), RegressorConfig.model_validate(meta["config"]))
+            for _ in range(int(meta["stages"])):
+                regressor.add_stage()
+            if not meta["network"]:
+                regressor.net = None
             regressor.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         except (KeyError, TypeError, ValueError, ValidationError, RuntimeError) as error:
             raise ArtifactError(f"the stored regressor cannot be read: {error}. Train it again") from None
@@ -246,31 +229,95 @@ class Regressor(nn.Module):
             raise ArtifactError("the stored regressor holds values that are not finite. Train it again")
         return regressor.eval().requires_grad_(False)
 
-    def forward(self, z: Activation, size: tuple[int, int] | None = None, *, fast: bool = False) -> Tensor:
+    def forward(
+        self,
+        z: Activation,
+        size: tuple[int, int] | None = None,
+        *,
+        phi: Phi | None = None,
+        stages: int | None = None,
+        fast: bool = False,
+    ) -> Tensor:
         """Return x_hat, `(B, 1, H, W)`, HU.
 
         Args:
             z: shapes as those of the example; spatial ones may be of another size.
             size: height and width of the image. By default the multiple of z's grid, or, where there is none,
                 the size the regressor was built for.
+            phi: Phi itself, from images `(B, 1, H, W)`, HU, to activations; stages need it.
+            stages: how many of the stages to go; all by default. `condition_stages` make the condition of a flow.
             fast: compute the convolutional part in bfloat16, as in training, where config and processor allow it.
 
         Raises:
-            UsageError: another number of tensors or of channels, or a size that is needed and was not given.
+            UsageError: another number of tensors or of channels, or a size or Phi that is needed and was not given.
         """
+        chosen = self._stages[:stages]
         h = self._standard(z, size)
-        image = self.skip(self._reduced(h))
-        with autocast(h.device, (fast or self.training) and self.config.bf16 and supports_bf16(h.device)):
-            correction = self.net(h.contiguous(memory_format=torch.channels_last))
-        image = image + correction.float()
+        x = self._start(h, fast)
+        if not chosen:
+            return self.image(x)
+        if phi is None:
+            raise UsageError(
+                f"this regressor compares z with Phi of its estimate {len(chosen)} times: pass phi"
+            )
+        reduced, steps = self._reduced(h), list[Tensor]()
+        for stage in chosen:
+            residual = reduced - self.features(phi(self.image(x)), size)
+            x, step = self.stepped(x, stage(residual, steps))
+            steps.append(step)
+        return self.image(x)
+
+    def start(self, z: Activation, size: tuple[int, int] | None = None) -> Tensor:
+        """Return the estimate before any stage, on the grid and in inner units, `(B, s^2, h, w)`."""
+        return self._start(self._standard(z, size), fast=False)
+
+    def stepped(self, x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Return an estimate after a step, kept within the range that HU have, and the step that it made then, in inner units."""
+        low, high = ((hu - self.config.hu_mean) / self.config.hu_scale for hu in HU_RANGE)
+        after = (x + step).clamp(low, high)
+        return after, after - x
+
+    def image(self, x: Tensor) -> Tensor:
+        """Return the image `(B, 1, H, W)`, HU, that `(B, s^2, h, w)` on the grid and in inner units stands for."""
         if self.stride is not None:
-            image = functional.pixel_shuffle(image, self.stride)
-        out: Tensor = image.contiguous() * self.config.hu_scale + self.config.hu_mean
-        return out
+            x = functional.pixel_shuffle(x, self.stride)
+        return x.contiguous() * self.config.hu_scale + self.config.hu_mean
+
+    def inner(self, image: Tensor) -> Tensor:
+        """Return what `image` makes an image of."""
+        units = (image - self.config.hu_mean) / self.config.hu_scale
+        x: Tensor = functional.pixel_unshuffle(units, self.stride or 1)
+        return x
+
+    def add_stage(self) -> Stage:
+        """Return a new last stage, whose step is nothing."""
+        channels, outputs = self.skip.weight.shape[1], self.skip.weight.shape[0]
+        stage = Stage(channels, outputs, min(len(self.stages), MEMORY), self.config.stage_kernel)
+        for parameter in stage.parameters():
+            nn.init.zeros_(parameter)
+        self.stages.append(stage.to(self.skip.weight.device))
+        return stage
+
+    def keep_stages(self, count: int) -> None:
+        """Drop all stages after the first `count`."""
+        self.stages = self.stages[:count]
 
     def features(self, z: Activation, size: tuple[int, int] | None = None) -> Tensor:
         """Return the standardised activation on the common grid, `(B, C, h, w)`, or the `most_channels` first components."""
         return self._reduced(self._standard(z, size))
+
+    def _start(self, h: Tensor, fast: bool) -> Tensor:
+        x: Tensor = self.skip(self._reduced(h))
+        if self.net is not None:
+            half = (fast or self.training) and self.config.bf16 and supports_bf16(h.device)
+            with autocast(h.device, half):
+                correction: Tensor = self.net(h.contiguous(memory_format=torch.channels_last))
+            x = x + correction.float()
+        return x
+
+    @property
+    def _stages(self) -> list[Stage]:
+        return [stage for stage in self.stages if isinstance(stage, Stage)]
 
     def _standard(self, z: Activation, size: tuple[int, int] | None) -> Tensor:
         parts = _parts(z)
@@ -298,23 +345,14 @@ class Regressor(nn.Module):
             entry.observe([_parts(z)[index] for z, _ in examples])
         if self.reduce is not None:
             self.reduce.weight.copy_(self._components(examples)[..., None, None])
-        side, stride = self.config.skip_kernel, self.stride or 1
-        taps = self.skip.weight[0].numel() + 1
-        gram = torch.zeros(taps, taps, dtype=torch.float64, device=self.skip.weight.device)
-        cross = torch.zeros(taps, stride**2, dtype=torch.float64, device=gram.device)
+        moments = Moments(
+            self.skip.weight.shape[1], len(self.skip.weight), self.config.skip_kernel, self.skip.weight.device
+        )
         for z, x in examples:
-            h = self.features(z, (x.shape[-2], x.shape[-1]))
-            target = functional.pixel_unshuffle((x - self.config.hu_mean) / self.config.hu_scale, stride)
-            for one, wanted in zip(h, target, strict=True):
-                seen = functional.unfold(one[None], side, padding=side // 2)[0]
-                seen = torch.cat([seen, torch.ones_like(seen[:1])])
-                gram += (seen @ seen.T).double()
-                cross += (seen @ wanted.flatten(1).T).double()
-        gram.diagonal().add_(ridge * gram.diagonal().mean())
-        solution = torch.linalg.solve(gram, cross).T.to(self.skip.weight)
-        self.skip.weight.copy_(solution[:, :-1].reshape(self.skip.weight.shape))
-        if self.skip.bias is not None:
-            self.skip.bias.copy_(solution[:, -1])
+            moments.add(self.features(z, (x.shape[-2], x.shape[-1])), self.inner(x))
+        weight, bias = moments.kernel(moments.solve(ridge))
+        self.skip.weight.copy_(weight)
+        torch.as_tensor(self.skip.bias).copy_(bias)
 
     def _components(self, examples: Sequence[tuple[Activation, Tensor]]) -> Tensor:
         """Return the principal components of the channels, those that vary most first, `(most_channels, C)`."""

@@ -13,7 +13,7 @@ from invkit.representation.conditional import ConditionalVae
 from invkit.representation.regressor import Regressor
 from invkit.sampling.distance import Activation
 from invkit.sampling.draws import invariances
-from invkit.sampling.model import FlowModel, ImageDraws
+from invkit.sampling.model import FlowModel, ImageDraws, estimated
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.training.feed import sent
@@ -37,7 +37,7 @@ def estimate_and_output(
         size: `(H, W)` of the images.
         fast: compute g in bfloat16 where it can be.
     """
-    estimate = regressor(z, (size[0], size[1]), fast=fast)
+    estimate = estimated(split, regressor, z, size, fast=fast)
     return estimate, estimate if split.layer == "const" else split.psi(z, estimate)
 
 

@@ -1,6 +1,6 @@
 """A layer's trained cINN with everything that belongs to it: regressor, embedding, code, decoder."""
 
-__all__ = ["FlowModel", "ImageDraws", "ImageSampler", "LayerModel", "SampleModel", "Scalable"]
+__all__ = ["FlowModel", "ImageDraws", "ImageSampler", "LayerModel", "SampleModel", "Scalable", "estimated"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +74,25 @@ class Scalable(Protocol):
         """Return the image with its own v = t(. | z) times a factor, `(1, 1, H, W)`, HU."""
 
 
+@torch.no_grad()
+def estimated(
+    split: Split, regressor: Regressor, z: Activation, size: Sequence[int], *, fast: bool = False
+) -> Tensor:
+    """Return g(z) as conditions of flows know it, `(B, 1, H, W)`, HU.
+
+    Args:
+        split: the layer.
+        regressor: g.
+        z: an activation, batch `B`.
+        size: `(H, W)` of the images.
+        fast: compute the network of g in bfloat16 where it can be.
+    """
+    estimate: Tensor = regressor(
+        z, (size[0], size[1]), phi=split.phi, stages=regressor.condition_stages, fast=fast
+    )
+    return estimate
+
+
 @dataclass(frozen=True, kw_only=True)
 class FlowModel:
     """What the models of all representations hold: the layer, a regressor, and the held-out likelihoods of a flow.
@@ -96,11 +115,9 @@ class FlowModel:
     patients: Tensor
     floor_rows: Tensor | None = None
 
-    @torch.no_grad()
     def estimate(self, z: Activation, size: Sequence[int]) -> Tensor:
         """Return g(z), the image estimated from an activation, `(B, 1, H, W)`, HU."""
-        estimate: Tensor = self.regressor(z, (size[0], size[1]))
-        return estimate
+        return estimated(self.split, self.regressor, z, size)
 
 
 @dataclass(frozen=True)

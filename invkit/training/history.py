@@ -1,6 +1,6 @@
 """The log of a training: one JSON object a line, cut back on resume to tell one undisturbed story."""
 
-__all__ = ["History"]
+__all__ = ["History", "learning_curve"]
 
 import json
 import math
@@ -69,6 +69,17 @@ class History:
             f"cannot write {self.path}: {error.strerror or error}. "
             "Free some space; the last checkpoint is intact"
         )
+
+
+def learning_curve(history: Path, name: str) -> list[tuple[int, float]]:
+    """Return a held-out figure after so many steps, from the `metrics.jsonl` of a training."""
+    curve: dict[int, float] = {}
+    for line in history.read_text().splitlines():
+        record = json.loads(line)
+        value = record.get("evaluation", {}).get(name)
+        if value is not None:
+            curve[int(record["step"])] = float(value)
+    return sorted(curve.items())
 
 
 def _finite(value: Any) -> Any:

@@ -60,7 +60,7 @@ domains = ["low"]
 images = {count = 2, size = 32}
 denoisers.small.layers = ["1", "2"]
 vae = {preset = "tiny", steps = 6, held_out = 32}
-regressor = {hidden = 4, steps = 2, batch = 2, patch = 16, calibration = 1, held_out = 1}
+regressor = {hidden = 4, stages = 2, stage_batches = 4, steps = 2, batch = 2, patch = 16, calibration = 1}
 cinn = {d = 16, blocks = 1, hidden = 8, context = 4, embedder_hidden = 8, batch = 8, steps = 6, evaluate_every = 3}
 table = {rows = 32, held_out = 16, pairs = 8}
 """

@@ -52,6 +52,14 @@ def test_an_error_that_falls_with_depth_is_named_in_hu():
     assert curve({"1": rows["3"], "3": rows["1"]}, bypassed=("1",)).trusted is True
 
 
+def test_rounding_is_not_compared():
+    tiny = np.full(160, 1e-6)
+    assert curve({"1": 9 * tiny, "3": tiny}).falls == ()
+    assert curve({"1": tiny}).rmse[0].value == pytest.approx(0.01)
+    rows = errors({"1": 3.0})[0]["1"]
+    assert [fall.shallow for fall in curve({"1": rows, "3": tiny}).falls] == ["1"]
+
+
 def test_equal_layers_seldom_seem_to_fall():
     wrong = 0
     for seed in range(30):

@@ -86,7 +86,15 @@ CONFIG = {
         "adversarial_from": 0.5,
         "warmup": 1,
     },
-    "regressor": {"hidden": 4, "steps": 2, "batch": 2, "patch": 16, "calibration": 1, "held_out": 1},
+    "regressor": {
+        "hidden": 4,
+        "stages": 2,
+        "stage_batches": 4,
+        "steps": 2,
+        "batch": 2,
+        "patch": 16,
+        "calibration": 1,
+    },
     "cinn": {
         "d": 8,
         "blocks": 1,

@@ -101,6 +101,15 @@ def test_one_patient_is_refused():
         calibrate_flow(Affine(), gaussian_table(10), range(9))
 
 
+class Same:
+    """g takes z for the image."""
+
+    condition_stages = 0
+
+    def __call__(self, z, size, **_):
+        return z
+
+
 class RowVae:
     """E takes the means of the first rows of a patch."""
 
@@ -118,7 +127,7 @@ def test_codes_and_conditions_are_made_as_in_training(domain):
     slices = load_slices(["phantoms:20"], seed=3)
     model = LayerModel(
         split=Split(wrap_module(torch.nn.Conv2d(1, 1, 1)), "input"),
-        regressor=lambda z, size: z,
+        regressor=Same(),
         vae=RowVae(),
         cinn=Affine(),
         meta={"config": {"dose": 0.25}, "domain": domain},
@@ -144,7 +153,7 @@ def test_a_layer_is_calibrated_from_slices():
 
     model = LayerModel(
         split=Split(wrap_module(torch.nn.Conv2d(1, 1, 1)), "input"),
-        regressor=lambda z, size: z,
+        regressor=Same(),
         vae=RowVae(),
         cinn=FromMean(math.exp(-1.0)),
         meta={"config": {"dose": 0.25}, "domain": "low"},

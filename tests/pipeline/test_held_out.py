@@ -1,7 +1,5 @@
 """What a layer's file keeps of held-out patches, against direct computations."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,7 @@ from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
 from invkit.metrics.calibration_record import CalibrationRecord
 from invkit.pipeline.calibrate import calibrate_flow
-from invkit.pipeline.held_out import learning_curve, record_calibration
+from invkit.pipeline.held_out import record_calibration
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.preset_file import vae_preset
 from invkit.pipeline.store import Store
@@ -99,17 +97,6 @@ def test_what_cannot_be_tested_says_why(cinn):
     assert CalibrationRecord.read({}, {}) is None
 
 
-def test_a_learning_curve_is_read_from_the_log(tmp_path):
-    lines = [
-        {"step": 10, "training": {"loss": 1.0}},
-        {"step": 10, "evaluation": {"nll": 0.5, "nll_floor": -1.0}},
-        {"step": 20, "evaluation": {"nll": 0.25}},
-        {"step": 20, "event": "resumed, not bit-exact"},
-    ]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert learning_curve(tmp_path / "metrics.jsonl", "nll") == [(10, 0.5), (20, 0.25)]
-
-
 def test_a_trained_layer_keeps_its_calibration_and_the_errors_of_its_regression(tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -117,7 +104,9 @@ def test_a_trained_layer_keeps_its_calibration_and_the_errors_of_its_regression(
     store, slices = Store(PluginHost(installed=False), tmp_path), load_slices(["phantoms:20"])
     config = LayerConfig.preset("tiny")
     vae = load_vae(learn_vae(VaeRequest("low", slices, vae_preset("tiny"), config.dose, 0), store))
-    config = config.model_copy(update={"cinn": config.cinn.model_copy(update={"d": vae.vae.config.d})})
+    cinn = config.cinn.model_copy(update={"d": vae.vae.config.d})
+    regressor = config.regressor.model_copy(update={"stages": 3, "condition_stages": 1})
+    config = config.model_copy(update={"cinn": cinn, "regressor": regressor, "regressed": 40})
     request = LayerRequest(Split(wrap_module(network), "0"), vae, slices, config)
     model = learn_layer(request, store)
     record = CalibrationRecord.read(model.held_out, model.meta)
@@ -128,15 +117,19 @@ def test_a_trained_layer_keeps_its_calibration_and_the_errors_of_its_regression(
     assert [step for step, _ in learning["nll"]] == [0, 30, 60]
     best = min(learning["nll"], key=lambda look: look[1])
     assert model.meta["best_step"] == best[0]
-    for name in ("rmse_hu", "code_nll"):
-        assert [step for step, _ in learning[name]] == [0, 5, 10, 15, 20]
+    assert [stage for stage, _ in learning["rmse_hu"]] == list(range(len(learning["rmse_hu"])))
+    assert [stage for stage, _ in learning["code_nll"]] == [0, 1, 2]
     assert min(value for _, value in learning["rmse_hu"]) == model.meta["regressor_rmse_hu"]
 
     seed = derive_seed(0, "layer", "test")
     pairs = PatchSampler(slices.part("test"), vae.vae.patch, dose=config.dose, seed=seed).batch(0, 32)
-    estimate = model.estimate(model.split.phi(pairs.x), pairs.x.shape[-2:])
+    z, size = model.split.phi(pairs.x), pairs.x.shape[-2:]
+    # The condition knows the first stage alone, and the errors are of all of them.
+    assert len(model.regressor.stages) >= 2
+    assert torch.equal(model.estimate(z, size), model.regressor(z, size, phi=model.split.phi, stages=1))
+    estimate = model.regressor(z, size, phi=model.split.phi)
     errors = model.held_out["regressed_rows"]
-    assert errors.shape == (config.held_out,)
+    assert errors.shape == (40,)
     assert torch.allclose(errors[:32], (estimate - pairs.x).square().mean((1, 2, 3)), rtol=1e-4)
     assert torch.allclose(errors[:32], squared_error(estimate, pairs.x), rtol=1e-4)
 

@@ -13,7 +13,7 @@ from invkit.training.precision import supports_bf16
 from invkit.training.seeds import generator
 
 SMALL = RegressorConfig(
-    hidden=8, most_channels=6, flat_channels=2, flat_grid=4, batch=4, patch=24, bf16=False
+    hidden=8, most_channels=6, flat_channels=2, flat_grid=4, stages=0, batch=4, patch=24, bf16=False
 )
 
 
@@ -129,11 +129,16 @@ def test_constant_activation_gives_the_mean_image():
 def test_learns_the_identity_on_input(tmp_path):
     pairs = pairs_of(lambda x: x.clone())
     config = SMALL.model_copy(update={"steps": 60})
-    regressor, figures = train_regressor(
-        pairs, pairs_of(lambda x: x.clone(), seed=1), config, tmp_path, identity="input"
+    found = train_regressor(
+        pairs,
+        pairs_of(lambda x: x.clone(), seed=1),
+        config,
+        tmp_path,
+        phi=torch.clone,
+        identity="input",
     )
-    assert figures["rmse_hu"] < 3.0
-    assert not regressor.training
+    assert found.metrics["rmse_hu"] < 3.0
+    assert not found.regressor.training
 
 
 def test_learns_more_than_the_linear_part(tmp_path):
@@ -160,7 +165,7 @@ def filtered(x):
 def test_pixels_at_the_edge_are_estimated_too(tmp_path):
     pairs, others = pairs_of(filtered), pairs_of(filtered, seed=1)
     config = SMALL.model_copy(update={"steps": 60, "calibration": 8})
-    regressor, _ = train_regressor(pairs, others, config, tmp_path)
+    regressor = train_regressor(pairs, others, config, tmp_path, phi=filtered).regressor
     z, x = others(3, Shard(0, 1))
     error = (regressor(z) - x).square()
     inside = error[..., 2:-2, 2:-2]
@@ -228,15 +233,19 @@ def test_judges_are_asked_at_each_look_and_the_best_state_is_kept(tmp_path):
     pairs, others = pairs_of(filtered), pairs_of(filtered, seed=1)
     start = Regressor(pairs(0, Shard(0, 1))[0], (24, 24), config)
     before = RegressorTask(start, pairs, others).evaluate(0)["rmse_hu"]
-    regressor, figures = train_regressor(pairs, others, config, tmp_path, judge=judge)
+    found = train_regressor(pairs, others, config, tmp_path, phi=filtered, judge=judge)
+    figures = found.metrics
     looks = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     looks = {line["step"]: line["evaluation"] for line in looks if "evaluation" in line}
     assert list(looks) == [0, 4, 8, 12, 16]
-    assert [look["looks"] for look in looks.values()] == [1, 2, 3, 4, 5]
+    # Before, the descent of no stages was judged, too.
+    assert [look["looks"] for look in looks.values()] == [2, 3, 4, 5, 6]
     # At this rate steps spoil the solved start.
     assert figures == min(looks.values(), key=lambda look: look["rmse_hu"])
     assert looks[0]["rmse_hu"] == before < max(look["rmse_hu"] for look in looks.values())
-    errors = [squared_error(regressor(z), x).mean() for z, x in (others(k, Shard(0, 1)) for k in range(32))]
+    batches = (others(k, Shard(0, 1)) for k in range(32))
+    errors = [squared_error(found.regressor(z), x).mean() for z, x in batches]
+    assert found.learning["rmse_hu"] == [(step, look["rmse_hu"]) for step, look in looks.items()]
     assert figures["rmse_hu"] == pytest.approx(torch.stack(errors).mean().sqrt().item())
 
 
@@ -250,10 +259,11 @@ def test_training_is_doubled_until_that_gains_little(tmp_path):
     assert not task.enough([*looks, (16, 18.9)])
     assert task.enough([*looks, (16, 19.1)])
     assert task.enough([*looks, (12, 25.0), (16, 22.0)])  # the best so far counts
-    assert task.enough([(0, 1.0), (4, 0.5), (8, 0.41)])  # a tenth of an HU matters to nobody
+    assert task.enough([(0, 2.0), (4, 1.2), (8, 0.71)])  # less than half an HU is not worth as much again
+    assert not task.enough([(0, 2.0), (4, 1.2), (8, 0.69)])
     # Without a rate nothing is gained, so the first doubling is the last.
     still = config.model_copy(update={"lr": 1e-12})
-    train_regressor(pairs, pairs, still, tmp_path)
+    train_regressor(pairs, pairs, still, tmp_path, phi=filtered)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert max(steps) == 8
     assert "doublings" not in RegressorConfig().model_dump(mode="json")

@@ -62,10 +62,12 @@ class ShiftFlow:
 class MeanRegressor:
     """g takes the mean over channels."""
 
+    condition_stages = 0
+
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
 
-    def __call__(self, z: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def __call__(self, z: torch.Tensor, size: tuple[int, int], **_: object) -> torch.Tensor:
         self.calls.append(size)
         return z.mean(1, keepdim=True)
 

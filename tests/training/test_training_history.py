@@ -4,7 +4,7 @@ import math
 import pytest
 
 from invkit.errors import ResourceError
-from invkit.training.history import History
+from invkit.training.history import History, learning_curve
 
 
 def test_lines_are_json_and_what_is_not_finite_is_null(tmp_path):
@@ -34,3 +34,14 @@ def test_an_unwritable_place_is_one_typed_error(tmp_path):
     for call in (lambda: history.append({}), history.size, lambda: history.cut(0)):
         with pytest.raises(ResourceError, match="cannot write"):
             call()
+
+
+def test_a_learning_curve_is_read_from_the_log(tmp_path):
+    lines = [
+        {"step": 10, "training": {"loss": 1.0}},
+        {"step": 10, "evaluation": {"nll": 0.5, "nll_floor": -1.0}},
+        {"step": 20, "evaluation": {"nll": 0.25}},
+        {"step": 20, "event": "resumed, not bit-exact"},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert learning_curve(tmp_path / "metrics.jsonl", "nll") == [(10, 0.5), (20, 0.25)]

@@ -8,7 +8,7 @@ CINNS: tuple[invkit.Artifact, ...] = (
     invkit.Artifact(
         "cinn",
         "package:invkit_yang2018/trained/yang2018-3.safetensors",
-        "d33bd9d80ef81cdf9c9acb0eb6d4d13f3348e1502b0652c09ca33b72f0369ba4",
+        "d63626e77ec4e563405d6584f59bb93d6706ce7d46d62471cb7b08f92495c818",
         "cINN of yang2018, layer 3",
     ),
 )
