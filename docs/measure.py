@@ -217,7 +217,7 @@ def figures(ct: Path | None) -> dict[str, Callable[[], str]]:
         "benchmarks": benchmarks,
         "real-scan": lambda: real_scan(ct),
         "real-quality": lambda: real_quality(ct),
-        "real-layers": lambda: real_layers(ct),
+        **{f"real-{model}": lambda of=model: real_layers(ct, of) for model in ("chen2017", "yang2018")},
         "real-slice": lambda: real_slice(ct),
     }
 

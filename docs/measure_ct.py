@@ -10,7 +10,7 @@ from measure_text import fenced, invkit, table
 
 __all__ = ["needed", "real_layers", "real_quality", "real_scan", "real_slice"]
 
-ANALYSED = {"chen2017": ("all",), "yang2018": ("all",)}
+MODELS = ("chen2017", "yang2018")
 PICTURES = Path(__file__).parent / "_static"
 PATIENT = "A027284/19001231-131.dcm"  # held out by the split of bundled.md
 ROWS, COLUMNS = slice(220, 348), slice(160, 288)
@@ -73,7 +73,7 @@ def real_quality(ct: Path | None) -> str:
     """Measure the denoisers on the held-out patient."""
     ct = needed(ct)
     rows = []
-    for model in ANALYSED:
+    for model in MODELS:
         found = json.loads(invkit("evaluate", model, "--data", str(ct), "--window", "C", "--json"))
         for exam in found["exams"]:
             for image in ("low_dose", "denoised"):
@@ -93,40 +93,36 @@ def shown(value: dict[str, float] | float | None) -> str:
     return "–" if value is None else Interval.of(value).text()
 
 
-def real_layers(ct: Path | None) -> str:
-    """Analyse every layer of both denoisers on a crop of the held-out slice, and keep the figure of yang2018."""
+def real_layers(ct: Path | None, model: str) -> str:
+    """Analyse every layer of a denoiser on a crop of the held-out slice, and keep its figures."""
     ct = needed(ct)
-    rows, said = [], []
     with tempfile.TemporaryDirectory() as folder_name:
         folder = Path(folder_name)
-        data = crop(ct, folder)
-        for model, chosen in ANALYSED.items():
-            words = [word for layer in chosen for word in ("--layer", layer)]
-            found = analysed(ct, folder, model, data, *words)
-            curves = {name: found[name] for name in ("retained", "regression")}
-            errors = {one["layer"]: one["rmse_hu"] for one in curves["regression"]["layers"]}
-            said += [f"- {model}: {order(curve, name)}" for name, curve in curves.items()]
-            for key, one in found["layers"].items():
-                metrics = one["metrics"]
-                proof = metrics.get("certified") or {}
-                rows.append(
-                    (
-                        model,
-                        key,
-                        shown(metrics["fiber_error"]["samples"]),
-                        shown(metrics["spread_hu"]),
-                        shown(metrics["spread_input_hu"]),
-                        f"{proof.get('count', 0)} of {proof.get('refined', 0)}",
-                        shown(proof.get("spread_hu")),
-                        shown(proof.get("spread_epsilon_hu")),
-                        shown(metrics.get("retained_information")),
-                        shown(errors[key]),
-                    )
-                )
-            keep(folder / f"run-{model}", f"real-{model}")
-        shutil.copyfile(folder / "run-yang2018/figures/depth.png", PICTURES / "real-depth.png")
-    headings = ("denoiser", "layer", "fiber error of samples", "spread, HU", "of the `input` control, HU")
+        found = analysed(ct, folder, model, crop(ct, folder), "--layer", "all")
+        keep(folder / f"run-{model}", f"real-{model}")
+        shutil.copyfile(folder / f"run-{model}/figures/depth.png", PICTURES / f"real-depth-{model}.png")
+    curves = {name: found[name] for name in ("retained", "regression")}
+    errors = {one["layer"]: one["rmse_hu"] for one in curves["regression"]["layers"]}
+    rows = []
+    for key, one in found["layers"].items():
+        metrics = one["metrics"]
+        proof = metrics.get("certified") or {}
+        rows.append(
+            (
+                key,
+                shown(metrics["fiber_error"]["samples"]),
+                shown(metrics["spread_hu"]),
+                shown(metrics["spread_input_hu"]),
+                f"{proof.get('count', 0)} of {proof.get('refined', 0)}",
+                shown(proof.get("spread_hu")),
+                shown(proof.get("spread_epsilon_hu")),
+                shown(metrics.get("retained_information")),
+                shown(errors[key]),
+            )
+        )
+    headings = ("layer", "fiber error of samples", "spread, HU", "of the `input` control, HU")
     proven = ("certified", "their spread, HU", "what ε alone allows, HU", "retained", "error of g(z), HU")
+    said = [f"- {order(curve, name)}" for name, curve in curves.items()]
     return "\n".join((table((*headings, *proven), rows), "", *said))
 
 
@@ -134,10 +130,10 @@ def order(curve: dict[str, Any], name: str) -> str:
     """Return in words whether a curve over depth is to be trusted."""
     what = {"retained": "retained information", "regression": "error of the regression"}[name]
     if curve["trusted"]:
-        return f"the order of the layers by {what} is possible, and no training was still gaining at its end."
+        return f"The order of the layers by {what} is possible, and no fit was still gaining at its end."
     if curve["trusted"] is None:
-        return f"nothing can be said about the order of the layers by {what}."
-    return f"{what} is not to be trusted. {' '.join(curve['reasons'])}"
+        return f"Nothing can be said about the order of the layers by {what}."
+    return f"{what.capitalize()} is not to be trusted. {' '.join(curve['reasons'])}"
 
 
 def real_slice(ct: Path | None) -> str:

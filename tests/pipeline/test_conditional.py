@@ -56,7 +56,11 @@ def test_draws_reach_certificates_and_the_report(result, tmp_path):
 def test_likelihoods_of_layer_and_controls_are_of_one_code(result):
     nll = result[0].metrics["nll"]
     value = {name: one["value"] if isinstance(one, dict) else one for name, one in nll.items()}
-    assert value["floor"] < value["input"] < value["layer"] < value["const"]
+    assert value["floor"] < min(value["input"], value["layer"])
+    # The layer is injective, so it tells the code as x itself does, but for the noise of two trainings of 60 steps.
+    whole = value["const"] - value["floor"]
+    assert abs(value["layer"] - value["input"]) < 0.01 * whole
+    assert value["const"] - max(value["input"], value["layer"]) > 0.5 * whole
     retained = result[0].retained.retained[0].value
     assert 0 < retained < 1
 

@@ -51,10 +51,12 @@ def test_likelihoods_are_of_the_code_and_input_is_at_its_floor(result):
     found, _ = result
     nll = found.metrics["nll"]
     value = {name: one["value"] if isinstance(one, dict) else one for name, one in nll.items()}
-    # For z = x only g, trained 20 steps here, keeps it off the floor; what is not told apart costs much more.
+    # The layer is injective, so it tells the code as x itself does, but for the noise of two trainings.
+    whole = value["const"] - value["floor"]
     assert value["floor"] < value["layer"]
-    assert value["floor"] - 0.05 < value["input"] < value["layer"] < value["const"]
-    assert value["input"] - value["floor"] < 0.1 * (value["const"] - value["floor"])
+    assert value["floor"] - 0.05 < value["input"]
+    assert abs(value["layer"] - value["input"]) < 0.01 * whole
+    assert max(value["input"], value["layer"]) - value["floor"] < 0.1 * whole
 
 
 def test_parts_are_found_again_and_sample_k_stays_what_it_was(result, place, image):
