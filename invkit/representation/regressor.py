@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from invkit.data.slices import HU_RANGE
 from invkit.errors import ArtifactError, DenoiserError, UsageError
+from invkit.representation.block import Block
 from invkit.representation.entry import Entry
 from invkit.representation.ridge import Moments
 from invkit.representation.stage import MEMORY, Stage
@@ -102,22 +103,6 @@ class RegressorConfig(BaseModel):
         return found
 
 
-class _Block(nn.Module):
-    """h + conv(SiLU(conv(SiLU(h)))); it starts as the identity."""
-
-    def __init__(self, channels: int, side: int):
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, side, padding=side // 2)
-        self.second = nn.Conv2d(channels, channels, side, padding=side // 2)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(torch.as_tensor(self.second.bias))
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Map `(B, channels, h, w)` to the same shape."""
-        out: Tensor = h + self.second(functional.silu(self.first(functional.silu(h))))
-        return out
-
-
 class Regressor(nn.Module):
     """g: an activation z, one tensor or several, to an image x_hat in HU.
 
@@ -181,7 +166,7 @@ class Regressor(nn.Module):
         nn.init.zeros_(last.weight)
         self.net: nn.Sequential | None = nn.Sequential(
             nn.Conv2d(channels, config.hidden, side, padding=side // 2),
-            *(_Block(config.hidden, side) for _ in range(config.blocks)),
+            *(Block(config.hidden, side) for _ in range(config.blocks)),
             nn.SiLU(),
             last,
         )
