@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--representation", action="append", choices=REPRESENTATIONS)
     parser.add_argument("--steps", type=int, help="of the flows that are trained here, by default their own")
     parser.add_argument("--preset", default="default", help="of what is trained for the layer")
+    parser.add_argument("--vae-preset", help="train the VAE of `vae` by it, in place of the bundled one")
     parser.add_argument("--samples", type=int, default=50)
     parser.add_argument("--refine", type=int, default=16)
     parser.add_argument("--cache", type=Path)
@@ -86,11 +87,12 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
                 }
             )
         parts = Parts(
-            Store(host, cache), slices, bundled=True, config=config, vae_preset="default", seed=0,
-            device="cpu", representation=name, say=lambda line: print(line, file=sys.stderr),
+            Store(host, cache), slices, bundled=options.vae_preset is None, config=config,
+            vae_preset=options.vae_preset or "default", seed=0, device="cpu", representation=name, say=lambda line: print(line, file=sys.stderr),
         )  # fmt: skip
         begun = time.process_time()
         vae = parts.vae("low")
+        coded = time.process_time() - begun
         found = parts.layer(split, vae, "low")
         trained = time.process_time() - begun
         model = found.model
@@ -123,6 +125,7 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
                 "representation": name,
                 "origin": found.origin,
                 "training_cpu_s": round(trained, 1) if found.origin == "trained" else None,
+                "of_it_flat_vae_s": round(coded, 1),
                 "draw_cpu_s": round(seconds, 2),
                 "numbers": numbers,
                 "rate_nats": rate,

@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from invkit.data.partition import Part
 from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.flow.config import CinnConfig
 from invkit.flow.wavelet_config import WaveletConfig
@@ -28,8 +29,10 @@ class LayerConfig(BaseModel):
         conditional: the VAE of `representation="conditional"`, which is given f(x); no part of what decides any other cINN.
         rows: patches whose codes t is trained on.
         fewer_rows: as many do where z tells nearly all of the code, so that there is next to nothing to learn.
-        held_out: patches that decide when training stops, and as many others for the figures.
-        regressed: how many of the latter g is judged on with all its stages.
+        fewer_steps: of the training of t, likewise.
+        validation: patches that decide when training stops.
+        held_out: others, for the figures.
+        regressed: patches, of the size that g is fitted on, that all its stages are judged on.
         pairs: pairs of patches behind the layer's scale s_Phi.
         dose: of the low-dose images, as a fraction of the slices' own.
     """
@@ -46,10 +49,27 @@ class LayerConfig(BaseModel):
     conditional: ConditionalConfig = Field(ConditionalConfig(), exclude=True)
     rows: int = Field(12_000, ge=2)
     fewer_rows: int = Field(3_072, ge=2)
+    fewer_steps: int = Field(400, gt=0)
+    validation: int = Field(256, ge=2)
     held_out: int = Field(768, ge=2)
     regressed: int = Field(256, ge=1)
     pairs: int = Field(512, ge=1)
     dose: float = Field(0.25, gt=0, le=1)
+
+    @property
+    def parts(self) -> dict[Part, int]:
+        """Patches whose codes are drawn, by part of the split."""
+        return {"train": self.rows, "validation": self.validation, "test": self.held_out}
+
+    def where_known(self) -> Self:
+        """Return the settings where z tells nearly all of the code."""
+        steps = min(self.cinn.steps, self.fewer_steps)
+        return self.model_copy(
+            update={
+                "rows": min(self.rows, self.fewer_rows),
+                "cinn": self.cinn.model_copy(update={"steps": steps}),
+            }
+        )
 
     @classmethod
     def preset(cls, name: str) -> Self:
@@ -74,6 +94,7 @@ class LayerConfig(BaseModel):
                 spatial_rows=64,
                 conditional=ConditionalConfig.tiny(),
                 rows=128,
+                validation=64,
                 held_out=64,
                 pairs=16,
             )

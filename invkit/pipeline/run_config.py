@@ -128,6 +128,8 @@ class TableConfig(_Section):
 
     rows: int = Field(12_000, ge=2)
     fewer_rows: int = Field(3_072, ge=2)
+    fewer_steps: int = Field(400, gt=0)
+    validation: int = Field(256, ge=2)
     held_out: int = Field(768, ge=2)
     regressed: int = Field(256, ge=1)
     pairs: int = Field(512, ge=1)

@@ -161,8 +161,8 @@ class _ConditionalTraining(LayerTraining):
 
     def coded(
         self, x: Tensor, target: Tensor, regressor: Regressor, *, fast: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return mean and log-variance of the codes of patches, the condition of each, and g(z)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean and log-variance of the codes of patches, and the condition of each."""
         size = (x.shape[-2], x.shape[-1])
         pieces = [
             estimate_and_output(self.split, regressor, self.split.phi(part), size, fast=fast)
@@ -175,4 +175,4 @@ class _ConditionalTraining(LayerTraining):
             # The same codes as for every layer: only the flow does not know f(x).
             output = torch.cat([self.split.denoiser(part) for part in torch.split(x, AT_ONCE)])
         posterior = vae.encode(target, output)
-        return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1), estimate
+        return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1)

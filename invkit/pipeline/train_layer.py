@@ -24,6 +24,7 @@ from invkit.data.patches import PatchBatch, PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
 from invkit.errors import ConfigError
 from invkit.flow.cinn import CINN
+from invkit.flow.config import CinnConfig
 from invkit.flow.fiber import FiberErrors, FiberTerm
 from invkit.flow.store import cinn_state, round_half
 from invkit.flow.table import CodeTable, gaussian_nll, posterior_entropy, posterior_entropy_rows
@@ -105,7 +106,7 @@ class LayerTraining:
         self.request, self.config, self.work, self.progress = request, request.config, work, progress
         self.split, self.vae, self.device = request.split, request.vae.vae, request.device
         self.samplers = self._samplers(self.patch)
-        self._rows = self.config.rows
+        self.known = False  # whether z tells nearly all of the code
 
     @property
     def patch(self) -> int:
@@ -116,8 +117,7 @@ class LayerTraining:
         """Train regressor and flow; return what measures both and writes the file, which one process does for all."""
         found = self.regressor()
         known = found.metrics["code_nll"] - found.metrics["code_floor"] <= KNOWN
-        if broadcast_json(known, self.device):
-            self._rows = min(self.config.rows, self.config.fewer_rows)
+        self.known = broadcast_json(known, self.device)
         learned = self.learned(found.regressor, key)
 
         def write(path: Path) -> None:
@@ -133,8 +133,11 @@ class LayerTraining:
 
     def learned(self, regressor: Regressor, key: str) -> Callable[[], LearnedFlow]:
         """Train the flow given g; return what measures it."""
-        train, validation, test = (self._table(name, regressor) for name in ("train", "validation", "test"))
-        cinn, result = self._cinn(train.table, validation.table, "cinn", "cinn", "flow", self._fiber())
+        config = self.config.where_known() if self.known else self.config
+        train, validation, test = (self._table(part, rows, regressor) for part, rows in config.parts.items())
+        cinn, result = self._cinn(
+            train.table, validation.table, "cinn", "cinn", "flow", self._fiber(), config=config.cinn
+        )
 
         def measured() -> LearnedFlow:
             flow = self._measured(cinn, result, test.table, test.patients)
@@ -147,7 +150,7 @@ class LayerTraining:
                 "vae_trained_on": self.request.vae.meta.get("trained_on", ""),
                 **self.more(),
             }
-            rows = self._regressed(regressor, test.regressed)
+            rows = self._regressed(regressor)
             return replace(flow, tensors={"regressed_rows": rows, **calibrated}, meta=meta)
 
         return measured
@@ -158,8 +161,8 @@ class LayerTraining:
 
     def coded(
         self, x: Tensor, target: Tensor, regressor: Regressor, *, fast: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return mean and log-variance of the codes of patches, the condition of each, and g(z).
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean and log-variance of the codes of patches, and the condition of each.
 
         Args:
             x: low-dose patches, `(n, 1, s, s)`, HU.
@@ -174,7 +177,7 @@ class LayerTraining:
             [estimated(self.split, regressor, self.split.phi(part), size, fast=fast) for part in parts]
         )
         of_z = self.vae.encode(estimate)
-        return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1), estimate
+        return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1)
 
     def regressor(self) -> Regressed:
         """Fit g; return it with its held-out figures."""
@@ -206,7 +209,7 @@ class LayerTraining:
         target = self._target(drawn).to(self.device)
 
         def judge(regressor: Regressor) -> dict[str, float]:
-            mean, log_var, condition, _ = self.coded(drawn.x.to(self.device), target, regressor)
+            mean, log_var, condition = self.coded(drawn.x.to(self.device), target, regressor)
             codes = CodeTable(mean, log_var, condition)
             return {
                 "code_nll": gaussian_nll(mean, log_var, condition[:, : mean.shape[1]]),
@@ -223,9 +226,11 @@ class LayerTraining:
         folder: str,
         stage: str,
         fiber: FiberTerm | None = None,
+        *,
+        config: CinnConfig | None = None,
     ) -> tuple[CINN, FitResult]:
         """Return a cINN that was trained on a table, with seeds of a purpose of its own."""
-        config, seed = self.config.cinn, self.seed(purpose)
+        config, seed = config or self.config.cinn, self.seed(purpose)
         cinn = CINN(config, train.condition_shape).to(self.device)
         result = fit(
             CinnTask(cinn, train, validation, seed=seed, fiber=fiber),
@@ -244,9 +249,8 @@ class LayerTraining:
         floor = posterior_entropy_rows(test)
         return LearnedFlow("cinn", cinn_state(cinn), result, rows, posterior_entropy(test), floor, patients)
 
-    def _table(self, part: str, regressor: Regressor) -> "_Rows":
-        rows = self._rows if part == "train" else self.config.held_out
-        columns: list[list[Tensor]] = [[] for _ in range(5)]
+    def _table(self, part: str, rows: int, regressor: Regressor) -> "_Rows":
+        columns: list[list[Tensor]] = [[] for _ in range(4)]
         steps, begun = -(-rows // BATCH), time.monotonic()
         left = TimeLeft(steps)
         with torch.no_grad():
@@ -254,11 +258,8 @@ class LayerTraining:
             def batch(step: int) -> tuple[Tensor, ...]:
                 pairs = self.samplers[part].batch(step, BATCH)
                 target = self._target(pairs).to(self.device)
-                mean, log_var, condition, estimate = self.coded(
-                    pairs.x.to(self.device), target, regressor, fast=part == "train"
-                )
-                error = squared_error(estimate, target)
-                return mean, log_var, condition, pairs.patient, error
+                codes = self.coded(pairs.x.to(self.device), target, regressor, fast=part == "train")
+                return *codes, pairs.patient
 
             for step, found in enumerate(in_parts(steps, batch, device=self.device)):
                 for column, value in zip(columns, found, strict=True):
@@ -267,32 +268,25 @@ class LayerTraining:
                     now = time.monotonic() - begun
                     stage = f"{self.split.layer}: codes, {part}"
                     self.progress(ProgressEvent(stage, step + 1, steps, now, left.update(step + 1, now)))
-        mean, log_var, condition, patients, regressed = (torch.cat(column) for column in columns)
-        table = CodeTable(mean, log_var, condition)
-        return _Rows(table.rows(slice(rows)), patients.cpu()[:rows], regressed[:rows])
+        mean, log_var, condition, patients = (torch.cat(column) for column in columns)
+        return _Rows(CodeTable(mean, log_var, condition).rows(slice(rows)), patients.cpu()[:rows])
 
     @torch.no_grad()
-    def _regressed(self, regressor: Regressor, known: Tensor) -> Tensor:
-        """Return the squared errors of all stages of g on the first test patches, `(n,)`, HU^2.
+    def _regressed(self, regressor: Regressor) -> Tensor:
+        """Return the squared errors of g with all its stages on test patches of the size that it was fitted on, `(n,)`, HU^2.
 
-        Args:
-            regressor: g.
-            known: those of the stages that make conditions, of all test patches.
+        They are of the same patients as the first patches of the test table.
         """
-        count = min(self.config.regressed, len(known))
-        if len(regressor.stages) <= regressor.condition_stages:
-            return known[:count]
+        config = self.config
+        sampler = self._samplers(config.regressor.patch)["test"]
         errors = []
-        for step in range(-(-count // BATCH)):
-            pairs = self.samplers["test"].batch(step, BATCH)
-            wanted = self._target(pairs).to(self.device)
-            size = (wanted.shape[-2], wanted.shape[-1])
-            for x, target in zip(
-                torch.split(pairs.x.to(self.device), AT_ONCE), torch.split(wanted, AT_ONCE), strict=True
-            ):
-                estimate = regressor(self.split.phi(x), size, phi=self.split.phi)
-                errors.append(squared_error(estimate, target))
-        return torch.cat(errors)[:count]
+        for step in range(-(-config.regressed // BATCH)):
+            pairs = sampler.batch(step, BATCH)
+            target = self._target(pairs).to(self.device)
+            size = (target.shape[-2], target.shape[-1])
+            estimate = regressor(self.split.phi(pairs.x.to(self.device)), size, phi=self.split.phi)
+            errors.append(squared_error(estimate, target))
+        return torch.cat(errors)[: config.regressed]
 
     def _fiber(self) -> FiberTerm | None:
         """Return the fiber term that the configuration asks for, if it does."""
@@ -353,9 +347,7 @@ class _Rows:
     Args:
         table: of the patches.
         patients: number of the patient that each is from, `(n,)`.
-        regressed: mean squared error of g(z), `(n,)`, HU^2.
     """
 
     table: CodeTable
     patients: Tensor
-    regressed: Tensor

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invkit.data.partition import Part
 from invkit.denoisers.loaded import AT_ONCE
 from invkit.flow.table import CodeTable
 from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
@@ -68,15 +69,15 @@ class _ResidualTraining(LayerTraining):
         """Train the flow given g; return what measures it."""
         code = TileCode(self.config.cinn.d)
         (train, _), (validation, _), (test, patients) = (
-            self._tiles(part, regressor, code) for part in ("train", "validation", "test")
+            self._tiles(part, regressor, code) for part in self.config.parts
         )
         cinn, result = self._cinn(train, validation, "residual", "flow", "flow of residuals")
         return lambda: self._measured(cinn, result, test, patients)
 
     @torch.no_grad()
-    def _tiles(self, part: str, regressor: Regressor, code: TileCode) -> tuple[CodeTable, Tensor]:
+    def _tiles(self, part: Part, regressor: Regressor, code: TileCode) -> tuple[CodeTable, Tensor]:
         """Return codes and conditions of tiles at random places, 8 of each patch, and the patient that each is from."""
-        rows = self.config.rows if part == "train" else self.config.held_out
+        rows = self.config.parts[part]
         means, conditions, patients = [], [], []
         for step in range(-(-rows // (TILES * BATCH))):
             pairs = self.samplers[part].batch(step, BATCH)

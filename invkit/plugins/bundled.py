@@ -24,25 +24,25 @@ BUNDLED: tuple[Artifact, ...] = (
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-input.safetensors",
-        "02bb317dfecbe084abad1c0f2d348dcbea54cde3b0d1c74c3911bab6d068bd1b",
+        "c864792f9fdcc061baef1fbec6d6b68e05c388e943421151fc0223a0ba91cea8",
         "cINN of the control input",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-const.safetensors",
-        "704d7af9cf12b35d1e102489db72d617e4691ccdc37e5ae342e5b1f8bc183eff",
+        "792ce757e3ed2d32dc76eec1a097096ce1426ba9b4e5bef65c5e581d01ba7533",
         "cINN of the control const",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-input-high.safetensors",
-        "b71e76a0519e0b32ae5d9ad260f6f05c8ac4db4966a56f5bc4578a753b645c4c",
+        "06584097b4a9351161f04e9d653b2b06de46f1a021c4db9d6081e3b1307f4da4",
         "cINN of the control input, high-dose images",
     ),
     Artifact(
         "cinn",
         "package:invkit/bundled/cinn-const-high.safetensors",
-        "19c54b18c45ca9f1eb8133fe5de9e5643048115830a7b18f331c269f4a1145af",
+        "de658161854e17b8098543128b0cf77108f34a5970ef04a7afea6dfaa02d67ab",
         "cINN of the control const, high-dose images",
     ),
 )

@@ -4,14 +4,14 @@ __all__ = ["Halt", "descend"]
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from invkit.representation.regressor import Activation, Phi, Regressor
 from invkit.representation.ridge import Moments
-from invkit.representation.stage import Stage
+from invkit.representation.stage import Stage, Trace
 from invkit.training.distributed import broadcast_json, broadcast_tensors
 
 Pair = tuple[Activation, Tensor]
@@ -21,37 +21,21 @@ EVERY = 4  # one of so many batches chooses the penalty
 PATIENCE = 3  # stages without gain
 
 
-@dataclass
-class _Trace:
-    """Where the descent of one batch stands.
+@dataclass(frozen=True)
+class _Known:
+    """A descent of one batch, and the images that it should end at, in inner units on the grid, `(B, s^2, h, w)`."""
 
-    Args:
-        features: z, standardised, `(B, C, h, w)`.
-        target: x, on the grid and in inner units, `(B, s^2, h, w)`.
-        x: the estimate, alike.
-        size: of the images.
-        steps: all so far.
-        residual: z minus Phi of the estimate, standardised.
-    """
-
-    features: Tensor
+    trace: Trace
     target: Tensor
-    x: Tensor
-    size: tuple[int, int]
-    steps: list[Tensor] = field(default_factory=list)
-    residual: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     @classmethod
-    def of(cls, regressor: Regressor, z: Activation, image: Tensor) -> "_Trace":
+    def of(cls, regressor: Regressor, z: Activation, image: Tensor) -> "_Known":
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        return cls(regressor.features(z, size), regressor.inner(image), regressor.start(z, size), size)
+        return cls(regressor.begin(z, size), regressor.inner(image))
 
-    def ask(self, regressor: Regressor, phi: Phi) -> None:
-        self.residual = self.features - regressor.features(phi(regressor.image(self.x)), self.size)
-
-    def advance(self, regressor: Regressor, stage: Stage) -> None:
-        self.x, step = regressor.stepped(self.x, stage(self.residual, self.steps))
-        self.steps.append(step)
+    @property
+    def missing(self) -> Tensor:
+        return self.target - self.trace.x
 
 
 @torch.no_grad()
@@ -81,12 +65,12 @@ def descend(
         the held-out RMSE before any stage and after each that was tried, HU.
     """
     training, others = (
-        [_Trace.of(regressor, z, image) for z, image in pairs] for pairs in (examples, held_out)
+        [_Known.of(regressor, z, image) for z, image in pairs] for pairs in (examples, held_out)
     )
     looks: list[float] = []
 
     def look() -> None:
-        squares = torch.stack([(trace.x - trace.target).square().mean() for trace in others])
+        squares = torch.stack([known.missing.square().mean() for known in others])
         found = broadcast_json(regressor.config.hu_scale * squares.mean().sqrt().item())
         looks.append(found if math.isfinite(found) else math.inf)
         if told is not None:
@@ -94,16 +78,14 @@ def descend(
 
     look()
     while len(looks) <= regressor.config.stages and not halt(looks) and not _idle(looks):
-        for trace in (*training, *others):
-            trace.ask(regressor, phi)
-        scale = torch.stack([trace.residual.square().mean((0, 2, 3)) for trace in training]).mean(0).sqrt()
-        if not bool((scale > 0).any()):
-            break
+        for known in (*training, *others):
+            regressor.ask(known.trace, phi)
         stage = regressor.add_stage()
-        _solve(stage, training, scale)
+        if not _solve(stage, training):
+            break
         broadcast_tensors(stage.parameters())
-        for trace in (*training, *others):
-            trace.advance(regressor, stage)
+        for known in (*training, *others):
+            regressor.advance(known.trace, stage)
         look()
     regressor.keep_stages(looks.index(min(looks)))
     return looks
@@ -114,30 +96,34 @@ def _idle(looks: Sequence[float]) -> bool:
     return len(looks) > PATIENCE and min(looks[-PATIENCE:]) >= min(looks[:-PATIENCE])
 
 
-def _solve(stage: Stage, traces: Sequence[_Trace], scale: Tensor) -> None:
-    """Set a stage to the ridge regression of what the estimates miss.
+def _solve(stage: Stage, batches: Sequence[_Known]) -> bool:
+    """Set a stage to the ridge regression of what the estimates miss; tell whether there was anything to see.
 
     Args:
         stage: the next one.
-        traces: that have asked.
-        scale: root mean square of the channels of their residuals, `(C,)`.
+        batches: whose descents have asked.
     """
+    seen = [stage.inputs(known.trace) for known in batches]
+    # Inputs are in units of their root mean square: that of each channel of the residual, and one for all of a step.
+    scale = torch.stack([parts[0].square().mean((0, 2, 3)) for parts in seen]).mean(0).sqrt()
+    if not bool((scale > 0).any()):
+        return False
+    outputs = batches[0].target.shape[1]
     before = [
-        torch.stack([trace.steps[len(trace.steps) - back].square().mean() for trace in traces]).mean().sqrt()
-        for back in range(stage.before, 0, -1)
+        torch.stack([parts[number].square().mean() for parts in seen]).mean().sqrt().expand(outputs)
+        for number in range(1, 1 + stage.before)
     ]
-    outputs = traces[0].x.shape[1]
-    width = torch.cat([scale, *(one.expand(outputs) for one in before)])
+    width = torch.cat([scale, *before])
     width = torch.where(width > 0, width, torch.ones_like(width))
-    parts = [
-        Moments(len(width), outputs, stage.conv.kernel_size[0], device=traces[0].x.device) for _ in range(2)
-    ]
-    for number, trace in enumerate(traces):
-        features = stage.features(trace.residual, trace.steps) / width[:, None, None]
-        parts[number % EVERY == EVERY - 1].add(features, trace.target - trace.x)
-    fitted, held_out = parts
+    fitted, held_out = (
+        Moments(len(width), outputs, stage.conv.kernel_size[0], device=width.device) for _ in range(2)
+    )
+    for number, (known, inputs) in enumerate(zip(batches, seen, strict=True)):
+        features = torch.cat(inputs, dim=1) / width[:, None, None]
+        (held_out if number % EVERY == EVERY - 1 else fitted).add(features, known.missing)
     ridge = min(PENALTIES, key=lambda penalty: held_out.loss(fitted.solve(penalty)))
     whole = fitted + held_out
     weight, bias = whole.kernel(whole.solve(ridge))
     stage.conv.weight.copy_(weight / width[:, None, None])
     torch.as_tensor(stage.conv.bias).copy_(bias)
+    return True

@@ -39,7 +39,7 @@ class Entry(nn.Module):
         """Return `(B, channels, *grid)`."""
         z = self._shaped(z)
         if self.spread is None:
-            h = (z - self.mean[:, None, None]) / self.std[:, None, None]
+            h = (z - self.mean[:, None, None]).div_(self.std[:, None, None])
         else:
             h = self.spread((z - self.mean) / self.std).reshape(-1, self.channels, *self.grid)
         if h.shape[-2:] != grid:

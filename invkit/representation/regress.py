@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from invkit.errors import DivergedError
 from invkit.representation.descent import descend
 from invkit.representation.regressor import Activation, Phi, Regressor, RegressorConfig
 from invkit.training.engine import FitConfig, Shard, fit
@@ -165,7 +166,7 @@ def train_regressor(
         judge: returns further held-out figures of g.
 
     Raises:
-        DivergedError: the training diverged.
+        DivergedError: the training diverged, or z is not finite.
     """
     descended, looks = _descended(
         pairs, held_out, config, phi, seed=seed, progress=progress, device=device, stage=stage, judge=judge
@@ -242,6 +243,10 @@ def _descended(
         lambda looks: len(looks) % 2 == 1 and len(looks) > 1 and _converged([*enumerate(looks)]),
         told=told,
     )
+    if not curves["rmse_hu"]:
+        raise DivergedError(
+            f"{stage}: activations of the layer are not finite, so no image can be told from them"
+        )
     regressor.eval().requires_grad_(False)
     regressor.condition_stages = config.condition_stages
     metrics = {name: min(curve, key=lambda point: point[1])[1] for name, curve in curves.items()}

@@ -27,7 +27,7 @@ from invkit.errors import ArtifactError, DenoiserError, UsageError
 from invkit.representation.block import Block
 from invkit.representation.entry import Entry
 from invkit.representation.ridge import Moments
-from invkit.representation.stage import MEMORY, Stage
+from invkit.representation.stage import MEMORY, Stage, Trace
 from invkit.training.precision import autocast, supports_bf16
 from invkit.training.seeds import derive_seed, seeded
 
@@ -78,7 +78,7 @@ class RegressorConfig(BaseModel):
     flat_grid: int = Field(default=8, gt=0)
     hu_mean: float = -400.0
     hu_scale: float = Field(default=400.0, gt=0)
-    stages: int = Field(default=16, ge=0)
+    stages: int = Field(default=24, ge=0)
     condition_stages: int = Field(default=2, ge=0)
     stage_kernel: int = Field(default=3, gt=0)
     stage_batches: int = Field(default=32, ge=4)
@@ -237,30 +237,41 @@ class Regressor(nn.Module):
             UsageError: another number of tensors or of channels, or a size or Phi that is needed and was not given.
         """
         chosen = self._stages[:stages]
-        h = self._standard(z, size)
-        x = self._start(h, fast)
+        trace = self.begin(z, size, fast=fast)
         if not chosen:
-            return self.image(x)
+            return self.image(trace.x)
         if phi is None:
             raise UsageError(
                 f"this regressor compares z with Phi of its estimate {len(chosen)} times: pass phi"
             )
-        reduced, steps = self._reduced(h), list[Tensor]()
         for stage in chosen:
-            residual = reduced - self.features(phi(self.image(x)), size)
-            x, step = self.stepped(x, stage(residual, steps))
-            steps.append(step)
-        return self.image(x)
+            self.ask(trace, phi)
+            self.advance(trace, stage)
+        return self.image(trace.x)
 
-    def start(self, z: Activation, size: tuple[int, int] | None = None) -> Tensor:
-        """Return the estimate before any stage, on the grid and in inner units, `(B, s^2, h, w)`."""
-        return self._start(self._standard(z, size), fast=False)
+    def begin(self, z: Activation, size: tuple[int, int] | None = None, *, fast: bool = False) -> Trace:
+        """Return the descent from an activation before its first stage; arguments are those of `forward`."""
+        h = self._standard(z, size)
+        features = self._reduced(h)
+        x: Tensor = self.skip(features)
+        if self.net is not None:
+            half = (fast or self.training) and self.config.bf16 and supports_bf16(h.device)
+            with autocast(h.device, half):
+                correction: Tensor = self.net(h.contiguous(memory_format=torch.channels_last))
+            x = x + correction.float()
+        return Trace(features, x, size)
 
-    def stepped(self, x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Return an estimate after a step, kept within the range that HU have, and the step that it made then, in inner units."""
+    def ask(self, trace: Trace, phi: Phi) -> None:
+        """Let a descent see what Phi of its estimate still lacks of z."""
+        # In place, for these are the largest tensors of all.
+        trace.residual = self.features(phi(self.image(trace.x)), trace.size).neg_().add_(trace.features)
+
+    def advance(self, trace: Trace, stage: Stage) -> None:
+        """Take the step of a stage after `ask`, within the range that HU have."""
         low, high = ((hu - self.config.hu_mean) / self.config.hu_scale for hu in HU_RANGE)
-        after = (x + step).clamp(low, high)
-        return after, after - x
+        after = (trace.x + stage(trace)).clamp(low, high)
+        trace.steps.append(after - trace.x)
+        trace.x = after
 
     def image(self, x: Tensor) -> Tensor:
         """Return the image `(B, 1, H, W)`, HU, that `(B, s^2, h, w)` on the grid and in inner units stands for."""
@@ -291,15 +302,6 @@ class Regressor(nn.Module):
         """Return the standardised activation on the common grid, `(B, C, h, w)`, or the `most_channels` first components."""
         return self._reduced(self._standard(z, size))
 
-    def _start(self, h: Tensor, fast: bool) -> Tensor:
-        x: Tensor = self.skip(self._reduced(h))
-        if self.net is not None:
-            half = (fast or self.training) and self.config.bf16 and supports_bf16(h.device)
-            with autocast(h.device, half):
-                correction: Tensor = self.net(h.contiguous(memory_format=torch.channels_last))
-            x = x + correction.float()
-        return x
-
     @property
     def _stages(self) -> list[Stage]:
         return [stage for stage in self.stages if isinstance(stage, Stage)]
@@ -308,7 +310,8 @@ class Regressor(nn.Module):
         parts = _parts(z)
         self._check(parts)
         grid = self._grid(parts, size)
-        return torch.cat([entry(part, grid) for entry, part in zip(self._entries, parts, strict=True)], dim=1)
+        found = [entry(part, grid) for entry, part in zip(self._entries, parts, strict=True)]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
     def _reduced(self, h: Tensor) -> Tensor:
         if self.reduce is None:

@@ -1,13 +1,33 @@
 """One stage of a descent onto the image that an activation came from."""
 
-__all__ = ["MEMORY", "Stage"]
+__all__ = ["MEMORY", "Stage", "Trace"]
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 MEMORY = 2  # earlier steps that a stage sees
+
+
+@dataclass
+class Trace:
+    """Where the descent of a batch stands, on the grid of the activation.
+
+    Args:
+        features: z, standardised, `(B, C, h, w)`.
+        x: the estimate in inner units, `(B, s^2, h, w)`.
+        size: height and width of the images, if they are known.
+        steps: all so far, each like x.
+        residual: z minus Phi of the estimate, standardised, like `features`; `None` before it was computed.
+    """
+
+    features: Tensor
+    x: Tensor
+    size: tuple[int, int] | None = None
+    steps: list[Tensor] = field(default_factory=list)
+    residual: Tensor | None = None
 
 
 class Stage(nn.Module):
@@ -31,16 +51,18 @@ class Stage(nn.Module):
         self.conv = nn.Conv2d(channels + before * outputs, outputs, side, padding=side // 2)
         self.requires_grad_(False)
 
-    def features(self, residual: Tensor, steps: Sequence[Tensor]) -> Tensor:
-        """Return what the step is linear in.
+    def inputs(self, trace: Trace) -> list[Tensor]:
+        """Return what the step is linear in: the residual, and the steps that are remembered, the oldest first."""
+        if trace.residual is None:
+            raise RuntimeError("a stage needs the residual: ask Phi first")
+        return [trace.residual, *trace.steps[len(trace.steps) - self.before :]]
 
-        Args:
-            residual: z minus Phi(x_k), standardised, `(B, channels, h, w)`.
-            steps: all steps so far, each `(B, outputs, h, w)`.
-        """
-        return torch.cat([residual, *steps[len(steps) - self.before :]], dim=1)
-
-    def forward(self, residual: Tensor, steps: Sequence[Tensor]) -> Tensor:
-        """Return the step, `(B, outputs, h, w)`."""
-        step: Tensor = self.conv(self.features(residual, steps))
-        return step
+    def forward(self, trace: Trace) -> Tensor:
+        """Return the step, `(B, outputs, h, w)`, from a descent that has asked."""
+        # One convolution for each input, rather than a copy of all of them side by side.
+        kernels = torch.split(self.conv.weight, [part.shape[1] for part in self.inputs(trace)], dim=1)
+        step = self.conv.bias[:, None, None] if self.conv.bias is not None else 0
+        padding = self.conv.padding
+        for part, kernel in zip(self.inputs(trace), kernels, strict=True):
+            step = step + functional.conv2d(part, kernel, padding=padding)
+        return torch.as_tensor(step)

@@ -12,6 +12,7 @@ from invkit.denoisers.loaded import wrap_module
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
+from invkit.flow.train import CinnTask
 from invkit.metrics.calibration_record import CalibrationRecord
 from invkit.pipeline.calibrate import calibrate_flow
 from invkit.pipeline.held_out import record_calibration
@@ -122,7 +123,7 @@ def test_a_trained_layer_keeps_its_calibration_and_the_errors_of_its_regression(
     assert min(value for _, value in learning["rmse_hu"]) == model.meta["regressor_rmse_hu"]
 
     seed = derive_seed(0, "layer", "test")
-    pairs = PatchSampler(slices.part("test"), vae.vae.patch, dose=config.dose, seed=seed).batch(0, 32)
+    pairs = PatchSampler(slices.part("test"), regressor.patch, dose=config.dose, seed=seed).batch(0, 32)
     z, size = model.split.phi(pairs.x), pairs.x.shape[-2:]
     # The condition knows the first stage alone, and the errors are of all of them.
     assert len(model.regressor.stages) >= 2
@@ -141,3 +142,28 @@ def test_a_trained_layer_keeps_its_calibration_and_the_errors_of_its_regression(
     old = load_layer(path, request)
     assert not old.held_out
     assert CalibrationRecord.read(old.held_out, old.meta) is None
+
+
+@pytest.mark.parametrize(("layer", "rows", "steps"), [("input", 48, 20), ("const", 128, 60)])
+def test_where_z_tells_the_code_less_is_trained(tmp_path, monkeypatch, layer, rows, steps):
+    """From `input` the code is known exactly; of `const` everything is left to learn."""
+    seen = []
+
+    class Task(CinnTask):
+        def __init__(self, cinn, train, held_out, **others):
+            seen.append((len(train), len(held_out)))
+            super().__init__(cinn, train, held_out, **others)
+
+    monkeypatch.setattr("invkit.pipeline.train_layer.CinnTask", Task)
+    store, slices = Store(PluginHost(installed=False), tmp_path), load_slices(["phantoms:20"])
+    config = LayerConfig.preset("tiny")
+    vae = load_vae(learn_vae(VaeRequest("low", slices, vae_preset("tiny"), config.dose, 0), store))
+    cinn = config.cinn.model_copy(update={"d": vae.vae.config.d, "evaluate_every": 10, "patience": None})
+    changes = {"cinn": cinn, "fewer_rows": 48, "fewer_steps": 20, "validation": 40}
+    request = LayerRequest(
+        Split(wrap_module(nn.Conv2d(1, 1, 1)), layer), vae, slices, config.model_copy(update=changes)
+    )
+    model = learn_layer(request, store)
+    assert seen == [(rows, 40)]
+    assert model.meta["learning"]["nll"][-1][0] == steps
+    assert len(model.nll_rows) == config.held_out

@@ -8,7 +8,7 @@ from test_representation_regressor import images, pairs_of
 from torch import nn
 
 from invkit.data.slices import HU_RANGE
-from invkit.errors import UsageError
+from invkit.errors import DivergedError, UsageError
 from invkit.representation.descent import descend
 from invkit.representation.regress import train_regressor
 from invkit.representation.regressor import Regressor, RegressorConfig
@@ -181,3 +181,11 @@ def test_moments_are_those_of_least_squares():
     torch.testing.assert_close(
         made.permute(0, 2, 3, 1).reshape(-1, 2).double(), rows @ truth, atol=1e-4, rtol=1e-4
     )
+
+
+def test_an_activation_that_is_not_finite_ends_in_a_clear_error(tmp_path):
+    def broken(x):
+        return bent(x) / 0.0
+
+    with pytest.raises(DivergedError, match="not finite"):
+        train_regressor(pairs_of(broken), pairs_of(broken, seed=1), SMALL, tmp_path, phi=broken)

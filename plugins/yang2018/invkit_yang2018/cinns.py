@@ -8,7 +8,7 @@ CINNS: tuple[invkit.Artifact, ...] = (
     invkit.Artifact(
         "cinn",
         "package:invkit_yang2018/trained/yang2018-3.safetensors",
-        "d63626e77ec4e563405d6584f59bb93d6706ce7d46d62471cb7b08f92495c818",
+        "303ce4a8d806d688ff75e0ba718953bc1eaf44c7e3e536ad680d6e702087cac1",
         "cINN of yang2018, layer 3",
     ),
 )
