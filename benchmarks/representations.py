@@ -87,9 +87,16 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
                 }
             )
         parts = Parts(
-            Store(host, cache), slices, bundled=options.vae_preset is None, config=config,
-            vae_preset=options.vae_preset or "default", seed=0, device="cpu", representation=name, say=lambda line: print(line, file=sys.stderr),
-        )  # fmt: skip
+            Store(host, cache),
+            slices,
+            bundled=options.vae_preset is None,
+            config=config,
+            vae_preset=options.vae_preset or "default",
+            seed=0,
+            device="cpu",
+            representation=name,
+            say=lambda line: print(line, file=sys.stderr),
+        )
         begun = time.process_time()
         vae = parts.vae("low")
         coded = time.process_time() - begun

@@ -185,7 +185,7 @@ def _reasons(measures: Measures, evidence: Evidence) -> list[str]:
 def _proven(layer: str, evidence: Evidence) -> list[str]:
     said = []
     noise = evidence.noise
-    if noise is not None and noise.value > evidence.allowed:
+    if noise is not None and noise.above(Interval(evidence.allowed)):
         said.append(f"noise of up to {number(noise.value)} HU is invisible to {layer}")
     else:
         said.append(

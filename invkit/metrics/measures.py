@@ -62,9 +62,11 @@ class Certification:
         spread: of the certified samples, HU; `None` for fewer than two.
         f_error: distance of f of a certified sample from f of x, HU.
         baseline: what training-free proposals came to at the same epsilon; `None` where none were refined.
-        outside: certified samples that are unlike real images, of the image with the most; `None` where that is not known.
+        outside: certified samples that are unlike held-out images, of the image with the most; `None` where that is not known.
         retreated: certified samples whose refinement had to begin nearer to x than they were proposed, of the image with
             the most.
+        real: which images `outside` compares with, for people.
+        traits: in what it compares them.
     """
 
     count: int
@@ -76,6 +78,8 @@ class Certification:
     baseline: Baseline | None = None
     outside: int | None = None
     retreated: int = 0
+    real: str = ""
+    traits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ Certificates
     Refined samples are counted: n of m lie within epsilon of z, by Phi itself. What they differ by is proven
     invisible to the layer to within epsilon; beside it stands the spread that epsilon alone would allow in
     the `input` control. It is a lower bound, of the samples that were tried, and no estimate of p(x | z). Samples
-    outside of 1 to 99 % of real low-dose images in noise, texture, critic score or code are counted apart.
+    outside of 1 to 99 % of held-out low-dose images in noise, texture, critic score or code are counted apart.
     Fewer than 8 certified samples give no map.
 Baseline
     Proposals that need no training, f(x) plus noise with the spectrum of x - f(x), are refined to the same
@@ -282,9 +282,9 @@ def _certified(found: Certification | None) -> list[str]:
     if found.spread is None:
         return [first, *beside]
     spread = Interval.of(found.spread)
-    if spread.value <= found.allowed:
+    if not spread.above(Interval(found.allowed)):
         second = (
-            f"They vary by {spread.text('HU')}, no more than the {number(found.allowed)} HU that this tolerance allows by itself: "
+            f"They vary by {spread.text('HU')}, not clearly more than the {number(found.allowed)} HU that this tolerance allows: "
             "nothing is proven to be invisible to the layer."
         )
     else:
@@ -298,16 +298,18 @@ def _certified(found: Certification | None) -> list[str]:
 
 
 def _plausible(found: Certification) -> list[str]:
-    """Say how many certified samples are unlike real images."""
-    if found.outside is None:
+    """Say how many certified samples are unlike held-out low-dose images, which those are, and in what."""
+    if found.outside is None or not found.traits:
         return []
+    images = f"of held-out low-dose images ({found.real})"
+    *others, last = found.traits
     if found.outside == 0:
-        return [
-            "All of them lie within 1 to 99 % of real low-dose images in noise, texture, critic score and code."
-        ]
+        traits = f"{', '.join(others)} and {last}" if others else last
+        return [f"All of them lie within 1 to 99 % {images} in {traits}."]
+    traits = f"{', '.join(others)} or {last}" if others else last
     return [
-        f"{found.outside} of them lie outside 1 to 99 % of real low-dose images in noise, texture, critic score or code: "
-        "they exist, but are not plausible as scans."
+        f"{found.outside} of them lie outside 1 to 99 % {images} in {traits}: "
+        "they exist, but are not plausible as scans of that kind."
     ]
 
 

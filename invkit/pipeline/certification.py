@@ -10,7 +10,7 @@ from torch import Tensor
 from invkit.metrics.measures import Baseline, Certification
 from invkit.pipeline.baseline import baseline_figures, plausible_spread
 from invkit.pipeline.certify import Certified
-from invkit.pipeline.curve import curve_figures
+from invkit.pipeline.curve import allowed_spread, curve_figures
 from invkit.pipeline.ladder import root_mean_square, sample_spread
 from invkit.pipeline.plausible import plausible_figures
 from invkit.pipeline.region import Region
@@ -38,7 +38,7 @@ def certification_figures(
     count = min(len(one.samples) for one in certified)
     refined = len(certified[0].images)
     epsilon = certified[0].certificates.epsilon
-    allowed = epsilon * pixel_scale
+    allowed = allowed_spread(epsilon, pixel_scale, count)
 
     def rms(values: Sequence[Tensor]) -> float | dict[str, float] | None:
         return root_mean_square(values, seed=seed).to_json()
@@ -48,6 +48,11 @@ def certification_figures(
         "refined": refined,
         "epsilon": epsilon,
         "spread_epsilon_hu": allowed,
+        "proposal_spread_hu": sample_spread(
+            [one.proposals for one in certified], seed=seed, region=region
+        ).to_json()
+        if refined >= 2
+        else None,
         "retreated": max(one.retreated for one in certified),
         "fiber_error_before": rms([one.certificates.before for one in certified]),
         "fiber_error": rms([one.certificates.after for one in certified]),
@@ -60,11 +65,11 @@ def certification_figures(
         proof["spread_hu"] = spread.to_json()
         proof["f_error_hu"] = f_error.to_json()
     proof["curve"] = curve_figures([one.curve for one in certified], pixel_scale=pixel_scale, seed=seed)
-    outside = None
+    outside, real, traits = None, "", ()
     placed = [one.placed for one in certified if one.placed is not None]
     if placed:
         proof["plausible"] = plausible_figures(placed, [one.certificates.holds for one in certified])
-        outside = proof["plausible"]["outside"]
+        outside, real, traits = (proof["plausible"][name] for name in ("outside", "images", "traits"))
     beside = None
     figures, free_spread = baseline_figures(free, seed=seed, region=region)
     if figures is not None:
@@ -73,5 +78,15 @@ def certification_figures(
         proof["plausible_spread_hu"] = None if own is None else own.to_json()
         proof["training_free"] = {**figures, "beaten": beside.beaten}
     return proof, Certification(
-        count, refined, epsilon, allowed, spread, f_error, beside, outside, proof["retreated"]
+        count,
+        refined,
+        epsilon,
+        allowed,
+        spread,
+        f_error,
+        beside,
+        outside,
+        proof["retreated"],
+        real,
+        tuple(traits),
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from invkit.denoisers.loaded import PIXELS_AT_ONCE, LoadedDenoiser
 from invkit.errors import SplitError
 from invkit.metrics.verdict import ENOUGH_FOR_A_MAP
-from invkit.pipeline.curve import CURVE_SAMPLES, CurvePoint, path_of
+from invkit.pipeline.curve import CURVE_SAMPLES, CurvePoint, allowed_spread, path_of
 from invkit.pipeline.plausible import Judge, Placed
 from invkit.pipeline.region import Region
 from invkit.pipeline.spread import squared_deviations
@@ -36,13 +36,15 @@ class Scrutiny:
 
     Args:
         eta: distance between two noise realisations, in units of s_Phi: where the curve of spreads begins.
-        judge: places them among real images; left out for `None`.
+        judge: places them among held-out low-dose images; left out for `None`.
         region: the pixels that the curve is of; all by default.
+        pixel_scale: s_Phi of the `input` control, HU; certificates then say what their tolerance allows there.
     """
 
     eta: float
     judge: Judge | None = None
     region: Region | None = None
+    pixel_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Certified:
         f_error: root mean square of f(x*) - f(x), `(K,)`, HU.
         share: part of each proposal's difference from x at which refinement began; 1 unless it failed there, `(K,)`.
         curve: what other tolerances leave of the first of them; empty where it was not asked for.
-        placed: where the refined draws stand among real images, where that was asked for.
+        placed: where the refined draws stand among held-out images, where that was asked for.
+        pixel_scale: s_Phi of the `input` control, HU, where it was given.
     """
 
     images: Tensor
@@ -66,6 +69,7 @@ class Certified:
     share: Tensor
     curve: tuple[CurvePoint, ...] = ()
     placed: Placed | None = None
+    pixel_scale: float | None = None
 
     @property
     def retreated(self) -> int:
@@ -84,7 +88,8 @@ class Certified:
 
     def rows(self, image: int) -> list[dict[str, Any]]:
         """Return one row for each refined draw, as JSON values."""
-        found = self.certificates
+        found, scale = self.certificates, self.pixel_scale
+        allowed = None if scale is None else allowed_spread(found.epsilon, scale, len(self.samples))
         return [
             {
                 "image": image,
@@ -93,6 +98,7 @@ class Certified:
                 "fiber_error_before": float(found.before[k]),
                 "fiber_error": float(found.after[k]),
                 "f_error_hu": float(self.f_error[k]),
+                "spread_epsilon_hu": allowed,
                 "moved_hu": float(found.moved[k]),
                 "steps": int(found.steps[k]),
                 "products": int(found.products[k]),
@@ -224,7 +230,14 @@ def refine_proposals(
     judge = None if scrutiny is None else scrutiny.judge
     placed = None if judge is None else judge.place(refined, x)
     return Certified(
-        refined, proposals.cpu(), certificates, torch.cat(errors), torch.cat(shares), curve, placed
+        refined,
+        proposals.cpu(),
+        certificates,
+        torch.cat(errors),
+        torch.cat(shares),
+        curve,
+        placed,
+        None if scrutiny is None else scrutiny.pixel_scale,
     )
 
 

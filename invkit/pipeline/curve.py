@@ -1,7 +1,8 @@
 """How much spread each tolerance leaves: spread(epsilon), along one refinement of the same samples."""
 
-__all__ = ["CURVE_SAMPLES", "CurvePoint", "curve_figures", "path_of"]
+__all__ = ["CURVE_SAMPLES", "CurvePoint", "allowed_spread", "curve_figures", "path_of"]
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -49,6 +50,20 @@ def path_of(eta: float, epsilon: float) -> tuple[float, ...]:
     return tuple(first for first, second in pairwise([*levels, 0.0]) if first > second)
 
 
+def allowed_spread(epsilon: float, pixel_scale: float, samples: int) -> float:
+    """Return the largest spread that images within epsilon of x can have, HU: what the tolerance allows in the `input` control.
+
+    All of them lie within ``r = epsilon * pixel_scale`` of x, so squares of their differences from x add up to n r^2 at most, and
+    those from their mean to no more. The spread divides by n - 1: ``r * sqrt(n / (n - 1))``.
+
+    Args:
+        epsilon: in units of s_Phi.
+        pixel_scale: s_Phi of the `input` control, where z is the image, HU.
+        samples: n; for fewer than two the distance r itself.
+    """
+    return epsilon * pixel_scale * math.sqrt(samples / (samples - 1) if samples > 1 else 1.0)
+
+
 def curve_figures(
     images: Sequence[Sequence[CurvePoint]], *, pixel_scale: float, seed: int
 ) -> list[dict[str, Any]]:
@@ -66,7 +81,9 @@ def curve_figures(
         {
             "epsilon": points[0].epsilon,
             "spread_hu": _spread(points, seed),
-            "spread_epsilon_hu": points[0].epsilon * pixel_scale,
+            "spread_epsilon_hu": allowed_spread(
+                points[0].epsilon, pixel_scale, min(len(point.fiber_error) for point in points)
+            ),
             "fiber_error": _mean_error(points),
             "count": min(len(point.fiber_error) for point in points),
             "refined": points[0].refined,

@@ -74,7 +74,12 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
                 epsilon=epsilon_of(model.meta["eta"]),
                 seed=bench.seed,
                 image=image,
-                scrutiny=Scrutiny(model.meta["eta"], bench.judge, bench.subject.region),
+                scrutiny=Scrutiny(
+                    model.meta["eta"],
+                    bench.judge,
+                    bench.subject.region,
+                    float(bench.controls.input.meta["scale"]),
+                ),
             )
             if proven is not None:
                 beside = baseline(

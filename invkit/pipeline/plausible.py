@@ -26,6 +26,7 @@ FLAT = 24  # pixels, side of a flat region
 BODY = -500.0  # HU
 ALIKE = 0.3  # of a window must be body, as of the patches that it is compared with
 BATCH = 8
+TRAITS = {"noise": "noise", "texture": "texture", "critic": "critic score", "code_nll": "code"}
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,13 @@ class Placed:
         rows: one for each sample.
         x: that of the image itself.
         real_outside: share of the real images that the same rule calls outside.
+        images: which images these are, for people.
     """
 
     rows: tuple[dict[str, Any], ...]
     x: dict[str, Any]
     real_outside: float
+    images: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Judge:
 
     Args:
         denoiser: f.
-        low: the VAE of low-dose images; without a critic its score is left out.
+        low: the VAE of low-dose images; without it codes are left out, and without a critic the score of that.
         slices: real images are drawn from its test part.
         size: `(H, W)` of the images under test.
         dose: of the low-dose images, as a fraction of the high dose.
@@ -57,7 +60,7 @@ class Judge:
     """
 
     denoiser: LoadedDenoiser
-    low: TrainedVae
+    low: TrainedVae | None
     slices: SliceSet
     size: tuple[int, int]
     dose: float
@@ -105,7 +108,7 @@ class Judge:
             traits, _ = self._traits(images[place], outputs[place], repeated)
             found.append(self.real.place(traits))
         *rows, own = _median(found).rows()
-        return Placed(tuple(rows), own, self._real_outside)
+        return Placed(tuple(rows), own, self._real_outside, self.slices.description)
 
     @cached_property
     def _real_outside(self) -> float:
@@ -133,17 +136,19 @@ class Judge:
 
     @torch.no_grad()
     def _traits(self, images: Tensor, outputs: Tensor, regions: Regions) -> tuple[Traits, Tensor]:
+        rows, means = noise_of(images, regions)
+        texture = texture_of(images - outputs)
+        unknown = torch.full((len(images),), torch.nan, dtype=torch.float64)
+        if self.low is None:
+            return Traits(texture, means, unknown, unknown), rows
         vae, critic = self.low.vae, self.low.critic
         tiles = Tiling(images.shape[-2], images.shape[-1], vae.patch).cut(images)
         n, count = tiles.shape[:2]
         flat = tiles.flatten(0, 1)
         codes = vae.encode(flat).mean.double()
         nll = 0.5 * (codes.square().mean(1) + torch.log(torch.tensor(2 * torch.pi)))
-        unknown = torch.full((n,), torch.nan, dtype=torch.float64)
         score = unknown if critic is None else critic(vae.scale(flat)).double().view(n, count).mean(1).cpu()
-        rows, means = noise_of(images, regions)
-        traits = Traits(texture_of(images - outputs), means, score, nll.view(n, count).mean(1).cpu())
-        return traits, rows
+        return Traits(texture, means, score, nll.view(n, count).mean(1).cpu()), rows
 
 
 def plausible_figures(found: Sequence[Placed], holds: Sequence[Tensor]) -> dict[str, Any]:
@@ -157,12 +162,15 @@ def plausible_figures(found: Sequence[Placed], holds: Sequence[Tensor]) -> dict[
         sum(row["inside"] for row, held in zip(one.rows, which.tolist(), strict=True) if held)
         for one, which in zip(found, holds, strict=True)
     ]
+    rows = [row for one in found for row in one.rows]
     return {
         "count": min(inside),
         "outside": max(int(which.sum()) - count for which, count in zip(holds, inside, strict=True)),
         "real": REAL,
         "real_outside": found[0].real_outside,
         "x_inside": all(one.x["inside"] for one in found),
+        "images": found[0].images,
+        "traits": [label for name, label in TRAITS.items() if any(row[name] is not None for row in rows)],
     }
 
 

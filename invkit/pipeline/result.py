@@ -87,22 +87,28 @@ class LayerResult:
         return tuple(row for found in rows for row in found[:count])
 
     @property
-    def _mapped(self) -> bool:
-        """Whether every image has enough certified samples for a map."""
+    def mapped(self) -> bool:
+        """Whether every image has enough certified samples, 8, for a map of their deviation."""
         return bool(self.certified) and all(one.enough for one in self.certified)
 
     @property
     def mean(self) -> Tensor:
         """Mean of `samples`, or of `raw` where fewer than 8 are certified, `(B, 1, H, W)`, HU."""
-        if self._mapped:
-            return self.samples.double().mean(0).float()
-        return torch.stack([draws.mean for draws in self.draws])
+        return self.samples.double().mean(0).float() if self.mapped else self.raw_mean
 
     @property
     def std(self) -> Tensor:
         """Standard deviation of `samples`, or of `raw` where fewer than 8 are certified, `(B, 1, H, W)`, HU."""
-        if self._mapped:
-            return self.samples.double().std(0).float()
+        return self.samples.double().std(0).float() if self.mapped else self.raw_std
+
+    @property
+    def raw_mean(self) -> Tensor:
+        """Mean of `raw`, `(B, 1, H, W)`, HU."""
+        return torch.stack([draws.mean for draws in self.draws])
+
+    @property
+    def raw_std(self) -> Tensor:
+        """Standard deviation of `raw`, `(B, 1, H, W)`, HU."""
         return torch.stack([draws.std for draws in self.draws])
 
 
@@ -180,6 +186,16 @@ class AnalysisResult:
         return self.layers[0].std
 
     @property
+    def raw_mean(self) -> Tensor:
+        """Mean of the first layer's draws, `(B, 1, H, W)`, HU."""
+        return self.layers[0].raw_mean
+
+    @property
+    def raw_std(self) -> Tensor:
+        """Standard deviation of the first layer's draws, `(B, 1, H, W)`, HU."""
+        return self.layers[0].raw_std
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """The first layer's figures."""
         return self.layers[0].metrics
@@ -248,8 +264,8 @@ class AnalysisResult:
         for index, result in enumerate(self.layers):
             prefix = f"layer{index}."
             tensors |= {
-                f"{prefix}mean": torch.stack([draws.mean for draws in result.draws]),
-                f"{prefix}std": torch.stack([draws.std for draws in result.draws]),
+                f"{prefix}mean": result.raw_mean,
+                f"{prefix}std": result.raw_std,
                 f"{prefix}f_mean": torch.stack([draws.f_mean for draws in result.draws]),
                 f"{prefix}f_std": torch.stack([draws.f_std for draws in result.draws]),
                 f"{prefix}fiber_error": torch.stack([draws.fiber_error for draws in result.draws], dim=1),
@@ -258,6 +274,8 @@ class AnalysisResult:
                 tensors[f"{prefix}swap"] = result.swap
             if result.certified:
                 tensors[f"{prefix}certified"] = result.samples
+            if result.mapped:
+                tensors |= {f"{prefix}certified_mean": result.mean, f"{prefix}certified_std": result.std}
         return tensors
 
     def write_samples(self, path: Path) -> str:

@@ -25,6 +25,7 @@ from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.measure import layer_note
 from invkit.pipeline.memory import state_memory
 from invkit.pipeline.parts import silent
+from invkit.pipeline.plausible import Judge
 from invkit.pipeline.random_phi import RandomPhi
 from invkit.pipeline.result import AnalysisResult, LayerResult
 from invkit.pipeline.rungs import Rung, Yardsticks
@@ -101,6 +102,7 @@ def examine_untrained(
         ),
         random_phi=RandomPhi.of(denoiser, slices, dose=config.dose, seed=train_seed),
         pixel_scale=scales(Split(denoiser, "input"))[0],
+        judge=Judge(denoiser, None, slices, size, config.dose, seed),
         samples=samples,
         refine=min(refine, samples),
         seed=seed,
@@ -168,6 +170,7 @@ class _Bench:
     yardsticks: Yardsticks
     random_phi: RandomPhi
     pixel_scale: float
+    judge: Judge
     samples: int
     refine: int
     seed: int
@@ -207,7 +210,7 @@ class _Bench:
                 self.denoiser,
                 x,
                 epsilon=epsilon_of(eta),
-                scrutiny=Scrutiny(eta, region=self.subject.region),
+                scrutiny=Scrutiny(eta, self.judge, self.subject.region, self.pixel_scale),
             )
             if proven is None:
                 unrefined = "no gradient of this layer reaches the image"

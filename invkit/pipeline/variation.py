@@ -343,7 +343,7 @@ def concluded(
     if found is not None:
         strongest = None if found.anatomy is None else found.anatomy.strongest
         split = found.split
-        beyond = split is not None and split.found and split.anatomy.value > found.allowed
+        beyond = split is not None and split.found and split.anatomy.above(Interval(found.allowed))
         evidence = Evidence(
             unrefined=unrefined,
             noise=found.noise,

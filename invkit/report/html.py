@@ -32,13 +32,16 @@ TILES = (
 GALLERY = 12
 
 LIMITS = (
-    "The samples are drawn by a model. None of them is proven to have the activation of x, so what they "
-    "show is the spread of the model. How near they come is what the fiber error says.",
-    "That spread has four sources: what the layer really does not tell apart, what the VAE loses, what the "
+    "The draws come from a model. None of them is proven to have the activation of x, so what they "
+    "show is the spread of the model; how near they come is what the fiber error says. Only certified samples "
+    "are proven, by the denoiser itself, to lie within epsilon of z.",
+    "The spread of the draws has four sources: what the layer really does not tell apart, what the VAE loses, what the "
     "condition of the flow loses of z, and what the flow has not learned. The `input` control holds all "
     "but the first.",
     "A denoiser gives as many pixels as it takes, so images with exactly equal activations need not exist "
-    "besides x. What is sought are images that are equal up to the noise at this dose.",
+    "besides x. Certified samples are equal up to epsilon: a thousandth of the layer's scale, or a fiftieth of the distance "
+    "between two scans at this dose where that is less. What a smaller tolerance leaves is in the curve of spreads.",
+    "A certificate proves that such an image exists. How likely it is, and what was not proposed, it does not say.",
     "Figures of one image say nothing about other images. Intervals over patients need several patients.",
     "Made for research. Not a medical device, and not for decisions about patients.",
 )
@@ -164,13 +167,14 @@ def _gallery(layer: LayerFigures, data: ReportData) -> list[Shown]:
         ("x", "x, low dose", layer.x),
         ("reference", "y, high dose", layer.reference),
         ("reconstruction", "VAE's D(E(x))", layer.reconstruction),
-        ("mean", "Mean of all samples", layer.mean),
         ("output", "f(x)", layer.output),
     ]
     if layer.certified is not None:
         named += [
             ("certified", f"Certified {index + 1}", image) for index, image in enumerate(layer.certified)
         ]
+        named.append(("mean", "Mean of the certified", layer.certified_mean))
+    named.append(("mean", "Mean of all samples", layer.mean))
     count = GALLERY if len(data.layers) == 1 else GALLERY // 2
     named += [("sample", f"Sample {index + 1}", image) for index, image in enumerate(layer.samples[:count])]
     return [

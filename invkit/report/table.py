@@ -36,20 +36,25 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "HU",
         "what the tolerance alone leaves in the `input` control at most",
     ),
+    "certified.proposal_spread_hu": (
+        "Spread of their proposals",
+        "HU",
+        "the same draws before refinement, completed by noise where their representation loses it",
+    ),
     "certified.epsilon": ("Epsilon", "", "largest fiber error of a certified sample"),
     "certified.plausible.count": (
         "Plausible samples",
         "",
-        "certified samples within 1 to 99 % of real low-dose images in noise, texture, critic score and code",
+        "certified samples within 1 to 99 % of held-out low-dose images in noise, texture, critic score and code",
     ),
     "certified.plausible.outside": ("Implausible samples", "", "certified samples outside of that"),
     "certified.plausible.real": (
-        "Real images beside them",
+        "Images beside them",
         "",
         "held-out low-dose images behind these quantiles",
     ),
     "certified.plausible.real_outside": (
-        "Share of real images outside",
+        "Share of those images outside",
         "",
         "by the same rule: what chance alone gives",
     ),
@@ -84,7 +89,7 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     "certified.plausible_spread_hu": (
         "Spread of the certified, plausible samples",
         "HU",
-        "of those that are like real images, too",
+        "of those that are like held-out images, too",
     ),
     "certified.training_free.plausible_spread_hu": (
         "Plausible spread without training",

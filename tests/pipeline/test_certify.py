@@ -9,7 +9,7 @@ from invkit.metrics.measures import Measures
 from invkit.metrics.verdict import judge
 from invkit.pipeline.certification import certification_figures
 from invkit.pipeline.certify import Scrutiny, certify, epsilon_of
-from invkit.pipeline.curve import path_of
+from invkit.pipeline.curve import allowed_spread, path_of
 from invkit.sampling.distance import activation_distance
 from invkit.sampling.sampler import Reference
 
@@ -127,9 +127,19 @@ def test_the_curve_is_the_spread_at_every_tolerance():
     (figures, _) = certification_figures([found], [], pixel_scale=100.0, seed=0)
     row = figures["curve"][4]
     assert row["spread_hu"]["value"] == pytest.approx(expected, rel=1e-4)
-    assert row["spread_epsilon_hu"] == pytest.approx(0.1)
+    assert row["spread_epsilon_hu"] == pytest.approx(0.1 * (row["count"] / (row["count"] - 1)) ** 0.5)
     spreads = [point["spread_hu"]["value"] for point in figures["curve"]]
     assert spreads == sorted(spreads, reverse=True)
+
+
+@pytest.mark.parametrize("n", [2, 4, 16])
+def test_no_samples_within_epsilon_of_x_vary_by_more_than_it_allows(n):
+    x, aside = torch.randn(2, 1, 1, 6, 6, generator=torch.Generator().manual_seed(n))
+    aside = 0.1 * aside / aside.square().mean().sqrt()
+    # Half of them on either side: as far from their mean as they are from x.
+    samples = torch.cat([x + aside if k % 2 else x - aside for k in range(n)])
+    assert samples.double().var(0).mean().sqrt().item() == pytest.approx(allowed_spread(1e-3, 100.0, n))
+    assert allowed_spread(1e-3, 100.0, 1) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(("eta", "epsilon"), [(0.13, 1e-3), (0.01, 2e-4), (0.002, 4e-5), (1e-3, 1e-3)])

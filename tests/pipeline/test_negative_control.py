@@ -25,5 +25,12 @@ def test_the_first_layer_of_chen2017_ignores_nothing_that_counts(tmp_path):
     certified = layer.metrics["certified"]
     assert certified["count"] == 16
     assert certified["spread_hu"]["value"] <= 0.5
-    assert certified["spread_hu"]["value"] <= 0.02 * layer.metrics["spread_hu"]["value"]
+    assert certified["spread_hu"]["value"] <= 0.02 * certified["proposal_spread_hu"]["value"]
+    for row in layer.certificates:
+        assert row["spread_epsilon_hu"] == certified["spread_epsilon_hu"] > 0
+        # Neither critic nor code is known without a VAE.
+        assert row["plausibility"]["texture"] is not None
+        assert row["plausibility"]["critic"] is None
+    assert "critic score" not in certified["plausible"]["traits"]
+    assert "phantoms" in certified["plausible"]["images"]
     assert any("nothing is proven to be invisible" in sentence for sentence in layer.verdict.sentences)
