@@ -53,8 +53,8 @@ def gain_ratios(
     """Return |J d| / |d| along differences, dose noise and white noise, and their ratios (E12).
 
     J is the Jacobian of Phi at x (`jacobian_gain`). The mean of the squared gain along white noise is the mean squared
-    singular value, |J|_F^2 / n. A ratio is of root mean squares over images, with one resampling for both. For large
-    differences the Jacobian says nothing, since Phi is not linear; the certificate does.
+    singular value, |J|_F^2 / n, the sensitivity of Novak et al. (ICLR 2018). A ratio is of root mean squares over images, with one
+    resampling for both. For large differences the Jacobian says nothing, since Phi is not linear; the certificate does.
 
     Args:
         phi: differentiable, `(1, 1, H, W)` in HU to the activation (`Split.phi_grad`).

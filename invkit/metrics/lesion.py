@@ -161,7 +161,8 @@ def lesion_curve(
 ) -> LesionCurve:
     """Return c*(size): the contrast of discs below which the layer's change is below the threshold (E14).
 
-    Discs are put at random places in soft tissue. With epsilon as the threshold, x with a disc below c* lies in the
+    That a network can miss a small structure put into its image is from Antun et al. (PNAS 117(48), 2020). Discs are put at random
+    places in soft tissue. With epsilon as the threshold, x with a disc below c* lies in the
     epsilon-fiber of x by definition, so no certified sample can tell whether it is there. With eta, such a disc changes the
     layer less than other noise would. The distance is over all elements: noise changes all of them and a small disc few,
     so below c* for eta a disc is not "invisible to an observer" who knows where to look.
