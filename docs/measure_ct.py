@@ -114,6 +114,7 @@ def real_layers(ct: Path | None, model: str) -> str:
                 shown(metrics["spread_hu"]),
                 shown(metrics["spread_input_hu"]),
                 f"{proof.get('count', 0)} of {proof.get('refined', 0)}",
+                shown(proof.get("proposal_spread_hu")),
                 shown(proof.get("spread_hu")),
                 shown(proof.get("spread_epsilon_hu")),
                 shown(metrics.get("retained_information")),
@@ -121,7 +122,14 @@ def real_layers(ct: Path | None, model: str) -> str:
             )
         )
     headings = ("layer", "fiber error of samples", "spread, HU", "of the `input` control, HU")
-    proven = ("certified", "their spread, HU", "what ε alone allows, HU", "retained", "error of g(z), HU")
+    proven = (
+        "certified",
+        "spread of their proposals, HU",
+        "their own, HU",
+        "what ε alone allows, HU",
+        "retained",
+        "error of g(z), HU",
+    )
     said = [f"- {order(curve, name)}" for name, curve in curves.items()]
     return "\n".join((table((*headings, *proven), rows), "", *said))
 

@@ -67,7 +67,8 @@ def transfer(
     """Return the matrix of fiber errors: root mean square of (Phi_B(x_A) - Phi_B(x)) / scale_B, x_A being A's samples.
 
     Metamers of one model shown to another, as in Feather et al. (Nature Neuroscience 26, 2023). On the diagonal it is E1. Off
-    it, a small error says that B ignores what A ignores; an error as large as that of strangers, that what A ignores is what B lives on.
+    it, a small error says that B ignores what A ignores; an error as large as that of strangers, that what A ignores is what
+    B lives on.
 
     Args:
         layers: by name; all see the same images.
