@@ -102,4 +102,5 @@ class LayerConfig(BaseModel):
             return checked(cls, preset_values("cinn", name), name)
         if name not in FLOW_PRESETS:
             raise unknown("a cINN", name, [*SHIPPED, "tiny", *FLOW_PRESETS])
-        return cls(cinn=CinnConfig.model_validate(FLOW_PRESETS[name]))
+        cinn = CinnConfig.model_validate(FLOW_PRESETS[name])
+        return cls(cinn=cinn, fewer_steps=cinn.steps)
