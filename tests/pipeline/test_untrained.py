@@ -88,3 +88,25 @@ def test_samples_do_not_depend_on_how_many_are_drawn(found, call):
 def test_what_cannot_be_is_said(call, change, match):
     with pytest.raises(invkit.UsageError, match=match):
         call(**change)
+
+
+def test_of_a_quantiser_there_are_proposals_only_and_the_report_says_so(place, tmp_path):
+    result = invkit.analyze(
+        "oracle-quantiser",
+        "round",
+        disc_image(40, 32, radius=9),
+        config=TINY,
+        train_data=["phantoms:12"],
+        sampler="training-free",
+        samples=12,
+        **place,
+    )
+    (layer,) = result.layers
+    assert layer.unrefined == "no gradient of this layer reaches the image"
+    assert not layer.certified
+    assert not layer.certificates
+    assert "certified" not in result.metrics
+    assert torch.equal(result.raw, result.samples)
+    assert not layer.conclusion.interpretable
+    text = result.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "no gradient of this layer reaches the image" in text
