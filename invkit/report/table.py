@@ -58,7 +58,11 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "",
         "by the same rule: what chance alone gives",
     ),
-    "certified.plausible.images": ("Which images these are", "", "what a sample is unlike, where it is outside"),
+    "certified.plausible.images": (
+        "Which images these are",
+        "",
+        "what a sample is unlike, where it is outside",
+    ),
     "certified.plausible.traits": ("Traits compared", "", "those that are known of the samples"),
     "certified.plausible.x_inside": (
         "x itself is inside",
