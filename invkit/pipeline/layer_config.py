@@ -32,7 +32,7 @@ class LayerConfig(BaseModel):
         fewer_steps: of the training of t, likewise.
         validation: patches that decide when training stops.
         held_out: others, for the figures.
-        regressed: patches, of the size that g is fitted on, that all its stages are judged on.
+        regressed: patches, of the size that g is fitted on, that all its stages are judged on; `held_out` at most.
         pairs: pairs of patches behind the layer's scale s_Phi.
         dose: of the low-dose images, as a fraction of the slices' own.
     """

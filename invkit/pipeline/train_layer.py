@@ -275,18 +275,19 @@ class LayerTraining:
     def _regressed(self, regressor: Regressor) -> Tensor:
         """Return the squared errors of g with all its stages on test patches of the size that it was fitted on, `(n,)`, HU^2.
 
-        They are of the same patients as the first patches of the test table.
+        They are of the same patients as the first patches of the test table, and no more than it has.
         """
         config = self.config
+        count = min(config.regressed, config.held_out)
         sampler = self._samplers(config.regressor.patch)["test"]
         errors = []
-        for step in range(-(-config.regressed // BATCH)):
+        for step in range(-(-count // BATCH)):
             pairs = sampler.batch(step, BATCH)
             target = self._target(pairs).to(self.device)
             size = (target.shape[-2], target.shape[-1])
             estimate = regressor(self.split.phi(pairs.x.to(self.device)), size, phi=self.split.phi)
             errors.append(squared_error(estimate, target))
-        return torch.cat(errors)[: config.regressed]
+        return torch.cat(errors)[:count]
 
     def _fiber(self) -> FiberTerm | None:
         """Return the fiber term that the configuration asks for, if it does."""
