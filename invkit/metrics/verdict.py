@@ -303,10 +303,10 @@ def _plausible(found: Certification) -> list[str]:
         return []
     images = f"of held-out low-dose images ({found.real})"
     *others, last = found.traits
+    word = "or" if found.outside else "and"
+    traits = f"{', '.join(others)} {word} {last}" if others else last
     if found.outside == 0:
-        traits = f"{', '.join(others)} and {last}" if others else last
         return [f"All of them lie within 1 to 99 % {images} in {traits}."]
-    traits = f"{', '.join(others)} or {last}" if others else last
     return [
         f"{found.outside} of them lie outside 1 to 99 % {images} in {traits}: "
         "they exist, but are not plausible as scans of that kind."

@@ -89,7 +89,7 @@ class Certified:
     def rows(self, image: int) -> list[dict[str, Any]]:
         """Return one row for each refined draw, as JSON values."""
         found, scale = self.certificates, self.pixel_scale
-        allowed = None if scale is None else allowed_spread(found.epsilon, scale, len(self.samples))
+        allowed = None if scale is None else allowed_spread(found.epsilon, scale, int(found.holds.sum()))
         return [
             {
                 "image": image,

@@ -60,9 +60,9 @@ class Stage(nn.Module):
     def forward(self, trace: Trace) -> Tensor:
         """Return the step, `(B, outputs, h, w)`, from a descent that has asked."""
         # One convolution for each input, rather than a copy of all of them side by side.
-        kernels = torch.split(self.conv.weight, [part.shape[1] for part in self.inputs(trace)], dim=1)
-        step = self.conv.bias[:, None, None] if self.conv.bias is not None else 0
-        padding = self.conv.padding
-        for part, kernel in zip(self.inputs(trace), kernels, strict=True):
-            step = step + functional.conv2d(part, kernel, padding=padding)
-        return torch.as_tensor(step)
+        parts = self.inputs(trace)
+        kernels = torch.split(self.conv.weight, [part.shape[1] for part in parts], dim=1)
+        step = torch.as_tensor(self.conv.bias)[:, None, None]
+        for part, kernel in zip(parts, kernels, strict=True):
+            step = step + functional.conv2d(part, kernel, padding=self.conv.padding)
+        return step
