@@ -3,6 +3,7 @@
 __all__ = ["backproject", "filter_rays", "filter_taps"]
 
 import math
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.nn.functional import embedding_bag, pad
 from invkit.data.ct_kernel import Kernel
 from invkit.errors import UsageError
 
-CHUNK = 2**20  # table rows looked up at once; what is looked up then stays in the processor's cache
+TILE = 32  # side of the tiles that are looked up at once, pixels: the rays that cross one stay in the processor's cache
 MARGIN = 2  # zeros on either side of a view, for pixels that no ray reaches
 
 
@@ -81,16 +82,17 @@ def backproject(
     along_x = (x[:, None] * angle.cos()).to(device, torch.float32)
     along_y = (lower[:, None] * angle.sin() + (MARGIN + (rays - 1) / 2)).to(device, torch.float32)
     first = torch.arange(half, device=device, dtype=torch.int32) * columns
-    rows = []
-    for part in torch.split(along_y, max(1, CHUNK // (width * half))):
-        place = (part[:, None, :] + along_x).clamp_(0, columns - MARGIN).reshape(-1, half)
+    total = table.new_empty((len(lower), width, table.shape[1]))
+    for down, across in product(range(0, len(lower), TILE), range(0, width, TILE)):
+        tile = (slice(down, down + TILE), slice(across, across + TILE))
+        place = (along_y[tile[0], None] + along_x[tile[1]]).clamp_(0, columns - MARGIN).reshape(-1, half)
         before = place.floor()
         weight = place.sub_(before)
         index = before.to(torch.int32).add_(first)
-        total = embedding_bag(index, table, mode="sum", per_sample_weights=1 - weight)
-        total += embedding_bag(index.add_(1), table, mode="sum", per_sample_weights=weight)
-        rows.append(total.reshape(len(part), width, 4, batch))
-    return _four_quarters(torch.cat(rows).permute(3, 2, 0, 1), height)
+        found = embedding_bag(index, table, mode="sum", per_sample_weights=1 - weight)
+        found += embedding_bag(index.add_(1), table, mode="sum", per_sample_weights=weight)
+        total[tile] = found.reshape_as(total[tile])
+    return _four_quarters(total.reshape(len(lower), width, 4, batch).permute(3, 2, 0, 1), height)
 
 
 def _lookup_table(sinogram: Tensor) -> Tensor:

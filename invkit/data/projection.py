@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-CHUNK = 2**21  # samples at once
+CHUNK = 2**19  # samples at once
 
 
 def project(
@@ -41,19 +41,12 @@ def project(
         cosine, sine = part.cos()[:, None], part.sin()[:, None]
         start_x, start_y = cosine * offsets / half_x, sine * offsets / half_y
         run_x, run_y = -sine * along / half_x, cosine * along / half_y
-        grid = torch.stack(
-            [
-                _outer_sum(start_x, run_x, device),
-                _outer_sum(start_y, run_y, device),
-            ],
-            dim=-1,
-        )
-        samples = grid_sample(stack, grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)
-        sums.append(samples[0].sum(dim=-1).reshape(image.shape[0], len(part), len(offsets)))
+        grid = stack.new_empty((len(part), len(offsets), points, 2))
+        for axis, (start, run) in enumerate(((start_x, run_x), (start_y, run_y))):
+            start, run = (values.to(device=device, dtype=torch.float32) for values in (start, run))
+            torch.add(start[:, :, None], run[:, None, :], out=grid[..., axis])
+        # One grid for each view, for grid_sample shares a batch out to threads.
+        views = stack.expand(len(part), -1, -1, -1)
+        samples = grid_sample(views, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        sums.append(samples.sum(dim=-1).transpose(0, 1))
     return torch.cat(sums, dim=1) * step
-
-
-def _outer_sum(start: Tensor, run: Tensor, device: torch.device) -> Tensor:
-    """Return every start plus every run of the same view, shape `(views * n, points)`, float32."""
-    start, run = (values.to(device=device, dtype=torch.float32) for values in (start, run))
-    return (start[:, :, None] + run[:, None, :]).flatten(0, 1)
