@@ -107,13 +107,15 @@ def draw_noise(
         electronic: standard deviation of the electronic noise, photons, the same at any dose.
         generator: source of randomness, on any device.
     """
-    first, second, shared, own = (
-        torch.randn(photons.shape, generator=generator, device=generator.device).to(photons.device)
-        for _ in range(4)
-    )
+
+    def normal() -> Tensor:
+        return torch.randn(photons.shape, generator=generator, device=generator.device).to(photons.device)
+
+    first, second = normal(), normal()
     low = poisson_quantile(photons * dose, first)
     full = low + poisson_quantile(photons * (1 - dose), second)
     if electronic > 0:
+        shared, own = normal(), normal()
         full = full + electronic * shared
         low = low + electronic * (dose * shared + math.sqrt(1 - dose**2) * own)
     return _log_noise(photons, full, electronic), _log_noise(photons * dose, low, electronic)

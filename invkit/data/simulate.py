@@ -67,16 +67,18 @@ class _Scan:
             integrals, self.geometry, offsets, bowtie=self.bowtie, modulation=self.modulation
         )
 
-    def ray_noise(
-        self, integrals: Tensor, photons: float, dose: float, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Return the noise of all rays at full and at low dose, each of shape `(V, n)`."""
+    def counts(self, integrals: Tensor, photons: float) -> Tensor:
+        """Return the mean photons that each ray leaves at full dose, shape `(V, n)`."""
         rays = len(self.geometry.offsets(self.size, self.spacing))
         fine = interpolate(
             integrals[None, None], (len(self.geometry.angles()), rays), mode="bilinear", align_corners=False
         )[0, 0]
-        counts = photons * self.transmission(fine, 1)
+        return photons * self.transmission(fine, 1)
+
+    def ray_noise(self, counts: Tensor, dose: float, seed: int, image: int) -> tuple[Tensor, Tensor]:
+        """Return the noise of all rays at full and at low dose, each of shape `(V, n)`."""
         # The generator is the CPU's, so that a seed means the same noise on every device.
+        rng = generator(seed, "dose", image)
         return draw_noise(counts, dose=dose, electronic=self.electronic, generator=rng)
 
     def reconstruct(self, noise: Tensor) -> Tensor:
@@ -254,8 +256,8 @@ def noise_realisations(
     scan = _scan(image, spacing, electronic, kernel, GEOMETRY, bowtie=False, modulation=False)
     _check(dose, None, noise)
     integrals = scan.integrals(image)
-    photons = scan.photons(image, integrals, noise)
-    drawn = [scan.ray_noise(integrals, photons, dose, generator(seed, "dose", 0)) for seed in seeds]
+    counts = scan.counts(integrals, scan.photons(image, integrals, noise))
+    drawn = [scan.ray_noise(counts, dose, seed, 0) for seed in seeds]
     added = [low - full for full, low in drawn]
     rays = torch.stack([full for full, _ in drawn] + added if clean else added)
     parts = torch.split(scan.reconstruct(rays).to(image), len(drawn))
@@ -307,7 +309,7 @@ def _draw(
     for index, image in enumerate(y.unbind(0)):
         integrals = scan.integrals(image[None])
         level = scan.photons(image[None], integrals, noise) if photons is None else photons
-        drawn.append(torch.stack(scan.ray_noise(integrals, level, dose, generator(seed, "dose", index))))
+        drawn.append(torch.stack(scan.ray_noise(scan.counts(integrals, level), dose, seed, index)))
     full, low = torch.stack(drawn, dim=1).unbind(0)
     return full, low
 

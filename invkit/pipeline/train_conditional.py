@@ -160,12 +160,18 @@ class _ConditionalTraining(LayerTraining):
         return {"completeness": meta["held_out"], "vae_trained_on": meta.get("trained_on", "")}
 
     def coded(
-        self, x: Tensor, target: Tensor, regressor: Regressor, *, fast: bool = False
+        self,
+        x: Tensor,
+        target: Tensor,
+        regressor: Regressor,
+        *,
+        fast: bool = False,
+        stages: int | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return mean and log-variance of the codes of patches, and the condition of each."""
         size = (x.shape[-2], x.shape[-1])
         pieces = [
-            estimate_and_output(self.split, regressor, self.split.phi(part), size, fast=fast)
+            estimate_and_output(self.split, regressor, self.split.phi(part), size, fast=fast, stages=stages)
             for part in torch.split(x, AT_ONCE)
         ]
         estimate, output = (torch.cat(maps) for maps in zip(*pieces, strict=True))

@@ -160,7 +160,13 @@ class LayerTraining:
         return {}
 
     def coded(
-        self, x: Tensor, target: Tensor, regressor: Regressor, *, fast: bool = False
+        self,
+        x: Tensor,
+        target: Tensor,
+        regressor: Regressor,
+        *,
+        fast: bool = False,
+        stages: int | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return mean and log-variance of the codes of patches, and the condition of each.
 
@@ -169,15 +175,21 @@ class LayerTraining:
             target: those of the domain that is sampled.
             regressor: g.
             fast: compute g in bfloat16 where it can be.
+            stages: of g's descent, at most; by default as many as make conditions.
         """
         posterior = self.vae.encode(target)
         size = (x.shape[-2], x.shape[-1])
-        parts = torch.split(x, AT_ONCE)
         estimate = torch.cat(
-            [estimated(self.split, regressor, self.split.phi(part), size, fast=fast) for part in parts]
+            [
+                estimated(self.split, regressor, self.split.phi(part), size, fast=fast, stages=stages)
+                for part in torch.split(x, AT_ONCE)
+            ]
         )
-        of_z = self.vae.encode(estimate)
-        return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1)
+        # Where z is constant, so is the estimate: one of them is encoded.
+        same = bool((estimate == estimate[:1]).all())
+        of_z = self.vae.encode(estimate[:1] if same else estimate)
+        condition = torch.cat([of_z.mean, of_z.log_var], dim=1)
+        return posterior.mean, posterior.log_var, condition.expand(len(x), -1)
 
     def regressor(self) -> Regressed:
         """Fit g; return it with its held-out figures."""
@@ -208,8 +220,8 @@ class LayerTraining:
         drawn = self.samplers["validation"].batch(0, JUDGED)
         target = self._target(drawn).to(self.device)
 
-        def judge(regressor: Regressor) -> dict[str, float]:
-            mean, log_var, condition = self.coded(drawn.x.to(self.device), target, regressor)
+        def judge(regressor: Regressor, stages: int) -> dict[str, float]:
+            mean, log_var, condition = self.coded(drawn.x.to(self.device), target, regressor, stages=stages)
             codes = CodeTable(mean, log_var, condition)
             return {
                 "code_nll": gaussian_nll(mean, log_var, condition[:, : mean.shape[1]]),

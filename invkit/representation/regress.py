@@ -20,7 +20,7 @@ from invkit.training.optimiser import OnePhase, doubling_cosine
 from invkit.training.progress import Progress, ProgressEvent
 
 Pairs = Callable[[int, Shard], tuple[Activation, Tensor]]
-Judge = Callable[[Regressor], dict[str, float]]  # of the estimate that makes conditions
+Judge = Callable[[Regressor, int], dict[str, float]]  # of the estimate after so many stages
 WHOLE = Shard(0, 1)
 LOOKS = 2  # in each half of a training
 LEAST_HU = 1e-3
@@ -86,7 +86,7 @@ class RegressorTask(OnePhase):
         """Return the held-out RMSE in HU: what z keeps of x, as far as g finds it."""
         pairs = (self.held_out(number, WHOLE) for number in range(self.config.held_out))
         found = {"rmse_hu": self._rmse(pairs)}
-        return found if self.judge is None else {**found, **self.judge(self.regressor)}
+        return found if self.judge is None else {**found, **self.judge(self.regressor, 0)}
 
     def _rmse(self, pairs: Iterable[tuple[Activation, Tensor]]) -> float:
         return float(torch.stack([self._error(z, x) for z, x in pairs]).mean().sqrt())
@@ -218,15 +218,15 @@ def _descended(
     regressor.net = None
     regressor.calibrate([pairs(step, WHOLE) for step in range(config.calibration)])
     curves: dict[str, list[tuple[int, float]]] = {"rmse_hu": []}
+    # Twice as many as make conditions, so that the end says what doubling them would gain.
+    judged = (0, config.condition_stages, 2 * config.condition_stages)
 
     def told(count: int, rmse: float) -> None:
         if not math.isfinite(rmse):
             return
         curves["rmse_hu"].append((count, rmse))
-        # Twice as many as make conditions, so that the end says what doubling them would gain.
-        if judge is not None and count <= 2 * config.condition_stages:
-            regressor.condition_stages = count
-            for name, value in judge(regressor).items():
+        if judge is not None and count in judged:
+            for name, value in judge(regressor, count).items():
                 curves.setdefault(name, []).append((count, value))
         if progress is not None:
             seconds = time.monotonic() - begun
@@ -248,7 +248,6 @@ def _descended(
             f"{stage}: activations of the layer are not finite, so no image can be told from them"
         )
     regressor.eval().requires_grad_(False)
-    regressor.condition_stages = config.condition_stages
     metrics = {name: min(curve, key=lambda point: point[1])[1] for name, curve in curves.items()}
     return Regressed(regressor, metrics, curves), looks
 

@@ -175,7 +175,11 @@ class Regressor(nn.Module):
                 solved.requires_grad_(False)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stages = nn.ModuleList()
-        self.condition_stages = config.condition_stages
+
+    @property
+    def condition_stages(self) -> int:
+        """How many of the stages make the condition of a flow."""
+        return self.config.condition_stages
 
     @property
     def _entries(self) -> list[Entry]:

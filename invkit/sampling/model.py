@@ -76,7 +76,13 @@ class Scalable(Protocol):
 
 @torch.no_grad()
 def estimated(
-    split: Split, regressor: Regressor, z: Activation, size: Sequence[int], *, fast: bool = False
+    split: Split,
+    regressor: Regressor,
+    z: Activation,
+    size: Sequence[int],
+    *,
+    fast: bool = False,
+    stages: int | None = None,
 ) -> Tensor:
     """Return g(z) as conditions of flows know it, `(B, 1, H, W)`, HU.
 
@@ -86,10 +92,10 @@ def estimated(
         z: an activation, batch `B`.
         size: `(H, W)` of the images.
         fast: compute the network of g in bfloat16 where it can be.
+        stages: of the descent, at most; by default as many as make conditions.
     """
-    estimate: Tensor = regressor(
-        z, (size[0], size[1]), phi=split.phi, stages=regressor.condition_stages, fast=fast
-    )
+    count = regressor.condition_stages if stages is None else stages
+    estimate: Tensor = regressor(z, (size[0], size[1]), phi=split.phi, stages=count, fast=fast)
     return estimate
 
 

@@ -123,14 +123,15 @@ def test_no_network_is_trained_where_the_descent_gets_far(tmp_path):
         tmp_path / "run",
         phi=bent,
         progress=told.append,
-        judge=lambda regressor: {"stages": float(len(regressor.stages))},
+        judge=lambda regressor, stages: {"stages": float(len(regressor.stages)), "asked": float(stages)},
     )
     assert found.regressor.net is None
     assert not (tmp_path / "run").exists()
     curve = dict(found.learning["rmse_hu"])
     assert list(curve) == [event.step for event in told] == list(range(len(curve)))
     assert found.metrics["rmse_hu"] == min(curve.values()) < 0.5 * curve[0]
-    assert found.learning["stages"] == [(count, float(count)) for count in range(5)]
+    judged = [(count, float(count)) for count in (0, 2, 4)]
+    assert found.learning["stages"] == found.learning["asked"] == judged
 
 
 def test_the_network_is_trained_where_the_descent_does_not_get_far(tmp_path):

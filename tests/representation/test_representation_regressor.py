@@ -226,7 +226,8 @@ def test_judges_are_asked_at_each_look_and_the_best_state_is_kept(tmp_path):
     config = SMALL.model_copy(update={"steps": 16, "lr": 0.05, "clip_norm": 1e3})
     asked = []
 
-    def judge(regressor):
+    def judge(regressor, stages):
+        assert stages == 0
         asked.append(regressor)
         return {"looks": float(len(asked))}
 
