@@ -92,14 +92,18 @@ class LayerResult:
         return bool(self.certified) and all(one.enough for one in self.certified)
 
     @property
-    def mean(self) -> Tensor:
-        """Mean of `samples`, or of `raw` where fewer than 8 are certified, `(B, 1, H, W)`, HU."""
-        return self.samples.double().mean(0).float() if self.mapped else self.raw_mean
+    def mean(self) -> Tensor | None:
+        """Mean of `samples`, `(B, 1, H, W)`, HU; `None` where fewer than 8 of the refined are certified."""
+        if self.mapped:
+            return self.samples.double().mean(0).float()
+        return None if self.certified else self.raw_mean
 
     @property
-    def std(self) -> Tensor:
-        """Standard deviation of `samples`, or of `raw` where fewer than 8 are certified, `(B, 1, H, W)`, HU."""
-        return self.samples.double().std(0).float() if self.mapped else self.raw_std
+    def std(self) -> Tensor | None:
+        """Standard deviation of `samples`, `(B, 1, H, W)`, HU; `None` where `mean` is."""
+        if self.mapped:
+            return self.samples.double().std(0).float()
+        return None if self.certified else self.raw_std
 
     @property
     def raw_mean(self) -> Tensor:
@@ -176,13 +180,13 @@ class AnalysisResult:
         return self.layers[0].raw
 
     @property
-    def mean(self) -> Tensor:
-        """Mean of the first layer's samples, `(B, 1, H, W)`, HU."""
+    def mean(self) -> Tensor | None:
+        """Mean of the first layer's samples, `(B, 1, H, W)`, HU, if they are enough for a map."""
         return self.layers[0].mean
 
     @property
-    def std(self) -> Tensor:
-        """Standard deviation of the first layer's samples, `(B, 1, H, W)`, HU."""
+    def std(self) -> Tensor | None:
+        """Standard deviation of the first layer's samples, `(B, 1, H, W)`, HU, if they are enough for a map."""
         return self.layers[0].std
 
     @property
@@ -274,7 +278,7 @@ class AnalysisResult:
                 tensors[f"{prefix}swap"] = result.swap
             if result.certified:
                 tensors[f"{prefix}certified"] = result.samples
-            if result.mapped:
+            if result.certified and result.mean is not None and result.std is not None:
                 tensors |= {f"{prefix}certified_mean": result.mean, f"{prefix}certified_std": result.std}
         return tensors
 

@@ -113,9 +113,10 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "planted-band": Check(("planted-band", "planted-band.found"), _of_oracle(check_band)),
         "planted-region": Check(("planted-region", "planted-region.found"), _of_oracle(check_region)),
         "planted-disc": Check(
-            ("planted-disc", "planted-disc.seen", "planted-disc.contrast"), _of_oracle(check_disc)
+            ("planted-disc", "planted-disc.seen", "planted-disc.contrast", "planted-disc.found"),
+            _of_oracle(check_disc),
         ),
-        "planted-sign": Check(("planted-sign",), _of_oracle(check_sign)),
+        "planted-sign": Check(("planted-sign", "planted-sign.found"), _of_oracle(check_sign)),
     }
 )
 

@@ -8,19 +8,25 @@ import torch
 from torch import Tensor
 
 from invkit.denoisers.oracles import TAU_DISC
-from invkit.pipeline.validate_rows import Row, Seeds, certified
-from invkit.pipeline.validate_trial import SAMPLES, Trial
+from invkit.pipeline.validate_rows import LEAST_CERTIFIED, Row, Seeds, certified
+from invkit.pipeline.validate_trial import SAMPLES, Trial, field_of
 from invkit.split.split import Split
 
 SIZE = 32
 TILE, RADIUS, RING = 8, 2.0, 3.5  # pixels
 NOISE = 5.0  # HU, of proposals
 FAINT = TAU_DISC / 3  # HU
+HELD = 0.1  # of the largest energy of a pixel, that is found to be free
+OTHERS = 64  # images
+NEAR = 0.02  # of the wave's coefficient
 ALONG = 600.0  # HU: the wave's coefficient in x
 
 
 def check_disc(split: Split, seeds: Seeds) -> list[Row]:
-    """Return what becomes of inserted discs: where the oracle is blind, where it sees, and up to which contrast."""
+    """Return what becomes of inserted discs: where the oracle is blind, where it sees, and up to which contrast.
+
+    And whether the discs are found from proposals of noise, which know nothing of them.
+    """
     trial = Trial.of(split, seeds, SIZE)
     x = trial.x
     disc, ring = _shapes()
@@ -54,6 +60,13 @@ def check_disc(split: Split, seeds: Seeds) -> list[Row]:
         climbed, lambda rows: float(_inner(climbed.images[rows] - x, at(weights, blind)).max())
     )
     limit = TAU_DISC - float(contrast[row, column])
+    planted = torch.kron((contrast.abs() < TAU_DISC).float(), disc) > 0
+
+    def overlap(rows: Tensor) -> float:
+        energy = (plain[rows] - x).double().square().mean((0, 1))
+        free = energy > HELD * energy.max()
+        return int((free & planted).sum()) / int((free | planted).sum())
+
     return [
         Row(
             "planted-disc",
@@ -74,11 +87,21 @@ def check_disc(split: Split, seeds: Seeds) -> list[Row]:
             abs(highest / limit - 1),
             0.02,
         ),
+        Row(
+            "planted-disc.found",
+            "overlap of the discs found from noise with the planted ones, intersection over union",
+            overlap(held[0]) if int(held[0].sum()) >= LEAST_CERTIFIED else math.nan,
+            0.9,
+            ">=",
+        ),
     ]
 
 
 def check_sign(split: Split, seeds: Seeds) -> list[Row]:
-    """Return how far certified samples are from the mirror image, of proposals with the sign of the wave turned over."""
+    """Return how far certified samples are from the mirror image, of proposals with the sign of the wave turned over.
+
+    And whether the mirror image is found from proposals that know nothing of it: other images, drawn like x.
+    """
     trial = Trial.of(split, seeds, SIZE)
     place = torch.arange(SIZE, dtype=torch.float64)
     wave = torch.cos(2 * math.pi * (0.11 * place[:, None] + 0.07 * place))
@@ -91,9 +114,24 @@ def check_sign(split: Split, seeds: Seeds) -> list[Row]:
     def distance(rows: Tensor) -> float:
         return float((found.images[rows] - mirror).flatten(1).double().norm(dim=1).max()) / (2 * ALONG)
 
+    others = trial.refine(field_of(SIZE).draw(OTHERS, seeds.generator("others")))
+
+    def rarer(rows: Tensor) -> float:
+        apart = [(others.images[rows] - image).flatten(1).norm(dim=1) for image in (x, mirror)]
+        return min(float((one < NEAR * ALONG).float().mean()) for one in apart)
+
     changed = 2 * ALONG / SIZE
     measure = f"distance of certified samples from the mirror image, over that of x ({changed:.1f} HU)"
-    return [Row("planted-sign", measure, certified(found, distance), 0.01)]
+    return [
+        Row("planted-sign", measure, certified(found, distance), 0.01),
+        Row(
+            "planted-sign.found",
+            "part of the certified samples of other images that is x, or the mirror image, whichever is less",
+            certified(others, rarer),
+            0.2,
+            ">=",
+        ),
+    ]
 
 
 def _shapes() -> tuple[Tensor, Tensor]:

@@ -46,6 +46,17 @@ def test_mean_and_std_are_those_of_the_samples(result):
     torch.testing.assert_close(result.std.double(), samples.std(0), atol=1e-3, rtol=0)
 
 
+def test_there_is_no_map_of_fewer_than_eight_certified_samples(place, image, network):
+    result = invkit.analyze(network, "0", image, **OPTIONS | {"refine": 7}, **place)
+    assert len(result.samples) == len(result.certificates) == 7
+    assert result.mean is result.std is None
+    assert any("no map" in warning for warning in result.all_warnings)
+    assert not {"layer0.certified_mean", "layer0.certified_std"} & result.tensors().keys()
+    draws = result.raw.double()
+    torch.testing.assert_close(result.raw_mean.double(), draws.mean(0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(result.raw_std.double(), draws.std(0), atol=1e-3, rtol=0)
+
+
 def test_spread_and_fiber_error_follow_from_the_samples(result, network):
     layer = result.layers[0]
     spread = result.raw[:, 0].double().std(0).square().mean().sqrt().item()

@@ -103,7 +103,12 @@ BROKEN = {
         "net",
         {"planted-region", "planted-region.found"},
     ),
-    "no disc": (check_disc, Injective, "blocks", {"planted-disc", "planted-disc.contrast"}),
+    "no disc": (
+        check_disc,
+        Injective,
+        "blocks",
+        {"planted-disc", "planted-disc.contrast", "planted-disc.found"},
+    ),
     "half the contrast": (
         check_disc,
         lambda: Planted(BlindDisc(TAU_DISC / 2)),
@@ -116,7 +121,7 @@ BROKEN = {
         "filter",
         {"planted-disc.seen", "planted-disc.contrast"},
     ),
-    "the sign is seen": (check_sign, Injective, "blocks", {"planted-sign"}),
+    "the sign is seen": (check_sign, Injective, "blocks", {"planted-sign", "planted-sign.found"}),
     "not injective": (check_injective, lambda: Planted(BlindRegion(*REGION)), "net", {"injective"}),
     "finer steps": (check_quantiser, lambda: Quantiser(STEP / 4), "round", {"quantiser"}),
     "no steps": (check_quantiser, Injective, "blocks", {"quantiser"}),
