@@ -6,7 +6,7 @@ Not interpretable
     models that proposals come from. A certificate needs none of them, so what was certified is said all the same.
 Noise
     What noise of the dose explains of the certified differences (E13). It is called invisible where it exceeds what epsilon
-    alone allows.
+    alone allows. Of large images both are those of a window, where all of the image's tolerance may have been spent.
 Anatomy
     A change is called found where a certified image holds a structure with more contrast than the tolerance allows, and
     either more than two scans differ by there in 95 % of all cases, or more than half of what was proposed. Power of the
@@ -71,6 +71,7 @@ class Evidence:
         tried: images with another anatomy that were refined.
         beyond: what certified samples differ by beyond noise, HU, where it counts as found.
         lost: share of the power beyond noise that the representation loses of coarse structures, `None` where unknown.
+        window: rows and columns of the part of the image that all this is of, `None` for all of it.
     """
 
     unrefined: str = ""
@@ -81,6 +82,7 @@ class Evidence:
     tried: int = 0
     beyond: Interval | None = None
     lost: float | None = None
+    window: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -183,18 +185,26 @@ def _reasons(measures: Measures, evidence: Evidence) -> list[str]:
 
 
 def _proven(layer: str, evidence: Evidence) -> list[str]:
-    said = []
     noise = evidence.noise
     if noise is not None and noise.above(Interval(evidence.allowed)):
-        said.append(f"noise of up to {number(noise.value)} HU is invisible to {layer}")
+        first = f"noise of up to {number(noise.value)} HU is invisible to {layer}"
     else:
-        said.append(
+        first = (
             f"no noise beyond the {number(evidence.allowed)} HU that epsilon alone allows was found to be invisible to "
             f"{layer}"
         )
+    if evidence.window is not None:
+        first = f"in a window of {evidence.window[0]} x {evidence.window[1]} pixels {first}"
+    said = [first]
+    if evidence.beyond is not None:
+        said.append(
+            f"an anatomical change was found that it does not see: certified samples differ by {number(evidence.beyond.value)} HU "
+            "that noise of this dose does not explain"
+        )
     change = evidence.change
+    of_window = "" if evidence.window is None else " of that window"
     if change is None:
-        said.append("no image with another anatomy could be certified")
+        said.append(f"no image{of_window} with another anatomy could be certified")
     elif change.found:
         said.append(
             f"an anatomical change was found that it does not see: {change.label} keep {number(change.left)} of "
@@ -202,12 +212,11 @@ def _proven(layer: str, evidence: Evidence) -> list[str]:
             f"by up to {number(change.scans)} HU)"
         )
     else:
-        said.append(
-            f"no anatomical change above {number(max(change.left, change.allowed))} HU was found in {evidence.certified} "
-            "certified images with another anatomy"
+        least = f"above {number(max(change.left, change.allowed))} HU"
+        what = (
+            f"no anatomical change {least} was found"
+            if evidence.beyond is None
+            else f"of the structures that were put in, taken out or moved nothing {least} was left"
         )
-    if evidence.beyond is not None:
-        said.append(
-            f"certified samples differ by {number(evidence.beyond.value)} HU that noise of this dose does not explain"
-        )
+        said.append(f"{what} in {evidence.certified} certified images{of_window} with another anatomy")
     return said

@@ -1,6 +1,6 @@
 """The figures of one layer that a verdict is passed on, and the rungs of the ladder they stand on."""
 
-__all__ = ["LADDER", "Baseline", "Certification", "Figure", "Measures"]
+__all__ = ["LADDER", "Baseline", "Certification", "Figure", "Measures", "RandomWeights"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,6 +34,7 @@ class Baseline:
         spread: of the certified, plausible ones, HU; `None` for fewer than two.
         plausible: how many of the certified ones are plausible.
         own: certified, plausible spread of the sampler under test, HU; `None` for fewer than two such samples.
+        proposed: spread of the proposals before refinement, HU, and of those of the sampler under test; `None` where unknown.
     """
 
     count: int
@@ -41,6 +42,7 @@ class Baseline:
     spread: Figure | None = None
     plausible: int = 0
     own: Figure | None = None
+    proposed: tuple[Figure, Figure] | None = None
 
     @property
     def beaten(self) -> bool:
@@ -83,6 +85,21 @@ class Certification:
 
 
 @dataclass(frozen=True)
+class RandomWeights:
+    """The layer with weights drawn anew, beside the trained one, in a window of the image.
+
+    Args:
+        random: spread of its certified samples, HU.
+        trained: spread of those of the trained layer, refined from the same proposals in the same window, HU.
+        allowed: the spread that the trained layer's epsilon alone leaves there at most, HU.
+    """
+
+    random: Figure
+    trained: Figure
+    allowed: float
+
+
+@dataclass(frozen=True)
 class Measures:
     """The figures of one layer that a verdict needs; what is `None` or missing is not judged.
 
@@ -102,8 +119,8 @@ class Measures:
         certification: what refinement found.
         untrained: the samples are training-free proposals, which no model drew.
         bank: patches that the nearest was searched among.
-        random_phi: certified spreads of the same proposals in a window of the image, with random weights and with the
-            trained ones, HU; `None` where fewer than two are certified.
+        random_weights: what refinement of the same proposals in a window of the image came to with them; `None` where fewer
+            than two are certified.
     """
 
     layer: str
@@ -120,4 +137,4 @@ class Measures:
     certification: Certification | None = None
     untrained: bool = False
     bank: int = 0
-    random_phi: tuple[Figure, Figure] | None = None
+    random_weights: RandomWeights | None = None

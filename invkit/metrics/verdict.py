@@ -21,9 +21,10 @@ Equal energy
     something about the layer, and the verdict says so. It says, too, where f(x) plus noise, which needs no
     training, comes as close as the samples.
 Random weights
-    In a window of the image the same proposals are refined for the same layer with weights drawn anew. Where
-    the certified spread does not exceed theirs there beyond both intervals, what is invisible to the layer is
-    no achievement of training: the architecture alone leaves out as much.
+    In a window of the image the same proposals are refined for the layer and for the same layer with weights
+    drawn anew. Where the layer's certified spread does not exceed what epsilon alone allows there, nothing is
+    said of training. Where it does not exceed that of random weights beyond both intervals, what is invisible to
+    the layer is no achievement of training: the architecture alone leaves out as much.
 Noise
     A fiber error is judged by eta, the distance between two noise realisations of the same anatomy: below a
     tenth of eta it is small, up to eta it is within the noise, above eta the layer tells the samples from
@@ -40,7 +41,7 @@ Baseline
     Proposals that need no training, f(x) plus noise with the spectrum of x - f(x), are refined to the same
     epsilon. Where the certified, plausible spread of the trained model does not exceed theirs beyond both
     intervals, the model has found nothing that chance could not find, and the verdict says that it does not beat
-    the baseline.
+    the baseline. What both kinds of proposals vary by before refinement stands beside it: larger ones leave more.
 Distribution
     An image whose VAE error lies above the VAE's 99 % quantile on its own held-out patches is out of
     distribution.
@@ -203,7 +204,7 @@ def _beside_noise(measures: Measures) -> list[str]:
         white, coloured = rungs["noise_white"], rungs["noise_residual"]
         text = (
             f"Noise of the same energy as the samples' differences from x changes the activation by {white.text()} where it "
-            f"is white, and by {coloured.text()} with the spectrum of what the code loses: the samples "
+            f"is white, and by {coloured.text()} with the spectrum of what the VAE loses: the samples "
         )
         if white.above(samples) and coloured.above(samples):
             sentences.append(text + "keep closer to the fiber than their size explains.")
@@ -226,13 +227,19 @@ def _beside_noise(measures: Measures) -> list[str]:
 
 def _random(measures: Measures) -> list[str]:
     """Say what random weights leave of the certified spread."""
-    if measures.random_phi is None:
+    found = measures.random_weights
+    if found is None:
         return []
-    random, spread = (Interval.of(value) for value in measures.random_phi)
+    random, spread = Interval.of(found.random), Interval.of(found.trained)
     text = (
         f"With random weights in the same network, certified samples vary by {random.text('HU')} in a window of the image, "
         f"and with the trained ones by {spread.text('HU')} there: "
     )
+    if not spread.above(Interval(found.allowed)):
+        return [
+            f"{text}not clearly more than the {number(found.allowed)} HU that the tolerance allows, so nothing is said of what "
+            "training made the layer ignore."
+        ]
     if spread.above(random):
         return [text + "training made the layer ignore more than its architecture does."]
     return [text + "what the layer ignores is not more than its architecture ignores without training."]
@@ -319,8 +326,8 @@ def _beside(found: Certification) -> list[str]:
     if free is None:
         return []
     text = (
-        f"Of {free.refined} proposals that need no training, f(x) plus noise, {free.count} are certified at this tolerance, "
-        f"{free.plausible} of them plausible"
+        f"Of {free.refined} proposals that need no training, f(x) plus noise{_varying(free, 0)}, {free.count} are certified at "
+        f"this tolerance, {free.plausible} of them plausible"
     )
     if free.spread is not None:
         text += f", which vary by {Interval.of(free.spread).text('HU')}"
@@ -329,9 +336,19 @@ def _beside(found: Certification) -> list[str]:
         if free.own is None
         else f"plausible ones that vary by {Interval.of(free.own).text('HU')}"
     )
-    if free.beaten:
-        return [f"{text}. The trained model has {own}: it finds more."]
-    return [f"{text}. The trained model has {own}: it does not beat this baseline."]
+    text += (
+        f". The trained model has {own}, of proposals{_varying(free, 1)}: "
+        if free.proposed
+        else f". The trained model has {own}: "
+    )
+    return [text + ("it finds more." if free.beaten else "it does not beat this baseline.")]
+
+
+def _varying(free: Baseline, which: int) -> str:
+    """Say what proposals vary by before refinement, where that is known."""
+    if free.proposed is None:
+        return ""
+    return f" that vary by {Interval.of(free.proposed[which]).text('HU')}"
 
 
 def judge(measures: Measures) -> Verdict:

@@ -97,6 +97,9 @@ def baseline_figures(
         "moved_hu": rms([one.certificates.moved for one in found]),
     }
     figures["plausible"], plausible = plausible_spread(found, seed=seed, region=region)
+    if len(found[0].images) >= 2:
+        proposed = sample_spread([one.proposals for one in found], seed=seed, region=region)
+        figures["proposal_spread_hu"] = proposed.to_json()
     if count >= 2:
         spread = sample_spread([one.samples for one in found], seed=seed, region=region)
         figures["spread_hu"] = spread.to_json()

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from invkit.metrics.intervals import Interval
 from invkit.metrics.measures import Baseline, Certification
 from invkit.pipeline.baseline import baseline_figures, plausible_spread
 from invkit.pipeline.certify import Certified
@@ -38,7 +39,8 @@ def certification_figures(
     count = min(len(one.samples) for one in certified)
     refined = len(certified[0].images)
     epsilon = certified[0].certificates.epsilon
-    allowed = allowed_spread(epsilon, pixel_scale, count)
+    part = 1.0 if region is None else region.part
+    allowed = allowed_spread(epsilon, pixel_scale, count, part)
 
     def rms(values: Sequence[Tensor]) -> float | dict[str, float] | None:
         return root_mean_square(values, seed=seed).to_json()
@@ -64,7 +66,9 @@ def certification_figures(
         f_error = root_mean_square([one.f_error[one.certificates.holds] for one in certified], seed=seed)
         proof["spread_hu"] = spread.to_json()
         proof["f_error_hu"] = f_error.to_json()
-    proof["curve"] = curve_figures([one.curve for one in certified], pixel_scale=pixel_scale, seed=seed)
+    proof["curve"] = curve_figures(
+        [one.curve for one in certified], pixel_scale=pixel_scale, seed=seed, part=part
+    )
     outside, real, traits = None, "", ()
     placed = [one.placed for one in certified if one.placed is not None]
     if placed:
@@ -74,7 +78,11 @@ def certification_figures(
     figures, free_spread = baseline_figures(free, seed=seed, region=region)
     if figures is not None:
         _, own = plausible_spread(certified, seed=seed, region=region)
-        beside = Baseline(figures["count"], figures["refined"], free_spread, figures["plausible"], own)
+        both = [figures.get("proposal_spread_hu"), proof["proposal_spread_hu"]]
+        proposed = None if None in both else (Interval.of(both[0]), Interval.of(both[1]))
+        beside = Baseline(
+            figures["count"], figures["refined"], free_spread, figures["plausible"], own, proposed
+        )
         proof["plausible_spread_hu"] = None if own is None else own.to_json()
         proof["training_free"] = {**figures, "beaten": beside.beaten}
     return proof, Certification(

@@ -60,6 +60,7 @@ class Certified:
         curve: what other tolerances leave of the first of them; empty where it was not asked for.
         placed: where the refined draws stand among held-out images, where that was asked for.
         pixel_scale: s_Phi of the `input` control, HU, where it was given.
+        part: of the image's pixels, that spreads are taken over.
     """
 
     images: Tensor
@@ -70,6 +71,7 @@ class Certified:
     curve: tuple[CurvePoint, ...] = ()
     placed: Placed | None = None
     pixel_scale: float | None = None
+    part: float = 1.0
 
     @property
     def retreated(self) -> int:
@@ -89,7 +91,9 @@ class Certified:
     def rows(self, image: int) -> list[dict[str, Any]]:
         """Return one row for each refined draw, as JSON values."""
         found, scale = self.certificates, self.pixel_scale
-        allowed = None if scale is None else allowed_spread(found.epsilon, scale, int(found.holds.sum()))
+        allowed = (
+            None if scale is None else allowed_spread(found.epsilon, scale, int(found.holds.sum()), self.part)
+        )
         return [
             {
                 "image": image,
@@ -238,6 +242,7 @@ def refine_proposals(
         curve,
         placed,
         None if scrutiny is None else scrutiny.pixel_scale,
+        1.0 if scrutiny is None or scrutiny.region is None else scrutiny.region.part,
     )
 
 

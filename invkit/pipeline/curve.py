@@ -50,22 +50,25 @@ def path_of(eta: float, epsilon: float) -> tuple[float, ...]:
     return tuple(first for first, second in pairwise([*levels, 0.0]) if first > second)
 
 
-def allowed_spread(epsilon: float, pixel_scale: float, samples: int) -> float:
+def allowed_spread(epsilon: float, pixel_scale: float, samples: int, part: float = 1.0) -> float:
     """Return the largest spread that images within epsilon of x can have, HU: what the tolerance allows in the `input` control.
 
     All of them lie within ``r = epsilon * pixel_scale`` of x, so squares of their differences from x add up to n r^2 at most, and
-    those from their mean to no more. The spread divides by n - 1: ``r * sqrt(n / (n - 1))``.
+    those from their mean to no more. The spread divides by n - 1: ``r * sqrt(n / (n - 1))``. r is a root mean square over the
+    image. Where only a part of its pixels counts, all of it may have been spent there, which makes r ``1 / sqrt(part)`` times as
+    large.
 
     Args:
         epsilon: in units of s_Phi.
         pixel_scale: s_Phi of the `input` control, where z is the image, HU.
         samples: n; for fewer than two the distance r itself.
+        part: of the image's pixels, over which the spread is taken.
     """
-    return epsilon * pixel_scale * math.sqrt(samples / (samples - 1) if samples > 1 else 1.0)
+    return epsilon * pixel_scale * math.sqrt((samples / (samples - 1) if samples > 1 else 1.0) / part)
 
 
 def curve_figures(
-    images: Sequence[Sequence[CurvePoint]], *, pixel_scale: float, seed: int
+    images: Sequence[Sequence[CurvePoint]], *, pixel_scale: float, seed: int, part: float = 1.0
 ) -> list[dict[str, Any]]:
     """Return the curve as JSON values, one entry a tolerance, the largest first.
 
@@ -76,13 +79,14 @@ def curve_figures(
         images: the points of each image, in the same order.
         pixel_scale: s_Phi of the `input` control, HU.
         seed: of the bootstrap.
+        part: of the image's pixels, that the spreads are of.
     """
     return [
         {
             "epsilon": points[0].epsilon,
             "spread_hu": _spread(points, seed),
             "spread_epsilon_hu": allowed_spread(
-                points[0].epsilon, pixel_scale, min(len(point.fiber_error) for point in points)
+                points[0].epsilon, pixel_scale, min(len(point.fiber_error) for point in points), part
             ),
             "fiber_error": _mean_error(points),
             "count": min(len(point.fiber_error) for point in points),

@@ -77,7 +77,8 @@ def examine(
     size = (subject.x.shape[-2], subject.x.shape[-1])
     held_out = slices.part("test")
     reconstruction = reconstruct(low.vae, subject.x)
-    others = strangers(slices, size, dose=config.dose, seed=seed).to(subject.x)
+    others, patients = strangers(slices, size, dose=config.dose, seed=seed)
+    others = others.to(subject.x)
     bench = Bench(
         denoiser=denoiser,
         subject=subject,
@@ -89,6 +90,7 @@ def examine(
             x=subject.x,
             reconstruction=reconstruction,
             strangers=others,
+            patients=patients,
             prior=from_prior(target.vae, size, seed=seed),
             bank=PatchBank.drawn(held_out, size, dose=config.dose, seed=derive_seed(seed, "bank")),
             seed=seed,

@@ -12,7 +12,7 @@ __all__ = [
     "swapped",
 ]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,12 +97,14 @@ def ladder(
     return Ladder(rungs, models["input"], models["const"])
 
 
-def strangers(slices: SliceSet, size: Sequence[int], *, dose: float, seed: int) -> Tensor:
-    """Return other held-out low-dose images of the size of the image under test, `(64, 1, H, W)`, HU."""
+def strangers(
+    slices: SliceSet, size: Sequence[int], *, dose: float, seed: int
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Return other held-out low-dose images of the size of that under test, `(64, 1, H, W)`, HU, and the patient of each."""
     side = max(size)
     count = max(8, min(RANDOM_IMAGES, RANDOM_IMAGES * 128 * 128 // (side * side)))
-    images = PatchSampler(slices.part("test"), side, dose=dose, seed=seed).batch(0, count).x
-    return images[..., : size[0], : size[1]]
+    drawn = PatchSampler(slices.part("test"), side, dose=dose, seed=seed).batch(0, count)
+    return drawn.x[..., : size[0], : size[1]], tuple(drawn.patient.tolist())
 
 
 def reconstruct(vae: VAE, x: Tensor) -> Tensor:
@@ -143,9 +145,19 @@ def sample_spread(samples: Sequence[Tensor | Stack], *, seed: int, region: Regio
     return _root_of_mean([squared_deviations(images, region) for images in samples], seed)
 
 
-def root_mean_square(values: Sequence[Tensor], *, seed: int) -> Interval:
-    """Return the root mean square of figures, one tensor an image, with a bootstrap interval over samples or images."""
-    return _root_of_mean([rows.double().square() for rows in values], seed)
+def root_mean_square(
+    values: Sequence[Tensor], *, seed: int, patients: Sequence[int] | None = None
+) -> Interval:
+    """Return the root mean square of figures, one tensor an image, with a bootstrap interval.
+
+    It is over images, and where there is one over the patients that its figures are from, or over samples.
+
+    Args:
+        values: one tensor an image.
+        seed: of the bootstrap.
+        patients: number of the patient that each figure of an image is from.
+    """
+    return _root_of_mean([rows.double().square() for rows in values], seed, patients)
 
 
 def ladder_figures(
@@ -160,10 +172,14 @@ def ladder_figures(
         seed: of the bootstrap.
     """
     names = [name for name in LADDER if name in rungs[0]]
-    errors = {
-        name: root_mean_square([found[name].fiber_error for found in rungs], seed=seed) for name in names
-    }
-    changes = {name: root_mean_square([found[name].f_error for found in rungs], seed=seed) for name in names}
+
+    def mean(name: str, of: Callable[[Rung], Tensor]) -> Interval:
+        return root_mean_square(
+            [of(found[name]) for found in rungs], seed=seed, patients=rungs[0][name].patients
+        )
+
+    errors = {name: mean(name, lambda rung: rung.fiber_error) for name in names}
+    changes = {name: mean(name, lambda rung: rung.f_error) for name in names}
 
     def over(value: Interval) -> Interval:
         return Interval(value.value / eta, value.low / eta, value.high / eta)
@@ -176,8 +192,8 @@ def ladder_figures(
     }
 
 
-def _root_of_mean(squares: Sequence[Tensor], seed: int) -> Interval:
-    """Return the root of the mean, with an interval over images, or over samples where there is one image."""
-    groups = [index for index, rows in enumerate(squares) for _ in rows] if len(squares) > 1 else None
+def _root_of_mean(squares: Sequence[Tensor], seed: int, patients: Sequence[int] | None = None) -> Interval:
+    """Return the root of the mean, with an interval over images, or over patients or samples where there is one image."""
+    groups = [index for index, rows in enumerate(squares) for _ in rows] if len(squares) > 1 else patients
     mean = bootstrap(torch.cat(list(squares)), groups=groups, seed=seed)
     return Interval(mean.value**0.5, mean.low**0.5, mean.high**0.5)

@@ -25,6 +25,7 @@ from invkit.pipeline.ladder import (
     swapped,
 )
 from invkit.pipeline.parts import FoundLayer
+from invkit.pipeline.random_phi import TrainedLayer
 from invkit.pipeline.result import LayerResult
 from invkit.pipeline.variation import concluded, measure_variation
 from invkit.sampling.distance import Activation, activation_distance
@@ -118,7 +119,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
     metrics["representation_rmse_hu"] = None if kept is None else (kept - x).square().mean().sqrt().item()
     if measures.control is None:
         metrics["random_phi"], random = bench.random_phi.measure(
-            model.split.layer,
+            TrainedLayer(model.split, scale, model.meta["eta"], float(bench.controls.input.meta["scale"])),
             x,
             certified,
             bench.denoiser,
@@ -126,7 +127,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
             seed=bench.seed,
             region=bench.subject.region,
         )
-        measures = dataclasses.replace(measures, random_phi=random)
+        measures = dataclasses.replace(measures, random_weights=random)
     found = None
     if not unrefined:
         found = measure_variation(
@@ -160,6 +161,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
         split=dataclasses.asdict(check),
         certified=tuple(certified),
         unrefined=unrefined,
+        kept=kept,
     )
 
 

@@ -90,7 +90,7 @@ def _parts(result: AnalysisResult) -> list[str]:
         ]
     return [
         f"The VAE was trained on {result.provenance['vae']['trained_on']}. {_inside(result)}",
-        f"The cINNs of the layer and of its controls were trained on {data}.",
+        f"The models of the layer and of its controls were trained on {data}.",
     ]
 
 
@@ -109,6 +109,7 @@ def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigur
     count = len(draws.samples)
     shown = draws.samples[np.linspace(0, count - 1, min(SHOWN, count)).astype(int)]
     y = result.subject.y
+    kept = result.vae if layer.kept is None else layer.kept
     proven = layer.certified[image] if layer.certified else None
     certified = draws.samples[:0] if proven is None else proven.samples
     region = result.subject.region
@@ -126,13 +127,13 @@ def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigur
         mean=pixels(draws.mean),
         std=pixels(draws.std),
         samples=pixels(shown),
-        reconstruction=None if result.vae is None else pixels(result.vae[image]),
+        reconstruction=None if kept is None else pixels(kept[image]),
         output=pixels(result.f_x[image]),
         output_std=pixels(draws.f_std),
         swaps=None if layer.swap is None else pixels(layer.swap[image])[None],
         reference=pixels(y[image]) if y is not None and result.domain == "high" else None,
         certified=pixels(certified[:SHOWN]) if len(certified) else None,
-        certified_mean=pixels(certified.mean(0)) if len(certified) else None,
+        certified_mean=pixels(certified.mean(0)) if proven is not None and proven.enough else None,
         certified_std=pixels(certified.std(0)) if proven is not None and proven.enough else None,
         refined=(len(certified), 0 if proven is None else len(proven.images)),
         metrics=layer.metrics,

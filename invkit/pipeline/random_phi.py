@@ -1,6 +1,6 @@
 """The same network with weights drawn anew: how much of what is found needs no training to be ignored."""
 
-__all__ = ["CONTROL_SETS", "ControlSet", "RandomPhi", "redrawn"]
+__all__ = ["CONTROL_SETS", "ControlSet", "RandomPhi", "TrainedLayer", "redrawn"]
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,10 @@ from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
 from invkit.errors import InvkitError, SplitError
-from invkit.metrics.intervals import Interval, bootstrap
+from invkit.metrics.intervals import bootstrap
+from invkit.metrics.measures import RandomWeights
 from invkit.pipeline.certify import Certified, epsilon_of, refine_proposals
+from invkit.pipeline.curve import allowed_spread
 from invkit.pipeline.ladder import CONTROL_SAMPLES, root_mean_square, sample_spread
 from invkit.pipeline.parts import Parts
 from invkit.pipeline.region import Region
@@ -88,6 +90,23 @@ def _reset(network: nn.Module, seed: int) -> nn.Module:
 
 
 @dataclass(frozen=True)
+class TrainedLayer:
+    """The layer that one with random weights is compared with.
+
+    Args:
+        split: the layer.
+        scale: its s_Phi.
+        eta: of the dose's noise, in units of it.
+        pixel_scale: s_Phi of the `input` control, HU.
+    """
+
+    split: Split
+    scale: float
+    eta: float
+    pixel_scale: float
+
+
+@dataclass(frozen=True)
 class RandomPhi:
     """Layers of the network with weights drawn anew, measured with the samples of the trained ones.
 
@@ -142,7 +161,7 @@ class RandomPhi:
 
     def measure(
         self,
-        layer: str,
+        own: TrainedLayer,
         x: Tensor,
         certified: Sequence[Certified],
         f: LoadedDenoiser,
@@ -150,15 +169,15 @@ class RandomPhi:
         samples: int,
         seed: int,
         region: Region | None = None,
-    ) -> tuple[dict[str, Any], tuple[Interval, Interval] | None]:
-        """Return the figures as JSON values, and the certified spreads with random and with trained weights, HU.
+    ) -> tuple[dict[str, Any], RandomWeights | None]:
+        """Return the figures as JSON values, and the certified spreads with random and with trained weights.
 
-        What the trained layer's samples were refined from is refined here too, in a window of 64 x 64 pixels: with random
-        weights refinement takes long. Epsilon is chosen by the same rule from this layer's own s_Phi and eta. Both spreads
-        are those of the window; there are none where fewer than two samples of an image are certified.
+        What the trained layer's samples were refined from is refined here for both, in a window of 64 x 64 pixels: with random
+        weights refinement takes long. Epsilon is chosen by the same rule from each layer's own s_Phi and eta. There are no
+        spreads where fewer than two samples of an image are certified.
 
         Args:
-            layer: as the user named it.
+            own: the trained layer.
             x: the images, `(B, 1, H, W)`, HU.
             certified: the trained layer's refined samples of each image; empty where nothing was refined.
             f: the trained denoiser; how its output changes is told.
@@ -168,8 +187,8 @@ class RandomPhi:
         """
         if self.denoiser is None:
             return {"unavailable": self.why_not}, None
-        split = Split(self.denoiser, layer, allow_bypass=True)
-        model = self.models.get(layer)
+        split = Split(self.denoiser, own.split.layer, allow_bypass=True)
+        model = self.models.get(own.split.layer)
         found: dict[str, Any] = {}
         if model is not None:
             found = {"noise_distance": model.meta["eta"]}
@@ -194,19 +213,23 @@ class RandomPhi:
         random, trained = [], []
         for image, one in enumerate(certified):
             this = x[image : image + 1][window]
-            proven = refine_proposals(
-                one.proposals[:SAMPLES][window].to(x),
-                Reference(split, split.phi(this), scale),
-                f,
-                this,
-                epsilon=epsilon_of(eta),
-            )
-            if proven is None:
+            proposals = one.proposals[:SAMPLES][window].to(x)
+            both = [
+                refine_proposals(
+                    proposals,
+                    Reference(layer, layer.phi(this), unit),
+                    f,
+                    this,
+                    epsilon=epsilon_of(distance),
+                )
+                for layer, unit, distance in ((split, scale, eta), (own.split, own.scale, own.eta))
+            ]
+            if both[0] is None or both[1] is None:
                 return {**found, "unavailable": "no gradient of this layer reaches the image"}, None
-            random.append(proven)
-            trained.append(one.samples[window])
-        figures, spread = _certified(random, trained, seed)
-        return {**found, "certified": figures}, spread
+            random.append(both[0])
+            trained.append(both[1])
+        figures, spreads = _certified(random, trained, own.pixel_scale, seed)
+        return {**found, "certified": figures}, spreads
 
 
 def _reached(split: Split, proposal: Tensor, x: Tensor, epsilon: float) -> bool:
@@ -235,8 +258,8 @@ def _window(size: Sequence[int], region: Region | None) -> tuple[EllipsisType, s
 
 
 def _certified(
-    random: Sequence[Certified], trained: Sequence[Tensor], seed: int
-) -> tuple[dict[str, Any], tuple[Interval, Interval] | None]:
+    random: Sequence[Certified], trained: Sequence[Certified], pixel_scale: float, seed: int
+) -> tuple[dict[str, Any], RandomWeights | None]:
     count = min(len(one.samples) for one in random)
     figures: dict[str, Any] = {
         "count": count,
@@ -246,15 +269,19 @@ def _certified(
             [one.certificates.before for one in random], seed=seed
         ).to_json(),
     }
-    if min(count, *(len(images) for images in trained)) < 2:
+    count = min(len(one.samples) for one in trained)
+    figures["trained_count"] = count
+    if min(figures["count"], count) < 2:
         return figures, None
     spread = sample_spread([one.samples for one in random], seed=seed)
-    beside = sample_spread(trained, seed=seed)
+    beside = sample_spread([one.samples for one in trained], seed=seed)
+    allowed = allowed_spread(trained[0].certificates.epsilon, pixel_scale, count)
     errors = [one.f_error[one.certificates.holds] for one in random]
     figures["spread_hu"] = spread.to_json()
     figures["trained_spread_hu"] = beside.to_json()
+    figures["trained_spread_epsilon_hu"] = allowed
     figures["f_error_hu"] = root_mean_square(errors, seed=seed).to_json()
-    return figures, (spread, beside)
+    return figures, RandomWeights(spread, beside, allowed)
 
 
 def _drawn(

@@ -36,6 +36,11 @@ class Region:
         rows, columns = (self.mask.any(axis).nonzero()[:, 0] for axis in (1, 0))
         return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
+    @property
+    def part(self) -> float:
+        """Of the image's pixels, how many belong to it, in (0, 1]."""
+        return float(self.mask.double().mean())
+
     def crop(self, images: Tensor) -> Tensor:
         """Return the rectangle around it of images `(..., H, W)`."""
         rows, columns = self.box

@@ -44,6 +44,8 @@ class LayerResult:
         unrefined: why nothing was refined, or nothing.
         calibration: of the flow, as it was when its training ended; `None` where it was not measured.
         conclusion: the verdict in one sentence; `None` for a control.
+        kept: what the representation that samples are drawn in keeps of the images, `(B, 1, H, W)`, HU; `None` where there is
+            none of x.
     """
 
     layer: str
@@ -60,6 +62,7 @@ class LayerResult:
     unrefined: str = ""
     calibration: CalibrationRecord | None = None
     conclusion: Conclusion | None = None
+    kept: Tensor | None = None
 
     @property
     def raw(self) -> Tensor:

@@ -3,7 +3,7 @@
 __all__ = ["Rung", "Yardsticks", "equal_energy", "from_prior", "nearest"]
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -35,10 +35,12 @@ class Rung:
     Args:
         fiber_error: root mean square of Phi(.) - Phi(x) over s_Phi, `(n,)`.
         f_error: root mean square of f(.) - f(x), `(n,)`, HU.
+        patients: number of the patient that each image is from, where they are of several.
     """
 
     fiber_error: Tensor
     f_error: Tensor
+    patients: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Yardsticks:
         x: the images under test, `(B, 1, H, W)`, HU.
         reconstruction: D(E(x)), `(B, 1, H, W)`, HU; `None` where there is no VAE, and no rung of it.
         strangers: other held-out images of the same dose and size, `(n, 1, H, W)`, HU.
+        patients: number of the patient that each of them is from.
         prior: images decoded from draws of the code's prior, `(n, 1, H, W)`, HU; `None` likewise.
         bank: held-out patches that are searched for the nearest.
         seed: decides every draw.
@@ -61,6 +64,7 @@ class Yardsticks:
     x: Tensor
     reconstruction: Tensor | None
     strangers: Tensor
+    patients: tuple[int, ...]
     prior: Tensor | None
     bank: PatchBank
     seed: int
@@ -95,7 +99,9 @@ class Yardsticks:
         found = {
             "training_free": rung(free, self._output("training_free", image, free)),
             "nearest": Rung(distance, _root_mean_square(self._each(near) - f_x)),
-            "random": rung(self.strangers, self._output("strangers", 0, self.strangers)),
+            "random": replace(
+                rung(self.strangers, self._output("strangers", 0, self.strangers)), patients=self.patients
+            ),
         }
         if self.prior is not None:
             prior = self.prior if perturb is None else perturb(self.prior, range(len(self.prior)))

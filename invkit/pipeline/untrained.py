@@ -26,7 +26,7 @@ from invkit.pipeline.measure import layer_note
 from invkit.pipeline.memory import state_memory
 from invkit.pipeline.parts import silent
 from invkit.pipeline.plausible import Judge
-from invkit.pipeline.random_phi import RandomPhi
+from invkit.pipeline.random_phi import RandomPhi, TrainedLayer
 from invkit.pipeline.result import AnalysisResult, LayerResult
 from invkit.pipeline.rungs import Rung, Yardsticks
 from invkit.pipeline.scales import ScaleRequest, find_scales
@@ -85,7 +85,8 @@ def examine_untrained(
     with torch.no_grad():
         f_x = denoiser(subject.x)
     size = (subject.x.shape[-2], subject.x.shape[-1])
-    others = strangers(slices, size, dose=config.dose, seed=seed).to(subject.x)
+    others, patients = strangers(slices, size, dose=config.dose, seed=seed)
+    others = others.to(subject.x)
     bench = _Bench(
         denoiser=denoiser,
         subject=subject,
@@ -96,6 +97,7 @@ def examine_untrained(
             x=subject.x,
             reconstruction=None,
             strangers=others,
+            patients=patients,
             prior=None,
             bank=PatchBank.drawn(slices.part("test"), size, dose=config.dose, seed=derive_seed(seed, "bank")),
             seed=seed,
@@ -221,7 +223,7 @@ class _Bench:
         metrics, measures = self._figures(split, draws, rungs, certified, eta)
         if not split.is_control:
             metrics["random_phi"], random = self.random_phi.measure(
-                split.layer,
+                TrainedLayer(split, scale, eta, self.pixel_scale),
                 self.subject.x,
                 certified,
                 self.denoiser,
@@ -229,7 +231,7 @@ class _Bench:
                 seed=self.seed,
                 region=self.subject.region,
             )
-            measures = dataclasses.replace(measures, random_phi=random)
+            measures = dataclasses.replace(measures, random_weights=random)
         found = None
         if not unrefined:
             found = measure_variation(

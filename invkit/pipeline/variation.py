@@ -25,6 +25,7 @@ from invkit.metrics.transfer import ScaledLayer, transfer
 from invkit.metrics.verdict import Verdict
 from invkit.pipeline.anatomy import RADII, Anatomy, proposals, summarise
 from invkit.pipeline.certify import Certified, epsilon_of
+from invkit.pipeline.curve import allowed_spread
 from invkit.pipeline.region import Region
 from invkit.sampling.anatomy_proposals import Survival, survive
 from invkit.sampling.disc import SOFT_TISSUE
@@ -56,17 +57,26 @@ class Window:
     columns: slice
     whole: bool
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns, pixels."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
     def crop(self, images: Tensor) -> Tensor:
         """Return it of images `(..., H, W)`."""
         return images[..., self.rows, self.columns]
+
+    def part(self, size: Sequence[int]) -> float:
+        """Return how much of an image of this size `(H, W)` it is, in (0, 1]."""
+        return self.size[0] * self.size[1] / (size[0] * size[1])
 
     def to_json(self) -> dict[str, Any]:
         """Return place and size in pixels."""
         return {
             "row": self.rows.start,
             "column": self.columns.start,
-            "height": self.rows.stop - self.rows.start,
-            "width": self.columns.stop - self.columns.start,
+            "height": self.size[0],
+            "width": self.size[1],
             "whole": self.whole,
         }
 
@@ -83,7 +93,7 @@ class Variation:
         split: of these differences into noise and anatomy (E13).
         noise: noise that is proven to be invisible to the layer, HU: the larger of what the certified samples and those
             of the training-free sampler show.
-        allowed: what epsilon alone would allow of it, HU.
+        allowed: what epsilon alone would allow of it in the window, HU.
         anatomy: what is left of changes of anatomy.
         lesions: contrast of the disc that the layer sees, with `epsilon` and `eta` as the threshold (E14).
         transfer: the certified samples under another denoiser (E15).
@@ -218,7 +228,8 @@ def measure_variation(
         gain=_gain(split, seen, moved, scans, seed) if enough and noisy else None,
         split=split_of,
         noise=max(known, key=lambda one: one.value, default=None),
-        allowed=epsilon * input_scale,
+        # Certificates are of the whole image: all of their tolerance may have been spent in the window.
+        allowed=allowed_spread(epsilon, input_scale, 1, windows[0].part(x.shape[-2:])),
         anatomy=summarise(
             survivals,
             scans,
@@ -362,6 +373,7 @@ def concluded(
             tried=0 if found.anatomy is None else found.anatomy.tried,
             beyond=split.anatomy if split is not None and beyond else None,
             lost=found.lost,
+            window=None if found.window.whole else found.window.size,
         )
     conclusion = conclude(measures, evidence)
     if conclusion is None:

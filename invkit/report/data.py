@@ -60,7 +60,7 @@ class LayerFigures:
         std: standard deviation over samples.
         samples: some samples to look at, `(S, H, W)`, at least one.
         note: one line about the layer.
-        reconstruction: D(E(x)), the VAE's reconstruction.
+        reconstruction: what the representation that samples are drawn in keeps of x, D(E(x)) of a VAE.
         output: f(x).
         output_std: standard deviation of f over samples.
         swaps: samples with the v of this image and the z of others, `(K, H, W)`.

@@ -166,7 +166,7 @@ def _gallery(layer: LayerFigures, data: ReportData) -> list[Shown]:
     named: list[tuple[str, str, Image | None]] = [
         ("x", "x, low dose", layer.x),
         ("reference", "y, high dose", layer.reference),
-        ("reconstruction", "VAE's D(E(x))", layer.reconstruction),
+        ("reconstruction", "Reconstruction of x", layer.reconstruction),
         ("output", "f(x)", layer.output),
     ]
     if layer.certified is not None:

@@ -82,16 +82,16 @@ def plates(data: ReportData) -> list[Plate]:
         (
             "checks",
             lambda theme: checks_figure(f"{title}: checks", layers, data.window, theme),
-            "What the VAE keeps of x, what the denoiser makes of it, samples that join the z of another "
+            "What the representation keeps of x, what the denoiser makes of it, samples that join the z of another "
             "image with the v of this one (swaps), and how far f of the samples spreads; as far as these "
             "were computed.",
-            "Images: x, the VAE's reconstruction, f of x, swaps and the standard deviation of f.",
+            "Images: x, its reconstruction, f of x, swaps and the standard deviation of f.",
         ),
         (
             "spectrum",
             lambda theme: spectrum_figure(f"{title}: spectra", layers, theme),
-            "At which spatial frequencies the samples differ. Where the VAE's reconstruction falls below "
-            "x, the method cannot see; differences below the spectrum of x are quieter than the image "
+            "At which spatial frequencies the samples differ. Where the reconstruction of x falls below "
+            "it, the method cannot see; differences below the spectrum of x are quieter than the image "
             "itself.",
             "Plot of power over spatial frequency for x, its reconstruction and the differences of samples.",
         ),

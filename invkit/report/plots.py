@@ -183,7 +183,7 @@ def spectrum_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) ->
     axes = figure.add_axes((0.085, 0.6 / height, 0.59, 1 - 1.15 / height))
     lines: list[tuple[str, Image, str, str]] = [("x, low dose", first.x[None], theme.text, "-")]
     if first.reconstruction is not None:
-        lines.append(("VAE's reconstruction of x", first.reconstruction[None], theme.muted, "--"))
+        lines.append(("Reconstruction of x", first.reconstruction[None], theme.muted, "--"))
     if first.output is not None:
         lines.append(("f(x)", first.output[None], theme.muted, ":"))
     for index, layer in enumerate(layers):

@@ -94,7 +94,7 @@ def checks_figure(title: str, layers: Sequence[LayerFigures], window: Window, th
         if layer.reference is not None:
             row.append(Cell("y, high dose", layer.reference))
         if layer.reconstruction is not None:
-            row.append(Cell("VAE's D(E(x))", layer.reconstruction))
+            row.append(Cell("Reconstruction of x", layer.reconstruction))
         if layer.output is not None:
             row.append(Cell("f(x)", layer.output))
         if layer.swaps is not None:

@@ -48,11 +48,7 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "certified samples within 1 to 99 % of held-out low-dose images in noise, texture, critic score and code",
     ),
     "certified.plausible.outside": ("Implausible samples", "", "certified samples outside of that"),
-    "certified.plausible.real": (
-        "Images beside them",
-        "",
-        "held-out low-dose images behind these quantiles",
-    ),
+    "certified.plausible.real": ("Images beside them", "", "held-out low-dose images behind these quantiles"),
     "certified.plausible.real_outside": (
         "Share of those images outside",
         "",
@@ -153,7 +149,7 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     "fiber_error.noise_residual": (
         "Fiber error of x plus coloured noise",
         "",
-        "noise of the samples' energy, with the spectrum of what the code loses",
+        "noise of the samples' energy, with the spectrum of what the VAE loses",
     ),
     "fiber_error.noise_white": (
         "Fiber error of x plus white noise",
@@ -198,8 +194,10 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     "random_phi.certified.trained_spread_hu": (
         "Certified spread in that window",
         "HU",
-        "of the trained layer, to be held against it",
+        "of the trained layer, refined there from the same proposals",
     ),
+    "random_phi.certified.trained_count": ("Certified in that window", "", "of the trained layer"),
+    "random_phi.certified.trained_spread_epsilon_hu": ("Spread that epsilon allows there", "HU", "at most"),
     "random_phi.certified.f_error_hu": (
         "Change of f with random weights",
         "HU",
@@ -221,7 +219,11 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     "random_phi.nll": ("NLL given z, random weights", NATS, "of a cINN trained for that layer"),
     "random_phi.unavailable": ("No random weights", "", "why this control is missing"),
     "variation.noise_hu": ("Invisible noise", "HU", "certified noise of the dose: a lower bound"),
-    "variation.noise_epsilon_hu": ("Noise that epsilon allows", "HU", "if the layer kept everything"),
+    "variation.noise_epsilon_hu": (
+        "Noise that epsilon allows",
+        "HU",
+        "if the layer kept everything and all of the tolerance were spent in the part that is measured",
+    ),
     "variation.diversity.rmse_hu": ("Difference of two certified samples", "HU", "diversity (E11)"),
     "variation.diversity.rank": ("Effective rank of certified samples", "", "directions they vary in (E11)"),
     "variation.gain.to_noise": (
@@ -235,8 +237,10 @@ KNOWN: dict[str, tuple[str, str, str]] = {
     "variation.split.anatomy": ("of that, beyond noise", "HU", "what it does not: a lower bound (E13)"),
     "variation.split.share": ("Share beyond noise", "", "in the mean square (E13)"),
     "variation.split.floor": ("The same for noise alone", "", "by chance, in the same numbers (E13)"),
+    "variation.transfer.denoiser": ("Another denoiser", "", "whose output is asked (E15)"),
+    "variation.transfer.error_own": ("Certified samples for their own layer", "", "their distance (E15)"),
     "variation.transfer.error": (
-        "Another denoiser's answer",
+        "Its answer",
         "",
         "distance of its output for the certified samples; two different patches are 1 apart (E15)",
     ),

@@ -51,6 +51,20 @@ def test_a_change_that_is_left_is_named_with_what_it_is_held_against():
         assert part in found.text
 
 
+def test_what_holds_in_a_window_alone_says_so():
+    text = said({"window": (128, 96)}).text
+    assert "in a window of 128 x 96 pixels noise of up to" in text
+    assert "of that window with another anatomy" in text
+    assert "window" not in said().text
+
+
+def test_no_sentence_says_that_nothing_was_found_where_power_beyond_noise_was():
+    text = said({"beyond": Interval(3.2)}).text
+    assert "an anatomical change was found that it does not see: certified samples differ by 3.2 HU" in text
+    assert "no anatomical change" not in text
+    assert "of the structures that were put in, taken out or moved nothing above" in text
+
+
 def test_power_beyond_noise_is_a_change_as_well():
     found = said({"beyond": Interval(3.2)})
     assert found.anatomy is True and "differ by 3.2 HU that noise of this dose does not explain" in found.text

@@ -3,6 +3,7 @@ import itertools
 import pytest
 
 from invkit.metrics.intervals import Interval
+from invkit.metrics.measures import RandomWeights
 from invkit.metrics.verdict import (
     LADDER,
     Baseline,
@@ -178,6 +179,19 @@ def test_a_model_has_to_beat_the_proposals_that_need_no_training(spread, free, b
     assert ("vary by 2.00 HU [1.80, 2.20]" in text) is (free is not None)
 
 
+def test_what_both_kinds_of_proposals_vary_by_stands_beside_the_comparison():
+    spread = Interval(3.0, 2.8, 3.2)
+    baseline = Baseline(8, 8, 1.0, plausible=8, own=spread, proposed=(26.6, Interval(83.5, 83, 84)))
+    text = " ".join(
+        judge(measures(certification=Certification(16, 16, 1e-3, 0.6, spread, baseline=baseline))).sentences
+    )
+    assert "f(x) plus noise that vary by 26.6 HU, 8 are certified" in text
+    assert (
+        "plausible ones that vary by 3.00 HU [2.80, 3.20], of proposals that vary by 83.5 HU [83.0, 84.0]"
+        in text
+    )
+
+
 BESIDE = {
     "training_free": 0.4,
     "noise_white": 0.3,
@@ -221,11 +235,18 @@ def test_a_sampler_that_needs_no_training_and_comes_as_close_is_named():
 
 
 @pytest.mark.parametrize(
-    ("random", "words"), [(Interval(1, 0.8, 1.2), "more than its architecture"), (2.6, "is not more")]
+    ("random", "allowed", "words"),
+    [
+        (Interval(1, 0.8, 1.2), 0.4, "more than its architecture"),
+        (2.6, 0.4, "is not more"),
+        (Interval(1, 0.8, 1.2), 2.45, "not clearly more than the 2.45 HU that the tolerance allows"),
+    ],
 )
-def test_random_weights_are_held_against_the_certified_spread(random, words):
-    proof = Certification(16, 16, 1e-3, 0.4, Interval(2.5, 2.4, 2.6), 0.3)
-    text = " ".join(judge(measures(certification=proof, random_phi=(random, proof.spread))).sentences)
+def test_random_weights_are_held_against_the_certified_spread(random, allowed, words):
+    spread = Interval(2.5, 2.4, 2.6)
+    proof = Certification(16, 16, 1e-3, 0.4, spread, 0.3)
+    beside = RandomWeights(random, spread, allowed)
+    text = " ".join(judge(measures(certification=proof, random_weights=beside)).sentences)
     assert "With random weights" in text
     assert words in text
     assert "random weights" not in " ".join(judge(measures(certification=proof)).sentences)

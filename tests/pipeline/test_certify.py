@@ -10,6 +10,7 @@ from invkit.metrics.verdict import judge
 from invkit.pipeline.certification import certification_figures
 from invkit.pipeline.certify import Scrutiny, certify, epsilon_of
 from invkit.pipeline.curve import allowed_spread, path_of
+from invkit.pipeline.region import choose_region
 from invkit.sampling.distance import activation_distance
 from invkit.sampling.sampler import Reference
 
@@ -140,6 +141,54 @@ def test_no_samples_within_epsilon_of_x_vary_by_more_than_it_allows(n):
     samples = torch.cat([x + aside if k % 2 else x - aside for k in range(n)])
     assert samples.double().var(0).mean().sqrt().item() == pytest.approx(allowed_spread(1e-3, 100.0, n))
     assert allowed_spread(1e-3, 100.0, 1) == pytest.approx(0.1)
+
+
+def test_all_of_the_tolerance_may_be_spent_in_a_region():
+    """The identity keeps everything: images at epsilon that differ from x in a region alone reach what is allowed there."""
+    x = 40 + torch.randn(1, 1, 24, 32, generator=torch.Generator().manual_seed(0))
+    region = choose_region("4,8,12,10", (24, 32))
+    assert region.part == pytest.approx(120 / 768)
+    shape = torch.zeros_like(x)
+    shape[..., 8:18, 4:16] = 1
+    apart = shape * 0.1 / shape.square().mean().sqrt()
+    n = 8
+    images = torch.cat([x + apart, x - apart] * (n // 2))
+    assert (images - x).square().mean((1, 2, 3)).sqrt().max().item() == pytest.approx(0.1, rel=1e-5)
+    spread = region.pixels(images).double().var(0).mean().sqrt().item()
+    assert spread == pytest.approx(allowed_spread(1e-3, 100.0, n, region.part), rel=1e-4)
+    assert spread > 2 * allowed_spread(1e-3, 100.0, n)
+
+
+class Identity(nn.Module):
+    def forward(self, x):
+        return x.clone()
+
+
+def test_nothing_is_proven_of_a_region_for_a_layer_that_keeps_everything():
+    """Proposals that differ in the region most spend most of the tolerance there."""
+    denoiser, reference, x, reconstruction, draws = bench("0", nn.Sequential(Identity(), nn.Conv2d(1, 1, 1)))
+    height, width = x.shape[-2:]
+    region = choose_region(f"4,4,{width // 4},{height // 4}", (height, width))
+    louder = x + (draws - x) * (1 + 20 * region.mask.float())
+    found = certify(
+        louder,
+        reference,
+        denoiser,
+        x,
+        reconstruction,
+        epsilon=1e-3,
+        seed=0,
+        image=0,
+        scrutiny=Scrutiny(0.3, region=region, pixel_scale=reference.scale),
+    )
+    figures, judged = certification_figures([found], [], pixel_scale=reference.scale, seed=0, region=region)
+    whole, _ = certification_figures([found], [], pixel_scale=reference.scale, seed=0)
+    assert judged.count == len(draws)
+    # Held against what the whole image allows it would pass for a proof.
+    assert whole["spread_epsilon_hu"] < figures["spread_hu"]["value"] < figures["spread_epsilon_hu"]
+    assert "nothing is proven" in " ".join(judge(Measures("layer 0", 12.0, certification=judged)).sentences)
+    assert found.rows(0)[0]["spread_epsilon_hu"] == pytest.approx(figures["spread_epsilon_hu"])
+    assert all(point["spread_hu"]["value"] < point["spread_epsilon_hu"] for point in figures["curve"])
 
 
 @pytest.mark.parametrize(("eta", "epsilon"), [(0.13, 1e-3), (0.01, 2e-4), (0.002, 4e-5), (1e-3, 1e-3)])

@@ -11,7 +11,7 @@ from invkit.data.slices import load_slices
 from invkit.denoisers.loaded import load_denoiser, wrap_module
 from invkit.errors import InvkitError
 from invkit.pipeline.certify import refine_proposals
-from invkit.pipeline.random_phi import RandomPhi, redrawn
+from invkit.pipeline.random_phi import RandomPhi, TrainedLayer, redrawn
 from invkit.pipeline.region import Region
 from invkit.pipeline.scales import layer_scales
 from invkit.sampling.distance import activation_distance
@@ -69,11 +69,12 @@ def test_without_weights_to_draw_there_is_no_control(module, reason, slices):
     with pytest.raises(InvkitError, match=reason):
         redrawn(wrap_module(module))
     control = RandomPhi.of(wrap_module(module), slices, dose=0.25)
-    figures, spread = control.measure(
-        "", torch.zeros(1, 1, 32, 32), (), wrap_module(module), samples=4, seed=0
+    own = TrainedLayer(Split(wrap_module(module), ""), 100.0, 0.5, 100.0)
+    figures, spreads = control.measure(
+        own, torch.zeros(1, 1, 32, 32), (), wrap_module(module), samples=4, seed=0
     )
     assert reason in figures["unavailable"]
-    assert spread is None
+    assert spreads is None
 
 
 @pytest.fixture(scope="module")
@@ -83,18 +84,27 @@ def case(slices):
     x = 40 + 20 * noise[:1]
     split = Split(f, "0")
     proven = refine_proposals(x + 20 * noise[1:], Reference(split, split.phi(x), 100.0), f, x, epsilon=1e-3)
-    return RandomPhi.of(f, slices, dose=0.25), f, x, proven
+    return RandomPhi.of(f, slices, dose=0.25), f, x, proven, TrainedLayer(split, 100.0, 0.5, 50.0)
 
 
 @pytest.fixture(scope="module")
 def measured(case):
-    control, f, x, proven = case
-    return control, *control.measure("0", x, [proven], f, samples=10, seed=0)
+    control, f, x, proven, own = case
+    return control, *control.measure(own, x, [proven], f, samples=10, seed=0)
+
+
+def refined_there(own, x, proven, inside):
+    """Return what the trained layer makes of the first six proposals in a window."""
+    part = x[inside]
+    reference = Reference(own.split, own.split.phi(part), own.scale)
+    proposals = proven.proposals[:6][inside]
+    return refine_proposals(proposals, reference, own.split.denoiser, part, epsilon=1e-3).samples
 
 
 def test_the_same_proposals_are_refined_for_the_random_layer_in_a_window(case, measured):
-    control, _, x, proven = case
-    _, figures, (random, trained) = measured
+    control, _, x, proven, own = case
+    _, figures, found_spreads = measured
+    random, trained = found_spreads.random, found_spreads.trained
     found = figures["certified"]
     assert found["refined"] == 6
     assert 2 <= found["count"] <= 6
@@ -102,9 +112,13 @@ def test_the_same_proposals_are_refined_for_the_random_layer_in_a_window(case, m
     assert found["spread_hu"] == random.to_json()
     assert found["f_error_hu"]["value"] > 0
     inside = (..., slice(8, 72), slice(18, 82))  # the middle 64 x 64 of 80 x 100
-    deviation = proven.samples[inside].double().std(0).square().mean().sqrt().item()
+    samples = refined_there(own, x, proven, inside)
+    deviation = samples.double().std(0).square().mean().sqrt().item()
     assert trained.value == pytest.approx(deviation, rel=1e-3)
     assert found["trained_spread_hu"] == trained.to_json()
+    assert found["trained_count"] == len(samples)
+    allowed = 1e-3 * 50 * (len(samples) / (len(samples) - 1)) ** 0.5
+    assert found["trained_spread_epsilon_hu"] == found_spreads.allowed == pytest.approx(allowed)
     split = Split(control.denoiser, "0")
     before = activation_distance(split.phi(proven.proposals[:6][inside]), split.phi(x[inside]))
     s_phi = layer_scales(split, control.sampler, pairs=64, seed=0, device="cpu")[0]
@@ -113,12 +127,13 @@ def test_the_same_proposals_are_refined_for_the_random_layer_in_a_window(case, m
 
 
 def test_the_window_is_around_the_region_and_within_the_image(case):
-    control, f, x, proven = case
+    control, f, x, proven, own = case
     mask = torch.zeros(80, 100, dtype=torch.bool)
     mask[70:80, 0:10] = True
-    _, (_, trained) = control.measure("0", x, [proven], f, samples=10, seed=0, region=Region(mask, ""))
-    corner = proven.samples[..., 16:80, 0:64].double().std(0).square().mean().sqrt().item()
-    assert trained.value == pytest.approx(corner, rel=1e-3)
+    _, spreads = control.measure(own, x, [proven], f, samples=10, seed=0, region=Region(mask, ""))
+    samples = refined_there(own, x, proven, (..., slice(16, 80), slice(0, 64)))
+    corner = samples.double().std(0).square().mean().sqrt().item()
+    assert spreads.trained.value == pytest.approx(corner, rel=1e-3)
 
 
 def test_scales_are_root_mean_square_differences_of_patches(measured):
@@ -134,10 +149,10 @@ def test_scales_are_root_mean_square_differences_of_patches(measured):
 
 
 def test_what_takes_too_long_is_given_up_after_one_trial(case, monkeypatch):
-    control, f, x, proven = case
+    control, f, x, proven, own = case
     monkeypatch.setattr("invkit.pipeline.random_phi.TRIAL_STEPS", 1)
     monkeypatch.setattr("invkit.pipeline.random_phi.TRIAL_PRODUCTS", 1)
-    figures, spread = control.measure("0", x, [proven], f, samples=10, seed=0)
+    figures, spread = control.measure(own, x, [proven], f, samples=10, seed=0)
     assert "does not reach epsilon in 1 steps" in figures["unavailable"]
     assert "certified" not in figures
     assert spread is None

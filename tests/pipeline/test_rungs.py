@@ -8,7 +8,9 @@ from torch import nn
 
 from invkit.data.bank import PatchBank
 from invkit.denoisers.loaded import wrap_module
+from invkit.metrics.intervals import bootstrap
 from invkit.metrics.measures import LADDER
+from invkit.pipeline.ladder import ladder_figures
 from invkit.pipeline.rungs import NOISE_DRAWS, Yardsticks, equal_energy, from_prior, nearest
 from invkit.representation.vae import VAE, VaeConfig
 from invkit.sampling.distance import activation_distance
@@ -53,11 +55,25 @@ def yardsticks(denoiser, x, **changes):
     base = {
         "reconstruction": x + 3,
         "strangers": 80 * seeded(5, 1, SIDE, SIDE, seed=1),
+        "patients": (0, 0, 1, 1, 2),
         "prior": 80 * seeded(4, 1, SIDE, SIDE, seed=2),
         "bank": PatchBank.of(80 * seeded(40, 1, SIDE, SIDE, seed=3)),
         "seed": 0,
     }
     return Yardsticks(denoiser=denoiser, x=x, **(base | changes))
+
+
+def test_other_images_are_resampled_by_patient(case):
+    denoiser, x, reference = case
+    yards = yardsticks(denoiser, x)
+    rungs = yards.rungs(draws(x + seeded(8, 1, SIDE, SIDE, seed=9)), reference, 0)
+    assert [name for name, rung in rungs.items() if rung.patients is not None] == ["random"]
+    errors, _ = ladder_figures([rungs], 0.5, yards, seed=3)
+    squares = rungs["random"].fiber_error.double().square()
+    expected = bootstrap(squares, groups=[0, 0, 1, 1, 2], seed=3)
+    assert errors["random"].low == pytest.approx(expected.low**0.5)
+    assert errors["random"].high == pytest.approx(expected.high**0.5)
+    assert errors["random"].low != pytest.approx(bootstrap(squares, seed=3).low ** 0.5)
 
 
 def test_noise_of_equal_energy_is_as_far_as_a_linear_layer_says(case):
