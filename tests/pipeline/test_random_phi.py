@@ -69,7 +69,7 @@ def test_without_weights_to_draw_there_is_no_control(module, reason, slices):
     with pytest.raises(InvkitError, match=reason):
         redrawn(wrap_module(module))
     control = RandomPhi.of(wrap_module(module), slices, dose=0.25)
-    own = TrainedLayer(Split(wrap_module(module), ""), 100.0, 0.5, 100.0)
+    own = TrainedLayer(Split(wrap_module(module), "output"), 100.0, 0.5, 100.0)
     figures, spreads = control.measure(
         own, torch.zeros(1, 1, 32, 32), (), wrap_module(module), samples=4, seed=0
     )
@@ -159,7 +159,7 @@ def test_what_takes_too_long_is_given_up_after_one_trial(case, monkeypatch):
 
 
 def test_nothing_is_refined_where_nothing_was_asked_for(case):
-    control, f, x, _ = case
-    figures, spread = control.measure("0", x, (), f, samples=4, seed=0)
+    control, f, x, _, own = case
+    figures, spread = control.measure(own, x, (), f, samples=4, seed=0)
     assert set(figures) == {"unavailable"}
     assert spread is None
