@@ -325,9 +325,14 @@ def _beside(found: Certification) -> list[str]:
     free = found.baseline
     if free is None:
         return []
+    # What they vary by before refinement stands beside it: proposals that vary more leave more.
+    theirs = ours = ""
+    if free.proposed is not None:
+        theirs, ours = (f"vary by {Interval.of(spread).text('HU')}" for spread in free.proposed)
+        theirs, ours = f" and {theirs}", f", of proposals that {ours}"
     text = (
-        f"Of {free.refined} proposals that need no training, f(x) plus noise{_varying(free, 0)}, {free.count} are certified at "
-        f"this tolerance, {free.plausible} of them plausible"
+        f"Of {free.refined} proposals that need no training{theirs}, f(x) plus noise, {free.count} are certified at this "
+        f"tolerance, {free.plausible} of them plausible"
     )
     if free.spread is not None:
         text += f", which vary by {Interval.of(free.spread).text('HU')}"
@@ -336,19 +341,8 @@ def _beside(found: Certification) -> list[str]:
         if free.own is None
         else f"plausible ones that vary by {Interval.of(free.own).text('HU')}"
     )
-    text += (
-        f". The trained model has {own}, of proposals{_varying(free, 1)}: "
-        if free.proposed
-        else f". The trained model has {own}: "
-    )
-    return [text + ("it finds more." if free.beaten else "it does not beat this baseline.")]
-
-
-def _varying(free: Baseline, which: int) -> str:
-    """Say what proposals vary by before refinement, where that is known."""
-    if free.proposed is None:
-        return ""
-    return f" that vary by {Interval.of(free.proposed[which]).text('HU')}"
+    text += f". The trained model has {own}{ours}"
+    return [f"{text}: it finds more." if free.beaten else f"{text}: it does not beat this baseline."]
 
 
 def judge(measures: Measures) -> Verdict:

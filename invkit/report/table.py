@@ -103,6 +103,7 @@ KNOWN: dict[str, tuple[str, str, str]] = {
         "",
         "of the baseline's certified proposals",
     ),
+    "certified.training_free.proposal_spread_hu": ("Spread of the baseline's proposals", "HU", "unrefined"),
     "certified.training_free.count": ("Certified without training", "", "of the baseline's proposals"),
     "certified.training_free.refined": ("Refined without training", "", "how many of these were tried"),
     "certified.training_free.fiber_error_before": (

@@ -185,7 +185,7 @@ def test_what_both_kinds_of_proposals_vary_by_stands_beside_the_comparison():
     text = " ".join(
         judge(measures(certification=Certification(16, 16, 1e-3, 0.6, spread, baseline=baseline))).sentences
     )
-    assert "f(x) plus noise that vary by 26.6 HU, 8 are certified" in text
+    assert "8 proposals that need no training and vary by 26.6 HU, f(x) plus noise, 8 are certified" in text
     assert (
         "plausible ones that vary by 3.00 HU [2.80, 3.20], of proposals that vary by 83.5 HU [83.0, 84.0]"
         in text
