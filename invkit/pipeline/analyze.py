@@ -174,26 +174,6 @@ def analyze(
     checks = [split.check(subject.x) for split in splits]
     store = Store(host, Path(cache) if cache is not None else None)
     slices = gather(train_data, host, train_seed, train_noise, store.root)
-    if sampler == "training-free":
-        proposed = examine_untrained(
-            zip(splits, checks, strict=True),
-            denoiser=denoiser,
-            subject=subject,
-            slices=slices,
-            store=store,
-            config=config,
-            samples=samples,
-            seed=seed,
-            train_seed=train_seed,
-            refine=count,
-            memory=limit,
-            say=say,
-        )
-        first_only()
-        add_plugin_metrics(proposed, host)
-        return proposed
-    # Now, and not after hours of training; the VAEs are asked below.
-    check_same_split({denoiser.name: stated_provenance(denoiser), "the training data": split_meta(slices)})
     parts = Parts(
         store=store,
         slices=slices,
@@ -208,6 +188,28 @@ def analyze(
         sampler=sampler,
         compile_flow=compile_flow,
     )
+    if sampler == "training-free":
+        proposed = examine_untrained(
+            zip(splits, checks, strict=True),
+            denoiser=denoiser,
+            subject=subject,
+            slices=slices,
+            store=store,
+            config=config,
+            samples=samples,
+            seed=seed,
+            train_seed=train_seed,
+            refine=count,
+            low=parts.found_vae("low"),
+            beside=_another(denoiser, host, device),
+            memory=limit,
+            say=say,
+        )
+        first_only()
+        add_plugin_metrics(proposed, host)
+        return proposed
+    # Now, and not after hours of training; the VAEs are asked below.
+    check_same_split({denoiser.name: stated_provenance(denoiser), "the training data": split_meta(slices)})
     low = parts.vae("low")
     target = low if domain == "low" else parts.vae("high")
     check_same_split(

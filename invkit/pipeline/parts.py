@@ -92,14 +92,22 @@ class Parts:
     _codes: dict[Domain, TrainedSpatial] = field(default_factory=dict, repr=False)
     _given: dict[tuple[str, Domain], TrainedConditional] = field(default_factory=dict, repr=False)
 
+    def found_vae(self, domain: Domain) -> TrainedVae | None:
+        """Return the VAE of a domain, `"low"` or `"high"`, or `None` where it would have to be trained."""
+        request = self._vae_request(domain)
+        return self._vaes.get(domain) or find_vae(
+            request, self.store, bundled=self.bundled, device=self.device
+        )
+
+    def _vae_request(self, domain: Domain) -> VaeRequest:
+        return VaeRequest(domain, self.slices, vae_preset(self.vae_preset), self.config.dose, self.seed)
+
     def vae(self, domain: Domain) -> TrainedVae:
         """Return the VAE of a domain, `"low"` or `"high"`."""
         if domain not in self._vaes:
-            config = vae_preset(self.vae_preset)
-            request = VaeRequest(domain, self.slices, config, self.config.dose, self.seed)
-            found = find_vae(request, self.store, bundled=self.bundled, device=self.device)
+            request = self._vae_request(domain)
             self._vaes[domain] = self._learned(
-                found,
+                self.found_vae(domain),
                 f"VAE for {domain}-dose images",
                 lambda: learn_vae(request, self.store, device=self.device, progress=self.progress),
                 lambda path: load_vae(path, device=self.device),

@@ -84,10 +84,14 @@ def _parts(result: AnalysisResult) -> list[str]:
     """Say what the parts that draw the samples were trained on."""
     data = result.provenance["data"]
     if result.sampler == "training-free":
-        return [
+        said = (
             "The samples are f(x) plus noise with the spectrum of x - f(x): nothing was trained for them. The layer's scale "
             f"was measured on {data}."
-        ]
+        )
+        vae = result.provenance.get("vae")
+        if vae is None:
+            return [said]
+        return [said, f"The VAE and critic that judge certified samples were trained on {vae['trained_on']}."]
     return [
         f"The VAE was trained on {result.provenance['vae']['trained_on']}. {_inside(result)}",
         f"The models of the layer and of its controls were trained on {data}.",

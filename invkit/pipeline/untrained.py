@@ -33,6 +33,7 @@ from invkit.pipeline.scales import ScaleRequest, find_scales
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.variation import concluded, measure_variation
+from invkit.representation.trained import TrainedVae
 from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.sampling.training_free import TrainingFree
 from invkit.split.check import SplitReport
@@ -52,13 +53,16 @@ def examine_untrained(
     seed: int,
     train_seed: int = 0,
     refine: int = 0,
+    low: TrainedVae | None = None,
+    beside: LoadedDenoiser | None = None,
     memory: int | None = None,
     say: Callable[[str], None] = silent,
 ) -> AnalysisResult:
     """Propose, refine and certify for every layer on the same images and return what was measured.
 
-    No VAE and no cINN is needed, so there are no learned controls and no likelihoods. What is needed besides the denoiser are
-    held-out patches, for the layer's scale and for the images that samples are compared with.
+    No VAE and no cINN is needed, so there are no learned controls and no likelihoods; a VAE that is at hand judges what is
+    certified. What is needed besides the denoiser are held-out patches, for the layer's scale and for the images that samples
+    are compared with.
 
     Args:
         layers: what stands there and what the split's check found, in the order of the report.
@@ -71,6 +75,8 @@ def examine_untrained(
         seed: decides every draw.
         train_seed: decides the patches behind the scales, as in a training.
         refine: how many draws of each image are refined onto the fiber.
+        low: a VAE of low-dose images, where one is at hand: critic score and code of what is certified are judged by it.
+        beside: another denoiser, for which it is asked whether it ignores the same.
         memory: most bytes that the process may take; `None` for what the machine has.
         say: called with one line for each layer.
 
@@ -104,7 +110,8 @@ def examine_untrained(
         ),
         random_phi=RandomPhi.of(denoiser, slices, dose=config.dose, seed=train_seed),
         pixel_scale=scales(Split(denoiser, "input"))[0],
-        judge=Judge(denoiser, None, slices, size, config.dose, seed),
+        judge=Judge(denoiser, low, slices, size, config.dose, seed),
+        beside=beside,
         samples=samples,
         refine=min(refine, samples),
         seed=seed,
@@ -148,6 +155,7 @@ def examine_untrained(
                 "sha256": denoiser.sha256,
             },
             "sampler": "training-free",
+            **({} if low is None else {"vae": {"sha256": low.sha256, "trained_on": low.meta["trained_on"]}}),
             "image_sha256": subject.sha256,
             "data": slices.description,
             "config": {"pairs": config.pairs, "dose": config.dose},
@@ -173,6 +181,7 @@ class _Bench:
     random_phi: RandomPhi
     pixel_scale: float
     judge: Judge
+    beside: LoadedDenoiser | None
     samples: int
     refine: int
     seed: int
@@ -245,6 +254,7 @@ class _Bench:
                 input_scale=self.pixel_scale,
                 seed=self.seed,
                 region=self.subject.region,
+                beside=None if split.is_control else self.beside,
             )
             metrics["variation"] = found.to_json()
         conclusion, verdict = concluded(measures, judge(measures), found, unrefined)

@@ -8,6 +8,11 @@ from small_network import TINY, disc_image
 from torch import nn
 
 import invkit
+from invkit.pipeline.gather import gather
+from invkit.pipeline.preset_file import vae_preset
+from invkit.pipeline.store import Store
+from invkit.pipeline.train_vae import VaeRequest, learn_vae
+from invkit.representation.trained import load_vae
 from invkit.sampling.distance import activation_distance
 
 
@@ -74,6 +79,35 @@ def test_the_verdict_claims_no_model_and_the_report_can_be_read_back(found, tmp_
     page = (folder / "report.html").read_text()
     assert "nothing was trained for them" in page
     assert "VAE was trained" not in page
+
+
+def test_a_vae_that_is_at_hand_judges_what_is_certified(found, call, place, tmp_path):
+    without, _ = found
+    store = Store(place["host"], place["cache"])
+    slices = gather(["phantoms:12"], place["host"], 0, "physical", store.root)
+    path = learn_vae(VaeRequest("low", slices, vae_preset("tiny"), TINY.dose, 0), store)
+    said = []
+    result = call(vae_preset="tiny", say=said.append)
+    assert not any("training it" in line for line in said)
+    assert result.provenance["vae"]["sha256"] == load_vae(path).sha256
+    assert torch.equal(result.samples, without.samples)
+    traits = {
+        name: one.metrics["certified"]["plausible"]["traits"]
+        for name, one in (("", without), ("vae", result))
+    }
+    assert set(traits["vae"]) == {*traits[""], "critic score", "code"} > set(traits[""])
+    assert all(row["plausibility"]["code_nll"] is not None for row in result.certificates)
+    page = (result.save(tmp_path / "run") / "report.html").read_text()
+    assert "judge certified samples were trained on" in page
+
+
+def test_another_denoiser_is_shown_what_is_certified(network, place):
+    image = disc_image(40, 32, radius=9)
+    options = {"config": TINY, "train_data": ["phantoms:12"], "sampler": "training-free", "samples": 8}
+    result = invkit.analyze(network, "0", image, **options, cache=place["cache"])
+    shown = result.metrics["variation"]["transfer"]
+    assert shown["denoiser"] in ("chen2017", "yang2018")
+    assert shown["error"]["value"] > 0
 
 
 def test_samples_do_not_depend_on_how_many_are_drawn(found, call):
