@@ -264,8 +264,8 @@ def _experimental(sampler: Sampler, representation: Representation) -> tuple[str
         f"representation {representation!r}": representation != "vae",
     }
     return tuple(
-        f"The {name} is experimental: how its samples compare with those of the default at full size was measured for one layer "
-        "only. What is certified holds all the same."
+        f"The {name} is experimental: how its samples compare with those of the default at full size was measured for few layers. "
+        "What is certified holds all the same."
         for name, used in chosen.items()
         if used
     )

@@ -142,6 +142,7 @@ def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigur
         refined=(len(certified), 0 if proven is None else len(proven.images)),
         metrics=layer.metrics,
         calibration=layer.calibration,
+        certificates=() if proven is None else proven.rows(image),
     )
 
 

@@ -4,7 +4,7 @@ __all__ = ["LayerFigures", "ReportData", "Section", "jsonable", "plain"]
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Literal
@@ -72,6 +72,7 @@ class LayerFigures:
         metrics: figures under the keys of `invkit analyze --json`; a value is a number, an `Interval`, or a
             mapping.
         calibration: of the flow behind the samples; none where it was not measured.
+        certificates: what is known of each refined sample, rows of `invkit analyze --json`.
     """
 
     key: str
@@ -91,6 +92,7 @@ class LayerFigures:
     refined: tuple[int, int] = (0, 0)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calibration: CalibrationRecord | None = None
+    certificates: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         shape = np.shape(self.x)

@@ -18,7 +18,7 @@ from invkit.report.plates import Plate, plates
 from invkit.report.rows import windowed_png
 from invkit.report.table import KNOWN, ladder, overview, rows
 from invkit.report.table import figure as metric
-from invkit.report.variation import variation_tables
+from invkit.report.variation import certificate_tables, variation_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 TILES = (
@@ -112,7 +112,10 @@ def render_html(data: ReportData, figures: Sequence[Plate] | None = None) -> str
         window=f"Shown from {number(low)} HU (black) to {number(high)} HU (white).",
         overview=overview(data.layers),
         tables=[(layer.key, rows(layer.metrics), ladder(layer.metrics)) for layer in data.layers],
-        varied={layer.key: variation_tables(layer.metrics) for layer in data.layers},
+        varied={
+            layer.key: [*certificate_tables(layer.certificates), *variation_tables(layer.metrics)]
+            for layer in data.layers
+        },
         config=json.dumps(jsonable(data.config), indent=2, ensure_ascii=False),
         limits=[*LIMITS, TARGET_LIMIT] if data.domain == "high" else LIMITS,
     )

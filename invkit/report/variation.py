@@ -1,12 +1,14 @@
-"""Tables of what varies and what does not: changes of anatomy, and the contrast that a disc needs to be seen."""
+"""Tables of single samples and changes: certificates, changes of anatomy, and the contrast that a disc needs to be seen."""
 
-__all__ = ["VariationTable", "variation_tables"]
+__all__ = ["VariationTable", "certificate_tables", "variation_tables"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from invkit.metrics.intervals import Interval, number
+
+SHOWN = 16  # certificates
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,52 @@ class VariationTable:
     rows: tuple[tuple[str, ...], ...]
 
 
+def certificate_tables(certificates: Sequence[Mapping[str, Any]]) -> list[VariationTable]:
+    """Return the table of what is known of each refined sample; none where nothing was refined.
+
+    Args:
+        certificates: rows as under `certificates` of `invkit analyze --json`, of one image.
+    """
+    if not certificates:
+        return []
+    shown = certificates[:SHOWN]
+    some = f", the first {len(shown)} of {len(certificates)}" if len(shown) < len(certificates) else ""
+    return [
+        VariationTable(
+            f"Certificates of the refined samples{some}: distances in units of s_Phi, changes of images in HU",
+            (
+                "Sample",
+                "Certified",
+                "Distance before",
+                "after",
+                "Change of f",
+                "Epsilon allows a spread of",
+                "Moved by",
+                "Steps",
+                "Products with J",
+                "Plausible",
+            ),
+            tuple(_certificate(row) for row in shown),
+        )
+    ]
+
+
+def _certificate(row: Mapping[str, Any]) -> tuple[str, ...]:
+    placed = row["plausibility"]
+    return (
+        str(row["sample"] + 1),
+        "yes" if row["certified"] else "no",
+        number(row["fiber_error_before"]),
+        number(row["fiber_error"]),
+        number(row["f_error_hu"]),
+        _text(row["spread_epsilon_hu"]),
+        number(row["moved_hu"]),
+        str(row["steps"]),
+        str(row["products"]),
+        "" if placed is None else "yes" if placed["inside"] else "no",
+    )
+
+
 def variation_tables(metrics: Mapping[str, Any]) -> list[VariationTable]:
     """Return the tables for a layer's figures; none where nothing was refined.
 
@@ -31,16 +79,16 @@ def variation_tables(metrics: Mapping[str, Any]) -> list[VariationTable]:
         metrics: figures under the keys of `invkit analyze --json`.
     """
     found = metrics.get("variation") or {}
-    tables = [_changes(found["anatomy"])] if found.get("anatomy") else []
     window = found.get("window", {})
     where = (
         "" if window.get("whole", True) else f", on a window of {window['width']} x {window['height']} pixels"
     )
+    tables = [_changes(found["anatomy"], where)] if found.get("anatomy") else []
     tables += [_lesions(found["lesion"], where)] if found.get("lesion") else []
     return [table for table in tables if table.rows]
 
 
-def _changes(anatomy: Mapping[str, Any]) -> VariationTable:
+def _changes(anatomy: Mapping[str, Any], where: str) -> VariationTable:
     rows = [
         (
             change["label"],
@@ -55,7 +103,7 @@ def _changes(anatomy: Mapping[str, Any]) -> VariationTable:
         for change in anatomy["changes"]
     ]
     return VariationTable(
-        f"Changes of anatomy, refined to within {number(anatomy['epsilon'])}: contrast in HU that is left of them",
+        f"Changes of anatomy, refined to within {number(anatomy['epsilon'])}: contrast in HU that is left of them{where}",
         (
             "Change",
             "Proposed",

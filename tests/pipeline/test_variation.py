@@ -17,7 +17,7 @@ from invkit.pipeline.region import choose_region
 from invkit.pipeline.variation import choose_window, concluded, measure_variation
 from invkit.report.data import LayerFigures
 from invkit.report.theme import LIGHT
-from invkit.report.variation import variation_tables
+from invkit.report.variation import certificate_tables, variation_tables
 from invkit.report.variation_plot import changes_figure
 from invkit.sampling.refine import refine
 from invkit.split.split import Split
@@ -68,6 +68,25 @@ def measured(name):
         split, x, [proven], (), others, scale=scale, eta=ETA, input_scale=input_scale, seed=0
     )
     return variation, proven, x
+
+
+def test_every_refined_sample_has_its_certificate_in_a_table():
+    _, proven, _ = measured("planted-band")
+    (table,) = certificate_tables(proven.rows(0))
+    assert len(table.rows) == SAMPLES
+    assert {len(row) for row in table.rows} == {len(table.headings)}
+    cells = dict(zip(table.headings, table.rows[2], strict=True))
+    row = proven.rows(0)[2]
+    assert cells["Sample"] == "3"
+    assert cells["Certified"] == "yes"
+    assert cells["Distance before"] == number(row["fiber_error_before"])
+    assert cells["after"] == number(row["fiber_error"])
+    assert cells["Steps"] == str(row["steps"])
+    assert cells["Plausible"] == ""
+    (longer,) = certificate_tables(proven.rows(0) * 3)
+    assert len(longer.rows) == 16
+    assert "the first 16 of 24" in longer.caption
+    assert certificate_tables([]) == []
 
 
 def conclusion(variation):
