@@ -328,8 +328,8 @@ def _beside(found: Certification) -> list[str]:
     # What they vary by before refinement stands beside it: proposals that vary more leave more.
     theirs = ours = ""
     if free.proposed is not None:
-        theirs, ours = (f"vary by {Interval.of(spread).text('HU')}" for spread in free.proposed)
-        theirs, ours = f" and {theirs}", f", of proposals that {ours}"
+        free_before, own_before = (Interval.of(spread).text("HU") for spread in free.proposed)
+        theirs, ours = f" and vary by {free_before}", f", of proposals that vary by {own_before}"
     text = (
         f"Of {free.refined} proposals that need no training{theirs}, f(x) plus noise, {free.count} are certified at this "
         f"tolerance, {free.plausible} of them plausible"

@@ -49,6 +49,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
     certified: list[Certified] = []
     free: list[Certified] = []
     unrefined = _why_not_refined(bench, model)
+    pixel_scale = float(bench.controls.input.meta["scale"])
 
     def measured(image: int) -> tuple[Draws, Ladder, Certified | None, Certified | None]:
         one = x[image]
@@ -79,7 +80,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
                     model.meta["eta"],
                     bench.judge,
                     bench.subject.region,
-                    float(bench.controls.input.meta["scale"]),
+                    pixel_scale,
                 ),
             )
             if proven is not None:
@@ -119,7 +120,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
     metrics["representation_rmse_hu"] = None if kept is None else (kept - x).square().mean().sqrt().item()
     if measures.control is None:
         metrics["random_phi"], random = bench.random_phi.measure(
-            TrainedLayer(model.split, scale, model.meta["eta"], float(bench.controls.input.meta["scale"])),
+            TrainedLayer(model.split, scale, model.meta["eta"], pixel_scale),
             x,
             certified,
             bench.denoiser,
@@ -138,7 +139,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
             bench.strangers,
             scale=scale,
             eta=model.meta["eta"],
-            input_scale=float(bench.controls.input.meta["scale"]),
+            input_scale=pixel_scale,
             seed=bench.seed,
             model=model,
             reconstruction=kept,

@@ -281,8 +281,8 @@ class AnalysisResult:
                 tensors[f"{prefix}swap"] = result.swap
             if result.certified:
                 tensors[f"{prefix}certified"] = result.samples
-            if result.certified and result.mean is not None and result.std is not None:
-                tensors |= {f"{prefix}certified_mean": result.mean, f"{prefix}certified_std": result.std}
+            maps = {"certified_mean": result.mean, "certified_std": result.std} if result.mapped else {}
+            tensors |= {f"{prefix}{name}": image for name, image in maps.items() if image is not None}
         return tensors
 
     def write_samples(self, path: Path) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from invkit.denoisers.oracles import BAND, REGION
-from invkit.pipeline.validate_rows import Row, Seeds, certified
+from invkit.pipeline.validate_rows import Row, Seeds, certified, overlap
 from invkit.pipeline.validate_trial import SAMPLES, Trial
 from invkit.split.split import Split
 
@@ -54,9 +54,9 @@ def _rows(
         left = energy(found.images[rows] - trial.x)
         return float(left[planted].sum() / left.sum())
 
-    def overlap(rows: Tensor) -> float:
+    def agreement(rows: Tensor) -> float:
         free = energy(found.images[rows] - trial.x) > FREE * energy(proposals[rows] - trial.x)
-        return int((free & planted).sum()) / int((free | planted).sum())
+        return overlap(free, planted)
 
     return [
         Row(
@@ -65,7 +65,7 @@ def _rows(
         Row(
             f"{name}.found",
             f"overlap of the {what} found with the planted one, intersection over union",
-            certified(found, overlap),
+            certified(found, agreement),
             0.9,
             ">=",
         ),

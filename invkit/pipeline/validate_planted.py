@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from invkit.denoisers.oracles import TAU_DISC
-from invkit.pipeline.validate_rows import LEAST_CERTIFIED, Row, Seeds, certified
+from invkit.pipeline.validate_rows import LEAST_CERTIFIED, Row, Seeds, certified, overlap
 from invkit.pipeline.validate_trial import SAMPLES, Trial, field_of
 from invkit.split.split import Split
 
@@ -62,10 +62,9 @@ def check_disc(split: Split, seeds: Seeds) -> list[Row]:
     limit = TAU_DISC - float(contrast[row, column])
     planted = torch.kron((contrast.abs() < TAU_DISC).float(), disc) > 0
 
-    def overlap(rows: Tensor) -> float:
+    def agreement(rows: Tensor) -> float:
         energy = (plain[rows] - x).double().square().mean((0, 1))
-        free = energy > HELD * energy.max()
-        return int((free & planted).sum()) / int((free | planted).sum())
+        return overlap(energy > HELD * energy.max(), planted)
 
     return [
         Row(
@@ -90,7 +89,7 @@ def check_disc(split: Split, seeds: Seeds) -> list[Row]:
         Row(
             "planted-disc.found",
             "overlap of the discs found from noise with the planted ones, intersection over union",
-            overlap(held[0]) if int(held[0].sum()) >= LEAST_CERTIFIED else math.nan,
+            agreement(held[0]) if int(held[0].sum()) >= LEAST_CERTIFIED else math.nan,
             0.9,
             ">=",
         ),

@@ -1,6 +1,6 @@
 """One line of a validation: what was measured, what it had to be, and whether it is."""
 
-__all__ = ["LEAST_CERTIFIED", "Relation", "Row", "Seeds", "certified"]
+__all__ = ["LEAST_CERTIFIED", "Relation", "Row", "Seeds", "certified", "overlap"]
 
 import math
 from collections.abc import Callable
@@ -71,6 +71,11 @@ class Seeds:
     def randn(self, *shape: int, path: str) -> Tensor:
         """Return standard normal numbers, float32."""
         return torch.randn(*shape, generator=self.generator(path))
+
+
+def overlap(found: Tensor, planted: Tensor) -> float:
+    """Return how well two masks of one shape agree: intersection over union."""
+    return int((found & planted).sum()) / int((found | planted).sum())
 
 
 def certified(found: Refined, measure: Callable[[Tensor], float]) -> float:
