@@ -5,8 +5,11 @@ from __future__ import annotations
 __all__ = ["PatchBatch", "PatchSampler"]
 
 import math
+from collections import defaultdict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from threading import Lock
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ from invkit.data.noise import noise_texture
 from invkit.data.slices import HU_RANGE, Slice, SliceSet
 from invkit.errors import DataError, UsageError
 from invkit.training.seeds import derive_seed, generator
+from invkit.training.workers import side_by_side
 
 BODY = -500.0  # HU: more is patient (or table), less is air or lung
 TILE = 1024  # side of the noise tiles that patches are cut from, pixels
@@ -106,6 +110,9 @@ class PatchSampler:
         self._key = derive_seed(seed, "patches")
         self._ready: dict[int, _Ready] = {}
         self._fields: dict[int, DoseFields] = {}
+        self._locks: defaultdict[int, Lock] = defaultdict(
+            Lock
+        )  # of each slice, for batches may be drawn side by side
 
     def batch(self, step: int, n: int, shard: slice | None = None, *, redraw: int = 0) -> PatchBatch:
         """Return batch number `step` of `n` patches, or bit for bit the part `shard` of it.
@@ -133,18 +140,27 @@ class PatchSampler:
             torch.tensor([self._numbers[item.source, item.patient] for item in items]),
         )
 
+    def prepare(self, steps: Iterable[int], n: int) -> None:
+        """Simulate the noise of all slices that batches of `n` patches will need, side by side, where it is simulated.
+
+        Args:
+            steps: numbers of the batches.
+            n: patches in a whole batch.
+        """
+        if not self.physical:
+            return
+        items = {id(item): item for step in steps for item, _, _ in (self._chosen(step, i) for i in range(n))}
+        needed = [item for item in items.values() if self._is_simulated(item)]
+        deque(side_by_side(len(needed), lambda index, _: self._drawn(needed[index]), None), maxlen=0)
+
     def _fill(
         self, step: int, index: int, redraw: int, x: np.ndarray, y: np.ndarray, clean: np.ndarray
     ) -> Slice:
         """Write one patch into x, y and clean; return the slice it is from."""
-        random = np.random.Philox(key=self._key, counter=[0, 0, index, step])
-        words = random.random_raw(WORDS).tolist()
+        item, words, random = self._chosen(step, index)
         if redraw:
             other = np.random.Philox(key=self._key, counter=[0, redraw, index, step])
             words[9:13] = other.random_raw(WORDS).tolist()[9:13]
-        patients = self._groups[words[0] % len(self._groups)]
-        slices = patients[words[1] % len(patients)]
-        item: Slice = slices[words[2] % len(slices)]
         patch, partner, place = self._cut(item, words[3], random)
         if self.augment:
             patch = _mirror(patch, words[4])
@@ -173,6 +189,14 @@ class PatchSampler:
             np.clip(x, *HU_RANGE, out=x)
         return item
 
+    def _chosen(self, step: int, index: int) -> tuple[Slice, list[int], np.random.Philox]:
+        """Return the slice that a patch is from, the words that decide the rest, and where more of them come from."""
+        random = np.random.Philox(key=self._key, counter=[0, 0, index, step])
+        words = random.random_raw(WORDS).tolist()
+        patients = self._groups[words[0] % len(self._groups)]
+        slices = patients[words[1] % len(patients)]
+        return slices[words[2] % len(slices)], words, random
+
     def _added(self, item: Slice) -> float:
         """Return the standard deviation of what x adds to y, HU."""
         if item.added is not None and self.dose != 1:
@@ -183,13 +207,9 @@ class PatchSampler:
         self, item: Slice, place: tuple[int, int], words: list[int]
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Return a patch's noise of full dose, for phantoms, and what the lower dose adds, where it is not measured."""
-        if (self.dose == 1 and item.noise_seed is None) or item.low is not None:
+        if not self._is_simulated(item):
             return None, None
-        fields = self._fields.get(id(item))
-        if fields is None:
-            # At full dose nothing is added, and only the noise of phantoms is needed.
-            dose = 0.5 if self.dose == 1 else self.dose
-            fields = self._fields[id(item)] = dose_fields(item, dose, self.slices.keep)
+        fields = self._drawn(item)
 
         def cut(both: np.ndarray | None, word: int) -> np.ndarray | None:
             if both is None:
@@ -199,6 +219,17 @@ class PatchSampler:
             return _mirror(mixed, words[4]) if self.augment else mixed
 
         return cut(fields.own, words[5]), cut(fields.added, words[9])
+
+    def _is_simulated(self, item: Slice) -> bool:
+        return item.low is None and not (self.dose == 1 and item.noise_seed is None)
+
+    def _drawn(self, item: Slice) -> DoseFields:
+        with self._locks[id(item)]:
+            if id(item) not in self._fields:
+                # At full dose nothing is added, and only the noise of phantoms is needed.
+                dose = 0.5 if self.dose == 1 else self.dose
+                self._fields[id(item)] = dose_fields(item, dose, self.slices.keep)
+            return self._fields[id(item)]
 
     def _cut(
         self, item: Slice, word: int, random: np.random.Philox
@@ -247,13 +278,14 @@ class PatchSampler:
         return _noise_tiles(self.seed, max(self.size, 160))
 
     def _prepare(self, item: Slice) -> _Ready:
-        ready = self._ready.get(id(item))
-        if ready is None:
-            pixels = item.clean
-            ready = _Ready.of(item.image if pixels is None else pixels, self.size, self.minimum_body)
-            if not isinstance(item.pixels, Mapped):
-                self._ready[id(item)] = ready
-        return ready
+        with self._locks[id(item)]:
+            ready = self._ready.get(id(item))
+            if ready is None:
+                pixels = item.clean
+                ready = _Ready.of(item.image if pixels is None else pixels, self.size, self.minimum_body)
+                if not isinstance(item.pixels, Mapped):
+                    self._ready[id(item)] = ready
+            return ready
 
 
 @lru_cache(maxsize=4)

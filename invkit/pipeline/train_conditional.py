@@ -35,6 +35,7 @@ from invkit.representation.conditional_train import (
 )
 from invkit.representation.regressor import Regressor
 from invkit.sampling.conditional_model import ConditionalModel, estimate_and_output
+from invkit.split.split import Split
 from invkit.training.progress import Progress
 
 KIND = "conditional"
@@ -161,6 +162,7 @@ class _ConditionalTraining(LayerTraining):
 
     def coded(
         self,
+        split: Split,
         x: Tensor,
         target: Tensor,
         regressor: Regressor,
@@ -171,14 +173,14 @@ class _ConditionalTraining(LayerTraining):
         """Return mean and log-variance of the codes of patches, and the condition of each."""
         size = (x.shape[-2], x.shape[-1])
         pieces = [
-            estimate_and_output(self.split, regressor, self.split.phi(part), size, fast=fast, stages=stages)
+            estimate_and_output(split, regressor, split.phi(part), size, fast=fast, stages=stages)
             for part in torch.split(x, AT_ONCE)
         ]
         estimate, output = (torch.cat(maps) for maps in zip(*pieces, strict=True))
         vae = self.request.code.vae
         of_z = vae.encode(estimate, output)
-        if self.split.layer == "const":
+        if split.layer == "const":
             # The same codes as for every layer: only the flow does not know f(x).
-            output = torch.cat([self.split.denoiser(part) for part in torch.split(x, AT_ONCE)])
+            output = torch.cat([split.denoiser(part) for part in torch.split(x, AT_ONCE)])
         posterior = vae.encode(target, output)
         return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1)

@@ -38,14 +38,16 @@ from invkit.representation.regress import Judge, Regressed, squared_error, train
 from invkit.representation.regressor import Regressor
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import LayerModel, estimated
+from invkit.split.split import Split
 from invkit.training.distributed import broadcast_json
 from invkit.training.engine import Shard, fit
 from invkit.training.feed import Feed
 from invkit.training.history import learning_curve
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed
-from invkit.training.sharing import in_parts
+from invkit.training.sharing import spread_out
 from invkit.training.task import FitResult
+from invkit.training.workers import side_by_side
 
 BATCH = 32
 JUDGED = 64
@@ -161,6 +163,7 @@ class LayerTraining:
 
     def coded(
         self,
+        split: Split,
         x: Tensor,
         target: Tensor,
         regressor: Regressor,
@@ -171,6 +174,7 @@ class LayerTraining:
         """Return mean and log-variance of the codes of patches, and the condition of each.
 
         Args:
+            split: the layer's, or a copy of it.
             x: low-dose patches, `(n, 1, s, s)`, HU.
             target: those of the domain that is sampled.
             regressor: g.
@@ -181,7 +185,7 @@ class LayerTraining:
         size = (x.shape[-2], x.shape[-1])
         estimate = torch.cat(
             [
-                estimated(self.split, regressor, self.split.phi(part), size, fast=fast, stages=stages)
+                estimated(split, regressor, split.phi(part), size, fast=fast, stages=stages)
                 for part in torch.split(x, AT_ONCE)
             ]
         )
@@ -194,9 +198,11 @@ class LayerTraining:
     def regressor(self) -> Regressed:
         """Fit g; return it with its held-out figures."""
         config = self.config.regressor
-        feeds = {
-            part: self.feed(sampler, config.batch) for part, sampler in self._samplers(config.patch).items()
-        }
+        samplers = self._samplers(config.patch)
+        for part in ("train", "validation"):
+            # All at once, for each batch alone is too little to share out.
+            samplers[part].prepare(range(config.stage_batches), config.batch)
+        feeds = {part: self.feed(sampler, config.batch) for part, sampler in samplers.items()}
 
         def pairs(part: str, step: int, shard: Shard) -> tuple[Activation, Tensor]:
             x, target = feeds[part].batch((step, shard), following=(step + 1, shard))
@@ -221,7 +227,8 @@ class LayerTraining:
         target = self._target(drawn).to(self.device)
 
         def judge(regressor: Regressor, stages: int) -> dict[str, float]:
-            mean, log_var, condition = self.coded(drawn.x.to(self.device), target, regressor, stages=stages)
+            x = drawn.x.to(self.device)
+            mean, log_var, condition = self.coded(self.split, x, target, regressor, stages=stages)
             codes = CodeTable(mean, log_var, condition)
             return {
                 "code_nll": gaussian_nll(mean, log_var, condition[:, : mean.shape[1]]),
@@ -267,13 +274,13 @@ class LayerTraining:
         left = TimeLeft(steps)
         with torch.no_grad():
 
-            def batch(step: int) -> tuple[Tensor, ...]:
+            def batch(step: int, split: Split) -> tuple[Tensor, ...]:
                 pairs = self.samplers[part].batch(step, BATCH)
                 target = self._target(pairs).to(self.device)
-                codes = self.coded(pairs.x.to(self.device), target, regressor, fast=part == "train")
+                codes = self.coded(split, pairs.x.to(self.device), target, regressor, fast=part == "train")
                 return *codes, pairs.patient
 
-            for step, found in enumerate(in_parts(steps, batch, device=self.device)):
+            for step, found in enumerate(spread_out(steps, batch, self.split, device=self.device)):
                 for column, value in zip(columns, found, strict=True):
                     column.append(value)
                 if self.progress is not None:
@@ -292,14 +299,16 @@ class LayerTraining:
         config = self.config
         count = min(config.regressed, config.held_out)
         sampler = self._samplers(config.regressor.patch)["test"]
-        errors = []
-        for step in range(-(-count // BATCH)):
+
+        def errors(step: int, split: Split) -> Tensor:
             pairs = sampler.batch(step, BATCH)
             target = self._target(pairs).to(self.device)
             size = (target.shape[-2], target.shape[-1])
-            estimate = regressor(self.split.phi(pairs.x.to(self.device)), size, phi=self.split.phi)
-            errors.append(squared_error(estimate, target))
-        return torch.cat(errors)[:count]
+            estimate = regressor(split.phi(pairs.x.to(self.device)), size, phi=split.phi)
+            return squared_error(estimate, target)
+
+        found = side_by_side(-(-count // BATCH), errors, self.split, device=self.device)
+        return torch.cat([*found])[:count]
 
     def _fiber(self) -> FiberTerm | None:
         """Return the fiber term that the configuration asks for, if it does."""

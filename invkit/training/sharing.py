@@ -3,7 +3,7 @@
 A piece comes out the same whichever process does it, so what comes of the whole does not depend on their number.
 """
 
-__all__ = ["ShareDone", "alone", "first_only", "in_parts", "share_out"]
+__all__ = ["ShareDone", "alone", "first_only", "in_parts", "share_out", "spread_out"]
 
 import io
 from collections.abc import Callable, Iterator
@@ -23,8 +23,10 @@ from invkit.training.distributed import (
     send_bytes,
     within,
 )
+from invkit.training.workers import side_by_side
 
 T = TypeVar("T")
+Own = TypeVar("Own")
 
 
 class ShareDone(Exception):
@@ -123,6 +125,24 @@ def in_parts(count: int, work: Callable[[int], T], *, device: torch.device | str
         for source in range(min(world, count - start)):
             data = broadcast_bytes(packed, source=source)
             yield mine if source == rank else _unpacked(data, device)
+
+
+def spread_out(
+    count: int, work: Callable[[int, Own], T], own: Own, *, device: torch.device | str = "cpu"
+) -> Iterator[T]:
+    """Yield `work(0, own)` to `work(count - 1, own)` in order, as `in_parts` in a group of processes, else `side_by_side`.
+
+    Args:
+        count: number of pieces.
+        work: does one, and returns what can be pickled.
+        own: what each that works needs for itself.
+        device: where the work is done.
+    """
+    scope = current_scope()
+    if scope is None or scope.shard.world == 1:
+        yield from side_by_side(count, work, own, device=device)
+    else:
+        yield from in_parts(count, lambda index: work(index, own), device=device)
 
 
 def _delivered(

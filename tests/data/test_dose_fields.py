@@ -11,6 +11,7 @@ from invkit.data.patches import PatchSampler
 from invkit.data.simulate import add_dose_noise, noise_realisations, simulate_dose
 from invkit.data.slices import load_slices
 from invkit.errors import UsageError
+from invkit.training.workers import side_by_side
 
 SIZE = 96
 
@@ -70,6 +71,33 @@ def test_patches_differ_from_the_plain_ones_in_their_noise_alone(phantoms):
         assert float(relative[body].std()) == pytest.approx(level, rel=0.3)
     assert torch.equal(b.x, PatchSampler(phantoms.simulated(), 48, seed=3).batch(2, 24).x)
     assert torch.equal(b.x[4:8], physical.batch(2, 24, slice(4, 8)).x)
+
+
+def test_batches_are_the_same_side_by_side_and_noise_is_simulated_once(phantoms, monkeypatch):
+    alone = PatchSampler(phantoms.simulated(), 48, seed=3)
+    wanted = [alone.batch(step, 6).x for step in range(8)]
+    simulated = []
+
+    def counted(item, dose, keep):
+        simulated.append(id(item))
+        return dose_fields(item, dose, keep)
+
+    monkeypatch.setattr("invkit.data.patches.dose_fields", counted)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        sampler = PatchSampler(phantoms.simulated(), 48, seed=3)
+        found = list(side_by_side(8, lambda step, _: sampler.batch(step, 6).x, None))
+        assert len(simulated) == len(set(simulated)) == 6
+        prepared = PatchSampler(phantoms.simulated(), 48, seed=3)
+        prepared.prepare(range(8), 6)
+        assert len(simulated) == 12
+        again = [prepared.batch(step, 6).x for step in range(8)]
+        assert len(simulated) == 12
+    finally:
+        torch.set_num_threads(threads)
+    for batches in (found, again):
+        assert all(torch.equal(one, other) for one, other in zip(batches, wanted, strict=True))
 
 
 def test_ct_keeps_its_own_noise(tmp_path):

@@ -124,7 +124,7 @@ def test_codes_and_patients_are_the_same_for_const_and_for_a_layer(request_, tmp
         x = training.samplers["test"].batch(0, 4).x
         regressor = Regressor(split.phi(x), (32, 32)).eval()
         regressor.calibrate([(split.phi(x), x)])
-        found.append(training.coded(x, x, regressor))
+        found.append(training.coded(split, x, x, regressor))
     layer, const = found
     for index in range(2):
         torch.testing.assert_close(layer[index], const[index], atol=1e-3, rtol=1e-4)
