@@ -13,6 +13,7 @@ from invkit.data.ct_kernel import Kernel
 from invkit.errors import UsageError
 
 TILE = 32  # side of the tiles that are looked up at once, pixels: the rays that cross one stay in the processor's cache
+VIEWS = 32  # that are filtered at once
 MARGIN = 2  # zeros on either side of a view, for pixels that no ray reaches
 
 
@@ -42,9 +43,13 @@ def filter_rays(sinogram: Tensor, ray_spacing: float, kernel: Kernel) -> Tensor:
     """Return the views of shape `(B, V, n)` convolved with `filter_taps`, of the same shape."""
     rays = sinogram.shape[-1]
     taps = filter_taps(rays, ray_spacing, kernel).to(sinogram)
-    spectrum = torch.fft.rfft(sinogram, n=len(taps)) * torch.fft.rfft(taps)
-    filtered: Tensor = torch.fft.irfft(spectrum, n=len(taps))
-    return filtered[..., :rays].contiguous()
+    response = torch.fft.rfft(taps)
+    # A few views at a time, whose spectra stay in the processor's cache.
+    filtered = [
+        torch.fft.irfft(torch.fft.rfft(views, n=len(taps)).mul_(response), n=len(taps))[..., :rays]
+        for views in torch.split(sinogram, VIEWS, dim=1)
+    ]
+    return torch.cat(filtered, dim=1)
 
 
 def backproject(
@@ -82,15 +87,18 @@ def backproject(
     along_x = (x[:, None] * angle.cos()).to(device, torch.float32)
     along_y = (lower[:, None] * angle.sin() + (MARGIN + (rays - 1) / 2)).to(device, torch.float32)
     first = torch.arange(half, device=device, dtype=torch.int32) * columns
+    outside = math.hypot(float(x[-1]), float(y[-1])) > (rays - 1) / 2
     total = table.new_empty((len(lower), width, table.shape[1]))
     for down, across in product(range(0, len(lower), TILE), range(0, width, TILE)):
         tile = (slice(down, down + TILE), slice(across, across + TILE))
-        place = (along_y[tile[0], None] + along_x[tile[1]]).clamp_(0, columns - MARGIN).reshape(-1, half)
+        place = (along_y[tile[0], None] + along_x[tile[1]]).reshape(-1, half)
+        if outside:
+            place.clamp_(0, columns - MARGIN)
         before = place.floor()
         weight = place.sub_(before)
         index = before.to(torch.int32).add_(first)
         found = embedding_bag(index, table, mode="sum", per_sample_weights=1 - weight)
-        found += embedding_bag(index.add_(1), table, mode="sum", per_sample_weights=weight)
+        found += embedding_bag(index, table[1:], mode="sum", per_sample_weights=weight)
         total[tile] = found.reshape_as(total[tile])
     return _four_quarters(total.reshape(len(lower), width, 4, batch).permute(3, 2, 0, 1), height)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 CHUNK = 2**19  # samples at once
+MARGIN = 1.5  # pixels
 
 
 def project(
@@ -36,17 +37,49 @@ def project(
     device = image.device
     stack = image.transpose(0, 1).to(torch.float32)
     angles, offsets, along = (values.to(torch.float64).cpu() for values in (angles, offsets, along))
+    sides = _support(image)
     sums = []
     for part in torch.split(angles, max(1, CHUNK // (points * len(offsets)))):
         cosine, sine = part.cos()[:, None], part.sin()[:, None]
-        start_x, start_y = cosine * offsets / half_x, sine * offsets / half_y
-        run_x, run_y = -sine * along / half_x, cosine * along / half_y
-        grid = stack.new_empty((len(part), len(offsets), points, 2))
-        for axis, (start, run) in enumerate(((start_x, run_x), (start_y, run_y))):
-            start, run = (values.to(device=device, dtype=torch.float32) for values in (start, run))
-            torch.add(start[:, :, None], run[:, None, :], out=grid[..., axis])
+        rays = _reached(offsets, cosine, sine, sides, spacing, (height, width))
+        places = _reached(along, -sine, cosine, sides, spacing, (height, width))
+        start = torch.complex(cosine * offsets[rays] / half_x, sine * offsets[rays] / half_y)
+        run = torch.complex(-sine * along[places] / half_x, cosine * along[places] / half_y)
+        start, run = (values.to(device=device, dtype=torch.complex64) for values in (start, run))
+        grid = torch.view_as_real(start[:, :, None] + run[:, None, :])
         # One grid for each view, for grid_sample shares a batch out to threads.
         views = stack.expand(len(part), -1, -1, -1)
-        samples = grid_sample(views, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        found = grid_sample(views, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        samples = stack.new_zeros((len(part), len(image), len(offsets), points))
+        samples[:, :, rays, places] = found
         sums.append(samples.sum(dim=-1).transpose(0, 1))
     return torch.cat(sums, dim=1) * step
+
+
+def _support(image: Tensor) -> tuple[float, float, float, float]:
+    """Return the first and last row, and the first and last column, that are not 0 everywhere, 0 for none."""
+    marked = (image != 0).flatten(0, 1).any(dim=0)
+    found: list[float] = []
+    for lines in (marked.any(dim=1), marked.any(dim=0)):
+        where = lines.nonzero()
+        found += [float(where[0]), float(where[-1])] if len(where) else [0.0, 0.0]
+    return found[0], found[1], found[2], found[3]
+
+
+def _reached(
+    places: Tensor,
+    of_x: Tensor,
+    of_y: Tensor,
+    sides: tuple[float, float, float, float],
+    spacing: tuple[float, float],
+    size: tuple[int, int],
+) -> slice:
+    """Return which of some places on a line can lie where the image is not 0, for any of some directions `(V, 1)` of the line."""
+    top, bottom, left, right = sides
+    # A pixel reaches to the centres of its neighbours, and rounding a little further.
+    y = torch.tensor([top - MARGIN, bottom + MARGIN], dtype=torch.float64)
+    x = torch.tensor([left - MARGIN, right + MARGIN], dtype=torch.float64)
+    y, x = (y - (size[0] - 1) / 2) * spacing[0], (x - (size[1] - 1) / 2) * spacing[1]
+    corners = of_x[..., None] * x[:, None] + of_y[..., None] * y
+    inside = ((places >= corners.min()) & (places <= corners.max())).nonzero()
+    return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
