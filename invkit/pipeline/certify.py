@@ -179,7 +179,7 @@ def refine_proposals(
     stops: list[list[Stop]] = []
     parts = torch.split(proposals, at_once)
 
-    tangent = Tangent(split.phi_grad)
+    tangent = reference.tangent or Tangent(split.phi_grad)
     path = (epsilon,) if scrutiny is None else path_of(scrutiny.eta, epsilon)
 
     def piece(number: int) -> tuple[Tensor, Certificates, Tensor, list[Stop], Tensor] | None:

@@ -31,6 +31,7 @@ from invkit.pipeline.variation import concluded, measure_variation
 from invkit.sampling.distance import Activation, activation_distance
 from invkit.sampling.model import SampleModel
 from invkit.sampling.sampler import Draws, Reference, draw
+from invkit.sampling.tangent import Tangent
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
 from invkit.training.sharing import share_out
@@ -49,11 +50,12 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
     certified: list[Certified] = []
     free: list[Certified] = []
     unrefined = _why_not_refined(bench, model)
+    tangent = Tangent(model.split.phi_grad)
     pixel_scale = float(bench.controls.input.meta["scale"])
 
     def measured(image: int) -> tuple[Draws, Ladder, Certified | None, Certified | None]:
         one = x[image]
-        reference = Reference(model.split, z[image], scale)
+        reference = Reference(model.split, z[image], scale, tangent)
         perturb = bench.fresh_noise(image) if bench.domain == "high" else None
         drawn = draw(
             model,
@@ -145,6 +147,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
             reconstruction=kept,
             region=bench.subject.region,
             beside=None if measures.control else bench.beside,
+            tangent=tangent,
         )
         metrics["variation"] = found.to_json()
     conclusion, verdict = concluded(measures, judge(measures), found, unrefined)

@@ -35,6 +35,7 @@ from invkit.pipeline.subject import Subject
 from invkit.pipeline.variation import concluded, measure_variation
 from invkit.representation.trained import TrainedVae
 from invkit.sampling.sampler import Draws, Reference, draw
+from invkit.sampling.tangent import Tangent
 from invkit.sampling.training_free import TrainingFree
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
@@ -195,9 +196,10 @@ class _Bench:
             unrefined = "no refinement was asked for"
         elif eta == 0:
             unrefined = "this layer is the same for all images, so every image lies in its fiber"
+        tangent = Tangent(split.phi_grad)
         for image in range(len(self.subject.x)):
             x, f_x = (part[image : image + 1] for part in (self.subject.x, self.f_x))
-            reference = Reference(split, split.phi(x), scale)
+            reference = Reference(split, split.phi(x), scale, tangent)
             drawn = draw(
                 TrainingFree(x, f_x),
                 x,
@@ -255,6 +257,7 @@ class _Bench:
                 seed=self.seed,
                 region=self.subject.region,
                 beside=None if split.is_control else self.beside,
+                tangent=tangent,
             )
             metrics["variation"] = found.to_json()
         conclusion, verdict = concluded(measures, judge(measures), found, unrefined)

@@ -30,6 +30,7 @@ from invkit.pipeline.region import Region
 from invkit.sampling.anatomy_proposals import Survival, survive
 from invkit.sampling.disc import SOFT_TISSUE
 from invkit.sampling.model import SampleModel
+from invkit.sampling.tangent import Tangent
 from invkit.split.split import Split
 from invkit.training.seeds import derive_seed, generator
 
@@ -170,6 +171,7 @@ def measure_variation(
     reconstruction: Tensor | None = None,
     region: Region | None = None,
     beside: LoadedDenoiser | None = None,
+    tangent: Tangent | None = None,
 ) -> Variation:
     """Measure what varies and what does not, on the first four images and on a window of large ones.
 
@@ -187,6 +189,7 @@ def measure_variation(
         reconstruction: D(E(x)), `(B, 1, H, W)`, HU, if there is one.
         region: that the window is laid around.
         beside: another denoiser, for the transfer.
+        tangent: of the layer, where it was traced before.
 
     Raises:
         SplitError: no gradient of the layer reaches the image.
@@ -220,7 +223,8 @@ def measure_variation(
         changes = proposals(
             model, part, split.phi(part), others[:1], seed=derive_seed(seed, "anatomy", index) % 2**31
         )
-        survivals.append(survive(split.phi, split.phi_grad, part, changes, STRICT * epsilon * scale))
+        strict = STRICT * epsilon * scale
+        survivals.append(survive(split.phi, split.phi_grad, part, changes, strict, tangent))
     return Variation(
         window=windows[0],
         images=count,

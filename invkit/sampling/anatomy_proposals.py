@@ -12,6 +12,7 @@ from invkit.denoisers.loaded import PIXELS_AT_ONCE
 from invkit.sampling.changes import Change
 from invkit.sampling.distance import Activation
 from invkit.sampling.refine import refine
+from invkit.sampling.tangent import Tangent
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def survive(
     x: Tensor,
     changes: Sequence[Sequence[Change]],
     epsilon: float,
+    tangent: Tangent | None = None,
 ) -> list[Survival]:
     """Refine x + changes onto the fiber of x, for each set of changes, and measure the contrast that is left of each change.
 
@@ -55,6 +57,7 @@ def survive(
         x: the image, `(1, 1, H, W)`, HU.
         changes: what is proposed; those of one set are put into one image, and one certificate answers for all of them.
         epsilon: largest root mean square distance from z, units of the activation.
+        tangent: of `phi_grad`, where it was traced before.
 
     Raises:
         SplitError: no gradient of the layer reaches the image.
@@ -64,9 +67,10 @@ def survive(
     z = phi(x)
     proposals = x + torch.stack([sum_of(together) for together in changes]).to(x)
     at_once = max(1, PIXELS_AT_ONCE // (x.shape[-2] * x.shape[-1]))
+    tangent = tangent or Tangent(phi_grad)
     images, distances = [], []
     for part in torch.split(proposals, at_once):
-        refined = refine(phi, phi_grad, part, z, epsilon)
+        refined = refine(phi, phi_grad, part, z, epsilon, tangent=tangent)
         images.append(refined.images)
         distances.append(refined.certificates.after.cpu())
     found = []

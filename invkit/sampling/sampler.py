@@ -14,6 +14,7 @@ from invkit.sampling.draws import CHUNK, chunks
 from invkit.sampling.model import ImageSampler
 from invkit.sampling.moments import StreamingMoments
 from invkit.sampling.stack import Stack
+from invkit.sampling.tangent import Tangent
 from invkit.split.split import Split
 from invkit.training.sharing import in_parts
 
@@ -30,11 +31,13 @@ class Reference:
         split: the layer whose fiber is asked for; need not be the layer that the samples were conditioned on.
         z: Phi(x) of the image under test, `(1, ...)`.
         scale: s_Phi, the root mean square difference of Phi between different patches.
+        tangent: of the layer, where it was traced for other images.
     """
 
     split: Split
     z: Activation
     scale: float
+    tangent: Tangent | None = None
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,17 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.autograd import forward_ad
+from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from invkit.errors import DenoiserError
 from invkit.sampling.distance import Activation
+from invkit.sampling.tangent_graph import Graphs, parted, plain, writes
 
 Product = Callable[[Tensor], tuple[Tensor, ...]]
-Graphs = tuple[fx.GraphModule, fx.GraphModule]
 AGREE = 1e-3  # of the traced product with torch's own, relative
 
 
@@ -23,7 +24,7 @@ class Tangent:
     """J p at any image and in any direction, without a new trace for each image (`torch.func.linearize` makes one).
 
     A product then costs as much as one evaluation of Phi, against three by `torch.func.jvp`. What cannot be traced, because
-    it changes tensors in place or looks at their values, is left to `jvp`; what has no forward-mode rule is not done here.
+    it changes tensors that outlive it or looks at values, is left to `jvp`; what has no forward-mode rule is not done here.
 
     Args:
         phi: a differentiable map from images `(N, 1, H, W)` in HU to an activation.
@@ -65,9 +66,15 @@ class Tangent:
                 # The tracer warns of constants that it keeps itself.
                 warnings.simplefilter("ignore", UserWarning)
                 graph = make_fx(lambda a, b: _derivative(self._phi, a, b))(x, direction)
-            if any(_writes(node) for node in graph.graph.nodes):
+                if any(writes(node) for node in graph.graph.nodes):
+                    # Again, with every change in place as a new tensor.
+                    graph = make_fx(functionalize(graph, remove="mutations_and_views"))(x, direction)
+            if any(writes(node) for node in graph.graph.nodes):
                 return None
-            primal, tangent = _parted(graph)
+            plain(graph.graph)
+            primal, tangent = parted(graph)
+            if any(writes(node) for node in tangent.graph.nodes):
+                return None  # what it changes is the other graph's
             with torch.no_grad():
                 found = tangent(direction, *primal(x))
         except Exception:
@@ -87,42 +94,3 @@ def _derivative(phi: Callable[[Tensor], Activation], x: Tensor, p: Tensor) -> tu
     return tuple(
         torch.zeros_like(dual.primal) if dual.tangent is None else dual.tangent.detach() for dual in duals
     )
-
-
-def _writes(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return bool(schema is not None and schema.is_mutable)
-
-
-def _parted(traced: fx.GraphModule) -> Graphs:
-    """Cut a graph of (x, p) into one of x that gives all the other needs, and one of p and these."""
-    nodes = list(traced.graph.nodes)
-    _, p = [node for node in nodes if node.op == "placeholder"]
-    moving = {p}
-    for node in nodes:
-        if any(source in moving for source in node.all_input_nodes) and node.op != "output":
-            moving.add(node)
-    (output,) = [node for node in nodes if node.op == "output"]
-    results = output.args[0]
-    needed = [
-        node
-        for node in nodes
-        if node not in moving
-        and node is not output
-        and (any(user in moving for user in node.users) or node in output.all_input_nodes)
-    ]
-    first, second = fx.Graph(), fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    for node in nodes:
-        if node not in moving and node is not output:
-            copies[node] = first.node_copy(node, lambda source: copies[source])
-    first.output(tuple(copies[node] for node in needed))
-    moved = {p: second.placeholder("p")} | {
-        node: second.placeholder(f"constant_{number}") for number, node in enumerate(needed)
-    }
-    for node in nodes:
-        if node in moving and node is not p:
-            moved[node] = second.node_copy(node, lambda source: moved[source])
-    second.output(fx.map_arg(results, lambda node: moved[node]))
-    first.eliminate_dead_code()
-    return fx.GraphModule(traced, first), fx.GraphModule(traced, second)

@@ -1,0 +1,151 @@
+"""What a traced derivative is freed of, and where it is cut in two: what depends on the image, and what on the direction."""
+
+__all__ = ["Graphs", "parted", "plain", "writes"]
+
+import torch
+from torch import fx
+
+aten = torch.ops.aten
+Graphs = tuple[fx.GraphModule, fx.GraphModule]
+
+ZEROS = (
+    aten.zeros.default,
+    aten.zeros_like.default,
+    aten.new_zeros.default,
+    aten._efficientzerotensor.default,
+)
+# These give what they are given, where shape and type stay.
+HANDING_ON = (
+    aten.alias.default,
+    aten.alias_copy.default,
+    aten.detach.default,
+    aten.detach_copy.default,
+    aten.expand.default,
+    aten.expand_copy.default,
+    aten._to_copy.default,
+)
+# Of zeros these make zeros.
+KEEPING = (
+    *HANDING_ON,
+    aten.clone.default,
+    aten.view.default,
+    aten.view_copy.default,
+    aten._unsafe_view.default,
+    aten.permute.default,
+    aten.permute_copy.default,
+    aten.transpose.int,
+    aten.transpose_copy.int,
+    aten.t.default,
+    aten.t_copy.default,
+    aten.unsqueeze.default,
+    aten.unsqueeze_copy.default,
+    aten.squeeze.dim,
+    aten.squeeze_copy.dim,
+    aten.neg.default,
+)
+FRESH = (aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default)
+PRODUCTS = (aten.mul.Tensor, aten.mm.default, aten.bmm.default)
+SUMS = (aten.add.Tensor, aten.sub.Tensor)
+
+
+def plain(graph: fx.Graph) -> None:
+    """Take out of a traced derivative what adds nothing to it: terms that are 0 for all images, copies, what is never used.
+
+    The derivative with respect to weights, whose directions are 0, is traced as a second convolution for each one of the network,
+    and its result is added; and sizes are compared, for which activations would be kept.
+    """
+    output = next(node for node in graph.nodes if node.op == "output")
+    zero: set[fx.Node] = set()
+    for node in list(graph.nodes):
+        if _is_zero(node, zero):
+            zero.add(node)
+        elif node.target in SUMS:
+            first, second = node.args[:2]
+            if second in zero:
+                _replace(node, first)
+            elif first in zero and node.target is aten.add.Tensor and not node.kwargs:
+                _replace(node, second)
+        elif node.target is aten.copy.default:
+            _replace(node, node.args[1])
+        elif node.target in HANDING_ON and output not in node.users:
+            # A result is a tensor of its own.
+            _replace(node, node.args[0])
+    graph.eliminate_dead_code()
+
+
+def _is_zero(node: fx.Node, zero: set[fx.Node]) -> bool:
+    target, args = node.target, node.args
+    if target in ZEROS:
+        return True
+    if target in KEEPING:
+        return args[0] in zero
+    if target in PRODUCTS:
+        return args[0] in zero or args[1] in zero
+    if target in SUMS:
+        return args[0] in zero and args[1] in zero
+    if target is aten.convolution.default:
+        x, weight, bias = args[:3]
+        return (x in zero or weight in zero) and (bias is None or bias in zero)
+    if target is aten.addmm.default:
+        return args[0] in zero and (args[1] in zero or args[2] in zero)
+    return False
+
+
+def _replace(node: fx.Node, other: object) -> None:
+    """Put a node in the place of one that equals it, where both are of one shape, type and device."""
+    if not isinstance(other, fx.Node):
+        return
+    a, b = (one.meta.get("val") for one in (node, other))
+    if not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
+        return
+    if (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device):
+        node.replace_all_uses_with(other)
+
+
+def writes(node: fx.Node) -> bool:
+    """Tell whether a node changes a tensor that anything but the node itself may see."""
+    if not _is_in_place(node):
+        return False
+    changed = node.args[0] if node.args else None
+    if not isinstance(changed, fx.Node) or list(changed.users) != [node]:
+        return True
+    return changed.target not in FRESH and (not _is_in_place(changed) or writes(changed))
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return bool(schema is not None and schema.is_mutable)
+
+
+def parted(traced: fx.GraphModule) -> Graphs:
+    """Cut a graph of (x, p) into one of x that gives all the other needs, and one of p and these."""
+    nodes = list(traced.graph.nodes)
+    _, p = [node for node in nodes if node.op == "placeholder"]
+    moving = {p}
+    for node in nodes:
+        if any(source in moving for source in node.all_input_nodes) and node.op != "output":
+            moving.add(node)
+    (output,) = [node for node in nodes if node.op == "output"]
+    results = output.args[0]
+    needed = [
+        node
+        for node in nodes
+        if node not in moving
+        and node is not output
+        and (any(user in moving for user in node.users) or node in output.all_input_nodes)
+    ]
+    first, second = fx.Graph(), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in nodes:
+        if node not in moving and node is not output:
+            copies[node] = first.node_copy(node, lambda source: copies[source])
+    first.output(tuple(copies[node] for node in needed))
+    moved = {p: second.placeholder("p")} | {
+        node: second.placeholder(f"constant_{number}") for number, node in enumerate(needed)
+    }
+    for node in nodes:
+        if node in moving and node is not p:
+            moved[node] = second.node_copy(node, lambda source: moved[source])
+    second.output(fx.map_arg(results, lambda node: moved[node]))
+    first.eliminate_dead_code()
+    return fx.GraphModule(traced, first), fx.GraphModule(traced, second)
