@@ -1,0 +1,56 @@
+"""What it gains to simulate the noise of several slices at once, one thread each: `python benchmarks/side_by_side.py`.
+
+In alternation: the noise of the same phantoms one after the other with all threads on each, and side by side. Prints the time for
+one phantom, of all rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from statistics import median
+
+import torch
+
+from invkit.cli.allocator import keep_memory
+from invkit.data.dose_fields import dose_fields
+from invkit.data.slices import load_slices
+from invkit.training.workers import side_by_side
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--phantoms", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    keep_memory()  # as the command line does
+    slices = load_slices([f"phantoms:{options.phantoms}"]).simulated().slices
+
+    def noise(index: int, _: None) -> None:
+        dose_fields(slices[index], 0.25)
+
+    def seconds(together: bool) -> float:
+        begun = time.perf_counter()
+        if together:
+            list(side_by_side(len(slices), noise, None))
+        else:
+            for index in range(len(slices)):
+                noise(index, None)
+        return (time.perf_counter() - begun) / len(slices)
+
+    seconds(True)
+    alone, both = zip(*((seconds(False), seconds(True)) for _ in range(options.rounds)), strict=True)
+    for label, found in (("one after the other", alone), ("side by side", both)):
+        print(f"{label}: {median(found):.2f} s ({min(found):.2f} to {max(found):.2f} s)")
+    print(
+        f"ratio: {median(a / b for a, b in zip(alone, both, strict=True)):.2f}, {torch.get_num_threads()} threads"
+    )
+
+
+if __name__ == "__main__":
+    main()
