@@ -110,9 +110,8 @@ class PatchSampler:
         self._key = derive_seed(seed, "patches")
         self._ready: dict[int, _Ready] = {}
         self._fields: dict[int, DoseFields] = {}
-        self._locks: defaultdict[int, Lock] = defaultdict(
-            Lock
-        )  # of each slice, for batches may be drawn side by side
+        # One for each slice, for batches may be drawn side by side.
+        self._locks: defaultdict[int, Lock] = defaultdict(Lock)
 
     def batch(self, step: int, n: int, shard: slice | None = None, *, redraw: int = 0) -> PatchBatch:
         """Return batch number `step` of `n` patches, or bit for bit the part `shard` of it.

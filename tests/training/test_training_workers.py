@@ -71,6 +71,12 @@ def test_workers_have_one_thread_and_the_gradient_mode_of_the_caller(threads: No
     assert later == [3]
 
 
+def test_threads_are_shared_out_where_there_are_fewer_pieces(threads: None) -> None:
+    torch.set_num_threads(6)
+    assert list(side_by_side(2, lambda index, _: torch.get_num_threads(), None)) == [3, 3]
+    assert torch.get_num_threads() == 6
+
+
 def test_one_thread_does_all_itself() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
