@@ -12,7 +12,6 @@ from statistics import median
 
 import torch
 
-from invkit.cli.allocator import keep_memory
 from invkit.data.dose_fields import dose_fields
 from invkit.data.slices import load_slices
 from invkit.training.workers import side_by_side
@@ -28,7 +27,6 @@ def main() -> None:
     parser.add_argument("--phantoms", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    keep_memory()  # as the command line does
     slices = load_slices([f"phantoms:{options.phantoms}"]).simulated().slices
 
     def noise(index: int, _: None) -> None:

@@ -29,7 +29,6 @@ from invkit.cli import (
     train,
     validate,
 )
-from invkit.cli.allocator import keep_memory
 from invkit.cli.console import data_on_stdout, emit_text, say, say_error
 from invkit.cli.together import together
 from invkit.errors import InvkitError
@@ -122,5 +121,4 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command line; the entry point of `invkit` and `python -m invkit`."""
-    keep_memory()
     app(prog_name="invkit")

@@ -6,7 +6,6 @@ __all__ = [
     "memory_in_use",
     "parse_memory",
     "plan_memory",
-    "release_memory",
     "state_memory",
 ]
 
@@ -227,20 +226,15 @@ def available_memory() -> int:
 def memory_in_use() -> int:
     """Return how many bytes of this process are in memory; 0 where the system does not say.
 
-    What the C library keeps of memory that was freed goes back first.
+    Where the C library is glibc it first hands back what it keeps of memory that was freed: a training in many threads leaves some.
     """
-    release_memory()
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def release_memory() -> None:
-    """Hand back what glibc keeps of memory that was freed; nothing happens where the C library is another."""
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        trim(0)
 
 
 def parse_memory(text: str | float | None) -> int | None:

@@ -15,7 +15,6 @@ from typing import Any
 
 from invkit.artifacts import sha256_file, write_atomic
 from invkit.errors import ResourceError, UsageError
-from invkit.pipeline.memory import release_memory
 from invkit.pipeline.presentation import report_data
 from invkit.pipeline.result import AnalysisResult
 from invkit.plugins.manager import PluginHost
@@ -104,8 +103,6 @@ def save_run(
         place = folder if image == 0 else folder / f"image-{image + 1}"
         data = report_data(result, image=image, command=command, created=created, host=host)
         reports.append(write_report(place, data).html)
-    # Pages of the samples' file are mapped while it is written, beside what was taken to find them.
-    release_memory()
     result.write_samples(folder / "samples.safetensors")
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
