@@ -7,10 +7,10 @@ one phantom, of all rounds.
 from __future__ import annotations
 
 import argparse
-import time
 from statistics import median
 
 import torch
+from timing import alternate
 
 from invkit.data.dose_fields import dose_fields
 from invkit.data.slices import load_slices
@@ -32,18 +32,14 @@ def main() -> None:
     def noise(index: int, _: None) -> None:
         dose_fields(slices[index], 0.25)
 
-    def seconds(together: bool) -> float:
-        begun = time.perf_counter()
-        if together:
-            list(side_by_side(len(slices), noise, None))
-        else:
-            for index in range(len(slices)):
-                noise(index, None)
-        return (time.perf_counter() - begun) / len(slices)
-
-    seconds(True)
-    alone, both = zip(*((seconds(False), seconds(True)) for _ in range(options.rounds)), strict=True)
-    for label, found in (("one after the other", alone), ("side by side", both)):
+    alone, both = alternate(
+        lambda: [noise(index, None) for index in range(len(slices))],
+        lambda: list(side_by_side(len(slices), noise, None)),
+        seconds=0,
+        least=options.rounds,
+    )
+    for label, times in (("one after the other", alone), ("side by side", both)):
+        found = [seconds / len(slices) for seconds in times]
         print(f"{label}: {median(found):.2f} s ({min(found):.2f} to {max(found):.2f} s)")
     print(
         f"ratio: {median(a / b for a, b in zip(alone, both, strict=True)):.2f}, {torch.get_num_threads()} threads"

@@ -146,8 +146,6 @@ class PatchSampler:
             steps: numbers of the batches.
             n: patches in a whole batch.
         """
-        if not self.physical:
-            return
         items = {id(item): item for step in steps for item, _, _ in (self._chosen(step, i) for i in range(n))}
         needed = [item for item in items.values() if self._is_simulated(item)]
         deque(side_by_side(len(needed), lambda index, _: self._drawn(needed[index]), None), maxlen=0)
@@ -163,7 +161,7 @@ class PatchSampler:
         patch, partner, place = self._cut(item, words[3], random)
         if self.augment:
             patch = _mirror(patch, words[4])
-        own, added = self._simulated(item, place, words) if self.physical else (None, None)
+        own, added = self._simulated(item, place, words)
         phantom = item.noise_seed is not None
         if phantom:
             clean[...] = patch
@@ -220,7 +218,8 @@ class PatchSampler:
         return cut(fields.own, words[5]), cut(fields.added, words[9])
 
     def _is_simulated(self, item: Slice) -> bool:
-        return item.low is None and not (self.dose == 1 and item.noise_seed is None)
+        """Tell whether noise of a slice is to be simulated on the rays of a scanner."""
+        return self.physical and item.low is None and not (self.dose == 1 and item.noise_seed is None)
 
     def _drawn(self, item: Slice) -> DoseFields:
         with self._locks[id(item)]:
@@ -236,7 +235,7 @@ class PatchSampler:
         """Return a patch of a slice with enough body, all of them equally likely, its low-dose partner, and its place."""
         if isinstance(item.pixels, Mapped) and min(item.pixels.shape) >= self.size:
             return self._cut_mapped(item, item.pixels, word, random)
-        ready = self._prepare(item)
+        ready = self._places(item)
         place = ready.place(word)
         return _window(ready.pixels, place, self.size), self._partner(item, place), place
 
@@ -276,7 +275,7 @@ class PatchSampler:
     def _tiles(self) -> np.ndarray:
         return _noise_tiles(self.seed, max(self.size, 160))
 
-    def _prepare(self, item: Slice) -> _Ready:
+    def _places(self, item: Slice) -> _Ready:
         with self._locks[id(item)]:
             ready = self._ready.get(id(item))
             if ready is None:

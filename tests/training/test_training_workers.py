@@ -77,14 +77,10 @@ def test_threads_are_shared_out_where_there_are_fewer_pieces(threads: None) -> N
     assert torch.get_num_threads() == 6
 
 
-def test_one_thread_does_all_itself() -> None:
-    before = torch.get_num_threads()
+def test_one_thread_does_all_itself(threads: None) -> None:
     torch.set_num_threads(1)
-    try:
-        own: list[int] = []
-        assert list(side_by_side(3, lambda index, mine: mine is own, own)) == [True] * 3
-    finally:
-        torch.set_num_threads(before)
+    own: list[int] = []
+    assert list(side_by_side(3, lambda index, mine: mine is own, own)) == [True] * 3
 
 
 def test_what_cannot_be_copied_is_used_by_one_at_a_time(threads: None) -> None:
