@@ -22,11 +22,11 @@ class Band(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Filter images `(B, 1, H, W)`."""
         height, width = x.shape[-2:]
-        rows = torch.fft.fftfreq(height, dtype=torch.float64, device=x.device)[:, None]
-        columns = torch.fft.rfftfreq(width, dtype=torch.float64, device=x.device)
+        rows = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
+        columns = torch.fft.rfftfreq(width, dtype=torch.float64)
         radius = (rows.square() + columns.square()).sqrt()
         inside = (radius >= self.low) & (radius <= self.high)
-        mask = (inside == self.keep).to(x.dtype)
+        mask = (inside == self.keep).to(x)
         kept: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * mask, s=(height, width))
         return kept
 

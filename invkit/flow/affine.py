@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from invkit.flow.base import Part
 from invkit.flow.layers import soft_clamp
+from invkit.training.precision import in_float64
 
 
 class ConditionalAffine(Part):
@@ -79,9 +80,9 @@ class Whitening(Part):
 
         W is the inverse of the Cholesky factor, computed in float64.
         """
-        factor = torch.linalg.cholesky(covariance.double())
+        factor = torch.linalg.cholesky(in_float64(covariance))
         unit = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
         matrix = torch.linalg.solve_triangular(factor, unit, upper=False)
         self.log_diagonal.copy_(matrix.diagonal().log())
-        self.below.copy_(matrix[self.rows, self.columns])
-        self.shift.copy_(-matrix @ mean.double())
+        self.below.copy_(matrix[self.rows.to(matrix.device), self.columns.to(matrix.device)])
+        self.shift.copy_(-matrix @ in_float64(mean))

@@ -15,7 +15,7 @@ from invkit.flow.coupling import Block
 from invkit.flow.embedder import make_embedder
 from invkit.flow.regression import fit_start
 from invkit.flow.table import CodeTable
-from invkit.training.precision import autocast
+from invkit.training.precision import autocast, in_float64
 from invkit.training.seeds import derive_seed, generator
 
 AFFINE_CLAMP = 4.0
@@ -196,8 +196,10 @@ class CINN(Part):
         expected = torch.cat(
             [self._split(self.embed(rows))[0] for rows in torch.split(table.condition, 1024)]
         )
-        left = affine(table.mean, expected)[0].double() * inflation.to(table.mean.device)
-        variance = (table.log_var.double() + 2.0 * affine.log_precision(expected).double()).exp().mean(0)
+        left = in_float64(affine(table.mean, expected)[0])
+        left = left * inflation.to(left)
+        log_var = in_float64(table.log_var) + 2.0 * in_float64(affine.log_precision(expected))
+        variance = log_var.exp().mean(0)
         mean = left.mean(0)
         centred = left - mean
         whitening.set_moments(mean, centred.T @ centred / len(left) + variance.diag())

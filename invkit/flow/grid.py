@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from invkit.flow.layers import soft_clamp
 from invkit.flow.wavelet_config import WaveletConfig
-from invkit.training.precision import autocast, supports_bf16
+from invkit.training.precision import autocast, in_float64, supports_bf16
 
 
 class GridWhitening(nn.Module):
@@ -45,7 +45,7 @@ class GridWhitening(nn.Module):
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
         """Whiten examples `(n, c, h, w)`; a direction in which nothing varies is treated as if a little did."""
-        rows = x.double().movedim(1, -1).flatten(0, -2)
+        rows = in_float64(x).movedim(1, -1).flatten(0, -2)
         centre = rows.mean(0)
         covariance = (rows - centre).T @ (rows - centre) / len(rows)
         values, vectors = torch.linalg.eigh(covariance)

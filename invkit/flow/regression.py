@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from invkit.training.precision import in_float64
+
 PENALTIES = tuple(10.0**power for power in range(-5, 4))
 HELD_OUT = 0.2
 SCORING_STEPS = 4
@@ -72,7 +74,7 @@ def fit_start(features: Tensor, mean: Tensor, log_var: Tensor) -> LinearStart:
         mean: posterior means, shape `(n, d)`.
         log_var: posterior log-variances, shape `(n, d)`.
     """
-    features, mean, log_var = features.double(), mean.double(), log_var.double()
+    features, mean, log_var = in_float64(features), in_float64(mean), in_float64(log_var)
     kept = len(features) - int(HELD_OUT * len(features))
     part = _Basis.of(features[:kept])
     held_out = part.rotate(features[kept:])

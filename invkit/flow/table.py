@@ -10,6 +10,7 @@ from torch import Tensor
 
 from invkit.artifacts import state_fingerprint
 from invkit.errors import DataError
+from invkit.training.precision import in_float64
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def gaussian_nll(mean: Tensor, log_var: Tensor, guess: Tensor) -> float:
         log_var: logarithm of their variances, `(n, d)`.
         guess: of the means, `(n, d)`.
     """
-    variance = ((mean - guess).double().square() + log_var.double().exp()).mean(0)
+    variance = (in_float64(mean - guess).square() + in_float64(log_var).exp()).mean(0)
     return float(0.5 * (math.log(2 * math.pi * math.e) + variance.log().mean()))
 
 
@@ -104,4 +105,4 @@ def posterior_entropy(table: CodeTable) -> float:
     The code is z_bar ~ q(z_bar | x), so H(z_bar | z) >= H(z_bar | x, z) = H(q), with equality where z fixes
     q.
     """
-    return float(posterior_entropy_rows(table).double().mean())
+    return float(in_float64(posterior_entropy_rows(table)).mean())

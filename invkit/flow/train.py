@@ -19,6 +19,7 @@ from invkit.flow.fiber import FiberTerm
 from invkit.flow.table import CodeTable, posterior_entropy
 from invkit.training.engine import FitConfig, Shard, fit
 from invkit.training.optimiser import cosine
+from invkit.training.precision import in_float64
 from invkit.training.progress import Progress
 from invkit.training.seeds import generator
 
@@ -143,7 +144,7 @@ class CinnTask:
     def evaluate(self, step: int) -> dict[str, float]:
         """Return the held-out NLL and its floor, nats per dimension; with a fiber term its error and the objective too."""
         rows = nll_rows(self.cinn, self.held_out, self.seed)
-        found = {"nll": float(rows.double().mean()), "nll_floor": posterior_entropy(self.held_out)}
+        found = {"nll": float(in_float64(rows).mean()), "nll_floor": posterior_entropy(self.held_out)}
         if self.fiber is not None:
             found["fiber"] = self.fiber.of_held_out(self.cinn, self.held_out.condition)
             found["objective"] = found["nll"] + self.config.fiber_weight * found["fiber"]

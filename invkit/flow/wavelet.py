@@ -13,7 +13,7 @@ from invkit.errors import UsageError
 from invkit.flow.grid import GridAffine, GridCoupling, GridWhitening
 from invkit.flow.haar import haar, pack, unhaar, unpack
 from invkit.flow.wavelet_config import WaveletConfig
-from invkit.training.precision import autocast, supports_bf16
+from invkit.training.precision import autocast, in_float64, supports_bf16
 from invkit.training.seeds import derive_seed, generator
 
 
@@ -207,6 +207,7 @@ class _Embedder(nn.Module):
         return tuple(grid.to(condition.dtype) for grid in grids)
 
     def observe(self, condition: Tensor) -> None:
-        self.mean.copy_(condition.double().mean((0, 2, 3)))
-        std = condition.double().std((0, 2, 3))
+        condition = in_float64(condition)
+        self.mean.copy_(condition.mean((0, 2, 3)))
+        std = condition.std((0, 2, 3))
         self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))

@@ -12,6 +12,7 @@ from invkit.flow.wavelet import WaveletFlow
 from invkit.flow.wavelet_config import WaveletConfig
 from invkit.training.engine import FitConfig, Shard
 from invkit.training.optimiser import OnePhase
+from invkit.training.precision import in_float64
 from invkit.training.seeds import generator
 
 GridPairs = Callable[[int, Shard], tuple[Tensor, Tensor]]
@@ -100,7 +101,9 @@ class WaveletTask(OnePhase):
         """Return the held-out NLL and, where noise gives it one, its floor, nats per dimension."""
         rows = wavelet_nll_rows(self.flow, self.held_out, self.config.held_out, self.seed)
         floor = dequantisation_entropy(self.config)
-        return {"nll": float(rows.double().mean())} | ({"nll_floor": floor} if math.isfinite(floor) else {})
+        return {"nll": float(in_float64(rows).mean())} | (
+            {"nll_floor": floor} if math.isfinite(floor) else {}
+        )
 
 
 def wavelet_fit_config(config: WaveletConfig, *, seed: int = 0) -> FitConfig:

@@ -132,7 +132,7 @@ def _power(images: Tensor, bands: int) -> Array:
     height, width = images.shape[-2:]
     counts = band_counts(height, width, bands).numpy() / (height * width)
     of_bands = radial_bands(images.detach(), bands).cpu().numpy().astype(np.float64) * counts
-    constant = images.detach().double().mean(dim=(1, 2, 3)).square().cpu().numpy()
+    constant = images.detach().cpu().double().mean(dim=(1, 2, 3)).square().numpy()
     return np.asarray(np.concatenate([constant[:, None], of_bands], axis=1))
 
 

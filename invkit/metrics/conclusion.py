@@ -123,7 +123,7 @@ def lost_power(x: Tensor, reconstruction: Tensor, scans: Tensor) -> float:
         scans: differences of two noise realisations, `(m, 1, H, W)`, HU.
     """
     power, rest, noise = (
-        radial_bands(images, window=True).double().mean(0).cpu().numpy()[:COARSE]
+        radial_bands(images, window=True).cpu().double().mean(0).numpy()[:COARSE]
         for images in (x, x - reconstruction, scans)
     )
     noise = noise / 2

@@ -13,6 +13,7 @@ from invkit.errors import InputError
 from invkit.metrics.faithfulness import effective_rank
 from invkit.metrics.intervals import Interval
 from invkit.metrics.resampling import image_intervals
+from invkit.training.precision import in_float64
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def diversity(
     rows, ranks = [], []
     for of_image in samples:
         chosen = of_image[:used]
-        deviation = chosen.double() - chosen.double().mean(0)
+        deviation = in_float64(chosen) - in_float64(chosen).mean(0)
         square = deviation.flatten(1).square().mean(1) * (2 * used / (used - 1))
         rows.append([square.cpu().numpy()])
         ranks.append([effective_rank(chosen[:, None]).cpu().numpy()])

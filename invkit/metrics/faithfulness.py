@@ -23,6 +23,7 @@ from torch import Tensor
 from invkit.errors import InputError
 from invkit.sampling.distance import activation_distance
 from invkit.sampling.moments import StreamingMoments
+from invkit.training.precision import in_float64
 
 Activation = Tensor | Sequence[Tensor]
 Phi = Callable[[Tensor], Any]
@@ -181,12 +182,12 @@ def effective_rank(samples: Tensor) -> Tensor:
         raise InputError(f"the effective rank needs at least 2 samples, got {len(samples)}")
     ranks = []
     for index in range(samples.shape[1]):
-        flat = samples[:, index].flatten(1).to(torch.float64)
+        flat = in_float64(samples[:, index].flatten(1))
         deviation = flat - flat.mean(0)
         eigenvalues = torch.linalg.eigvalsh(deviation @ deviation.T).clamp_min(0)
         total = eigenvalues.sum()
         if total == 0:
-            ranks.append(torch.zeros((), dtype=torch.float64, device=samples.device))
+            ranks.append(torch.zeros((), dtype=torch.float64, device=flat.device))
             continue
         share = eigenvalues / total
         ranks.append(torch.special.entr(share).sum().exp())

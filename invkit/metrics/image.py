@@ -15,6 +15,7 @@ from torch import Tensor
 
 from invkit.errors import InputError
 from invkit.metrics.window import Window, apply_window
+from invkit.training.precision import in_float64
 
 HU_LOW, HU_HIGH = -1024.0, 1900.0
 
@@ -41,7 +42,7 @@ def rmse(prediction: Tensor, target: Tensor, *, clip: bool = False) -> Tensor:
         clip: clip both to [-1024, 1900] HU first, as the benchmark does.
     """
     check_pair(prediction, target)
-    a, b = prediction.to(torch.float64), target.to(torch.float64)
+    a, b = in_float64(prediction), in_float64(target)
     if clip:
         a, b = a.clamp(HU_LOW, HU_HIGH), b.clamp(HU_LOW, HU_HIGH)
     return (a - b).square().flatten(1).mean(1).sqrt()

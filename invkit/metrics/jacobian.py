@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError
+from invkit.training.precision import in_float64, sum_in_float64
 
 
 def jacobian_gain(phi: Callable[[Tensor], Any], x: Tensor, directions: Tensor) -> Tensor:
@@ -33,13 +34,13 @@ def jacobian_gain(phi: Callable[[Tensor], Any], x: Tensor, directions: Tensor) -
         raise InputError(
             f"directions must have shape (N, {', '.join(map(str, x.shape))}), got {tuple(directions.shape)}"
         )
-    lengths = directions.flatten(2).norm(dim=2, dtype=torch.float64)
+    lengths = in_float64(directions).flatten(2).norm(dim=2)
     if bool((lengths == 0).any()):
         raise InputError("a direction has length 0, so the layer's answer to it is not defined")
     gains: list[Tensor] = []
     for direction in directions:
         change = torch.func.jvp(phi, (x,), (direction,))[1]
         parts = (change,) if isinstance(change, Tensor) else tuple(change)
-        squares = torch.stack([part.flatten(1).square().sum(1, dtype=torch.float64) for part in parts])
+        squares = torch.stack([sum_in_float64(part.flatten(1).square(), 1) for part in parts])
         gains.append(squares.sum(0).sqrt())
     return torch.stack(gains).div(lengths)

@@ -54,7 +54,7 @@ class Traits:
 
 def texture_of(difference: Tensor) -> Tensor:
     """Return log10 of the power by band of image - f(image), `(n, 10)`; difference: `(n, 1, H, W)`, HU."""
-    return _log(radial_bands(difference, BANDS, window=True).double())
+    return _log(radial_bands(difference, BANDS, window=True))
 
 
 def noise_of(images: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,7 @@ def noise_of(images: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
     means = torch.full((len(images), FLAT_BANDS), torch.nan, dtype=torch.float64)
     if not len(regions):
         return means[:0], means
-    rows = _log(radial_bands(noise_in(images, regions), FLAT_BANDS, window=True).double())
+    rows = _log(radial_bands(noise_in(images, regions), FLAT_BANDS, window=True))
     owner = torch.tensor(regions.image)
     for index in sorted(set(regions.image)):
         means[index] = rows[owner == index].mean(0)
@@ -76,7 +76,7 @@ def noise_of(images: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
 
 def _log(power: Tensor) -> Tensor:
     # What has no power in a band is at the left of everything real, not a fault.
-    return power.clamp(min=1e-12).log10().cpu()
+    return power.cpu().double().clamp(min=1e-12).log10()
 
 
 def quantiles(values: Tensor, real: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from invkit.errors import InputError
 from invkit.metrics.image import HU_HIGH, HU_LOW, check_pair
+from invkit.training.precision import in_float64
 
 WINDOWS = (
     17,
@@ -41,7 +42,7 @@ def vif(prediction: Tensor, target: Tensor, *, noise: float = 2.0, clip: bool = 
         raise InputError(
             f"VIF needs images of at least {SMALLEST} x {SMALLEST} pixels, got {tuple(prediction.shape[2:])}"
         )
-    p, t = prediction.to(torch.float64), target.to(torch.float64)
+    p, t = in_float64(prediction), in_float64(target)
     if clip:
         p, t = p.clamp(HU_LOW, HU_HIGH), t.clamp(HU_LOW, HU_HIGH)
     survived = told = torch.zeros(len(p), dtype=torch.float64, device=p.device)

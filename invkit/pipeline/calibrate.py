@@ -22,6 +22,7 @@ from invkit.metrics.calibration_sbc import Ranks, SbcCheck, check_sbc, random_di
 from invkit.metrics.calibration_tarp import Coverage, TarpCheck, check_tarp, run_tarp
 from invkit.metrics.intervals import Interval, bootstrap
 from invkit.sampling.model import LayerModel
+from invkit.training.precision import in_float64
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator
 
@@ -228,7 +229,7 @@ def calibrate_flow(
         )
     )
     square = bootstrap(
-        v.double().square().mean(1).cpu(), groups=labels, seed=derive_seed(seed, "reach"), level=each
+        v.cpu().double().square().mean(1), groups=labels, seed=derive_seed(seed, "reach"), level=each
     )
     return LayerCalibration(
         sbc=check_sbc(ranks, labels, level=each, seed=derive_seed(seed, "signs")),
@@ -246,14 +247,14 @@ def calibrate_flow(
 
 def _norm(v: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return |v| as a quantity, `(..., 1)`."""
-    length: Tensor = v.double().norm(dim=-1, keepdim=True)
-    return length.cpu().numpy()
+    length: Tensor = v.cpu().double().norm(dim=-1, keepdim=True)
+    return length.numpy()
 
 
 def _components(condition: Tensor, count: int) -> Tensor:
     """Return the leading principal components of the rows, `(n, count)` or fewer."""
-    rows = condition.flatten(1).double()
+    rows = in_float64(condition.flatten(1))
     u, s, _ = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
     kept = s > 1e-9 * s[:1].clamp_min(1e-300)
-    leading: Tensor = (u * s)[:, kept][:, :count].to(condition.dtype)
+    leading: Tensor = (u * s)[:, kept][:, :count].to(condition)
     return leading

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["load", "stated_provenance"]
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from invkit.plugins.manager import PluginHost, default_host
 def load(
     model: str | Denoiser | nn.Module | LoadedDenoiser,
     *,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     host: PluginHost | None = None,
 ) -> LoadedDenoiser:
     """Return a denoiser that takes and gives images in HU, shape `(B, 1, H, W)`.
@@ -27,27 +28,38 @@ def load(
     Args:
         model: a name, `arch` or `arch.tag`; a description; an `nn.Module` from HU to HU; or a denoiser
             that is loaded, which is returned as it is.
-        device: where its network goes; a network that is given as such stays where it is.
+        device: where its network goes, the CPU by default; a network that is given as such stays where it is, and
+            must be there if a device is named.
         host: the plugins that names are looked up in; those of this process by default.
 
     Raises:
         UnknownNameError: no plugin brings this name.
-        UsageError: `model` is none of these.
+        UsageError: `model` is none of these, or a network is elsewhere than on the device.
         InvkitError: it cannot be built or its weights cannot be used; see `load_denoiser`.
     """
-    if isinstance(model, LoadedDenoiser):
-        return model
-    if isinstance(model, nn.Module):
-        return wrap_module(model)
+    if isinstance(model, LoadedDenoiser | nn.Module):
+        loaded = model if isinstance(model, LoadedDenoiser) else wrap_module(model)
+        _check_place(loaded, device)
+        return loaded
     if isinstance(model, Denoiser):
-        return load_denoiser(model, device=device)
+        return load_denoiser(model, device=device or "cpu")
     if isinstance(model, str):
         spec, tag = (host or default_host()).denoiser(model)
-        return load_denoiser(spec, tag, device=device)
+        return load_denoiser(spec, tag, device=device or "cpu")
     raise UsageError(
         f"a model is a name, an invkit.Denoiser or an nn.Module, got {type(model).__name__}. "
         "`invkit models` lists the names"
     )
+
+
+def _check_place(loaded: LoadedDenoiser, device: torch.device | str | None) -> None:
+    if device is None or not any(True for _ in chain(loaded.network.parameters(), loaded.network.buffers())):
+        return
+    wanted, there = torch.device(device), loaded.device
+    if wanted.type != there.type or wanted.index not in (None, there.index):
+        raise UsageError(
+            f"the network is on {there}, and {wanted} is asked for: pass device={str(there)!r}, or move the network there first"
+        )
 
 
 def stated_provenance(denoiser: LoadedDenoiser) -> dict[str, Any]:

@@ -145,10 +145,10 @@ class Judge:
         tiles = Tiling(images.shape[-2], images.shape[-1], vae.patch).cut(images)
         n, count = tiles.shape[:2]
         flat = tiles.flatten(0, 1)
-        codes = vae.encode(flat).mean.double()
+        codes = vae.encode(flat).mean.cpu().double()
         nll = 0.5 * (codes.square().mean(1) + torch.log(torch.tensor(2 * torch.pi)))
-        score = unknown if critic is None else critic(vae.scale(flat)).double().view(n, count).mean(1).cpu()
-        return Traits(texture, means, score, nll.view(n, count).mean(1).cpu()), rows
+        score = unknown if critic is None else critic(vae.scale(flat)).cpu().double().view(n, count).mean(1)
+        return Traits(texture, means, score, nll.view(n, count).mean(1)), rows
 
 
 def plausible_figures(found: Sequence[Placed], holds: Sequence[Tensor]) -> dict[str, Any]:

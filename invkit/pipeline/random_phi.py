@@ -56,7 +56,7 @@ def redrawn(denoiser: LoadedDenoiser, *, seed: int = 0) -> LoadedDenoiser:
     """
     own = derive_seed(seed, "random phi")
     if denoiser.weights_tag == "given":
-        network = _reset(denoiser.network, own)
+        network = _reset(denoiser.network, own).to(denoiser.device)
     else:
         tagged = [weights.build for weights in denoiser.spec.weights if weights.tag == denoiser.weights_tag]
         build = next((build for build in tagged if build is not None), denoiser.spec.build)

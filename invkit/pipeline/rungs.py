@@ -17,6 +17,7 @@ from invkit.sampling.draws import invariances
 from invkit.sampling.sampler import Draws, Reference
 from invkit.sampling.tiles import Tiling
 from invkit.sampling.training_free import training_free
+from invkit.training.precision import in_float64
 from invkit.training.seeds import derive_seed, generator
 
 PRIOR_DRAWS = 32
@@ -192,4 +193,4 @@ def _distances(reference: Reference, images: Tensor) -> Tensor:
 
 
 def _root_mean_square(difference: Tensor) -> Tensor:
-    return difference.flatten(1).double().square().mean(1).sqrt().cpu()
+    return in_float64(difference.flatten(1)).square().mean(1).sqrt().cpu()

@@ -10,6 +10,7 @@ from torch import Tensor
 from invkit.pipeline.region import Region
 from invkit.sampling.draws import CHUNK
 from invkit.sampling.stack import Stack
+from invkit.training.precision import in_float64, sum_in_float64
 
 
 def squared_deviations(images: Tensor | Stack, region: Region | None = None) -> Tensor:
@@ -30,9 +31,9 @@ def squared_deviations(images: Tensor | Stack, region: Region | None = None) -> 
     n = len(images)
     total: Tensor | None = None
     for part in parts():
-        rows = part.sum(0, dtype=torch.float64)
+        rows = sum_in_float64(part, 0)
         total = rows if total is None else total + rows
     assert total is not None
     mean = (total / n).float()
-    squares = [(part - mean).square().mean(1, dtype=torch.float64) for part in parts()]
+    squares = [in_float64((part - mean.to(part)).square()).mean(1) for part in parts()]
     return torch.cat(squares) * (n / (n - 1))

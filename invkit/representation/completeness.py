@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from invkit.representation.spectrum import radial_bands
+from invkit.training.precision import in_float64
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ def completeness(
         rate: nats per patch, where it is known.
     """
     residual = patches - reconstruct(patches)
-    power = [radial_bands(image, window=True).double().sum(0) for image in (residual, patches)]
+    power = [in_float64(radial_bands(image, window=True)).sum(0) for image in (residual, patches)]
     return Completeness(
         numbers=numbers,
-        rmse=float(residual.double().square().mean().sqrt()),
+        rmse=float(in_float64(residual).square().mean().sqrt()),
         lost=power[0] / power[1],
         rate=rate,
     )

@@ -34,7 +34,7 @@ from invkit.representation.vae import Posterior
 from invkit.training.distributed import by_first
 from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import OnePhase
-from invkit.training.precision import autocast, supports_bf16
+from invkit.training.precision import autocast, in_float64, supports_bf16
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator, seeded
 from invkit.training.sharing import in_parts
@@ -205,11 +205,11 @@ def rival_figures(
     alone, without, components, power = [], [], [], []
     for x, f_x in held_out.chunks():
         residual = x - f_x
-        alone.append(residual.double().square().mean((1, 2, 3)))
-        without.append((vae.decode(f_x.new_zeros(len(x), d), f_x) - x).double().square().mean((1, 2, 3)))
-        components.append((pca.reconstruct(residual) - residual).double().square().mean((1, 2, 3)))
+        alone.append(in_float64(residual).square().mean((1, 2, 3)))
+        without.append(in_float64(vae.decode(f_x.new_zeros(len(x), d), f_x) - x).square().mean((1, 2, 3)))
+        components.append(in_float64(pca.reconstruct(residual) - residual).square().mean((1, 2, 3)))
         power.append(
-            torch.stack([radial_bands(image, window=True).double().sum(0) for image in (residual, x)])
+            torch.stack([in_float64(radial_bands(image, window=True)).sum(0) for image in (residual, x)])
         )
     lost, whole = torch.stack(power).sum(0)
     return {

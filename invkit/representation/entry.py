@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from invkit.training.precision import in_float64
+
 
 class Entry(nn.Module):
     """One tensor of an activation: standardised per channel and brought to the common grid."""
@@ -29,7 +31,7 @@ class Entry(nn.Module):
     def observe(self, tensors: Sequence[Tensor]) -> None:
         """Set mean and deviation of each channel from examples; a constant channel is only shifted."""
         axis = (0,) if self.flat else (0, 2, 3)
-        together = torch.cat([self._shaped(tensor).double() for tensor in tensors])
+        together = torch.cat([in_float64(self._shaped(tensor)) for tensor in tensors])
         mean, std = together.mean(axis), together.std(axis, correction=0)
         self.mean.copy_(mean)
         varies = std > 1e-6 * (mean.abs() + std.max() + 1e-30)

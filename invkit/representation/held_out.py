@@ -25,6 +25,7 @@ from invkit.representation.spectrum import radial_bands
 from invkit.representation.vae import VAE, Posterior, VaeConfig
 from invkit.training.distributed import Shard
 from invkit.training.feed import Feed
+from invkit.training.precision import in_float64
 from invkit.training.seeds import generator
 
 QUANTILES = (0.5, 0.9, 0.99)
@@ -106,10 +107,10 @@ def reconstruction_figures(parts: Iterable[tuple[Tensor, Posterior, Tensor]]) ->
     """
     errors, powers, kl = [], [], []
     for x, posterior, x_bar in parts:
-        errors.append((x - x_bar).double().square().mean(dim=(1, 2, 3)))
+        errors.append(in_float64(x - x_bar).square().mean(dim=(1, 2, 3)))
         kinds = [(image, w) for w in (True, False) for image in (x_bar, x)] + [(x - x_bar, True)]
-        powers.append(torch.stack([radial_bands(image, window=w).double().sum(0) for image, w in kinds]))
-        kl.append(posterior.kl().double() / posterior.mean[0].numel())
+        powers.append(torch.stack([in_float64(radial_bands(image, window=w)).sum(0) for image, w in kinds]))
+        kl.append(in_float64(posterior.kl()) / posterior.mean[0].numel())
     squared = torch.cat(errors)
     power = torch.stack(powers).sum(0)
     at = torch.tensor(QUANTILES, dtype=torch.float64, device=squared.device)
@@ -136,7 +137,7 @@ def pca_figures(
     fitted = len(patches)
     del patches
     errors = [
-        (pca.reconstruct(x) - x).double().square().mean(dim=(1, 2, 3))
+        in_float64(pca.reconstruct(x) - x).square().mean(dim=(1, 2, 3))
         for x in _chunks(held_out, domain, config.held_out)
     ]
     return {"rmse_hu": float(torch.cat(errors).mean().sqrt()), "components": config.d, "fitted_to": fitted}

@@ -28,7 +28,7 @@ from invkit.representation.block import Block
 from invkit.representation.entry import Entry
 from invkit.representation.ridge import Moments
 from invkit.representation.stage import MEMORY, Stage, Trace
-from invkit.training.precision import autocast, supports_bf16
+from invkit.training.precision import autocast, in_float64, supports_bf16
 from invkit.training.seeds import derive_seed, seeded
 
 Activation = Tensor | tuple[Tensor, ...]
@@ -351,7 +351,8 @@ class Regressor(nn.Module):
         gram = torch.zeros(())
         for z, x in examples:
             h = self._standard(z, (x.shape[-2], x.shape[-1])).transpose(0, 1).flatten(1)
-            gram = gram.to(h.device) + (h @ h.T).double()
+            more = in_float64(h @ h.T)
+            gram = gram.to(more) + more
         vectors: Tensor = torch.linalg.eigh(gram).eigenvectors.flip(1)
         return vectors[:, : self.config.most_channels].T.float()
 

@@ -14,7 +14,7 @@ from invkit.errors import ImageError
 from invkit.representation.encoder import SLOPE, Residual
 from invkit.representation.pca import linear_vae
 from invkit.representation.vae import HuVae, Posterior
-from invkit.training.precision import autocast, supports_bf16
+from invkit.training.precision import autocast, in_float64, supports_bf16
 
 
 class SpatialConfig(BaseModel):
@@ -131,7 +131,7 @@ class SpatialVae(HuVae[SpatialConfig]):
         """
         c = self.config.channels
         grid = torch.cat([self._folded(part) for part in torch.split(patches, 64)])
-        rows = grid.double().movedim(1, -1).flatten(0, -2)
+        rows = in_float64(grid).movedim(1, -1).flatten(0, -2)
         mean = rows.mean(0)
         values, vectors = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
         values, vectors = values.flip(0), vectors.flip(1)

@@ -31,6 +31,7 @@ from invkit.representation.spatial import SpatialConfig, SpatialVae
 from invkit.training.distributed import by_first
 from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import OnePhase
+from invkit.training.precision import in_float64
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed, generator, seeded
 
@@ -193,7 +194,7 @@ def _lost(vae: SpatialVae, held_out: PatchSource, domain: Domain) -> dict[str, A
     """Return how many numbers the code of a patch has, its rate in nats, and the share of power that is lost by band."""
     patches = chosen(held_out.batch(0, LOST), domain).to(vae.device)
     with torch.no_grad():
-        rate = float(vae.encode(patches).kl().double().mean())
+        rate = float(in_float64(vae.encode(patches).kl()).mean())
     kept = completeness(patches, vae.reconstruct, numbers=vae.d, rate=rate)
     return {"numbers": kept.numbers, "rate_nats": kept.rate, "lost": kept.lost.tolist()}
 

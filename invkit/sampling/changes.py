@@ -54,7 +54,9 @@ class Change:
 
     def left(self, difference: Tensor) -> Tensor:
         """Return the contrast of each structure in differences of images `(..., 1, H, W)`, HU: `(..., P)`, HU, float64."""
-        left: Tensor = torch.tensordot(difference.double(), self.weights.double(), ([-3, -2, -1], [1, 2, 3]))
+        left: Tensor = torch.tensordot(
+            difference.cpu().double(), self.weights.double(), ([-3, -2, -1], [1, 2, 3])
+        )
         return left
 
     def allowed(self, tolerance: float) -> Tensor:
@@ -92,7 +94,7 @@ def apart(
     if not len(places):
         places = disc_places(image, radius, height * width, seed=seed, margin=margin, tissue=ANYWHERE)
     if strength is not None:
-        order = strength[places[:, 0], places[:, 1]].argsort(descending=True, stable=True)
+        order = strength.cpu()[places[:, 0], places[:, 1]].argsort(descending=True, stable=True)
         places = places[order]
     for row, column, other in taken:
         places = places[_distance(places, row, column) >= radius + other + GAP]
@@ -202,7 +204,7 @@ def _change(
     """Return a change, without structures that change nothing; by default their contrast is a root mean square."""
     if not fields:
         return None
-    stack = torch.stack(fields)
+    stack = torch.stack(fields).cpu()
     if not bool(stack.isfinite().all()):
         raise InputError(f"a change of the image is not finite: {label}")
     area = stack[0].numel() if radius is None else math.pi * radius**2

@@ -58,10 +58,10 @@ def disc_places(
     reach = int(np.ceil(radius))
     kernel = disc(2 * reach + 1, 2 * reach + 1, (reach, reach), radius)
     room = reach + margin
-    inner = image[0, 0, margin : image.shape[-2] - margin, margin : image.shape[-1] - margin].double()
+    inner = image[0, 0, margin : image.shape[-2] - margin, margin : image.shape[-1] - margin].cpu().double()
     if min(inner.shape) < 2 * reach + 1:
         return torch.empty(0, 2, dtype=torch.int64)
     mean = conv2d(inner[None, None], (kernel / kernel.sum()).to(inner)[None, None])[0, 0]
-    places = ((mean > tissue[0]) & (mean < tissue[1])).nonzero().cpu() + room
+    places = ((mean > tissue[0]) & (mean < tissue[1])).nonzero() + room
     order = np.random.default_rng(seed).permutation(len(places))[:count]
     return places[torch.from_numpy(order)]

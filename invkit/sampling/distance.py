@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError
+from invkit.training.precision import sum_in_float64
 
 # z of one layer, or of a set of layers that together are a cut.
 Activation = Tensor | tuple[Tensor, ...]
+PIECE = 65_536
 
 
 def activation_distance(a: Activation, b: Activation) -> Tensor:
@@ -37,7 +39,19 @@ def activation_distance(a: Activation, b: Activation) -> Tensor:
 
 
 def _sum_of_squares(a: Tensor, b: Tensor) -> Tensor:
+    a, b = (part.reshape(len(part), math.prod(part.shape[1:])) for part in (a, b))
+    if a.device.type != "cpu":
+        return _of_rows(a, b)
+    # What the processor's cache holds at a time: memory for all of the differences would be taken anew for each image.
+    return torch.stack([_of_row(*pair) for pair in zip(a, b.expand(len(a), -1), strict=True)])
+
+
+def _of_row(a: Tensor, b: Tensor) -> Tensor:
+    pieces = zip(torch.split(a, PIECE), torch.split(b, PIECE), strict=True)
+    return torch.stack([_of_rows(p[None], q[None])[0] for p, q in pieces]).sum()
+
+
+def _of_rows(a: Tensor, b: Tensor) -> Tensor:
     # Half precision would overflow: the square of 256 does.
     dtype = torch.promote_types(a.dtype, torch.float32)
-    squares = (a.to(dtype) - b.to(dtype)).square()
-    return squares.reshape(len(a), math.prod(a.shape[1:])).sum(1, dtype=torch.float64)
+    return sum_in_float64((a.to(dtype) - b.to(dtype)).square(), 1)

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from invkit.errors import SplitError
 from invkit.sampling.distance import Activation
 from invkit.sampling.tangent import Tangent
+from invkit.training.precision import in_float64
 
 
 class Linearisation:
@@ -63,7 +64,7 @@ def _parts(z: Activation) -> tuple[Tensor, ...]:
 
 def dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     """Return the inner products of N pairs, `(N,)`, float64."""
-    products = [torch.linalg.vecdot(*_rows(p, q)).double() for p, q in zip(a, b, strict=True)]
+    products = [in_float64(torch.linalg.vecdot(*_rows(p, q))) for p, q in zip(a, b, strict=True)]
     return torch.stack(products).sum(0)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError
+from invkit.training.precision import in_float64
 
 
 class StreamingMoments:
@@ -45,8 +46,7 @@ class StreamingMoments:
                 f"sample {self.count + int(finite.int().argmin())} holds values that are not finite; "
                 "the model that drew it diverged"
             )
-        for sample in samples.detach():
-            value = sample.to(torch.float64)
+        for value in map(in_float64, samples.detach()):
             self.count += 1
             if self._mean is None or self._squares is None:
                 self._mean, self._squares = value.clone(), torch.zeros_like(value)

@@ -101,7 +101,7 @@ def refine(
     distance = _norm(residual, size)
     before = distance.clone()
     steps, products = (torch.zeros(n, dtype=torch.int64) for _ in range(2))
-    stuck = torch.zeros(n, dtype=torch.bool, device=x.device)
+    stuck = torch.zeros(n, dtype=torch.bool, device=distance.device)
     for _ in range(steps_at_most):
         active = ((distance > epsilon) & ~stuck).nonzero()[:, 0]
         if not len(active):
@@ -139,7 +139,7 @@ def _least_norm(
     gamma = dot((gradient,), (gradient,))
     goal = wanted.square() * dot(residual, residual)
     left, rest = tuple(part.clone() for part in residual), dot(residual, residual)
-    used = torch.zeros(len(gradient), dtype=torch.int64, device=gradient.device)
+    used = torch.zeros(len(gradient), dtype=torch.int64, device=gamma.device)
     going = gamma > 0
     first, fastest = rest, torch.zeros_like(rest)
     for number in range(1, products + 1):
@@ -203,4 +203,4 @@ def _norm(residual: tuple[Tensor, ...], size: int) -> Tensor:
 
 def _like(factor: Tensor, images: Tensor) -> Tensor:
     """Return one factor for each image in a shape that multiplies images."""
-    return factor.to(images.dtype).view(-1, *[1] * (images.dim() - 1))
+    return factor.to(images).view(-1, *[1] * (images.dim() - 1))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from invkit.errors import DenoiserError, ImageError, SplitError
+from invkit.training.precision import in_float64
 
 if TYPE_CHECKING:
     from invkit.split.split import Split
@@ -191,8 +192,8 @@ def _leak(split: Split, z: Tensor | tuple[Tensor, ...], expected: Tensor, other:
     moved = split.psi(z, other)
     if torch.equal(moved, expected):
         return 0.0
-    whole = float((split.denoiser(other) - expected).double().norm())
-    part = float((moved - expected).double().norm())
+    whole = float(in_float64(split.denoiser(other) - expected).norm())
+    part = float(in_float64(moved - expected).norm())
     leak = part / whole if whole > 0 else 1.0
     # A change too small to weigh against the whole is still one: never report it as a cut.
     return max(leak, 1e-12) if math.isfinite(leak) else 1.0
