@@ -274,7 +274,8 @@ def _experimental(sampler: Sampler, representation: Representation) -> tuple[str
 def _layer_names(denoiser: LoadedDenoiser, layer: str | Sequence[str]) -> list[str]:
     """Return the layers asked for, each once."""
     names: list[str] = []
-    for name in [layer] if isinstance(layer, str) else layer:
+    # What is no name at all, such as a number, is for `Split` to refuse.
+    for name in [layer] if isinstance(layer, str) or not isinstance(layer, Sequence) else layer:
         if name != "all":
             names.append(name)
         elif not denoiser.spec.layers:

@@ -158,7 +158,7 @@ def analyze_series(
     images = _images(data, hu_range)
     device = usable_device(device)
     denoiser = load(model, device=device, host=host)
-    layers = [layer] if isinstance(layer, str) else list(layer)
+    layers = [layer] if isinstance(layer, str) or not isinstance(layer, Sequence) else list(layer)
     config = {
         "model": denoiser.name,
         "sha256": denoiser.sha256,

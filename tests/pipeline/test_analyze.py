@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from small_network import TINY_OPTIONS, Small, disc_image
 
 import invkit
+from invkit.errors import SplitError
 from invkit.metrics.measures import LADDER
 from invkit.pipeline.presentation import report_data
 from invkit.sampling.distance import activation_distance
@@ -146,6 +147,11 @@ def test_what_layers_retain_is_compared_in_the_order_of_depth(result):
         assert layer.metrics["retained_information"] == retained.to_json()
     assert set(result.retained.reasons) <= set(result.all_warnings)
     assert result.to_json()["retained"]["layers"][0]["layer"] == "0"
+
+
+def test_a_layer_that_is_a_number_is_refused_with_advice(place, image, network):
+    with pytest.raises(SplitError, match="named by a string such as '3', got 0"):
+        invkit.analyze(network, 0, image, **OPTIONS, **place)
 
 
 def test_all_stands_for_the_layers_that_a_plugin_names(place, image, network):
