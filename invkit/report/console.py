@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from invkit.report.data import ReportData, plain
-from invkit.report.table import KNOWN, ladder, overview, rows
+from invkit.report.table import KNOWN, SPREAD_OF_F, ladder, overview, rows
 
 # The report has all figures; these say most.
 IN_SHORT = (
@@ -59,8 +59,7 @@ def print_report(data: ReportData, console: Console | None = None, report: Path 
     for sentence in data.verdict:
         console.print(_text(sentence))
     if len(data.layers) > 1:
-        headings, table = overview(data.layers)
-        console.print(_table(headings, table))
+        console.print(_table(*_brief(*overview(data.layers))))
     else:
         headings, table = ladder(data.layers[0].metrics)
         if table:
@@ -76,10 +75,25 @@ def print_report(data: ReportData, console: Console | None = None, report: Path 
         console.print(Text.assemble(("Report: ", "bold"), _text(report)), soft_wrap=True)
 
 
+def _brief(headings: list[str], lines: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Return what of an overview fits on a terminal: the first figure's interval in one word, no other, and not the spread of f."""
+    kept = [index for index, heading in enumerate(headings) if index > 1 and heading != SPREAD_OF_F]
+    cut = []
+    for line in lines:
+        value, _, interval = line[1].partition(" [")
+        between = interval.rstrip("]").replace(", ", "-")
+        cut.append([line[0], value, between, *(line[index].partition(" [")[0] for index in kept)])
+    return [*headings[:2], "95 %", *(headings[index] for index in kept)], cut
+
+
 def _table(headings: list[str], lines: list[list[str]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        table.add_column(_text(heading), overflow="fold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for index, heading in enumerate(headings):
+        words = [line[index] for line in lines]
+        # Words are not broken: neither those of a heading, nor cells that are as long as it.
+        fixed = not any(" " in word for word in words) and len(heading) <= max(map(len, words), default=0)
+        longest = min(max(map(len, heading.split()), default=1), 10)
+        table.add_column(_text(heading), overflow="fold", no_wrap=fixed, min_width=longest)
     for line in lines:
         table.add_row(*(_text(cell) for cell in line))
     return table

@@ -11,7 +11,7 @@ from invkit.metrics.intervals import Interval
 from invkit.metrics.measures import LADDER
 from invkit.report.data import LayerFigures
 
-NATS = "nats/dim"
+NATS, SPREAD_OF_F = "nats/dim", "Spread of f, HU"
 # shown in tables of their own
 ELSEWHERE = ("ladder.eta.", "ladder.f_error_hu.", "variation.")
 KNOWN: dict[str, tuple[str, str, str]] = {
@@ -386,7 +386,7 @@ def overview(layers: tuple[LayerFigures, ...]) -> tuple[list[str], list[list[str
         "certified.spread_hu": "Certified spread, HU",
         "spread_hu": "Spread, HU",
         "spread_input_hu": "Floor, HU",
-        "spread_f_hu": "Spread of f, HU",
+        "spread_f_hu": SPREAD_OF_F,
         "fiber_error.samples": "Fiber error",
         "fiber_error.vae": "of the VAE",
         "nll.layer": "NLL, nats/dim",

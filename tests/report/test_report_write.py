@@ -102,6 +102,24 @@ def test_terminal_of_several_layers_has_one_row_each(layer, report):
     assert "output" in text
 
 
+def test_an_overview_of_layers_fits_on_a_terminal(layer, report):
+    def interval(value, low, high):
+        return {"value": value, "low": low, "high": high}
+
+    metrics = {
+        "certified": {"spread_hu": interval(7.8123, 7.7123, 7.9234)},
+        "spread_hu": interval(11.89, 11.81, 11.98),
+        "spread_input_hu": interval(11.85, 11.68, 12.03),
+        "spread_f_hu": 11.4,
+        "fiber_error": {"samples": interval(0.12557, 0.12548, 0.12566), "vae": 0.124},
+        "nll": {"layer": interval(-0.8661, -0.8712, -0.8613)},
+    }
+    text = printed(report(layer("1", metrics=metrics), layer("8", metrics=metrics)))
+    lines = [line.split() for line in text.splitlines()]
+    for key in "18":
+        assert [key, "7.81", "7.71-7.92", "11.89", "11.85", "0.12557", "0.124", "-0.866"] in lines
+
+
 @pytest.mark.parametrize(
     "text", ["[/oops]", "[red]x[/red]", "[link=http://x]y[/link]", "\x1b]0;title\x07\x1b[2J", ":smile:"]
 )
