@@ -12,6 +12,7 @@ from invkit.pipeline.evaluate import evaluate
 from invkit.pipeline.run import run
 from invkit.pipeline.run_config import RunConfig
 from invkit.plugins.manager import PluginHost
+from invkit.training.precision import in_float64, sum_in_float64
 
 OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 12, "refine": 10}
 OTHERS = {
@@ -80,6 +81,13 @@ class TestDouble:
             with pytest.raises(TypeError, match="float64"):
                 ask()
         assert torch.ones(3, dtype=torch.float64).to(a).device == device
+
+    def test_sums_are_in_float64_where_there_is_one(self, device):
+        a = torch.arange(6.0).view(2, 3).to(device)
+        for found in (in_float64(a).sum(1), sum_in_float64(a, 1)):
+            assert found.dtype == torch.float64
+            assert found.device.type == ("cpu" if device.type == "mps" else "cuda")
+            assert found.tolist() == [3.0, 12.0]
 
 
 @pytest.fixture(scope="module")
