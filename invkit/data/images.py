@@ -1,13 +1,22 @@
 """Any CT image that a user may hand over, as a tensor in HU."""
 
-__all__ = ["DicomSlice", "as_image", "default_image", "read_dicom_slices", "read_image"]
+__all__ = [
+    "DicomSlice",
+    "Scan",
+    "as_image",
+    "default_image",
+    "default_scan",
+    "read_dicom_slices",
+    "read_image",
+    "read_scan",
+]
 
 import math
 import warnings
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +35,20 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SUFFIXES = {".npy": "npy", ".png": "raster", ".tif": "raster", ".tiff": "raster"}
 WHITE_IS_ZERO = 0
+SQUARE = 1e-3  # sides of a pixel that differ by no more are one size
 PHOTOMETRIC_TAG = 262
+
+
+class Scan(NamedTuple):
+    """Images, and how large their pixels are.
+
+    Attributes:
+        image: shape `(B, 1, H, W)`, float32, HU.
+        spacing: distance of the pixels' centres, mm, where the files state one for rows and columns of all slices, else None.
+    """
+
+    image: Tensor
+    spacing: float | None
 
 
 def read_image(path: str | Path, *, hu_range: tuple[float, float] | None = None) -> Tensor:
@@ -48,12 +70,17 @@ def read_image(path: str | Path, *, hu_range: tuple[float, float] | None = None)
         ImageError: the path holds no usable CT image, several series, or slices of differing size; the
             message names the file by its base name and quotes nothing of its content.
     """
+    return read_scan(path, hu_range=hu_range).image
+
+
+def read_scan(path: str | Path, *, hu_range: tuple[float, float] | None = None) -> Scan:
+    """Read what `read_image` does, with the size of the pixels; only DICOM states one."""
     path = Path(path)
     kind = _kind(path)
     if kind == "npy":
-        return _named(path, _read_npy(path))
+        return Scan(_named(path, _read_npy(path)), None)
     if kind == "raster":
-        return _named(path, _read_raster(path, hu_range))
+        return Scan(_named(path, _read_raster(path, hu_range)), None)
     return _stack(read_dicom_slices(path), shown(path.name or path))
 
 
@@ -109,6 +136,11 @@ def default_image() -> Tensor:
     Raises:
         ImageError: this installation of pydicom lacks its test files.
     """
+    return default_scan().image
+
+
+def default_scan() -> Scan:
+    """Return `default_image` with the size of its pixels."""
     file = resources.files("pydicom") / "data" / "test_files" / "CT_small.dcm"
     try:
         content = file.read_bytes()
@@ -245,7 +277,7 @@ def _to_hu(
     return low + values.astype(np.float64) * ((high - low) / largest)
 
 
-def _stack(slices: list[DicomSlice], name: str) -> Tensor:
+def _stack(slices: list[DicomSlice], name: str) -> Scan:
     groups: dict[str, list[DicomSlice]] = {}
     for piece in slices:
         groups.setdefault(piece.series, []).append(piece)
@@ -261,4 +293,8 @@ def _stack(slices: list[DicomSlice], name: str) -> Tensor:
         listed = ", ".join(f"{rows} x {cols}" for rows, cols in sizes[:5])
         raise ImageError(f"{name} holds slices of differing size: {listed}. Pass a single file")
     ordered = sorted(slices, key=lambda piece: piece.order)
-    return torch.from_numpy(np.stack([piece.image for piece in ordered])[:, None])
+    stated = {piece.spacing for piece in slices}
+    (sides,) = stated if len(stated) == 1 else (None,)
+    square = sides is not None and math.isclose(*sides, rel_tol=SQUARE)
+    image = torch.from_numpy(np.stack([piece.image for piece in ordered])[:, None])
+    return Scan(image, sides[0] if sides is not None and square else None)

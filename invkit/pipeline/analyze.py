@@ -55,6 +55,7 @@ def analyze(
     seed: int = 0,
     dose: float | None = None,
     hu_range: tuple[float, float] | None = None,
+    spacing: float | None = None,
     region: RegionSpec = None,
     train_data: DataSpecs = None,
     train_noise: NoiseModel = "physical",
@@ -94,6 +95,7 @@ def analyze(
         seed: decides the noise of a simulated dose and every draw.
         dose: reduce the dose of `data` to this fraction by simulation; by default it is taken for low dose as it is.
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
+        spacing: distance of the pixels' centres, mm, for sizes in mm; by default what DICOM states.
         region: the pixels that spreads are measured on and figures show: `"x,y,w,h"`, four numbers, or a mask of the
             image's size, an array or a path. Phi sees the whole image, and distances of activations and outputs are the
             whole image's.
@@ -160,7 +162,7 @@ def analyze(
     device = usable_device(device)
     host = host or default_host()
     denoiser = load(model, device=device, host=host)
-    subject = choose_subject(data, seed=seed, dose=dose, hu_range=hu_range)
+    subject = choose_subject(data, seed=seed, dose=dose, hu_range=hu_range, spacing=spacing)
     height, width = subject.x.shape[-2:]
     chosen = choose_region(region, (height, width))
     subject = replace(subject, x=subject.x.to(device), region=chosen)

@@ -148,6 +148,7 @@ def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerRe
             region=bench.subject.region,
             beside=None if measures.control else bench.beside,
             tangent=tangent,
+            spacing=bench.subject.spacing,
         )
         metrics["variation"] = found.to_json()
     conclusion, verdict = concluded(measures, judge(measures), found, unrefined)

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from invkit.artifacts import fingerprint, sha256_file, state_fingerprint, write_atomic
-from invkit.data.images import as_image, read_image
+from invkit.data.images import Scan, as_image, read_scan
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import UsageError
@@ -113,7 +113,7 @@ def holds_series(data: Data, *, hu_range: tuple[float, float] | None = None) -> 
     Raises:
         ImageError: they are no usable image.
     """
-    return data is not None and len(_images(data, hu_range)) > 1
+    return data is not None and len(_images(data, hu_range).image) > 1
 
 
 def analyze_series(
@@ -155,7 +155,7 @@ def analyze_series(
     """
     say = say or silent
     host = host or default_host()
-    images = _images(data, hu_range)
+    images, spacing = _images(data, hu_range)
     device = usable_device(device)
     denoiser = load(model, device=device, host=host)
     layers = [layer] if isinstance(layer, str) or not isinstance(layer, Sequence) else list(layer)
@@ -179,7 +179,14 @@ def analyze_series(
             say(title)
             shutil.rmtree(place, ignore_errors=True)
             result = analyze(
-                denoiser, layers, images[index], seed=own, device=device, host=host, say=say, **options
+                denoiser,
+                layers,
+                images[index],
+                seed=own,
+                device=device,
+                host=host,
+                say=say,
+                **{"spacing": spacing, **options},
             )
             save_run(result, place, command=command, host=host, beside={"series": {"key": key}})
             found = result.to_json()
@@ -222,10 +229,10 @@ def analyze_series(
     return result
 
 
-def _images(data: Data, hu_range: tuple[float, float] | None) -> Tensor:
+def _images(data: Data, hu_range: tuple[float, float] | None) -> Scan:
     if data is None:
         raise UsageError("a series is a folder, a zip or .npy file, or an array of several slices")
-    return read_image(data, hu_range=hu_range) if isinstance(data, str | Path) else as_image(data)
+    return read_scan(data, hu_range=hu_range) if isinstance(data, str | Path) else Scan(as_image(data), None)
 
 
 def _begin(folder: Path, config: Mapping[str, Any]) -> None:

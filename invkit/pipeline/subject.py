@@ -2,6 +2,7 @@
 
 __all__ = ["Subject", "choose_subject"]
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from invkit.artifacts import state_fingerprint
 from invkit.data.dose import estimate_noise, simulate_low_dose
-from invkit.data.images import as_image, default_image, read_image
+from invkit.data.images import as_image, default_scan, read_scan
 from invkit.data.slices import HU_RANGE
-from invkit.errors import ImageError
+from invkit.errors import ImageError, UsageError
 from invkit.pipeline.region import Region
 from invkit.training.seeds import generator
 
@@ -31,6 +32,7 @@ class Subject:
         description: which image this is, one line for people; holds no patient attribute.
         sha256: fingerprint of x.
         region: the pixels that spreads are measured on and figures show; `None` for all.
+        spacing: distance of the pixels' centres, mm; `None` where it is not known.
     """
 
     x: Tensor
@@ -39,6 +41,7 @@ class Subject:
     description: str
     sha256: str
     region: Region | None = None
+    spacing: float | None = None
 
 
 def choose_subject(
@@ -48,6 +51,7 @@ def choose_subject(
     dose: float | None = None,
     default_dose: float = 0.25,
     hu_range: tuple[float, float] | None = None,
+    spacing: float | None = None,
 ) -> Subject:
     """Return the image to analyse.
 
@@ -57,20 +61,24 @@ def choose_subject(
         dose: reduce the dose of the user's image to this fraction; `None` takes it for low dose as it is.
         default_dose: to which the dose of the default image is reduced.
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
+        spacing: distance of the pixels' centres, mm; `None` for what the file states, if anything.
 
     Raises:
         ImageError: the data are no usable image, or `hu_range` is given for what is in HU already.
-        UsageError: the dose is not in (0, 1].
+        UsageError: the dose is not in (0, 1], or the spacing not above 0.
     """
     if hu_range is not None and not isinstance(data, str | Path):
         raise ImageError(
             "an HU range is for PNG and TIFF files; arrays and the default image are in HU already"
         )
+    if spacing is not None and not 0 < spacing < math.inf:
+        raise UsageError(f"the spacing of pixels is a length in mm, above 0, got {spacing}")
+    stated = None
     if data is None:
-        image, what = default_image(), "the CT slice of 128 x 128 pixels that ships with pydicom"
+        (image, stated), what = default_scan(), "the CT slice of 128 x 128 pixels that ships with pydicom"
         dose = default_dose if dose is None else dose
     elif isinstance(data, str | Path):
-        image = read_image(data, hu_range=hu_range)
+        image, stated = read_scan(data, hu_range=hu_range)
         what = _counted(image, "read from a file" if Path(data).is_file() else "read from a folder")
     else:
         image = as_image(data)
@@ -79,17 +87,17 @@ def choose_subject(
         raise ImageError(
             f"an image of {image.shape[-2]} x {image.shape[-1]} pixels is too small; 16 x 16 is the least"
         )
+    known = stated if spacing is None else float(spacing)
     if dose is None or dose == 1:
-        return Subject(
-            image, None, (0.0,) * len(image), f"{what}, taken as it is", state_fingerprint({"x": image})
-        )
+        own = state_fingerprint({"x": image})
+        return Subject(image, None, (0.0,) * len(image), f"{what}, taken as it is", own, spacing=known)
     noise = [estimate_noise(one) for one in image[:, 0]]
     x = simulate_low_dose(image, noise=torch.tensor(noise), dose=dose, generator=generator(seed, "dose"))
     # As in the pairs that everything is trained on: a scanner stores nothing below air.
     x = x.clamp(*HU_RANGE)
     added = tuple(level * (1 / dose - 1) ** 0.5 for level in noise)
     what += f", dose reduced to {dose:g} by simulation (noise of {np.mean(added):.0f} HU added in the image)"
-    return Subject(x, image, added, what, state_fingerprint({"x": x}))
+    return Subject(x, image, added, what, state_fingerprint({"x": x}), spacing=known)
 
 
 def _counted(image: Tensor, how: str) -> str:

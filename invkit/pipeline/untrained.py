@@ -258,6 +258,7 @@ class _Bench:
                 region=self.subject.region,
                 beside=None if split.is_control else self.beside,
                 tangent=tangent,
+                spacing=self.subject.spacing,
             )
             metrics["variation"] = found.to_json()
         conclusion, verdict = concluded(measures, judge(measures), found, unrefined)

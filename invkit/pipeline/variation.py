@@ -172,6 +172,7 @@ def measure_variation(
     region: Region | None = None,
     beside: LoadedDenoiser | None = None,
     tangent: Tangent | None = None,
+    spacing: float | None = None,
 ) -> Variation:
     """Measure what varies and what does not, on the first four images and on a window of large ones.
 
@@ -190,6 +191,7 @@ def measure_variation(
         region: that the window is laid around.
         beside: another denoiser, for the transfer.
         tangent: of the layer, where it was traced before.
+        spacing: of the pixels, mm, where it is known.
 
     Raises:
         SplitError: no gradient of the layer reaches the image.
@@ -241,7 +243,7 @@ def measure_variation(
             tolerance=STRICT * epsilon * input_scale,
             seed=seed,
         ),
-        lesions=_lesions(split, seen, {"epsilon": epsilon * scale, "eta": eta * scale}, seed),
+        lesions=_lesions(split, seen, {"epsilon": epsilon * scale, "eta": eta * scale}, seed, spacing),
         lost=None
         if reconstruction is None or min(seen[0].shape[-2:]) < 20
         else max(
@@ -288,7 +290,7 @@ def _gain(
 
 
 def _lesions(
-    split: Split, seen: Sequence[Tensor], thresholds: dict[str, float], seed: int
+    split: Split, seen: Sequence[Tensor], thresholds: dict[str, float], seed: int, spacing: float | None
 ) -> dict[str, LesionCurve]:
     curves = {}
     for name, threshold in thresholds.items():
@@ -298,6 +300,7 @@ def _lesions(
                 seen,
                 [threshold] * len(seen),
                 RADII,
+                spacing=spacing,
                 places=DISCS,
                 halvings=HALVINGS,
                 seed=seed,

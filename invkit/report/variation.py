@@ -119,19 +119,19 @@ def _changes(anatomy: Mapping[str, Any], where: str) -> VariationTable:
 
 
 def _lesions(curves: Mapping[str, Any], where: str) -> VariationTable:
-    columns: dict[float, dict[str, str]] = {}
+    columns: dict[str, dict[str, str]] = {}
     for name, curve in curves.items():
         for size in curve["sizes"]:
             beyond = "at least " if size["unseen"] >= 0.5 else ""
-            columns.setdefault(size["radius_px"], {})[name] = beyond + _text(size["contrast_hu"])
+            length = size.get("radius_mm")
+            radius = number(size["radius_px"]) + ("" if length is None else f" ({number(length)} mm)")
+            columns.setdefault(radius, {})[name] = beyond + _text(size["contrast_hu"])
     names: Sequence[str] = list(curves)
     words = {"epsilon": "changes the layer by epsilon", "eta": "changes it like other noise"}
     return VariationTable(
         f"Contrast in HU at which a disc is seen, by its radius in pixels{where}",
         ("Radius", *(words.get(name, name) for name in names)),
-        tuple(
-            (number(radius), *(cells.get(name, "") for name in names)) for radius, cells in columns.items()
-        ),
+        tuple((radius, *(cells.get(name, "") for name in names)) for radius, cells in columns.items()),
     )
 
 

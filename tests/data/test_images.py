@@ -12,7 +12,7 @@ from ct_files import content, ct, stored_pixels
 from PIL import Image
 
 from invkit.data import images
-from invkit.data.images import as_image, default_image, read_dicom_slices, read_image
+from invkit.data.images import as_image, default_image, default_scan, read_dicom_slices, read_image, read_scan
 from invkit.errors import ImageError
 
 RANGE = (-1024.0, 3071.0)
@@ -230,6 +230,31 @@ def test_default_image_is_the_slice_of_pydicom_and_needs_no_network(monkeypatch)
     assert image.dtype == torch.float32
     data = pydicom.dcmread(Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm")
     np.testing.assert_array_equal(image.numpy()[0, 0], data.pixel_array - 1024.0)
+
+
+@pytest.mark.parametrize(
+    ("stated", "known"),
+    [
+        ([["0.7", "0.7"], ["0.7", "0.7"]], 0.7),
+        ([["0.7", "0.7001"]] * 2, 0.7),
+        ([["0.5", "0.75"]] * 2, None),
+        ([["0.7", "0.7"], ["0.8", "0.8"]], None),
+        ([["0.7", "0.7"], None], None),
+    ],
+)
+def test_pixels_have_a_size_where_all_slices_state_the_same(stated, known, tmp_path):
+    for number, spacing in enumerate(stated):
+        data = ct(PixelSpacing=spacing, ImagePositionPatient=["0", "0", str(number)])
+        (tmp_path / f"{number}.dcm").write_bytes(content(data))
+    scan = read_scan(tmp_path)
+    assert scan.spacing == known
+    assert torch.equal(scan.image, read_image(tmp_path))
+
+
+def test_files_without_geometry_have_pixels_of_no_size(tmp_path):
+    np.save(tmp_path / "x.npy", FLOATS)
+    assert read_scan(tmp_path / "x.npy").spacing is None
+    assert default_scan().spacing == pytest.approx(0.661468)
 
 
 @pytest.mark.realdata

@@ -35,6 +35,15 @@ def test_the_default_is_pydicoms_slice_at_a_quarter_of_its_dose():
     assert f"{added:.0f} HU" in subject.description
 
 
+def test_the_size_of_pixels_is_what_the_file_states_or_the_user():
+    assert choose_subject(None, seed=0).spacing == pytest.approx(0.661468)
+    assert choose_subject(None, seed=0, spacing=0.5, dose=1).spacing == 0.5
+    assert choose_subject(tissue(), seed=0).spacing is None
+    for wrong in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(UsageError, match="a length in mm"):
+            choose_subject(tissue(), seed=0, spacing=wrong)
+
+
 def test_the_noise_depends_on_the_seed_alone():
     first, second = choose_subject(None, seed=1), choose_subject(None, seed=1)
     torch.manual_seed(3)

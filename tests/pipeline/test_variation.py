@@ -156,6 +156,11 @@ def test_tables_hold_every_change_and_every_size(injective):
     changes, lesions = variation_tables({"variation": figures})
     assert [row[0] for row in changes.rows] == [kind["label"] for kind in figures["anatomy"]["changes"]]
     assert [row[0] for row in lesions.rows] == ["2", "4", "8"]
+    for curve in figures["lesion"].values():
+        for size in curve["sizes"]:
+            size["radius_mm"] = 0.7 * size["radius_px"]
+    lesions = variation_tables({"variation": figures})[1]
+    assert [row[0] for row in lesions.rows] == ["2 (1.4 mm)", "4 (2.8 mm)", "8 (5.6 mm)"]
     assert variation_tables({}) == []
 
 
