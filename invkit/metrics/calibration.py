@@ -54,6 +54,14 @@ class Uniformity:
         """Whether no quantity leaves the band of the family."""
         return not bool(self.departs.any())
 
+    @property
+    def largest(self) -> float:
+        """The largest difference, in units of the family's band where it is; above 1 it leaves the band."""
+        edge = np.where(self.difference > 0, self.family_high, self.family_low)
+        off = self.difference != 0
+        ratios = np.divide(self.difference, edge, out=np.full_like(self.difference, np.inf), where=edge != 0)
+        return float(ratios[off].max(initial=0.0))
+
 
 def check_uniform(
     ranks: ArrayLike,

@@ -94,15 +94,17 @@ def _mixture(seeds: Seeds, progress: Progress | None) -> list[Row]:
     return check_mixture(_split("projection"), kept_by_blocks(SIZE, 2), seeds, progress=progress)
 
 
+def _of_linear(name: str) -> tuple[str, ...]:
+    return tuple(f"{name}.{row}" for row in ("nll", "angles", "covariance", "sbc", "tarp"))
+
+
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
         "flow": Check(
             ("flow.inverse", "flow.inverse-double", "flow.logdet"), lambda seeds, _: check_flow(seeds)
         ),
-        "linear-lowpass": Check(
-            ("linear-lowpass.nll", "linear-lowpass.angles", "linear-lowpass.covariance"), _lowpass
-        ),
-        "projection": Check(("projection.nll", "projection.angles", "projection.covariance"), _projection),
+        "linear-lowpass": Check(_of_linear("linear-lowpass"), _lowpass),
+        "projection": Check(_of_linear("projection"), _projection),
         "mixture": Check(("mixture.nll",), _mixture),
         "soft-threshold": Check(
             ("soft-threshold.killed", "soft-threshold.kept", "soft-threshold.found"),

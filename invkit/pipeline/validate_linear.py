@@ -57,6 +57,7 @@ def check_linear(
             _covariance_error(samples[: case.draws], truth),
             float(expected.quantile(QUANTILE)),
         ),
+        *trained.calibration(seeds.name),
     ]
 
 

@@ -14,15 +14,20 @@ from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
 from invkit.flow.train import nll_rows, train_cinn
+from invkit.metrics.calibration_sbc import check_sbc, random_directions, run_sbc
+from invkit.metrics.calibration_tarp import check_tarp, run_tarp
 from invkit.pipeline.validate_gaussian import Conditional
 from invkit.pipeline.validate_rows import Row, Seeds
 from invkit.split.split import Split
 from invkit.training.interrupt import Interrupted
 from invkit.training.progress import Progress
-from invkit.training.seeds import generator
+from invkit.training.seeds import derive_seed, generator
 
 LOG_VAR = -4.0  # of the dequantising noise, in units of the code
 LARGEST_GAP = 0.02  # nats per dimension
+TRUTHS, DRAWS, DIRECTIONS = 2048, 99, 32  # of the calibration
+LEVEL = 0.99
+LARGEST_AREA = 0.02  # coverage is then off by 4 % on average
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,34 @@ class Trained:
         rows = nll_rows(self.cinn, self.table, self.seed).double() - nll_of(codes, self.x)
         measure = "NLL of the trained flow less that of p(x|z), nats per dimension, absolute"
         return Row(f"{name}.nll", measure, abs(float(rows.mean())), LARGEST_GAP)
+
+    @torch.no_grad()
+    def calibration(self, name: str) -> list[Row]:
+        """Return the rows of simulation-based calibration and of TARP on images that the flow has not seen."""
+        table = self.table.rows(slice(TRUTHS))
+        truth = table.sample(generator(self.seed, "truth"))
+        drawn = torch.randn(DRAWS, *truth.shape, generator=generator(self.seed, "draws"))
+        codes = torch.stack([self.cinn.inverse(v, self.cinn.embed(table.condition)) for v in drawn])
+        seed = derive_seed(self.seed, "calibration")
+        ways = random_directions(table.d, DIRECTIONS, seed=seed)
+        ranks = run_sbc(truth, codes, seed=seed).joined(
+            run_sbc(truth, codes, ways, name="projection", seed=seed)
+        )
+        area = check_tarp(run_tarp(truth, codes, seed=seed), seed=seed).area
+        return [
+            Row(
+                f"{name}.sbc",
+                f"largest departure from uniform of the ranks of {len(ranks.names)} quantities, over that of the 99 % band",
+                check_sbc(ranks, level=LEVEL, seed=seed).uniformity.largest,
+                1.0,
+            ),
+            Row(
+                f"{name}.tarp",
+                "area between expected coverage and credibility over credibilities of 0.5 and more, absolute",
+                abs(area.value),
+                LARGEST_AREA,
+            ),
+        ]
 
 
 def train_flow(

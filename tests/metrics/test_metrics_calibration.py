@@ -132,6 +132,14 @@ def test_directions_see_a_correlation_that_coordinates_do_not():
     assert not check_sbc(run_sbc(truths, samples, random_directions(2, 8, seed=0))).holds
 
 
+def test_the_largest_departure_is_above_one_where_the_band_is_left():
+    rng = np.random.default_rng(5)
+    for width, inside in ((1.0, True), (0.6, False), (1.7, False)):
+        truths, samples = rng.normal(size=(600, 3)), width * rng.normal(size=(99, 600, 3))
+        found = check_sbc(run_sbc(truths, samples)).uniformity
+        assert (found.largest <= 1) == found.holds == inside
+
+
 def test_directions_have_length_one():
     np.testing.assert_allclose(np.linalg.norm(random_directions(5, 7, seed=1), axis=1), 1.0)
 

@@ -14,6 +14,7 @@ from invkit.denoisers.oracles_linear import LowPass
 from invkit.denoisers.oracles_planted import BlindBand, BlindDisc, BlindRegion, Injective, Planted
 from invkit.denoisers.oracles_pointwise import Quantiser, SoftThreshold
 from invkit.errors import UnknownNameError
+from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.coupling import Coupling
 from invkit.pipeline import validate as module
@@ -34,6 +35,8 @@ from invkit.training.interrupt import Interrupted
 ASKED = (
     "linear-lowpass.nll",
     "linear-lowpass.angles",
+    "linear-lowpass.sbc",
+    "linear-lowpass.tarp",
     "projection.nll",
     "soft-threshold.killed",
     "soft-threshold.kept",
@@ -157,7 +160,21 @@ def test_a_flow_is_trained_to_the_linear_truth():
 def test_a_flow_that_is_given_another_z_does_not_reach_it():
     kept = kept_by_lowpass(8, 0.35)
     rows = check_linear(at(LowPass(0.2), "filter"), kept, Seeds(0, "linear-lowpass"), case=SMALL)
-    assert not any(verdicts(rows).values()), rows
+    found = verdicts(rows)
+    # It fits the z that it is given.
+    assert {row for row, holds in found.items() if holds} == {"linear-lowpass.sbc", "linear-lowpass.tarp"}, (
+        rows
+    )
+
+
+@pytest.mark.parametrize("width", [0.7, 1.4])
+def test_draws_that_are_too_narrow_or_too_wide_are_not_calibrated(width, monkeypatch):
+    right = CINN.inverse
+    monkeypatch.setattr(CINN, "inverse", lambda cinn, v, h: right(cinn, width * v, h))
+    kept = kept_by_blocks(8, 2)
+    found = verdicts(check_linear(module._split("projection"), kept, Seeds(0, "projection"), case=SMALL))
+    assert not found["projection.sbc"]
+    assert not found["projection.tarp"]
 
 
 def test_a_mixture_is_learnt_where_training_is_long_enough():
