@@ -78,6 +78,10 @@ def analyze(
         str | None,
         typer.Option("--hu-range", metavar="LOW,HIGH", help="HU of black and white of a PNG or TIFF."),
     ] = None,
+    spacing: Annotated[
+        float | None,
+        typer.Option("--spacing", metavar="MM", help="Size of a pixel, where DICOM does not state it."),
+    ] = None,
     region: Annotated[
         str | None,
         typer.Option(
@@ -141,6 +145,7 @@ def analyze(
         "seed": seed,
         "dose": dose,
         "hu_range": limits,
+        "spacing": spacing,
         "region": region,
         "train_data": train_data,
         "train_noise": chosen_noise(noise),

@@ -124,6 +124,7 @@ def analyze_series(
     out: str | Path,
     seed: int = 0,
     hu_range: tuple[float, float] | None = None,
+    spacing: float | None = None,
     device: str = "cpu",
     host: PluginHost | None = None,
     command: str = "",
@@ -143,6 +144,7 @@ def analyze_series(
         out: folder of the series: new, empty, or that of an earlier call.
         seed: every slice has its own, derived from this one and its number.
         hu_range: as for `analyze`.
+        spacing: as for `analyze`.
         device: as for `analyze`.
         host: the plugins.
         command: a command line that makes it again, for the report.
@@ -155,7 +157,7 @@ def analyze_series(
     """
     say = say or silent
     host = host or default_host()
-    images, spacing = _images(data, hu_range)
+    images, stated = _images(data, hu_range)
     device = usable_device(device)
     denoiser = load(model, device=device, host=host)
     layers = [layer] if isinstance(layer, str) or not isinstance(layer, Sequence) else list(layer)
@@ -165,6 +167,7 @@ def analyze_series(
         "layers": layers,
         "seed": seed,
         "images": state_fingerprint({"x": images}),
+        **({} if spacing is None else {"spacing": spacing}),
         **{name: _plain(value) for name, value in sorted(options.items()) if name not in ASIDE},
     }
     folder = Path(out)
@@ -186,7 +189,8 @@ def analyze_series(
                 device=device,
                 host=host,
                 say=say,
-                **{"spacing": spacing, **options},
+                spacing=stated if spacing is None else spacing,
+                **options,
             )
             save_run(result, place, command=command, host=host, beside={"series": {"key": key}})
             found = result.to_json()

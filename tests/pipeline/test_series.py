@@ -9,6 +9,7 @@ import torch
 from small_network import TINY
 
 import invkit
+from invkit.data.images import Scan, as_image
 from invkit.errors import ConfigError, ResourceError, UsageError
 from invkit.pipeline import series as module
 from invkit.pipeline.pooling import leaves, pooled
@@ -39,6 +40,21 @@ def result(folder, images, network, place):
     path = folder.parent / "images.npy"
     np.save(path, images)
     return module.analyze_series(network, "0", path, out=folder, **OPTIONS, **place)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, 0.8), (0.5, 0.5)])
+def test_slices_keep_the_size_of_their_pixels(given, wanted, images, network, place, tmp_path, monkeypatch):
+    class Seen(Exception):
+        """Ends the series at its first slice."""
+
+    def analyze(*_, spacing, **__):
+        raise Seen(spacing)
+
+    monkeypatch.setattr(module, "read_scan", lambda *_, **__: Scan(as_image(images), 0.8))
+    monkeypatch.setattr(module, "analyze", analyze)
+    with pytest.raises(Seen) as seen:
+        module.analyze_series(network, "0", "scan", out=tmp_path / "out", spacing=given, **OPTIONS, **place)
+    assert seen.value.args == (wanted,)
 
 
 @pytest.mark.slow
