@@ -1,6 +1,6 @@
 """The verb the product is known by: what does this layer of this denoiser ignore?"""
 
-__all__ = ["analyze"]
+__all__ = ["analyze", "layer_list"]
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -273,11 +273,15 @@ def _experimental(sampler: Sampler, representation: Representation) -> tuple[str
     )
 
 
+def layer_list(layer: str | Sequence[str]) -> list[str]:
+    """Return what was asked for as a list; what is no name at all, such as a number, is for `Split` to refuse."""
+    return [layer] if isinstance(layer, str) or not isinstance(layer, Sequence) else list(layer)
+
+
 def _layer_names(denoiser: LoadedDenoiser, layer: str | Sequence[str]) -> list[str]:
     """Return the layers asked for, each once."""
     names: list[str] = []
-    # What is no name at all, such as a number, is for `Split` to refuse.
-    for name in [layer] if isinstance(layer, str) or not isinstance(layer, Sequence) else layer:
+    for name in layer_list(layer):
         if name != "all":
             names.append(name)
         elif not denoiser.spec.layers:

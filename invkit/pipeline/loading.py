@@ -53,7 +53,7 @@ def load(
 
 
 def _check_place(loaded: LoadedDenoiser, device: torch.device | str | None) -> None:
-    if device is None or not any(True for _ in chain(loaded.network.parameters(), loaded.network.buffers())):
+    if device is None or next(chain(loaded.network.parameters(), loaded.network.buffers()), None) is None:
         return
     wanted, there = torch.device(device), loaded.device
     if wanted.type != there.type or wanted.index not in (None, there.index):

@@ -18,7 +18,7 @@ from invkit.data.images import Scan, as_image, read_scan
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import UsageError
-from invkit.pipeline.analyze import analyze
+from invkit.pipeline.analyze import analyze, layer_list
 from invkit.pipeline.journal import CONFIG, require_same
 from invkit.pipeline.loading import load
 from invkit.pipeline.parts import silent
@@ -160,7 +160,7 @@ def analyze_series(
     images, stated = _images(data, hu_range)
     device = usable_device(device)
     denoiser = load(model, device=device, host=host)
-    layers = [layer] if isinstance(layer, str) or not isinstance(layer, Sequence) else list(layer)
+    layers = layer_list(layer)
     config = {
         "model": denoiser.name,
         "sha256": denoiser.sha256,

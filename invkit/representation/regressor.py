@@ -6,6 +6,7 @@ condition for a flow than what an embedder learns from z in the same time, and i
 
 __all__ = ["Activation", "Phi", "Regressor", "RegressorConfig"]
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -348,11 +349,9 @@ class Regressor(nn.Module):
 
     def _components(self, examples: Sequence[tuple[Activation, Tensor]]) -> Tensor:
         """Return the principal components of the channels, those that vary most first, `(most_channels, C)`."""
-        gram = torch.zeros(())
-        for z, x in examples:
-            h = self._standard(z, (x.shape[-2], x.shape[-1])).transpose(0, 1).flatten(1)
-            more = in_float64(h @ h.T)
-            gram = gram.to(more) + more
+        standard = (self._standard(z, (x.shape[-2], x.shape[-1])) for z, x in examples)
+        channels = (h.transpose(0, 1).flatten(1) for h in standard)
+        gram = functools.reduce(torch.add, (in_float64(h @ h.T) for h in channels))
         vectors: Tensor = torch.linalg.eigh(gram).eigenvectors.flip(1)
         return vectors[:, : self.config.most_channels].T.float()
 
