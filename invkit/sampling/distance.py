@@ -39,7 +39,9 @@ def activation_distance(a: Activation, b: Activation) -> Tensor:
 
 
 def _sum_of_squares(a: Tensor, b: Tensor) -> Tensor:
-    a, b = (part.reshape(len(part), math.prod(part.shape[1:])) for part in (a, b))
+    # In the order in which a lies in memory; in any other it would be copied.
+    order = sorted(range(1, a.ndim), key=a.stride, reverse=True)
+    a, b = (part.permute(0, *order).reshape(len(part), math.prod(part.shape[1:])) for part in (a, b))
     if a.device.type != "cpu":
         return _of_rows(a, b)
     # What the processor's cache holds at a time: memory for all of the differences would be taken anew for each image.

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from invkit.errors import InputError
 from invkit.sampling.distance import activation_distance
 
@@ -51,6 +53,32 @@ def test_large_activations_keep_small_differences():
     b = a.clone()
     b[0, 0] += 0.125
     assert activation_distance(a, b).item() == pytest.approx(0.125 / 100)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most elements that any operation gave new memory to."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        given = {part.untyped_storage().data_ptr() for part in args if isinstance(part, torch.Tensor)}
+        if isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in given:
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_activations_are_read_as_they_lie_in_memory(memory):
+    a, b = (normal(n, 32, 48, 64, seed=n) for n in (3, 1))
+    expected = activation_distance(a, b)
+    a, b = (part.to(memory_format=memory) for part in (a, b))
+    with Largest() as largest:
+        found = activation_distance(a, b)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    assert 0 < largest.elements < a[0].numel()  # pieces, and no copy of an activation
+    mixed = activation_distance(a, b.to(memory_format=torch.contiguous_format))
+    torch.testing.assert_close(mixed, expected, rtol=1e-12, atol=0)
 
 
 def test_what_cannot_be_compared_is_refused():

@@ -24,9 +24,9 @@ class Chen2017(nn.Sequential):
         super().__init__(
             OrderedDict(
                 conv1=nn.Conv2d(1, 64, 9, padding=4, padding_mode=padding_mode),
-                relu1=nn.ReLU(),
+                relu1=nn.ReLU(inplace=True),
                 conv2=nn.Conv2d(64, 32, 3, padding=1, padding_mode=padding_mode),
-                relu2=nn.ReLU(),
+                relu2=nn.ReLU(inplace=True),
                 conv3=nn.Conv2d(32, 1, last_kernel, padding=last_kernel // 2, padding_mode=padding_mode),
             )
         )

@@ -8,7 +8,7 @@ CINNS: tuple[invkit.Artifact, ...] = (
     invkit.Artifact(
         "cinn",
         "package:invkit_yang2018/trained/yang2018-3.safetensors",
-        "303ce4a8d806d688ff75e0ba718953bc1eaf44c7e3e536ad680d6e702087cac1",
+        "b9122c9abccda138ec66736bee5d836a1674411756aae4a91a7c28730319c369",
         "cINN of yang2018, layer 3",
     ),
 )

@@ -15,7 +15,7 @@ class Yang2018(nn.Sequential):
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for k in range(1, 8):
             layers[f"conv{k}"] = nn.Conv2d(1 if k == 1 else 32, 32, 3, padding=1)
-            layers[f"relu{k}"] = nn.ReLU()
+            layers[f"relu{k}"] = nn.ReLU(inplace=True)
         layers["conv8"] = nn.Conv2d(32, 1, 3, padding=1)
         super().__init__(layers)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
