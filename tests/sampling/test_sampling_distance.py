@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from invkit.errors import InputError
