@@ -1,8 +1,9 @@
 """How far two activations are from each other."""
 
-__all__ = ["Activation", "activation_distance"]
+__all__ = ["Activation", "activation_distance", "as_rows", "pieces"]
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -38,19 +39,31 @@ def activation_distance(a: Activation, b: Activation) -> Tensor:
     return (squares / sum(math.prod(part.shape[1:]) for part in first)).sqrt()
 
 
-def _sum_of_squares(a: Tensor, b: Tensor) -> Tensor:
-    # In the order in which a lies in memory; in any other it would be copied.
+def as_rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return tensors `(N, ...)` and `(M, ...)` as `(N, k)` and `(M, k)`, their elements in the order of a's memory.
+
+    In any other order a would be copied, as convolutions lay their output out in more than one.
+    """
     order = sorted(range(1, a.ndim), key=a.stride, reverse=True)
     a, b = (part.permute(0, *order).reshape(len(part), math.prod(part.shape[1:])) for part in (a, b))
+    return a, b
+
+
+def _sum_of_squares(a: Tensor, b: Tensor) -> Tensor:
+    a, b = as_rows(a, b)
     if a.device.type != "cpu":
         return _of_rows(a, b)
-    # What the processor's cache holds at a time: memory for all of the differences would be taken anew for each image.
+    # In pieces: memory for all of the differences would be taken anew for each image.
     return torch.stack([_of_row(*pair) for pair in zip(a, b.expand(len(a), -1), strict=True)])
 
 
+def pieces(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the parts of two vectors that a processor's cache holds at a time."""
+    return zip(torch.split(a, PIECE), torch.split(b, PIECE), strict=True)
+
+
 def _of_row(a: Tensor, b: Tensor) -> Tensor:
-    pieces = zip(torch.split(a, PIECE), torch.split(b, PIECE), strict=True)
-    return torch.stack([_of_rows(p[None], q[None])[0] for p, q in pieces]).sum()
+    return torch.stack([_of_rows(p[None], q[None])[0] for p, q in pieces(a, b)]).sum()
 
 
 def _of_rows(a: Tensor, b: Tensor) -> Tensor:

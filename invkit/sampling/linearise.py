@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from invkit.errors import SplitError
-from invkit.sampling.distance import Activation
+from invkit.sampling.distance import Activation, as_rows, pieces
 from invkit.sampling.tangent import Tangent
 from invkit.training.precision import in_float64
+
+FEW = 2**20  # numbers whose products a processor's cache holds, or nearly
 
 
 class Linearisation:
@@ -64,13 +66,12 @@ def _parts(z: Activation) -> tuple[Tensor, ...]:
 
 def dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     """Return the inner products of N pairs, `(N,)`, float64."""
-    products = [in_float64(torch.linalg.vecdot(*_rows(p, q))) for p, q in zip(a, b, strict=True)]
-    return torch.stack(products).sum(0)
+    return torch.stack([_dot(*as_rows(p, q)) for p, q in zip(a, b, strict=True)]).sum(0)
 
 
-def _rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return tensors `(N, ...)` as `(N, k)` with their elements in one order, without a copy where memory has it."""
-    last = torch.channels_last
-    if a.dim() == 4 and all(one.is_contiguous(memory_format=last) for one in (a, b)):
-        a, b = a.movedim(1, -1), b.movedim(1, -1)
-    return a.flatten(1), b.flatten(1)
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    if a.device.type != "cpu" or a.numel() <= FEW:
+        return in_float64(torch.linalg.vecdot(a, b))
+    # vecdot writes all products to memory, and where that is taken anew each time it costs eight times as much as their sum.
+    rows = [torch.stack([torch.dot(p, q) for p, q in pieces(*pair)]) for pair in zip(a, b, strict=True)]
+    return torch.stack(rows).double().sum(1)

@@ -177,3 +177,18 @@ def test_what_looks_at_values_is_not_traced():
         x = sign * torch.ones(1, 1, 4, 4)
         p = torch.randn_like(x)
         torch.testing.assert_close(tangent.at(x)(p)[0], factor * p)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("side", [8, 300])  # few numbers, and many, which go another way
+def test_inner_products_are_those_of_float64(side, memory):
+    random = torch.Generator().manual_seed(side)
+    a, b = (torch.randn(2, 8, side, side, generator=random) for _ in range(2))
+    expected = (a.double() * b.double()).sum((1, 2, 3)) + 1.5 * (a[:, :1].double() * b[:, :1].double()).sum(
+        (1, 2, 3)
+    )
+    a, b = a.to(memory_format=memory), b.to(memory_format=memory)
+    found = dot((a, a[:, :1]), (b, 1.5 * b[:, :1]))
+    assert found.dtype == torch.float64
+    size = (a.double().square().sum((1, 2, 3)) * b.double().square().sum((1, 2, 3))).sqrt()
+    assert bool(((found - expected).abs() <= 1e-7 * size).all())
