@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from invkit.errors import DenoiserError
 from invkit.sampling.distance import Activation
-from invkit.sampling.tangent_graph import Graphs, parted, plain, writes
+from invkit.sampling.tangent_graph import Graphs, out_of_place, parted, plain, writes
 
 Product = Callable[[Tensor], tuple[Tensor, ...]]
 AGREE = 1e-3  # of the traced product with torch's own, relative
@@ -66,8 +66,10 @@ class Tangent:
                 # The tracer warns of constants that it keeps itself.
                 warnings.simplefilter("ignore", UserWarning)
                 graph = make_fx(lambda a, b: _derivative(self._phi, a, b))(x, direction)
+                out_of_place(graph.graph)
+                graph.recompile()
                 if any(writes(node) for node in graph.graph.nodes):
-                    # Again, with every change in place as a new tensor.
+                    # Again, with every other change as a new tensor.
                     graph = make_fx(functionalize(graph, remove="mutations_and_views"))(x, direction)
             if any(writes(node) for node in graph.graph.nodes):
                 return None

@@ -1,6 +1,9 @@
 """What a traced derivative is freed of, and where it is cut in two: what depends on the image, and what on the direction."""
 
-__all__ = ["Graphs", "parted", "plain", "writes"]
+__all__ = ["Graphs", "out_of_place", "parted", "plain", "writes"]
+
+import operator
+from typing import Any
 
 import torch
 from torch import fx
@@ -115,6 +118,50 @@ def writes(node: fx.Node) -> bool:
 def _is_in_place(node: fx.Node) -> bool:
     schema = getattr(node.target, "_schema", None)
     return bool(schema is not None and schema.is_mutable)
+
+
+def out_of_place(graph: fx.Graph) -> None:
+    """Put a new tensor in the place of each change, where the graph made what is changed and none of its nodes gives a view of it.
+
+    This is what in-place activations come to. `torch.func.functionalize` does it for every change, and traces the graph once more.
+    """
+    for node in list(graph.nodes):
+        changed = node.args[0] if node.args else None
+        if not (_is_in_place(node) and isinstance(changed, fx.Node) and _gives_memory(changed)):
+            continue
+        others = [user for user in changed.users if user is not node]
+        pure = _pure(node.target)
+        if pure is None or not all(_gives_memory(user) or user.op == "output" for user in others):
+            continue
+        with graph.inserting_before(node):
+            new = graph.call_function(pure, node.args, node.kwargs)
+        new.meta = dict(node.meta)
+        for user in others:
+            if user > node:
+                user.replace_input_with(changed, new)
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+
+
+def _pure(target: Any) -> Any:
+    """Return the operation that gives what this one writes, or `None`; `relu` for `relu_`."""
+    packet, _, overload = target.__name__.partition("_.")
+    return getattr(getattr(aten, packet, None), overload or "none", None)
+
+
+def _gives_memory(node: fx.Node) -> bool:
+    """Tell whether a node certainly gives a tensor that shares its memory with no other."""
+    target: Any = node.target
+    if target is operator.getitem:  # one of several results
+        source: Any = node.args[0]
+        same = [user for user in source.users if user.args[1] == node.args[1]]
+        return _gives_memory(source) and same == [node]
+    if target is aten._unsafe_view.default:  # its schema does not say that it gives a view
+        return False
+    schema = getattr(target, "_schema", None)
+    if schema is None:
+        return False
+    return not schema.is_mutable and all(result.alias_info is None for result in schema.returns)
 
 
 def parted(traced: fx.GraphModule) -> Graphs:
