@@ -32,6 +32,7 @@ from invkit.cli import (
 from invkit.cli.console import data_on_stdout, emit_text, say, say_error
 from invkit.cli.together import together
 from invkit.errors import InvkitError
+from invkit.training import allocator
 
 COMMANDS = (analyze, train, presets, run, data, evaluate, models, layers, plugins, convert, validate)
 COMMAND = "invkit.command"
@@ -121,4 +122,5 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command line; the entry point of `invkit` and `python -m invkit`."""
+    allocator.keep()
     app(prog_name="invkit")

@@ -35,6 +35,7 @@ from invkit.sampling.refine import refine
 from invkit.sampling.sampler import pixels_at_once
 from invkit.sampling.stack import IN_MEMORY
 from invkit.split.split import Split
+from invkit.training import allocator
 
 SIDE = 128  # pixels a side of a small image to draw
 PROBE = 64  # pixels a side of the cut-out; less, and borders count
@@ -43,6 +44,8 @@ MAPS = 12  # mean and deviation of samples and of f of them, for a layer and its
 MOMENTS = 7  # of double precision: two running means and sums of squares, three temporaries
 # What kernels work with and the C library does not give back; measured on slices of 512 x 512: 100 to 290 MB
 WORKSPACE = 200_000_000
+# From where on tensors are so large that what the C library was told to keep of them counts.
+LARGE = 8 * 2**25
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
@@ -67,6 +70,11 @@ class MemoryPlan:
         """Memory besides what is in use already. It does not grow with the number of samples once they are in files."""
         return self.held + max(self.sampling, self.refinement) + WORKSPACE
 
+    @property
+    def kept(self) -> int:
+        """What the C library keeps of large tensors, where it was told to (`allocator.keep`); a process's, not an analysis's."""
+        return allocator.kept() if max(self.sampling, self.refinement) >= LARGE else 0
+
     def to_json(self) -> dict[str, int]:
         """Return the parts as JSON values; they do not depend on the state of the machine."""
         return asdict(self)
@@ -80,8 +88,9 @@ class MemoryPlan:
         most = max(self.sampling, self.refinement)
         what = "refining" if most == self.refinement else "sampling"
         return (
-            f"memory: at most about {_size(in_use + self.needed)} ({_size(in_use)} in use, {_size(most)} for {what}, "
-            f"{_size(self.held)} for images kept, {_size(WORKSPACE)} for what kernels hold), and {_size(self.disk)} of disk"
+            f"memory: at most about {_size(in_use + self.needed + self.kept)} ({_size(in_use)} in use, {_size(most)} for {what}, "
+            f"{_size(self.held)} for images kept, {_size(WORKSPACE + self.kept)} for what kernels hold), and {_size(self.disk)} of "
+            "disk"
         )
 
     def check(self, in_use: int, *, limit: int | None, folder: Path | None = None) -> None:
@@ -95,8 +104,7 @@ class MemoryPlan:
         Raises:
             ResourceError: it takes more than there is; the message says what to lower.
         """
-        total = in_use + self.needed
-        most = in_use + available_memory() if limit is None else limit
+        total, most = in_use + self.needed, _most(in_use, limit)
         if total > most:
             whose = "are available" if limit is None else "are allowed"
             raise ResourceError(
@@ -199,10 +207,17 @@ def state_memory(
     """
     plan = plan_memory(splits, models, x, samples=samples, refined=refined)
     in_use = memory_in_use()
+    checked = limit is not None or x.device.type == "cpu"
+    if checked and in_use + plan.needed + plan.kept > _most(in_use, limit):
+        allocator.hand_back()  # which is slower, and takes less
     say(plan.statement(in_use))
-    if limit is not None or x.device.type == "cpu":
+    if checked:
         plan.check(in_use, limit=limit)
     return plan
+
+
+def _most(in_use: int, limit: int | None) -> int:
+    return in_use + available_memory() if limit is None else limit
 
 
 def available_memory() -> int:
