@@ -44,8 +44,8 @@ MAPS = 12  # mean and deviation of samples and of f of them, for a layer and its
 MOMENTS = 7  # of double precision: two running means and sums of squares, three temporaries
 # What kernels work with and the C library does not give back; measured on slices of 512 x 512: 100 to 290 MB
 WORKSPACE = 200_000_000
-# From where on tensors are so large that what the C library was told to keep of them counts.
-LARGE = 8 * 2**25
+# Pixels from where on an activation, of 64 channels, is so large that what the C library was told to keep counts.
+LARGE = 2**17
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
@@ -70,26 +70,22 @@ class MemoryPlan:
         """Memory besides what is in use already. It does not grow with the number of samples once they are in files."""
         return self.held + max(self.sampling, self.refinement) + WORKSPACE
 
-    @property
-    def kept(self) -> int:
-        """What the C library keeps of large tensors, where it was told to (`allocator.keep`); a process's, not an analysis's."""
-        return allocator.kept() if max(self.sampling, self.refinement) >= LARGE else 0
-
     def to_json(self) -> dict[str, int]:
         """Return the parts as JSON values; they do not depend on the state of the machine."""
         return asdict(self)
 
-    def statement(self, in_use: int) -> str:
+    def statement(self, in_use: int, kept: int = 0) -> str:
         """Return what will be taken in one line for people.
 
         Args:
             in_use: of this process by now, bytes.
+            kept: what the C library keeps of large tensors besides, bytes.
         """
         most = max(self.sampling, self.refinement)
         what = "refining" if most == self.refinement else "sampling"
         return (
-            f"memory: at most about {_size(in_use + self.needed + self.kept)} ({_size(in_use)} in use, {_size(most)} for {what}, "
-            f"{_size(self.held)} for images kept, {_size(WORKSPACE + self.kept)} for what kernels hold), and {_size(self.disk)} of "
+            f"memory: at most about {_size(in_use + self.needed + kept)} ({_size(in_use)} in use, {_size(most)} for {what}, "
+            f"{_size(self.held)} for images kept, {_size(WORKSPACE + kept)} for what kernels hold), and {_size(self.disk)} of "
             "disk"
         )
 
@@ -208,9 +204,12 @@ def state_memory(
     plan = plan_memory(splits, models, x, samples=samples, refined=refined)
     in_use = memory_in_use()
     checked = limit is not None or x.device.type == "cpu"
-    if checked and in_use + plan.needed + plan.kept > _most(in_use, limit):
+    large = x.shape[-2] * x.shape[-1] >= LARGE
+    kept = min(allocator.kept(), max(plan.sampling, plan.refinement)) if large else 0
+    if checked and in_use + plan.needed + kept > _most(in_use, limit):
         allocator.hand_back()  # which is slower, and takes less
-    say(plan.statement(in_use))
+        kept = 0
+    say(plan.statement(in_use, kept))
     if checked:
         plan.check(in_use, limit=limit)
     return plan

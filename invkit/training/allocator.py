@@ -20,7 +20,8 @@ SETTINGS = (
     "GLIBC_TUNABLES",
 )
 TRIM = 200_000_000  # free memory at the top of the heap above which it is handed back
-# By how much more a process grows at its peak: 350 to 450 MB, measured on slices of 512 x 512 (docs/benchmarks.md)
+# By how much more a process grows at its peak at most; measured on slices of 512 x 512: 100 MB, or 360 to 450 MB where samples are
+# refined (docs/benchmarks.md)
 KEPT = 450_000_000
 
 

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from tiny_training import Crash, LineTask, TinyTask, config, crash_at, outcome, story, train
 
 from invkit.errors import ArtifactError, ConfigError, ResourceError
+from invkit.training import engine
 from invkit.training.engine import FitConfig, Shard, fit
 
 
@@ -28,6 +29,17 @@ def test_clipping_bounds_the_step_and_the_log_keeps_the_true_norm(tmp_path):
     fit(task, config(1, clip_norm=0.5), tmp_path)
     assert task.line.weight.item() == pytest.approx(0.1 * 0.5, rel=1e-5)
     assert story(tmp_path)[0]["training"]["main/gradient_norm"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("limit", [1e-4, 1.9, 2.0, 2.000001, 2.003, 5.0])
+def test_gradients_within_the_limit_are_as_clipping_leaves_them(tmp_path, monkeypatch, limit):
+    weights = []
+    for number, asked in enumerate((engine._is_within, lambda *_: False)):
+        monkeypatch.setattr(engine, "_is_within", asked)
+        task = LineTask(lr=0.1)
+        fit(task, config(3, clip_norm=limit), tmp_path / str(number))
+        weights.append(task.line.weight.item())
+    assert weights[0] == weights[1]
 
 
 def test_only_the_parameters_of_a_phase_get_gradients_and_steps(tmp_path):
