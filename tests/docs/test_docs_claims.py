@@ -10,6 +10,7 @@ from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.metrics.measures import LADDER
 from invkit.report.table import KNOWN
 from invkit.representation.vae import PRESETS as VAE_PRESETS
+from invkit.training import allocator
 
 CODE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "invkit").rglob("*.py")))
 FIGURE = re.compile(r"<!-- (end )?figure: ([\w-]+) -->")
@@ -35,7 +36,9 @@ def test_environment_variables_are_those_that_the_code_reads():
     read = set(re.findall(r"\bINVKIT_[A-Z0-9]+\b", CODE)) | set(
         re.findall(r"environ\.get\(\"([A-Z_]+)\"", CODE)
     )
-    assert named <= read | {"OMP_NUM_THREADS"}  # this one is torch's
+    # The first is torch's, the others are glibc's.
+    assert named <= read | {"OMP_NUM_THREADS", *allocator.SETTINGS}
+    assert set(allocator.SETTINGS) <= named
     assert {name for name in read if name.startswith("INVKIT_")} <= named
 
 
