@@ -53,7 +53,7 @@ def invariances(flow: CINN, vae: VAE, *, batch: int, total: int) -> Callable[[],
 
 def drawing() -> list[Row]:
     """Time images per invariance: published sizes batched against one at a time, and our default against that."""
-    flow = CINN(CinnConfig.eulig().model_copy(update={"bf16": True}), (CinnConfig.eulig().d,))
+    flow = CINN(CinnConfig.eulig().model_copy(update={"bf16": supports_bf16(CPU)}), (CinnConfig.eulig().d,))
     vae = VAE(VaeConfig.preset("paper")).eval()
     slow_flow = CINN(CinnConfig.eulig(), (CinnConfig.eulig().d,))
     slow_vae = plain(VAE(VaeConfig.preset("paper")).eval())
