@@ -6,12 +6,10 @@ import ctypes
 import os
 import sys
 
-# Names and numbers of malloc.h.
+# Parameters of mallopt, as malloc.h numbers them.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
-MMAP_MAX, MMAP_THRESHOLD = (
-    65_536,
-    2**25,
-)  # glibc's own: the default, and the highest that it moves the threshold to
+MMAP_MAX = 65_536  # its default
+MMAP_THRESHOLD = 2**25  # the highest that it moves this to by itself
 SETTINGS = (
     "MALLOC_MMAP_MAX_",
     "MALLOC_MMAP_THRESHOLD_",
