@@ -10,12 +10,10 @@ __all__ = [
 ]
 
 import contextlib
-import ctypes
 import math
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -242,7 +240,7 @@ def memory_in_use() -> int:
 
     Where the C library is glibc it first hands back what it keeps of memory that was freed: a training in many threads leaves some.
     """
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+    if (trim := allocator.c_function("malloc_trim")) is not None:
         trim(0)
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -1,10 +1,11 @@
 """What glibc does with the memory of large tensors: kept for the next ones, where the process is a command's own."""
 
-__all__ = ["hand_back", "keep", "kept"]
+__all__ = ["c_function", "hand_back", "keep", "kept"]
 
 import ctypes
 import os
 import sys
+from typing import Any
 
 # Parameters of mallopt, as malloc.h numbers them.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
@@ -27,6 +28,11 @@ class _State:
     kept = 0
 
 
+def c_function(name: str) -> Any:
+    """Return a function of the C library on Linux; `None` where there is none of that name."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+
+
 def keep() -> None:
     """Let large tensors share one heap, and let it keep what they leave, up to 200 MB.
 
@@ -35,7 +41,7 @@ def keep() -> None:
     changes the whole process, so only what owns it may call it: the command line does. Does nothing without glibc, or where
     the environment chose otherwise.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = c_function("mallopt")
     if mallopt is None or any(name in os.environ for name in SETTINGS):
         return
     if mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, TRIM):
@@ -47,7 +53,7 @@ def hand_back() -> None:
     if not _State.kept:
         return
     _State.kept = 0
-    mallopt = ctypes.CDLL(None).mallopt
+    mallopt = c_function("mallopt")
     for name, value in (
         (M_MMAP_MAX, MMAP_MAX),
         (M_MMAP_THRESHOLD, MMAP_THRESHOLD),

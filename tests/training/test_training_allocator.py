@@ -31,16 +31,19 @@ print(faults(40_000_000), allocator.kept())  # larger than what the heap has
 """
 
 
-def run(code, **variables):
+def finished(code, **variables):
     environment = {name: value for name, value in os.environ.items() if name not in allocator.SETTINGS}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code],
         env={**environment, **variables},
         capture_output=True,
         text=True,
         check=True,
     )
-    return [int(word) for word in done.stdout.split()]
+
+
+def run(code, **variables):
+    return [int(word) for word in finished(code, **variables).stdout.split()]
 
 
 @linux
@@ -76,11 +79,4 @@ except SystemExit:
     pass
 print(allocator.kept(), file=sys.stderr)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={name: value for name, value in os.environ.items() if name not in allocator.SETTINGS},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert int(done.stderr) == allocator.KEPT
+    assert int(finished(code).stderr) == allocator.KEPT

@@ -58,6 +58,7 @@ def test_the_sizes_are_the_papers(kernel, count):
     kinds = [type(module) for module in network]
     assert kinds == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.ReLU, nn.Conv2d]
     assert all(module.stride == (1, 1) and module.padding_mode == "reflect" for module in list(network)[::2])
+    assert all(module.inplace for module in list(network)[1::2])
 
 
 @pytest.mark.parametrize(("name", "kernel"), [("chen2017", 5), ("chen2017-k3", 3)])

@@ -59,6 +59,7 @@ def test_the_generators_sizes_are_the_papers():
     kinds = [type(module) for module in network]
     assert kinds == [*[nn.Conv2d, nn.ReLU] * 7, nn.Conv2d]
     assert all(module.stride == (1, 1) and module.padding == (1, 1) for module in list(network)[::2])
+    assert all(module.inplace for module in list(network)[1::2])
 
 
 def test_the_critics_sizes_are_the_papers():
