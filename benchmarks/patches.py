@@ -25,8 +25,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from timing import Row
 
 from invkit.data.patches import PatchSampler
-from invkit.data.prepare import prepare
-from invkit.data.scan_pixels import read_pixels
+from invkit.data.prepare.pixels import read_pixels
+from invkit.data.prepare.prepare import prepare
 from invkit.data.slices import load_slices
 
 SIDE, PATCH, BATCH, SLICES = 512, 128, 32, 100

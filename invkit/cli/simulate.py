@@ -51,7 +51,7 @@ def simulate(
     json: JsonOption = False,
 ) -> None:
     """Simulate a lower dose of a whole series. Called again after an interruption, it goes on where it stopped."""
-    from invkit.data.physics import ELECTRONIC
+    from invkit.data.dose.physics import ELECTRONIC
     from invkit.pipeline.simulate import DoseSettings, simulate_series
 
     level = ELECTRONIC if electronic is None else electronic

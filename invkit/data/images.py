@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from invkit.data.archive import FILE_LIMIT, shown
-from invkit.data.dicom import DicomSlice, decode, read_dicom_slices
-from invkit.data.dicom_header import PIXEL_LIMIT
-from invkit.data.dicom_pixels import HU_RANGE
+from invkit.data.dicom.archive import FILE_LIMIT, shown
+from invkit.data.dicom.header import PIXEL_LIMIT
+from invkit.data.dicom.pixels import HU_RANGE
+from invkit.data.dicom.read import DicomSlice, decode, read_dicom_slices
 from invkit.errors import ImageError
 
 NPY_MAGIC = b"\x93NUMPY"

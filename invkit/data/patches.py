@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invkit.data.cache import Mapped
-from invkit.data.dose_fields import DoseFields, dose_fields
-from invkit.data.noise import noise_texture
+from invkit.data.cache.open import Mapped
+from invkit.data.dose.fields import DoseFields, dose_fields
+from invkit.data.dose.texture import noise_texture
 from invkit.data.slices import HU_RANGE, Slice, SliceSet
 from invkit.errors import DataError, UsageError
 from invkit.training.seeds import derive_seed, generator

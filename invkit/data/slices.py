@@ -16,17 +16,17 @@ from typing import Any, Literal
 import numpy as np
 
 from invkit.artifacts import fingerprint
-from invkit.data.cache import TRAINING_RANGE, Mapped, open_cache
-from invkit.data.cache_files import is_cache
-from invkit.data.cache_split import entries_hash, stratum
-from invkit.data.dicom import read_slices
-from invkit.data.dose import estimate_noise
-from invkit.data.exam import dose_words
+from invkit.data.cache.files import is_cache
+from invkit.data.cache.open import TRAINING_RANGE, Mapped, open_cache
+from invkit.data.cache.split import entries_hash, stratum
+from invkit.data.dicom.read import read_slices
+from invkit.data.dose.image import estimate_noise
+from invkit.data.dose.rays import SIMULATION_VERSION
+from invkit.data.dose.texture import noise_texture
 from invkit.data.images import read_image
-from invkit.data.noise import noise_texture
 from invkit.data.partition import PARTS, Part, partition
-from invkit.data.phantoms import PHANTOM_VERSION, Phantom, phantom_spacing
-from invkit.data.simulate import SIMULATION_VERSION
+from invkit.data.phantoms.phantom import PHANTOM_VERSION, Phantom, phantom_spacing
+from invkit.data.prepare.exam import dose_words
 from invkit.errors import DataError, UsageError
 from invkit.training.seeds import derive_seed, generator
 
@@ -51,7 +51,7 @@ class Slice:
         noise_seed: seed of a phantom's own noise; `None` for CT.
         low: gives the pixels of a real low-dose partner, as `pixels` does; `None` where there is none.
         added: standard deviation of what low dose adds to `image`, HU, where there is a partner.
-        exam: type of examination, a key of `invkit.data.exam.EXAMS`, where it is known.
+        exam: type of examination, a key of `invkit.data.prepare.exam.EXAMS`, where it is known.
         part: to which part a cache assigned the patient; `None` where that is decided by rank.
     """
 
@@ -184,7 +184,7 @@ def split_hash(slices: SliceSet) -> str:
 def split_meta(slices: SliceSet) -> dict[str, Any]:
     """Return the fields `split` and `splits` for the provenance of a trained file: of all sources, and of each.
 
-    `invkit.data.cache_split.check_same_split` compares them.
+    `invkit.data.cache.split.check_same_split` compares them.
 
     Args:
         slices: a whole set, not a part of one.

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from invkit.data.cache_split import check_same_split
+from invkit.data.cache.split import check_same_split
 from invkit.data.slices import NoiseModel, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract
 from invkit.denoisers.spec import Denoiser

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invkit.data.dose import estimate_noise, noise_texture
+from invkit.data.dose.image import estimate_noise, noise_texture
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.pipeline.ladder import Controls
 from invkit.pipeline.plausible import Judge

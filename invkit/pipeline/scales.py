@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invkit import artifacts
-from invkit.data.noise import noise_texture
+from invkit.data.dose.texture import noise_texture
 from invkit.data.patches import PatchBatch, PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import AT_ONCE

@@ -26,12 +26,12 @@ import torch
 from numpy.typing import NDArray
 
 from invkit.artifacts import fingerprint, sha256_file, write_atomic
-from invkit.data.ct_write import derived_ct, derived_uid
-from invkit.data.dicom_pixels import AIR
-from invkit.data.dicom_slice import DicomSlice
+from invkit.data.dicom.pixels import AIR
+from invkit.data.dicom.slice import DicomSlice
+from invkit.data.dicom.write import derived_ct, derived_uid
+from invkit.data.dose.physics import ELECTRONIC
+from invkit.data.dose.rays import SIMULATION_VERSION, calibrate_photons, simulate_dose
 from invkit.data.images import read_dicom_slices, read_image
-from invkit.data.physics import ELECTRONIC
-from invkit.data.simulate import SIMULATION_VERSION, calibrate_photons, simulate_dose
 from invkit.errors import ArtifactError, DataError, ResourceError, UsageError
 from invkit.training.lock import exclusive
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
@@ -48,7 +48,7 @@ UNFINISHED = re.compile(
 
 @dataclass(frozen=True)
 class DoseSettings:
-    """What decides the noise; see `invkit.data.simulate.simulate_dose`.
+    """What decides the noise; see `invkit.data.dose.rays.simulate_dose`.
 
     Args:
         dose: fraction of the full dose, in (0, 1].

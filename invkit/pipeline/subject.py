@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from invkit.artifacts import state_fingerprint
-from invkit.data.dose import estimate_noise, simulate_low_dose
+from invkit.data.dose.image import estimate_noise, simulate_low_dose
 from invkit.data.images import as_image, default_scan, read_scan
 from invkit.data.slices import HU_RANGE
 from invkit.errors import ImageError, UsageError

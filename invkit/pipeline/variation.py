@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from invkit.data.dose import estimate_noise
-from invkit.data.noise import noise_texture
+from invkit.data.dose.image import estimate_noise
+from invkit.data.dose.texture import noise_texture
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import InputError, SplitError
 from invkit.metrics.anatomy import NoiseSplit, split_noise_anatomy

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from invkit.data.physics import ELECTRONIC
+from invkit.data.dose.physics import ELECTRONIC
 from invkit.pipeline.simulate import DoseSettings
 
 

@@ -3,7 +3,7 @@
 import pytest
 from ct_layouts import write_tcia
 
-from invkit.data.prepare import prepare
+from invkit.data.prepare.prepare import prepare
 
 
 @pytest.fixture

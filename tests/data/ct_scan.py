@@ -2,9 +2,9 @@
 
 import json
 
-from invkit.data.layouts import find_series
-from invkit.data.pairs import arrange
-from invkit.data.scan import scan
+from invkit.data.prepare.layouts import find_series
+from invkit.data.prepare.pairs import arrange
+from invkit.data.prepare.scan import scan
 
 
 def described(*paths, **options):

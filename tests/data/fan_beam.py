@@ -5,10 +5,10 @@ import math
 import numpy as np
 import torch
 
-from invkit.data.ct_geometry import ScannerGeometry
-from invkit.data.ct_kernel import KERNELS
-from invkit.data.physics import WATER
-from invkit.data.simulate import add_dose_noise
+from invkit.data.dose.geometry import ScannerGeometry
+from invkit.data.dose.kernel import KERNELS
+from invkit.data.dose.physics import WATER
+from invkit.data.dose.rays import add_dose_noise
 
 SOURCE, CHANNEL_ANGLE, CHANNELS = 595.0, 1.2858 / 1085.6, 736
 

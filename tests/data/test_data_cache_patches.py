@@ -7,10 +7,10 @@ import pytest
 import torch
 from ct_layouts import write_series, write_tcia
 
-from invkit.data.cache import Mapped
-from invkit.data.cache_split import check_same_split
+from invkit.data.cache.open import Mapped
+from invkit.data.cache.split import check_same_split
 from invkit.data.patches import BODY, PatchSampler
-from invkit.data.prepare import prepare
+from invkit.data.prepare.prepare import prepare
 from invkit.data.slices import Slice, SliceSet, join_slices, load_slices, split_hash, split_meta
 from invkit.errors import ArtifactError, DataError, UsageError
 

@@ -12,7 +12,7 @@ from pydicom import dcmread
 from test_dicom_privacy import assert_silent, marked
 
 from invkit.data.patches import PatchSampler
-from invkit.data.prepare import prepare
+from invkit.data.prepare.prepare import prepare
 from invkit.data.slices import load_slices
 from invkit.errors import DataError, UsageError
 
@@ -205,7 +205,7 @@ def test_slices_that_fail_are_left_out_with_their_reason(tmp_path):
 
 
 def test_frames_of_one_file_stay_together(tmp_path, monkeypatch):
-    monkeypatch.setattr("invkit.data.prepare.SLICES", 2)
+    monkeypatch.setattr("invkit.data.prepare.prepare.SLICES", 2)
     pixels = np.stack([pair(0, index)[0] + 1024 for index in range(5)]).astype(np.int16)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "a.dcm").write_bytes(content(enhanced_ct(pixels, range(5), [(1, -1024)])))

@@ -13,10 +13,10 @@ import pytest
 from ct_cache import contents, index_of, salted
 from ct_layouts import PATIENTS, write_tcia
 
-from invkit.data import prepare_pool
-from invkit.data.cache_files import read_index, write_index
-from invkit.data.prepare import prepare
-from invkit.data.prepare_pool import make_shard
+from invkit.data.cache.files import read_index, write_index
+from invkit.data.prepare.pool import make_shard
+from invkit.data.prepare.prepare import pool as prepare_pool
+from invkit.data.prepare.prepare import prepare
 from invkit.data.slices import load_slices
 from invkit.errors import DataError, ResourceError
 
@@ -115,7 +115,7 @@ def test_workers_end_with_a_killed_preparation(tmp_path):
     script.write_text(
         textwrap.dedent(
             f"""
-            from invkit.data.prepare import prepare
+            from invkit.data.prepare.prepare import prepare
 
             if __name__ == "__main__":
                 prepare([{str(source)!r}], {str(tmp_path / "cache")!r}, workers=2,

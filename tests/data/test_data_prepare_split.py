@@ -6,9 +6,9 @@ import shutil
 import pytest
 from ct_layouts import write_tcia
 
-from invkit.data.cache_split import read_split
+from invkit.data.cache.split import read_split
 from invkit.data.partition import LDCT_TEST
-from invkit.data.prepare import prepare
+from invkit.data.prepare.prepare import prepare
 from invkit.data.slices import load_slices
 from invkit.errors import UsageError
 

@@ -10,8 +10,8 @@ from ct_scan import described, reasons
 from pydicom.uid import ExplicitVRLittleEndian
 from test_dicom_privacy import CANARY, assert_silent, marked
 
-from invkit.data.layouts import find_series
-from invkit.data.scan import scan
+from invkit.data.prepare.layouts import find_series
+from invkit.data.prepare.scan import scan
 from invkit.errors import DataError, UsageError
 
 
@@ -61,7 +61,7 @@ def test_nifti_without_its_reader_names_the_extra(tmp_path, monkeypatch):
 @pytest.mark.parametrize("axes", [("R", "A", "S"), ("L", "P", "S"), ("L", "A", "I"), ("S", "R", "A")])
 def test_nifti_is_turned_as_dicom_images_are(tmp_path, axes):
     nibabel = pytest.importorskip("nibabel", reason="needs the extra nifti")
-    from invkit.data.scan_pixels import read_pixels
+    from invkit.data.prepare.pixels import read_pixels
 
     random = np.random.default_rng(0)
     # In the axes right, anterior, superior.

@@ -5,8 +5,8 @@ import pytest
 from ct_layouts import STEP, pair, slice_file, write_series
 from ct_scan import described, reasons
 
-from invkit.data.layouts import find_series
-from invkit.data.pairs import match
+from invkit.data.prepare.layouts import find_series
+from invkit.data.prepare.pairs import match
 
 
 def test_gaps_copies_and_second_slices_are_reported(tmp_path):

@@ -12,8 +12,8 @@ import pydicom
 import pytest
 from pydicom.pixels import apply_modality_lut, get_decoder
 
-from invkit.data.dicom import decode, read_slices
-from invkit.data.dicom_info import dicom_info
+from invkit.data.dicom.info import dicom_info
+from invkit.data.dicom.read import decode, read_slices
 from invkit.errors import ImageError
 
 FOLDERS = [Path(str(resources.files("pydicom"))) / "data", Path(data_store.__file__).parent / "data"]

@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from invkit.data import dicom, dicom_header
-from invkit.data.dicom import decode
+from invkit.data.dicom.read import decode
 from invkit.errors import ImageError
 
 PLAIN = stored_pixels().astype(np.float32) - 1024

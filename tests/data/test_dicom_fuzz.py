@@ -14,7 +14,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from invkit.data.dicom import decode
+from invkit.data.dicom.read import decode
 from invkit.errors import ImageError
 
 EXTREMES = [

@@ -11,7 +11,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
-from invkit.data.dicom import decode, read_slices
+from invkit.data.dicom.read import decode, read_slices
 from invkit.data.images import read_image
 from invkit.errors import ImageError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ct_files import content, ct, enhanced_ct, stored_pixels
 
-from invkit.data.dicom import read_dicom_slices, read_slices
+from invkit.data.dicom.read import read_dicom_slices, read_slices
 from invkit.data.images import read_image
 from invkit.errors import ImageError
 
@@ -121,7 +121,7 @@ def test_folder_without_a_slice_says_why(tmp_path):
 
 
 def test_total_size_is_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr("invkit.data.dicom.TOTAL_LIMIT", 100)
+    monkeypatch.setattr("invkit.data.dicom.read.TOTAL_LIMIT", 100)
     write_series(tmp_path, [0, 1])
     with pytest.raises(ImageError, match="more than 100 pixels"):
         read_image(tmp_path)

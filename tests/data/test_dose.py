@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from invkit.data.dose import estimate_noise, simulate_low_dose
-from invkit.data.noise import MEASURED_NPS_SOURCE, noise_power, noise_texture
-from invkit.data.phantoms import make_phantom
+from invkit.data.dose.image import estimate_noise, simulate_low_dose
+from invkit.data.dose.texture import MEASURED_NPS_SOURCE, noise_power, noise_texture
+from invkit.data.phantoms.phantom import make_phantom
 from invkit.errors import ImageError, UsageError
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from invkit.data.phantoms import REGIONS, Phantom, make_phantom, phantom_spacing
-from invkit.data.phantoms_canvas import Canvas, ellipse
+from invkit.data.phantoms.canvas import Canvas, ellipse
+from invkit.data.phantoms.phantom import REGIONS, Phantom, make_phantom, phantom_spacing
 from invkit.errors import UsageError
 
 SIZE = 160

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from invkit.data.ct_geometry import ScannerGeometry
-from invkit.data.ct_kernel import KERNELS, MEASURED_PIXEL, Kernel, chosen_kernel
-from invkit.data.noise import MEASURED_NPS, noise_power
-from invkit.data.physics import (
+from invkit.data.dose.geometry import ScannerGeometry
+from invkit.data.dose.kernel import KERNELS, MEASURED_PIXEL, Kernel, chosen_kernel
+from invkit.data.dose.physics import (
     WATER,
     attenuation,
     bowtie_transmission,
@@ -16,6 +15,7 @@ from invkit.data.physics import (
     ray_transmission,
     tube_current,
 )
+from invkit.data.dose.texture import MEASURED_NPS, noise_power
 from invkit.errors import UsageError
 
 

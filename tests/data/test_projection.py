@@ -5,10 +5,10 @@ import pytest
 import torch
 from skimage.transform import iradon, radon
 
-from invkit.data.backprojection import backproject, filter_rays, filter_taps
-from invkit.data.ct_geometry import ScannerGeometry
-from invkit.data.ct_kernel import KERNELS, Kernel
-from invkit.data.projection import project
+from invkit.data.dose.backprojection import backproject, filter_rays, filter_taps
+from invkit.data.dose.geometry import ScannerGeometry
+from invkit.data.dose.kernel import KERNELS, Kernel
+from invkit.data.dose.projection import project
 from invkit.errors import UsageError
 
 FLAT = Kernel("flat", ((0.0, 1.0), (100.0, 1.0)))

@@ -8,12 +8,12 @@ import pytest
 import torch
 from fan_beam import noise_of_both
 
-from invkit.data.ct_geometry import ScannerGeometry
-from invkit.data.ct_kernel import KERNELS
-from invkit.data.dose import estimate_noise
-from invkit.data.phantoms import make_phantom
-from invkit.data.physics import WATER
-from invkit.data.simulate import add_dose_noise, calibrate_photons, simulate_dose
+from invkit.data.dose.geometry import ScannerGeometry
+from invkit.data.dose.image import estimate_noise
+from invkit.data.dose.kernel import KERNELS
+from invkit.data.dose.physics import WATER
+from invkit.data.dose.rays import add_dose_noise, calibrate_photons, simulate_dose
+from invkit.data.phantoms.phantom import make_phantom
 from invkit.errors import ImageError, UsageError
 
 FEW_VIEWS = ScannerGeometry(views=160, channel=4.0)  # enough for the standard kernel

@@ -12,12 +12,12 @@ import pytest
 import torch
 from fan_beam import noise_of_both
 
-from invkit.data.ct_geometry import ScannerGeometry
-from invkit.data.ct_kernel import KERNELS
-from invkit.data.phantoms import make_phantom
-from invkit.data.physics import WATER
-from invkit.data.projection import project
-from invkit.data.simulate import add_dose_noise, calibrate_photons, simulate_dose
+from invkit.data.dose.geometry import ScannerGeometry
+from invkit.data.dose.kernel import KERNELS
+from invkit.data.dose.physics import WATER
+from invkit.data.dose.projection import project
+from invkit.data.dose.rays import add_dose_noise, calibrate_photons, simulate_dose
+from invkit.data.phantoms.phantom import make_phantom
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from invkit.data.noise import noise_texture
+from invkit.data.dose.texture import noise_texture
 from invkit.errors import InputError
 from invkit.metrics.anatomy import split_noise_anatomy
 from invkit.metrics.intervals import Interval

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from invkit.data.noise import noise_texture
+from invkit.data.dose.texture import noise_texture
 from invkit.metrics.conclusion import ChangeFound, Evidence, conclude, lost_power
 from invkit.metrics.intervals import Interval
 from invkit.metrics.measures import Certification, Measures

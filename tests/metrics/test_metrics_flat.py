@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from invkit.data.noise import noise_power, noise_texture
+from invkit.data.dose.texture import noise_power, noise_texture
 from invkit.errors import InputError
 from invkit.metrics.flat import Regions, flat_regions, noise_in
 from invkit.metrics.spectrum import power_spectrum

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from invkit.data.noise import noise_texture
+from invkit.data.dose.texture import noise_texture
 from invkit.errors import InputError
 from invkit.metrics.flat import Regions
 from invkit.metrics.plausibility import RealImages, Traits, noise_of, quantiles, texture_of

@@ -3,7 +3,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from invkit.data.prepare import prepare
+from invkit.data.prepare.prepare import prepare
 from invkit.data.slices import load_slices
 from invkit.errors import DataError, PluginError, UsageError
 from invkit.pipeline.gather import gather

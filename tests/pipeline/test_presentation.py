@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from invkit.data.phantoms import make_phantom
+from invkit.data.phantoms.phantom import make_phantom
 from invkit.metrics.window import WINDOWS
 from invkit.pipeline.presentation import _window
 

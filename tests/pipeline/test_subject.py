@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from invkit.artifacts import state_fingerprint
-from invkit.data.dose import estimate_noise, simulate_low_dose
+from invkit.data.dose.image import estimate_noise, simulate_low_dose
 from invkit.data.images import default_image
 from invkit.errors import ImageError, UsageError
 from invkit.pipeline.subject import choose_subject

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from invkit.data.dose import estimate_noise, simulate_low_dose
-from invkit.data.noise import noise_texture
+from invkit.data.dose.image import estimate_noise, simulate_low_dose
+from invkit.data.dose.texture import noise_texture
 from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.oracles import ORACLES
 from invkit.metrics.faithfulness import activation_scale

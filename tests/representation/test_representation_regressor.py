@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from invkit.data.noise import noise_texture
+from invkit.data.dose.texture import noise_texture
 from invkit.errors import ArtifactError, DenoiserError, UsageError
 from invkit.representation.regress import RegressorTask, squared_error, train_regressor
 from invkit.representation.regressor import Regressor, RegressorConfig

@@ -2,7 +2,7 @@
 
 import torch
 
-from invkit.data.noise import noise_texture
+from invkit.data.dose.texture import noise_texture
 from invkit.metrics.spectrum import power_spectrum
 from invkit.sampling.completion import complete
 

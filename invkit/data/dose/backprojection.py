@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
-from invkit.data.ct_kernel import Kernel
+from invkit.data.dose.kernel import Kernel
 from invkit.errors import UsageError
 
 TILE = 32  # side of the tiles that are looked up at once, pixels: the rays that cross one stay in the processor's cache

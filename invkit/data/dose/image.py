@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from invkit.data.noise import noise_power, noise_texture
+from invkit.data.dose.texture import noise_power, noise_texture
 from invkit.errors import ImageError, UsageError
 
 SOFT_TISSUE = (-200.0, 250.0)  # HU, after smoothing

@@ -4,8 +4,8 @@ __all__ = ["draw_abdomen", "draw_pelvis"]
 
 import numpy as np
 
-from invkit.data.phantoms_canvas import ANGLES, TURN, Canvas, Shape, ellipse, wobble
-from invkit.data.phantoms_parts import (
+from invkit.data.phantoms.canvas import ANGLES, TURN, Canvas, Shape, ellipse, wobble
+from invkit.data.phantoms.organs import (
     Body,
     Random,
     bone,

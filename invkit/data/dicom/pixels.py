@@ -13,7 +13,7 @@ from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
 
-from invkit.data.dicom_header import Frame, PixelLayout
+from invkit.data.dicom.header import Frame, PixelLayout
 from invkit.errors import ImageError
 
 AIR = -1024.0

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
-from invkit.data.dicom_slice import DicomSlice
+from invkit.data.dicom.slice import DicomSlice
 
 HU_STORED = (-1024, 64511)
 """HU that 16 bits hold with slope 1 and intercept -1024; others are cut to it."""

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invkit.artifacts import fingerprint
-from invkit.data.cache_files import AGAIN, Record, open_shard, read_index
-from invkit.data.cache_split import PatientSplit, entries_hash, read_split, stratum
+from invkit.data.cache.files import AGAIN, Record, open_shard, read_index
+from invkit.data.cache.split import PatientSplit, entries_hash, read_split, stratum
 from invkit.errors import DataError
 
 LDCT = "ldct"

@@ -32,10 +32,10 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from invkit.data.archive import FILE_LIMIT, read_members, shown
-from invkit.data.dicom_header import Frame, PixelLayout, check_is_ct, frame_headers, pixel_layout
-from invkit.data.dicom_pixels import check_decoder, check_length, hounsfield
-from invkit.data.dicom_slice import DicomSlice, Gap, Scan, pseudonym
+from invkit.data.dicom.archive import FILE_LIMIT, read_members, shown
+from invkit.data.dicom.header import Frame, PixelLayout, check_is_ct, frame_headers, pixel_layout
+from invkit.data.dicom.pixels import check_decoder, check_length, hounsfield
+from invkit.data.dicom.slice import DicomSlice, Gap, Scan, pseudonym
 from invkit.errors import ImageError
 
 TOTAL_LIMIT = 2**30

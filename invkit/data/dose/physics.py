@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from invkit.data.ct_geometry import ScannerGeometry
+from invkit.data.dose.geometry import ScannerGeometry
 
 WATER = 0.0193
 """Attenuation of water at 70 keV, 1/mm: between 0.2059 (60 keV) and 0.1837 cm2/g (80 keV) of NIST's table

@@ -4,8 +4,8 @@ __all__ = ["draw_head"]
 
 import numpy as np
 
-from invkit.data.phantoms_canvas import ANGLES, Canvas, Shape, ellipse, wobble
-from invkit.data.phantoms_parts import Random, lesions, table
+from invkit.data.phantoms.canvas import ANGLES, Canvas, Shape, ellipse, wobble
+from invkit.data.phantoms.organs import Random, lesions, table
 
 
 def draw_head(canvas: Canvas, random: Random) -> None:

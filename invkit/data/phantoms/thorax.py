@@ -4,8 +4,8 @@ __all__ = ["draw_thorax"]
 
 import numpy as np
 
-from invkit.data.phantoms_canvas import ANGLES, Canvas, Shape, ellipse, wobble
-from invkit.data.phantoms_parts import (
+from invkit.data.phantoms.canvas import ANGLES, Canvas, Shape, ellipse, wobble
+from invkit.data.phantoms.organs import (
     Body,
     Random,
     bone,
@@ -17,7 +17,7 @@ from invkit.data.phantoms_parts import (
     vertebra,
     vessel,
 )
-from invkit.data.phantoms_trunk import BACK, FRONT, bump
+from invkit.data.phantoms.trunk import BACK, FRONT, bump
 
 
 def draw_thorax(canvas: Canvas, random: Random) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invkit.data.noise import MEASURED_NPS, noise_power
+from invkit.data.dose.texture import MEASURED_NPS, noise_power
 from invkit.errors import UsageError
 
 MEASURED_PIXEL = 0.91

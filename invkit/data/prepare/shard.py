@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invkit.artifacts import fingerprint, sha256_file
-from invkit.data.cache_files import Record, Source, shard_is_intact, write_shard
-from invkit.data.dose import SOFT_TISSUE, estimate_noise
-from invkit.data.scan_pixels import anatomy_difference, read_pixels
+from invkit.data.cache.files import Record, Source, shard_is_intact, write_shard
+from invkit.data.dose.image import SOFT_TISSUE, estimate_noise
+from invkit.data.prepare.pixels import anatomy_difference, read_pixels
 from invkit.errors import ImageError
 
 SAME_ANATOMY = 100.0  # HU; a guard against gross mistakes, which even streaks of a very low dose pass

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from invkit.data.phantoms_canvas import ANGLES, TURN, Canvas, Shape, ellipse, wobble
+from invkit.data.phantoms.canvas import ANGLES, TURN, Canvas, Shape, ellipse, wobble
 
 Random = np.random.Generator
 

@@ -12,7 +12,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from invkit.data.dicom_slice import pseudonym
+from invkit.data.dicom.slice import pseudonym
 from invkit.errors import ImageError
 
 PIXEL_LIMIT = 2**28

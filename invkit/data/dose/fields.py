@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from invkit.data.dose.rays import SIMULATION_VERSION, noise_realisations
 from invkit.data.kept import keep_array
-from invkit.data.phantoms import PHANTOM_VERSION, Phantom
-from invkit.data.simulate import SIMULATION_VERSION, noise_realisations
+from invkit.data.phantoms.phantom import PHANTOM_VERSION, Phantom
 from invkit.errors import UsageError
 from invkit.training.seeds import derive_seed
 
@@ -54,7 +54,7 @@ class DoseFields:
 
 
 def dose_fields(item: Slice, dose: float, keep: Path | None = None) -> DoseFields:
-    """Return the noise of a slice at full dose and what a lower dose adds, by `invkit.data.simulate`.
+    """Return the noise of a slice at full dose and what a lower dose adds, by `invkit.data.dose.rays`.
 
     Half of the slices have the kernel of one scanner, half that of the other, by a hash. There is no electronic noise: how
     much a scanner has is not known of these slices.

@@ -12,8 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
 
-from invkit.data.cache_files import Record
-from invkit.data.prepare_shard import Block, make_shard
+from invkit.data.cache.files import Record
+from invkit.data.prepare.shard import Block, make_shard
 from invkit.errors import ResourceError
 
 # Not forked: a copy of a process whose other threads hold locks, as torch's, can hang.

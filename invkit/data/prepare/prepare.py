@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from invkit.artifacts import write_atomic
-from invkit.data.cache import cache_source, split_sha256
-from invkit.data.cache_files import (
+from invkit.data.cache.files import (
     INDEX,
     JOURNAL,
     SHARDS,
@@ -27,14 +26,15 @@ from invkit.data.cache_files import (
     shard_path,
     write_index,
 )
-from invkit.data.cache_split import decide_split, read_split, write_split
-from invkit.data.dicom_info import SliceInfo
-from invkit.data.layouts import LDCT, Series
-from invkit.data.layouts_arrays import is_array
+from invkit.data.cache.open import cache_source, split_sha256
+from invkit.data.cache.split import decide_split, read_split, write_split
+from invkit.data.dicom.info import SliceInfo
 from invkit.data.partition import PARTS
-from invkit.data.prepare_pool import in_processes
-from invkit.data.prepare_shard import Block, Frame
-from invkit.data.scan import ScanReport, scan
+from invkit.data.prepare.arrays import is_array
+from invkit.data.prepare.layouts import LDCT, Series
+from invkit.data.prepare.pool import in_processes
+from invkit.data.prepare.scan import ScanReport, scan
+from invkit.data.prepare.shard import Block, Frame
 from invkit.errors import DataError, ResourceError, UsageError
 from invkit.training.lock import LOCK_NAME, exclusive
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from invkit.data.archive import FILE_LIMIT
-from invkit.data.dicom import decode
-from invkit.data.layouts_arrays import is_array, read_arrays
+from invkit.data.dicom.archive import FILE_LIMIT
+from invkit.data.dicom.read import decode
+from invkit.data.prepare.arrays import is_array, read_arrays
 from invkit.errors import ImageError
 
 BLOCK = 8  # pixels

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from invkit.data.kept import keep_array
-from invkit.data.phantoms_canvas import Canvas
-from invkit.data.phantoms_head import draw_head
-from invkit.data.phantoms_thorax import draw_thorax
-from invkit.data.phantoms_trunk import draw_abdomen, draw_pelvis
+from invkit.data.phantoms.canvas import Canvas
+from invkit.data.phantoms.head import draw_head
+from invkit.data.phantoms.thorax import draw_thorax
+from invkit.data.phantoms.trunk import draw_abdomen, draw_pelvis
 from invkit.errors import UsageError
 from invkit.training.seeds import derive_seed
 

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from invkit.data.backprojection import backproject, filter_rays, filter_taps
-from invkit.data.ct_geometry import ScannerGeometry
-from invkit.data.ct_kernel import Kernel, chosen_kernel
-from invkit.data.dose import SOFT_TISSUE, estimate_noise
-from invkit.data.noise import noise_power
-from invkit.data.physics import ELECTRONIC, WATER, attenuation, draw_noise, ray_transmission
-from invkit.data.projection import project
+from invkit.data.dose.backprojection import backproject, filter_rays, filter_taps
+from invkit.data.dose.geometry import ScannerGeometry
+from invkit.data.dose.image import SOFT_TISSUE, estimate_noise
+from invkit.data.dose.kernel import Kernel, chosen_kernel
+from invkit.data.dose.physics import ELECTRONIC, WATER, attenuation, draw_noise, ray_transmission
+from invkit.data.dose.projection import project
+from invkit.data.dose.texture import noise_power
 from invkit.errors import ImageError, UsageError
 from invkit.training.seeds import generator
 

@@ -1,0 +1,1 @@
+"""The cache of prepared slices: its files, its split by patient, how it is opened."""

@@ -1,0 +1,1 @@
+"""CT files: read, checked, grouped into series, written."""

@@ -1,0 +1,1 @@
+"""Lower doses: noise in the image domain, and noise simulated on the rays of a scanner."""

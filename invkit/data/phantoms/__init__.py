@@ -1,0 +1,1 @@
+"""Digital phantoms: bodies drawn from a seed, in HU."""

@@ -1,0 +1,1 @@
+"""From a folder of CT as it comes to a cache of paired slices."""
