@@ -30,7 +30,7 @@ from invkit.representation.train import VaeTask
 from invkit.representation.trained import build
 from invkit.representation.vae import VaeConfig
 from invkit.split.split import Split
-from invkit.training.distributed import Shard
+from invkit.training.processes.distributed import Shard
 
 # Assumptions, of an A100 with 80 GB in a machine of 8, and of a fast network between machines.
 PEAK = 312e12  # operations per second in bf16

@@ -14,7 +14,7 @@ from timing import alternate
 
 from invkit.data.dose.fields import dose_fields
 from invkit.data.slices import load_slices
-from invkit.training.workers import side_by_side
+from invkit.training.processes.workers import side_by_side
 
 __all__ = ["main"]
 

@@ -32,7 +32,7 @@ from invkit.cli import (
 from invkit.cli.console import data_on_stdout, emit_text, say, say_error
 from invkit.cli.together import together
 from invkit.errors import InvkitError
-from invkit.training import allocator
+from invkit.training.processes import allocator
 
 COMMANDS = (analyze, train, presets, run, data, evaluate, models, layers, plugins, convert, validate)
 COMMAND = "invkit.command"

@@ -41,7 +41,7 @@ def series_work(
     """
     from invkit.pipeline.runs import new_run_folder
     from invkit.pipeline.series import analyze_series, holds_series
-    from invkit.training.distributed import current_shard
+    from invkit.training.processes.distributed import current_shard
 
     if not holds_series(data, hu_range=hu_range):
         return None

@@ -13,7 +13,7 @@ import typer
 
 from invkit.cli.console import data_to, say_error
 from invkit.errors import InvkitError
-from invkit.training.launch import launched
+from invkit.training.processes.launch import launched
 
 # What shares its work. Any other command is done by the first process, and the others wait for it.
 SHARED = frozenset({"analyze", "run", "train"})
@@ -29,9 +29,9 @@ def together(command: str, work: Callable[[], Any]) -> Any:
     launch = launched()
     if launch is None:
         return work()
-    from invkit.training.board import LostContactError
-    from invkit.training.group import process_group
-    from invkit.training.sharing import alone
+    from invkit.training.processes.board import LostContactError
+    from invkit.training.processes.group import process_group
+    from invkit.training.processes.sharing import alone
 
     def mine() -> Any:
         if command in SHARED:

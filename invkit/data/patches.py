@@ -20,8 +20,8 @@ from invkit.data.dose.fields import DoseFields, dose_fields
 from invkit.data.dose.texture import noise_texture
 from invkit.data.slices import HU_RANGE, Slice, SliceSet
 from invkit.errors import DataError, UsageError
+from invkit.training.processes.workers import side_by_side
 from invkit.training.seeds import derive_seed, generator
-from invkit.training.workers import side_by_side
 
 BODY = -500.0  # HU: more is patient (or table), less is air or lung
 TILE = 1024  # side of the noise tiles that patches are cut from, pixels

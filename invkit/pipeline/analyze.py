@@ -32,8 +32,8 @@ from invkit.pipeline.untrained import examine_untrained
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.split.split import Split
 from invkit.training.device import usable_device
+from invkit.training.processes.sharing import first_only
 from invkit.training.progress import Progress
-from invkit.training.sharing import first_only
 
 Say = Callable[[str], None]
 BUNDLED = ("chen2017", "yang2018")  # denoisers that come along as plugins
@@ -116,7 +116,7 @@ def analyze(
         progress: called as a training goes on.
         say: called with one line for each thing done.
 
-    Within `invkit.training.group.process_group`, processes share the work, and rank 0 has the result: the same, bit for
+    Within `invkit.training.processes.group.process_group`, processes share the work, and rank 0 has the result: the same, bit for
     bit, as that of one process with as many threads.
 
     Raises:

@@ -22,7 +22,7 @@ from invkit.sampling.refine import Certificates, Refined
 from invkit.sampling.retreat import retreating
 from invkit.sampling.sampler import Reference
 from invkit.sampling.tangent import Tangent
-from invkit.training.sharing import in_parts
+from invkit.training.processes.sharing import in_parts
 
 OF_SCALE, OF_NOISE = 1e-3, 0.02
 

@@ -27,8 +27,8 @@ from invkit.pipeline.train_vae import Domain
 from invkit.representation.trained import TrainedVae
 from invkit.sampling.model import SampleModel
 from invkit.split.check import SplitReport
+from invkit.training.processes.sharing import first_only, share_out
 from invkit.training.seeds import derive_seed
-from invkit.training.sharing import first_only, share_out
 
 
 def examine(

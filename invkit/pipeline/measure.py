@@ -34,7 +34,7 @@ from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.sampling.tangent import Tangent
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
-from invkit.training.sharing import share_out
+from invkit.training.processes.sharing import share_out
 
 
 def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerResult:

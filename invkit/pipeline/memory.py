@@ -33,7 +33,7 @@ from invkit.sampling.refine import refine
 from invkit.sampling.sampler import pixels_at_once
 from invkit.sampling.stack import IN_MEMORY
 from invkit.split.split import Split
-from invkit.training import allocator
+from invkit.training.processes import allocator
 
 SIDE = 128  # pixels a side of a small image to draw
 PROBE = 64  # pixels a side of the cut-out; less, and borders count

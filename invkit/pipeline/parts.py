@@ -35,9 +35,9 @@ from invkit.representation.spatial_train import TrainedSpatial, load_spatial
 from invkit.representation.trained import TrainedVae, load_vae
 from invkit.sampling.model import SampleModel
 from invkit.split.split import Split
-from invkit.training.distributed import all_true
+from invkit.training.processes.distributed import all_true
+from invkit.training.processes.sharing import share_out
 from invkit.training.progress import Progress
-from invkit.training.sharing import share_out
 
 Representation = Literal["vae", "wavelet", "spatial", "conditional"]
 REPRESENTATIONS: tuple[str, ...] = get_args(Representation)

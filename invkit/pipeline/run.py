@@ -24,10 +24,10 @@ from invkit.pipeline.train_vae import Domain
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.split.split import Split
 from invkit.training.device import usable_device
-from invkit.training.distributed import barrier, broadcast_json, current_shard
 from invkit.training.lock import exclusive
+from invkit.training.processes.distributed import barrier, broadcast_json, current_shard
+from invkit.training.processes.sharing import share_out
 from invkit.training.progress import Progress
-from invkit.training.sharing import share_out
 
 
 @dataclass(frozen=True)

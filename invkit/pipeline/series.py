@@ -28,10 +28,10 @@ from invkit.pipeline.subject import Data
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.report.series import SeriesPage, write_series
 from invkit.training.device import usable_device
-from invkit.training.distributed import by_first
 from invkit.training.lock import exclusive
+from invkit.training.processes.distributed import by_first
+from invkit.training.processes.sharing import first_only, share_out
 from invkit.training.seeds import derive_seed
-from invkit.training.sharing import first_only, share_out
 
 SCHEMA = "invkit.series/1"
 SLICES = "slices"

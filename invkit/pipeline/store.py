@@ -11,8 +11,8 @@ from invkit.denoisers.weights import cache_folder
 from invkit.errors import ArtifactError
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Artifact
-from invkit.training.distributed import all_true, by_first
 from invkit.training.lock import exclusive
+from invkit.training.processes.distributed import all_true, by_first
 
 
 class Store:

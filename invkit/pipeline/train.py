@@ -30,8 +30,8 @@ from invkit.pipeline.train_vae import Domain, VaeRequest, learn_vae
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.split.split import Split
 from invkit.training.device import usable_device
-from invkit.training.distributed import by_first
 from invkit.training.engine import fit
+from invkit.training.processes.distributed import by_first
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed, seeded
 from invkit.training.task import FitConfig

@@ -39,15 +39,15 @@ from invkit.representation.regressor import Regressor
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import LayerModel, estimated
 from invkit.split.split import Split
-from invkit.training.distributed import broadcast_json
 from invkit.training.engine import Shard, fit
 from invkit.training.feed import Feed
 from invkit.training.history import learning_curve
+from invkit.training.processes.distributed import broadcast_json
+from invkit.training.processes.sharing import spread_out
+from invkit.training.processes.workers import side_by_side
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed
-from invkit.training.sharing import spread_out
 from invkit.training.task import FitResult
-from invkit.training.workers import side_by_side
 
 BATCH = 32
 JUDGED = 64

@@ -25,9 +25,9 @@ from invkit.representation.spatial_train import TrainedSpatial
 from invkit.sampling.model import estimated
 from invkit.sampling.spatial_model import CodeFrame, SpatialModel
 from invkit.training.engine import Shard
+from invkit.training.processes.sharing import in_parts
 from invkit.training.progress import Progress
 from invkit.training.seeds import generator
-from invkit.training.sharing import in_parts
 
 KIND = "spatial"
 BATCH = 32  # patches that are drawn and encoded at a time

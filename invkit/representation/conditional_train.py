@@ -31,13 +31,13 @@ from invkit.representation.losses import kl_divergence, sigma_nll
 from invkit.representation.pca import fit_pca
 from invkit.representation.spectrum import radial_bands
 from invkit.representation.vae import Posterior
-from invkit.training.distributed import by_first
 from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import OnePhase
 from invkit.training.precision import autocast, in_float64, supports_bf16
+from invkit.training.processes.distributed import by_first
+from invkit.training.processes.sharing import in_parts
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator, seeded
-from invkit.training.sharing import in_parts
 
 KIND = "conditional-vae"
 FILE = "conditional-vae.safetensors"

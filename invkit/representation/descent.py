@@ -12,7 +12,7 @@ from torch import Tensor
 from invkit.representation.regressor import Activation, Phi, Regressor
 from invkit.representation.ridge import Moments
 from invkit.representation.stage import Stage, Trace
-from invkit.training.distributed import broadcast_json, broadcast_tensors
+from invkit.training.processes.distributed import broadcast_json, broadcast_tensors
 
 Pair = tuple[Activation, Tensor]
 Halt = Callable[[Sequence[float]], bool]

@@ -23,9 +23,9 @@ from invkit.representation.pca import fit_pca
 from invkit.representation.spatial import SpatialVae
 from invkit.representation.spectrum import radial_bands
 from invkit.representation.vae import VAE, Posterior, VaeConfig
-from invkit.training.distributed import Shard
 from invkit.training.feed import Feed
 from invkit.training.precision import in_float64
+from invkit.training.processes.distributed import Shard
 from invkit.training.seeds import generator
 
 QUANTILES = (0.5, 0.9, 0.99)

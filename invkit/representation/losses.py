@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from invkit.representation.spectrum import radial_bands
-from invkit.training.distributed import average, of_all
+from invkit.training.processes.distributed import average, of_all
 
 
 def kl_divergence(mean: Tensor, log_var: Tensor) -> Tensor:

@@ -28,10 +28,10 @@ from invkit.representation.held_out import (
 from invkit.representation.losses import sigma_nll
 from invkit.representation.pca import fit_pca
 from invkit.representation.spatial import SpatialConfig, SpatialVae
-from invkit.training.distributed import by_first
 from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import OnePhase
 from invkit.training.precision import in_float64
+from invkit.training.processes.distributed import by_first
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed, generator, seeded
 

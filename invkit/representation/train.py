@@ -32,11 +32,11 @@ from invkit.representation.losses import (
 )
 from invkit.representation.trained import KIND, TrainedVae, build, load_vae, save_vae
 from invkit.representation.vae import VAE, VaeConfig
-from invkit.training.distributed import by_first
 from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import adam, warm_cosine
 from invkit.training.penalty import gradient_penalty
 from invkit.training.precision import autocast, supports_bf16
+from invkit.training.processes.distributed import by_first
 from invkit.training.progress import Progress
 from invkit.training.seeds import generator
 

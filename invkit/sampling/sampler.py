@@ -16,7 +16,7 @@ from invkit.sampling.moments import StreamingMoments
 from invkit.sampling.stack import Stack
 from invkit.sampling.tangent import Tangent
 from invkit.split.split import Split
-from invkit.training.sharing import in_parts
+from invkit.training.processes.sharing import in_parts
 
 # What Phi and f see at a time. In larger batches on a CPU activations leave its cache, and the C library maps their memory anew:
 # two patches take half the time of 25.

@@ -5,7 +5,7 @@ __all__ = ["usable_device"]
 import torch
 
 from invkit.errors import UsageError
-from invkit.training.launch import launched
+from invkit.training.processes.launch import launched
 
 KINDS = ("cpu", "cuda", "mps")
 

@@ -16,7 +16,10 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from invkit import artifacts
 from invkit.errors import ConfigError, DivergedError, ResourceError
-from invkit.training.distributed import (
+from invkit.training.folder import Ledger, RunFolder
+from invkit.training.interrupt import Interrupted, Interrupts, interrupts
+from invkit.training.lock import exclusive
+from invkit.training.processes.distributed import (
     Shard,
     average,
     average_gradients,
@@ -25,9 +28,6 @@ from invkit.training.distributed import (
     current_scope,
     current_shard,
 )
-from invkit.training.folder import Ledger, RunFolder
-from invkit.training.interrupt import Interrupted, Interrupts, interrupts
-from invkit.training.lock import exclusive
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed
 from invkit.training.state import (

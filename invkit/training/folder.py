@@ -14,8 +14,8 @@ from torch import Tensor
 from invkit import artifacts
 from invkit.errors import ArtifactError, ConfigError, ResourceError
 from invkit.training.checkpoint import Checkpoints
-from invkit.training.distributed import Shard, all_true, broadcast_json
 from invkit.training.history import History
+from invkit.training.processes.distributed import Shard, all_true, broadcast_json
 from invkit.training.task import FitConfig
 
 # These fields do not change what comes out of an undisturbed training, so each session may choose them.

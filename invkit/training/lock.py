@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from invkit.errors import ResourceError
-from invkit.training.distributed import barrier, current_scope
+from invkit.training.processes.distributed import barrier, current_scope
 from invkit.training.progress import Progress, ProgressEvent
 
 LOCK_NAME = ".lock"

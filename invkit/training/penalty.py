@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from invkit.training.distributed import Shard
+from invkit.training.processes.distributed import Shard
 
 WHOLE = Shard()
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from invkit.training.distributed import Shard
+from invkit.training.processes.distributed import Shard
 
 
 class Task(Protocol):

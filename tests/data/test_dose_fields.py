@@ -11,7 +11,7 @@ from invkit.data.dose.rays import add_dose_noise, noise_realisations, simulate_d
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
 from invkit.errors import UsageError
-from invkit.training.workers import side_by_side
+from invkit.training.processes.workers import side_by_side
 
 SIZE = 96
 

@@ -10,7 +10,7 @@ from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.metrics.measures import LADDER
 from invkit.report.table import KNOWN
 from invkit.representation.vae import PRESETS as VAE_PRESETS
-from invkit.training import allocator
+from invkit.training.processes import allocator
 
 CODE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "invkit").rglob("*.py")))
 FIGURE = re.compile(r"<!-- (end )?figure: ([\w-]+) -->")

@@ -9,7 +9,7 @@ from invkit.errors import ResourceError
 from invkit.pipeline import memory
 from invkit.pipeline.memory import MemoryPlan, state_memory
 from invkit.sampling.stack import IN_MEMORY
-from invkit.training import allocator
+from invkit.training.processes import allocator
 
 MB = 10**6
 

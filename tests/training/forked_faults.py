@@ -20,7 +20,7 @@ from tiny_training import LineTask, TinyTask, config, outcome, train
 
 from invkit.errors import InvkitError
 from invkit.training.engine import fit
-from invkit.training.group import process_group
+from invkit.training.processes.group import process_group
 
 STEPS = 12
 

@@ -12,10 +12,10 @@ import torch
 from forked_faults import Child, free_port
 
 from invkit.errors import DivergedError, InvkitError, SplitError
-from invkit.training.distributed import average, barrier, by_first, current_shard, of_all
-from invkit.training.group import process_group
 from invkit.training.lock import exclusive
-from invkit.training.sharing import ShareDone, alone, first_only, in_parts, share_out
+from invkit.training.processes.distributed import average, barrier, by_first, current_shard, of_all
+from invkit.training.processes.group import process_group
+from invkit.training.processes.sharing import ShareDone, alone, first_only, in_parts, share_out
 
 
 def environment(rank: int, world: int, port: int, *, slurm: bool = False) -> dict[str, str]:

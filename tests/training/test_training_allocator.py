@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from invkit.training import allocator
+from invkit.training.processes import allocator
 
 linux = pytest.mark.skipif(
     sys.platform != "linux" or "glibc" not in "".join(os.confstr("CS_GNU_LIBC_VERSION") or ""),
@@ -15,7 +15,7 @@ linux = pytest.mark.skipif(
 # Page faults of taking and leaving large tensors ten times, after a start in which the heap finds its size.
 FAULTS = """
 import resource, torch
-from invkit.training import allocator
+from invkit.training.processes import allocator
 def faults(size):
     for number in range(30):
         if number == 20:
@@ -71,7 +71,7 @@ def test_the_command_line_keeps():
     code = """
 import sys
 from invkit.cli import app
-from invkit.training import allocator
+from invkit.training.processes import allocator
 sys.argv = ["invkit", "--version"]
 try:
     app.main()

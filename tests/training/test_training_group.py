@@ -8,9 +8,9 @@ import pytest
 
 from invkit.errors import ConfigError, UsageError
 from invkit.training.device import usable_device
-from invkit.training.group import process_group
-from invkit.training.launch import Launch, launched
-from invkit.training.sharing import alone, first_only, in_parts, share_out
+from invkit.training.processes.group import process_group
+from invkit.training.processes.launch import Launch, launched
+from invkit.training.processes.sharing import alone, first_only, in_parts, share_out
 
 NAMES = ("shares", "first", "failures", "batch", "files")
 

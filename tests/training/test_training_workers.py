@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from invkit.split.split import Split
-from invkit.training.workers import side_by_side
+from invkit.training.processes.workers import side_by_side
 
 
 @pytest.fixture

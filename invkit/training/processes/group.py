@@ -13,10 +13,10 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from invkit.errors import ResourceError
-from invkit.training.board import FAREWELL, Board, LostContactError
-from invkit.training.distributed import Scope, Shard, barrier, current_shard, within
-from invkit.training.launch import Launch, launched
-from invkit.training.sharing import ShareDone
+from invkit.training.processes.board import FAREWELL, Board, LostContactError
+from invkit.training.processes.distributed import Scope, Shard, barrier, current_shard, within
+from invkit.training.processes.launch import Launch, launched
+from invkit.training.processes.sharing import ShareDone
 
 MEETING = 300.0  # seconds for all processes to come
 TIMEOUT = 6 * 3600.0

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from invkit.errors import ConfigError, InvkitError
-from invkit.training.board import Board, LostContactError
+from invkit.training.processes.board import Board, LostContactError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from invkit.training.distributed import (
+from invkit.training.processes.distributed import (
     Scope,
     Shard,
     broadcast_bytes,
@@ -23,7 +23,7 @@ from invkit.training.distributed import (
     send_bytes,
     within,
 )
-from invkit.training.workers import side_by_side
+from invkit.training.processes.workers import side_by_side
 
 T = TypeVar("T")
 Own = TypeVar("Own")
