@@ -25,7 +25,7 @@ def convert(
 ) -> None:
     """Convert a PyTorch state dict to safetensors; nothing in the file is run."""
     from invkit.artifacts import sha256_file
-    from invkit.denoisers.convert import convert_state_dict
+    from invkit.denoisers.weights.convert import convert_state_dict
 
     count, sha256 = convert_state_dict(source, target), sha256_file(target)
     if json:

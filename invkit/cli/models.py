@@ -11,8 +11,8 @@ import typer
 
 from invkit.cli.console import emit_json, emit_table, emit_text, say
 from invkit.cli.options import JsonOption, PluginOption, host_with
-from invkit.denoisers.installed import Installed, installed, remove, with_installed
 from invkit.denoisers.spec import Affine
+from invkit.denoisers.weights.installed import Installed, installed, remove, with_installed
 from invkit.errors import UsageError
 from invkit.plugins.manager import PluginHost
 
@@ -85,7 +85,7 @@ def add(
 ) -> None:
     """Keep trained weights of others as safetensors, under a tag that names them for ever. No code in them is run."""
     spec = chosen_denoiser(model, source, host_with(plugin))
-    from invkit.denoisers.install import install  # imports torch
+    from invkit.denoisers.weights.install import install  # imports torch
 
     record, there = install(
         spec, source, tag, sha256=sha256, trained_on=trained_on, terms=terms, preprocessing=affine(normalise)
@@ -153,7 +153,7 @@ def chosen_denoiser(model: str | None, source: str, host: PluginHost) -> Denoise
         UnknownNameError: there is no such denoiser.
     """
     if model is None:
-        from invkit.denoisers.install import stated_model  # imports torch
+        from invkit.denoisers.weights.install import stated_model  # imports torch
 
         model = stated_model(Path(source))
         if model is None:

@@ -1,0 +1,1 @@
+"""Denoisers: what describes them, how they are built, loaded and trained."""

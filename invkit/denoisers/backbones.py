@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from invkit.denoisers.spec import Weights
-from invkit.denoisers.weights import read_weights
+from invkit.denoisers.weights.read import read_weights
 from invkit.errors import ArtifactError, DataError
 
 VGG16 = (2, 2, 3, 3, 3)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from invkit.denoisers.network import at_rest, network_fingerprint, unwrap
 from invkit.denoisers.spec import Affine, Denoiser, Layer, Preprocessing, Weights
-from invkit.denoisers.weights import load_into, read_weights
+from invkit.denoisers.weights.read import load_into, read_weights
 from invkit.errors import DenoiserError, ImageError, InvkitError, ResourceError, UnknownNameError, UsageError
 from invkit.training.seeds import seeded
 
@@ -191,7 +191,7 @@ def load_denoiser(
         tag: which weights; the first ones by default.
         device: where to put the network.
         untrained_seed: take a freshly initialised network from this seed instead of trained weights.
-        cache: folder for downloads; see `invkit.denoisers.weights.cache_folder`.
+        cache: folder for downloads; see `invkit.denoisers.weights.read.cache_folder`.
 
     Returns:
         the denoiser. Its `weights_tag` is the tag, `"untrained-SEED"`, or `"built"` where the description has

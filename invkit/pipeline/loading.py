@@ -12,7 +12,7 @@ from torch import nn
 
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser, wrap_module
 from invkit.denoisers.spec import Denoiser
-from invkit.denoisers.weights import weights_provenance
+from invkit.denoisers.weights.read import weights_provenance
 from invkit.errors import UsageError
 from invkit.plugins.manager import PluginHost, default_host
 

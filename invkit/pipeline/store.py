@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from invkit.artifacts import fingerprint, read_sidecar
-from invkit.denoisers.weights import cache_folder
+from invkit.denoisers.weights.read import cache_folder
 from invkit.errors import ArtifactError
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Artifact

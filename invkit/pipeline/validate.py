@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from invkit.denoisers.oracles import CUTOFF
+from invkit.denoisers.oracles.oracle import CUTOFF
 from invkit.errors import UnknownNameError
 from invkit.pipeline.loading import load
 from invkit.pipeline.validate_exact import check_injective, check_quantiser

@@ -5,8 +5,8 @@ __all__ = ["check_injective", "check_quantiser"]
 import torch
 from torch import Tensor
 
-from invkit.denoisers.oracles import STEP
-from invkit.denoisers.oracles_planted import CONTRACTION
+from invkit.denoisers.oracles.oracle import STEP
+from invkit.denoisers.oracles.planted import CONTRACTION
 from invkit.errors import SplitError
 from invkit.pipeline.validate_rows import Row, Seeds, certified
 from invkit.pipeline.validate_trial import SAMPLES, Trial

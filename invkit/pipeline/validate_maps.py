@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from invkit.denoisers.oracles import BAND, REGION
+from invkit.denoisers.oracles.oracle import BAND, REGION
 from invkit.pipeline.validate_rows import Row, Seeds, certified, overlap
 from invkit.pipeline.validate_trial import SAMPLES, Trial
 from invkit.split.split import Split

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from invkit.denoisers.oracles import TAU_DISC
+from invkit.denoisers.oracles.oracle import TAU_DISC
 from invkit.pipeline.validate_rows import LEAST_CERTIFIED, Row, Seeds, certified, overlap
 from invkit.pipeline.validate_trial import SAMPLES, Trial, field_of
 from invkit.split.split import Split

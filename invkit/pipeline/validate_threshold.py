@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from invkit.denoisers.oracles import LEVELS, TAU
-from invkit.denoisers.oracles_pointwise import Haar
+from invkit.denoisers.oracles.oracle import LEVELS, TAU
+from invkit.denoisers.oracles.pointwise import Haar
 from invkit.pipeline.validate_rows import LEAST_CERTIFIED, Row, Seeds
 from invkit.pipeline.validate_trial import Trial
 from invkit.split.split import Split

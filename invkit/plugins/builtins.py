@@ -6,7 +6,7 @@ __all__ = ["invkit_artifacts", "invkit_backbones", "invkit_denoisers", "invkit_s
 
 from typing import TYPE_CHECKING
 
-from invkit.denoisers.oracles import ORACLES
+from invkit.denoisers.oracles.oracle import ORACLES
 from invkit.plugins.bundled import BUNDLED
 from invkit.plugins.hookspecs import hookimpl
 from invkit.plugins.records import Artifact, Backbone, Source

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from invkit._version import __version__
-from invkit.denoisers.installed import with_installed
 from invkit.denoisers.spec import Denoiser
+from invkit.denoisers.weights.installed import with_installed
 from invkit.errors import PluginError, UnknownNameError
 from invkit.plugins import builtins
 from invkit.plugins.containment import attempt

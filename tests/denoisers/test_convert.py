@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from invkit.denoisers.convert import convert_state_dict
+from invkit.denoisers.weights.convert import convert_state_dict
 from invkit.errors import ArtifactError, UsageError
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from invkit.denoisers.loaded import check_contract, load_denoiser
-from invkit.denoisers.oracles import BAND, CUTOFF, LEVELS, ORACLES, STEP, TAU, TAU_DISC
-from invkit.denoisers.oracles_linear import Band, BlockMean
-from invkit.denoisers.oracles_planted import (
+from invkit.denoisers.oracles.linear import Band, BlockMean
+from invkit.denoisers.oracles.oracle import BAND, CUTOFF, LEVELS, ORACLES, STEP, TAU, TAU_DISC
+from invkit.denoisers.oracles.planted import (
     BlindDisc,
     BlindRegion,
     BlindSign,
@@ -18,7 +18,7 @@ from invkit.denoisers.oracles_planted import (
     Planted,
     Residual,
 )
-from invkit.denoisers.oracles_pointwise import Haar, Quantiser, SoftThreshold
+from invkit.denoisers.oracles.pointwise import Haar, Quantiser, SoftThreshold
 from invkit.errors import SplitError
 from invkit.split.split import Split
 
@@ -52,7 +52,7 @@ def test_no_two_oracles_are_the_same_function():
 
 
 def test_naming_them_imports_no_torch():
-    code = "import sys, invkit.denoisers.oracles; print('torch' in sys.modules)"
+    code = "import sys, invkit.denoisers.oracles.oracle; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from invkit.denoisers.loaded import wrap_module
-from invkit.denoisers.oracles import BAND, LEVELS, REGION, STEP, TAU, TAU_DISC
-from invkit.denoisers.oracles_linear import LowPass
-from invkit.denoisers.oracles_planted import BlindBand, BlindDisc, BlindRegion, Injective, Planted
-from invkit.denoisers.oracles_pointwise import Quantiser, SoftThreshold
+from invkit.denoisers.oracles.linear import LowPass
+from invkit.denoisers.oracles.oracle import BAND, LEVELS, REGION, STEP, TAU, TAU_DISC
+from invkit.denoisers.oracles.planted import BlindBand, BlindDisc, BlindRegion, Injective, Planted
+from invkit.denoisers.oracles.pointwise import Quantiser, SoftThreshold
 from invkit.errors import UnknownNameError
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig

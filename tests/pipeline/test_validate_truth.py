@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy import stats
 
-from invkit.denoisers.oracles import CUTOFF, LEVELS, TAU
-from invkit.denoisers.oracles_linear import Band, BlockMean
-from invkit.denoisers.oracles_pointwise import Haar, Shrink
+from invkit.denoisers.oracles.linear import Band, BlockMean
+from invkit.denoisers.oracles.oracle import CUTOFF, LEVELS, TAU
+from invkit.denoisers.oracles.pointwise import Haar, Shrink
 from invkit.pipeline.validate_gaussian import (
     DEVIATION,
     LEVEL,

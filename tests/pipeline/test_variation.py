@@ -7,7 +7,7 @@ import torch
 from invkit.data.dose.image import estimate_noise, simulate_low_dose
 from invkit.data.dose.texture import noise_texture
 from invkit.denoisers.loaded import load_denoiser
-from invkit.denoisers.oracles import ORACLES
+from invkit.denoisers.oracles.oracle import ORACLES
 from invkit.metrics.faithfulness import activation_scale
 from invkit.metrics.intervals import number
 from invkit.metrics.measures import Certification, Measures

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from invkit.denoisers.loaded import load_denoiser
-from invkit.denoisers.oracles import ORACLES
+from invkit.denoisers.oracles.oracle import ORACLES
 from invkit.sampling.anatomy_proposals import survive
 from invkit.sampling.changes import apart, given, inserted, removed, shifted, smooth
 from invkit.split.split import Split

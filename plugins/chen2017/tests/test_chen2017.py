@@ -16,10 +16,10 @@ from torch import nn
 from torch.nn import functional
 
 import invkit
-from invkit.denoisers.install import install
-from invkit.denoisers.installed import with_installed
 from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.recipe import packaged_text
+from invkit.denoisers.weights.install import install
+from invkit.denoisers.weights.installed import with_installed
 from invkit.errors import ArtifactError
 from invkit.plugins.manager import PluginHost
 from invkit.split.split import Split

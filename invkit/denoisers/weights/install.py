@@ -12,11 +12,11 @@ from safetensors.torch import load as load_bytes
 from torch import Tensor
 
 from invkit import artifacts
-from invkit.denoisers.convert import state_of
-from invkit.denoisers.installed import Installed, affine, models_folder, read_record, tombstone
-from invkit.denoisers.rename import fitted
 from invkit.denoisers.spec import NAME, Affine, Denoiser, Upstream, Weights
-from invkit.denoisers.weights import LARGEST, download, load_into, provenance_of
+from invkit.denoisers.weights.convert import state_of
+from invkit.denoisers.weights.installed import Installed, affine, models_folder, read_record, tombstone
+from invkit.denoisers.weights.read import LARGEST, download, load_into, provenance_of
+from invkit.denoisers.weights.rename import fitted
 from invkit.errors import ArtifactError, DenoiserError, UsageError
 from invkit.training.lock import exclusive
 

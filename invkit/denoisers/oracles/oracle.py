@@ -24,42 +24,42 @@ TAU_DISC = 30.0  # HU of contrast
 
 def build_lowpass() -> nn.Module:
     """Return a low-pass filter."""
-    from invkit.denoisers.oracles_linear import LowPass  # imports torch
+    from invkit.denoisers.oracles.linear import LowPass  # imports torch
 
     return LowPass(CUTOFF)
 
 
 def build_projection() -> nn.Module:
     """Return the means over blocks of 2 x 2 pixels."""
-    from invkit.denoisers.oracles_linear import BlockMean  # imports torch
+    from invkit.denoisers.oracles.linear import BlockMean  # imports torch
 
     return BlockMean(2)
 
 
 def build_soft_threshold() -> nn.Module:
     """Return soft thresholding of Haar coefficients."""
-    from invkit.denoisers.oracles_pointwise import SoftThreshold  # imports torch
+    from invkit.denoisers.oracles.pointwise import SoftThreshold  # imports torch
 
     return SoftThreshold(TAU, LEVELS)
 
 
 def build_quantiser() -> nn.Module:
     """Return rounding to steps of grey value."""
-    from invkit.denoisers.oracles_pointwise import Quantiser  # imports torch
+    from invkit.denoisers.oracles.pointwise import Quantiser  # imports torch
 
     return Quantiser(STEP)
 
 
 def build_injective() -> nn.Module:
     """Return a network that keeps everything."""
-    from invkit.denoisers.oracles_planted import Injective  # imports torch
+    from invkit.denoisers.oracles.planted import Injective  # imports torch
 
     return Injective()
 
 
 def build_planted(kind: str) -> nn.Module:
     """Return a network that keeps everything but what is planted."""
-    from invkit.denoisers.oracles_planted import BlindBand, BlindDisc, BlindRegion, BlindSign, Planted
+    from invkit.denoisers.oracles.planted import BlindBand, BlindDisc, BlindRegion, BlindSign, Planted
 
     blind: dict[str, Callable[[], nn.Module]] = {
         "band": partial(BlindBand, *BAND),

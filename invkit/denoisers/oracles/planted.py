@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from invkit.denoisers.oracles_linear import Band
+from invkit.denoisers.oracles.linear import Band
 
 CONTRACTION = 0.5
 WIDTH = 50.0  # HU: where the residual blocks bend

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from invkit.denoisers.spec import Denoiser, Upstream
-from invkit.denoisers.weights import listed
+from invkit.denoisers.weights.read import listed
 from invkit.errors import ArtifactError
 
 WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name

@@ -1,0 +1,1 @@
+"""Denoisers whose invariances are known in closed form."""

@@ -1,0 +1,1 @@
+"""Weights of denoisers: read by their hash, renamed, converted, installed."""
