@@ -30,8 +30,8 @@ from invkit.flow.config import CinnConfig
 from invkit.flow.store import round_half
 from invkit.flow.table import CodeTable, posterior_entropy
 from invkit.flow.train import CinnTask, nll_rows
-from invkit.metrics.intervals import Interval, bootstrap
 from invkit.pipeline.train_layer import LayerTraining
+from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.engine import Shard
 from invkit.training.optimiser import cosine
 from invkit.training.seeds import generator

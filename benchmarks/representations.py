@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from invkit.data.patches import PatchSampler
+from invkit.images.bands import radial_bands
 from invkit.pipeline.baseline import baseline, plausible_spread
 from invkit.pipeline.certify import Certified, certify, epsilon_of
 from invkit.pipeline.gather import gather
@@ -32,7 +33,6 @@ from invkit.pipeline.store import Store
 from invkit.pipeline.subject import choose_subject
 from invkit.plugins.manager import default_host
 from invkit.representation.completeness import completeness
-from invkit.representation.spectrum import radial_bands
 from invkit.sampling.sampler import Reference, draw
 from invkit.split.split import Split
 

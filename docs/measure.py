@@ -91,8 +91,8 @@ def denoisers(ct: Path | None) -> str:
     import invkit as api
     from invkit.data.patches import PatchSampler
     from invkit.data.slices import load_slices
-    from invkit.metrics.intervals import Interval
     from invkit.pipeline.quality import denoising_quality
+    from invkit.statistics.intervals import Interval
 
     rows = []
     for name, spec in (("phantoms", "phantoms"), ("CT", ct)):

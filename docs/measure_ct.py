@@ -88,7 +88,7 @@ def real_quality(ct: Path | None) -> str:
 
 def shown(value: dict[str, float] | float | None) -> str:
     """Return a figure with its interval."""
-    from invkit.metrics.intervals import Interval
+    from invkit.statistics.intervals import Interval
 
     return "–" if value is None else Interval.of(value).text()
 

@@ -80,7 +80,7 @@ def evaluate(
 
 def show(found: Evaluation) -> None:
     """Print the table, and what it is made of."""
-    from invkit.metrics.benchmark import FIGURES
+    from invkit.quality.benchmark import FIGURES
 
     rows = []
     for exam in found.exams:

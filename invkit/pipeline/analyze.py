@@ -15,6 +15,7 @@ from invkit.data.slices import NoiseModel, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import InvkitError, UsageError
+from invkit.images.region import RegionSpec, choose_region
 from invkit.pipeline.examine import examine
 from invkit.pipeline.gather import DataSpecs, gather
 from invkit.pipeline.ladder import Controls
@@ -23,7 +24,6 @@ from invkit.pipeline.loading import load, stated_provenance
 from invkit.pipeline.memory import parse_memory
 from invkit.pipeline.parts import REPRESENTATIONS, Parts, Representation, silent
 from invkit.pipeline.random_phi import CONTROL_SETS, ControlSet, RandomPhi
-from invkit.pipeline.region import RegionSpec, choose_region
 from invkit.pipeline.result import AnalysisResult, Sampler
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import Data, choose_subject

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invkit.metrics.intervals import Interval, bootstrap
 from invkit.sampling.anatomy_proposals import Survival
 from invkit.sampling.changes import Change, given, inserted, removed, shifted
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import SampleModel, Scalable
+from invkit.statistics.intervals import Interval, bootstrap
 
 RADII = (2.0, 4.0, 8.0)  # pixels, of discs
 CONTRAST = 100.0  # HU, of discs

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from invkit.denoisers.loaded import LoadedDenoiser
-from invkit.metrics.intervals import Interval
+from invkit.images.region import Region
 from invkit.pipeline.certify import Certified, refine_proposals
 from invkit.pipeline.ladder import root_mean_square, sample_spread
 from invkit.pipeline.plausible import Judge
-from invkit.pipeline.region import Region
 from invkit.sampling.sampler import Reference
 from invkit.sampling.training_free import training_free
+from invkit.statistics.intervals import Interval
 
 BASELINE_SAMPLES = 8  # of each image at most: the baseline may cost half of what is proven at the default
 

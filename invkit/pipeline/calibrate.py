@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invkit.calibration.c2st import C2stCheck, check_c2st, run_c2st
+from invkit.calibration.sbc import Ranks, SbcCheck, check_sbc, random_directions, run_sbc
+from invkit.calibration.tarp import Coverage, TarpCheck, check_tarp, run_tarp
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import AT_ONCE
 from invkit.errors import DataError
 from invkit.flow.cinn import CINN
 from invkit.flow.table import CodeTable
-from invkit.metrics.calibration_c2st import C2stCheck, check_c2st, run_c2st
-from invkit.metrics.calibration_sbc import Ranks, SbcCheck, check_sbc, random_directions, run_sbc
-from invkit.metrics.calibration_tarp import Coverage, TarpCheck, check_tarp, run_tarp
-from invkit.metrics.intervals import Interval, bootstrap
 from invkit.sampling.model import LayerModel
+from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.precision import in_float64
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator

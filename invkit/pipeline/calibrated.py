@@ -4,7 +4,7 @@ __all__ = ["with_calibration"]
 
 import dataclasses
 
-from invkit.metrics.calibration_record import CalibrationRecord
+from invkit.calibration.record import CalibrationRecord
 from invkit.pipeline.result import LayerResult
 from invkit.sampling.model import SampleModel
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from invkit.metrics.intervals import Interval
-from invkit.metrics.measures import Baseline, Certification
+from invkit.images.region import Region
 from invkit.pipeline.baseline import baseline_figures, plausible_spread
 from invkit.pipeline.certify import Certified
 from invkit.pipeline.curve import allowed_spread, curve_figures
 from invkit.pipeline.ladder import root_mean_square, sample_spread
 from invkit.pipeline.plausible import plausible_figures
-from invkit.pipeline.region import Region
+from invkit.statistics.intervals import Interval
+from invkit.verdict.measures import Baseline, Certification
 
 
 def certification_figures(

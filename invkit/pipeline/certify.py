@@ -11,10 +11,9 @@ from torch import Tensor
 
 from invkit.denoisers.loaded import PIXELS_AT_ONCE, LoadedDenoiser
 from invkit.errors import SplitError
-from invkit.metrics.verdict import ENOUGH_FOR_A_MAP
+from invkit.images.region import Region
 from invkit.pipeline.curve import CURVE_SAMPLES, CurvePoint, allowed_spread, path_of
 from invkit.pipeline.plausible import Judge, Placed
-from invkit.pipeline.region import Region
 from invkit.pipeline.spread import squared_deviations
 from invkit.sampling.completion import complete
 from invkit.sampling.path import refine_path
@@ -23,6 +22,7 @@ from invkit.sampling.retreat import retreating
 from invkit.sampling.sampler import Reference
 from invkit.sampling.tangent import Tangent
 from invkit.training.processes.sharing import in_parts
+from invkit.verdict.rules import ENOUGH_FOR_A_MAP
 
 OF_SCALE, OF_NOISE = 1e-3, 0.02
 

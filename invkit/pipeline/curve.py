@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invkit.metrics.intervals import Interval, bootstrap
+from invkit.statistics.intervals import Interval, bootstrap
 
 CURVE_SAMPLES = 8  # the first ones of an image; the curve compares tolerances, each on the same samples
 ABOVE, BELOW = 4, 2  # points above and below the default epsilon

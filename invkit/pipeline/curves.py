@@ -7,13 +7,13 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from invkit.metrics.convergence import Convergence, convergence
-from invkit.metrics.regressed import RegressionCurve, regression_curve
-from invkit.metrics.retained import RetainedCurve, retained_curve
+from invkit.measures.regressed import RegressionCurve, regression_curve
+from invkit.measures.retained import RetainedCurve, retained_curve
 from invkit.pipeline.ladder import Controls
 from invkit.representation.regress import tolerable
 from invkit.sampling.model import SampleModel
 from invkit.split.layers import module_names
+from invkit.statistics.convergence import Convergence, convergence
 
 ROWS = "regressed_rows"
 INFORMATION = 0.002  # what the second half of a training may still gain of all that the code holds

@@ -19,13 +19,13 @@ from invkit.data.slices import NoiseModel, SliceSet, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import DataError, DenoiserError, UsageError
-from invkit.metrics.benchmark import FIGURES, benchmark_figures
-from invkit.metrics.intervals import Interval, bootstrap
-from invkit.metrics.window import EXAM_WINDOWS, Window
+from invkit.images.window import EXAM_WINDOWS, Window
 from invkit.pipeline.gather import DataSpecs, gather
 from invkit.pipeline.loading import load, stated_provenance
 from invkit.pipeline.whole_slices import SlicePair, exam_type, slice_pairs
 from invkit.plugins.manager import PluginHost, default_host
+from invkit.quality.benchmark import FIGURES, benchmark_figures
+from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.device import usable_device
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from invkit.calibration.record import CalibrationRecord
 from invkit.errors import DataError, InputError
 from invkit.flow.cinn import CINN
 from invkit.flow.table import CodeTable
-from invkit.metrics.calibration_record import CalibrationRecord
 from invkit.pipeline.calibrate import LayerCalibration, calibrate_flow
 
 PLACES = 32  # of the distribution functions that are kept, about

@@ -21,9 +21,7 @@ from torch import Tensor
 
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
-from invkit.metrics.intervals import Interval, bootstrap
-from invkit.metrics.measures import LADDER
-from invkit.pipeline.region import Region
+from invkit.images.region import Region
 from invkit.pipeline.rungs import Perturb, Rung, Yardsticks
 from invkit.pipeline.spread import squared_deviations
 from invkit.representation.vae import VAE
@@ -32,6 +30,8 @@ from invkit.sampling.model import SampleModel
 from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.sampling.stack import Stack
 from invkit.sampling.tiles import Tiling
+from invkit.statistics.intervals import Interval, bootstrap
+from invkit.verdict.measures import LADDER
 
 CONTROL_SAMPLES = 50
 RANDOM_IMAGES = 64
@@ -50,7 +50,7 @@ class Ladder:
     """What stands between one image and any other, for one layer.
 
     Args:
-        rungs: by their names in `invkit.metrics.measures.LADDER`.
+        rungs: by their names in `invkit.verdict.measures.LADDER`.
         input: draws of the `input` control.
         const: draws of the `const` control.
     """

@@ -9,9 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from invkit.metrics.intervals import Interval, bootstrap
-from invkit.metrics.measures import Measures
-from invkit.metrics.verdict import judge
 from invkit.pipeline.baseline import baseline
 from invkit.pipeline.bench import Bench
 from invkit.pipeline.certification import certification_figures
@@ -34,7 +31,10 @@ from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.sampling.tangent import Tangent
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
+from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.processes.sharing import share_out
+from invkit.verdict.measures import Measures
+from invkit.verdict.rules import judge
 
 
 def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerResult:

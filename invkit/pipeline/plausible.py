@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invkit.certificates.plausibility import Plausible, RealImages, Traits, noise_of, texture_of
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
-from invkit.metrics.flat import Regions, flat_regions
-from invkit.metrics.plausibility import Plausible, RealImages, Traits, noise_of, texture_of
+from invkit.images.flat import Regions, flat_regions
 from invkit.representation.trained import TrainedVae
 from invkit.sampling.tiles import Tiling
 from invkit.training.seeds import derive_seed

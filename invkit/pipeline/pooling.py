@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from invkit.metrics.intervals import Interval, bootstrap
+from invkit.statistics.intervals import Interval, bootstrap
 
 SQUARED = ("_hu", "fiber_error")
 

@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d
 
 from invkit.artifacts import write_atomic
 from invkit.errors import InvkitError
-from invkit.metrics.window import WINDOWS, Window
+from invkit.images.window import WINDOWS, Window
 from invkit.pipeline.result import AnalysisResult, LayerResult
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.report.data import LayerFigures, ReportData, Section

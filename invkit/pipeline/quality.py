@@ -11,9 +11,9 @@ from torch import Tensor
 
 from invkit.data.patches import PatchSampler
 from invkit.errors import InputError
-from invkit.metrics.flat import flat_regions, noise_in
-from invkit.metrics.intervals import Interval, resampling_weights
-from invkit.metrics.spectrum import spectrum_distance
+from invkit.images.flat import flat_regions, noise_in
+from invkit.images.spectrum import spectrum_distance
+from invkit.statistics.intervals import Interval, resampling_weights
 
 Json = dict[str, object]
 

@@ -15,13 +15,11 @@ from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
 from invkit.errors import InvkitError, SplitError
-from invkit.metrics.intervals import bootstrap
-from invkit.metrics.measures import RandomWeights
+from invkit.images.region import Region
 from invkit.pipeline.certify import Certified, epsilon_of, refine_proposals
 from invkit.pipeline.curve import allowed_spread
 from invkit.pipeline.ladder import CONTROL_SAMPLES, root_mean_square, sample_spread
 from invkit.pipeline.parts import Parts
-from invkit.pipeline.region import Region
 from invkit.pipeline.scales import layer_scales, scale_sampler
 from invkit.pipeline.train_vae import Domain
 from invkit.representation.trained import TrainedVae
@@ -29,7 +27,9 @@ from invkit.sampling.model import SampleModel
 from invkit.sampling.refine import refine
 from invkit.sampling.sampler import Reference, draw
 from invkit.split.split import Split
+from invkit.statistics.intervals import bootstrap
 from invkit.training.seeds import derive_seed
+from invkit.verdict.measures import RandomWeights
 
 ControlSet = Literal["standard", "full"]
 CONTROL_SETS: tuple[str, ...] = get_args(ControlSet)

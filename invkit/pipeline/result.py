@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from invkit import artifacts
-from invkit.metrics.calibration_record import CalibrationRecord
-from invkit.metrics.conclusion import Conclusion
-from invkit.metrics.regressed import RegressionCurve
-from invkit.metrics.retained import RetainedCurve
-from invkit.metrics.verdict import Verdict
+from invkit.calibration.record import CalibrationRecord
+from invkit.measures.regressed import RegressionCurve
+from invkit.measures.retained import RetainedCurve
 from invkit.pipeline.certify import Certified
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
 from invkit.sampling.sampler import Draws
 from invkit.sampling.stack import StackedImages
+from invkit.verdict.conclusion import Conclusion
+from invkit.verdict.rules import Verdict
 
 Sampler = Literal["cinn", "training-free", "residual"]
 

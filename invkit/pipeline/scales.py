@@ -13,7 +13,7 @@ from invkit.data.dose.texture import noise_texture
 from invkit.data.patches import PatchBatch, PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import AT_ONCE
-from invkit.metrics.faithfulness import activation_scale, dose_noise_distance
+from invkit.fiber.scale import activation_scale, dose_noise_distance
 from invkit.pipeline.store import Store
 from invkit.split.split import Split
 from invkit.training.lock import exclusive

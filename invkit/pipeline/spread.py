@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from invkit.pipeline.region import Region
+from invkit.images.region import Region
 from invkit.sampling.draws import CHUNK
 from invkit.sampling.stack import Stack
 from invkit.training.precision import in_float64, sum_in_float64

@@ -15,7 +15,7 @@ from invkit.data.dose.image import estimate_noise, simulate_low_dose
 from invkit.data.images import as_image, default_scan, read_scan
 from invkit.data.slices import HU_RANGE
 from invkit.errors import ImageError, UsageError
-from invkit.pipeline.region import Region
+from invkit.images.region import Region
 from invkit.training.seeds import generator
 
 Data = str | Path | np.ndarray | Tensor | None

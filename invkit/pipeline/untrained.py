@@ -14,9 +14,6 @@ from invkit._version import __version__
 from invkit.data.bank import PatchBank
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
-from invkit.metrics.intervals import Interval
-from invkit.metrics.measures import Measures
-from invkit.metrics.verdict import judge
 from invkit.pipeline.certification import certification_figures
 from invkit.pipeline.certify import Certified, Scrutiny, epsilon_of, refine_proposals
 from invkit.pipeline.examine import trained_on
@@ -39,7 +36,10 @@ from invkit.sampling.tangent import Tangent
 from invkit.sampling.training_free import TrainingFree
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
+from invkit.statistics.intervals import Interval
 from invkit.training.seeds import derive_seed
+from invkit.verdict.measures import Measures
+from invkit.verdict.rules import judge
 
 
 def examine_untrained(

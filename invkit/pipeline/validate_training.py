@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from invkit.calibration.sbc import check_sbc, random_directions, run_sbc
+from invkit.calibration.tarp import check_tarp, run_tarp
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
 from invkit.flow.train import nll_rows, train_cinn
-from invkit.metrics.calibration_sbc import check_sbc, random_directions, run_sbc
-from invkit.metrics.calibration_tarp import check_tarp, run_tarp
 from invkit.pipeline.validate_gaussian import Conditional
 from invkit.pipeline.validate_rows import Row, Seeds
 from invkit.split.split import Split

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from invkit.metrics.faithfulness import activation_scale
+from invkit.fiber.scale import activation_scale
 from invkit.pipeline.validate_gaussian import GaussianField
 from invkit.pipeline.validate_rows import Seeds
 from invkit.sampling.refine import Refined, refine

@@ -13,26 +13,26 @@ from invkit.data.dose.image import estimate_noise
 from invkit.data.dose.texture import noise_texture
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import InputError, SplitError
-from invkit.metrics.anatomy import NoiseSplit, split_noise_anatomy
-from invkit.metrics.conclusion import ChangeFound, Conclusion, Evidence, conclude, lost_power
-from invkit.metrics.diversity import Diversity, diversity
-from invkit.metrics.faithfulness import activation_scale
-from invkit.metrics.gain import GainRatios, gain_ratios
-from invkit.metrics.intervals import Interval
-from invkit.metrics.lesion import LesionCurve, lesion_curve
-from invkit.metrics.measures import Measures
-from invkit.metrics.transfer import ScaledLayer, transfer
-from invkit.metrics.verdict import Verdict
+from invkit.fiber.scale import activation_scale
+from invkit.images.disc import SOFT_TISSUE
+from invkit.images.region import Region
+from invkit.measures.diversity import Diversity, diversity
+from invkit.measures.gain import GainRatios, gain_ratios
+from invkit.measures.lesion import LesionCurve, lesion_curve
+from invkit.measures.noise_split import NoiseSplit, split_noise_anatomy
+from invkit.measures.transfer import ScaledLayer, transfer
 from invkit.pipeline.anatomy import RADII, Anatomy, proposals, summarise
 from invkit.pipeline.certify import Certified, epsilon_of
 from invkit.pipeline.curve import allowed_spread
-from invkit.pipeline.region import Region
 from invkit.sampling.anatomy_proposals import Survival, survive
-from invkit.sampling.disc import SOFT_TISSUE
 from invkit.sampling.model import SampleModel
 from invkit.sampling.tangent import Tangent
 from invkit.split.split import Split
+from invkit.statistics.intervals import Interval
 from invkit.training.seeds import derive_seed, generator
+from invkit.verdict.conclusion import ChangeFound, Conclusion, Evidence, conclude, lost_power
+from invkit.verdict.measures import Measures
+from invkit.verdict.rules import Verdict
 
 SIDE = 128  # pixels: of larger images a window is measured
 IMAGES = 4  # that the costly measures are taken on

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from invkit.metrics.calibration_record import CalibrationRecord
+from invkit.calibration.record import CalibrationRecord
 from invkit.report.theme import Theme, label
 
 WIDTH, ROW, TOP, FOOT = 9.2, 2.0, 0.78, 0.95

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from invkit.metrics.intervals import Interval, number
 from invkit.report.data import LayerFigures
 from invkit.report.table import figure as metric
 from invkit.report.theme import Theme, label
+from invkit.statistics.intervals import Interval, number
 
 
 def curve_points(layer: LayerFigures) -> list[Mapping[str, Any]]:

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from invkit.calibration.record import CalibrationRecord
 from invkit.errors import InputError
-from invkit.metrics.calibration_record import CalibrationRecord
-from invkit.metrics.intervals import Difference, Interval
-from invkit.metrics.regressed import RegressionCurve
-from invkit.metrics.retained import RetainedCurve
-from invkit.metrics.window import WINDOWS, Window
+from invkit.images.window import WINDOWS, Window
+from invkit.measures.regressed import RegressionCurve
+from invkit.measures.retained import RetainedCurve
+from invkit.statistics.intervals import Difference, Interval
 
 Image = NDArray[Any]
 # control characters but for line feed and tab, lone surrogates, and marks that change the direction of writing, which can

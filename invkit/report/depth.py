@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from invkit.metrics.convergence import Convergence
-from invkit.metrics.intervals import Interval, number
-from invkit.metrics.regressed import RegressionCurve
-from invkit.metrics.retained import RetainedCurve, Rise
+from invkit.measures.regressed import RegressionCurve
+from invkit.measures.retained import RetainedCurve, Rise
 from invkit.report.theme import Theme, label
+from invkit.statistics.convergence import Convergence
+from invkit.statistics.intervals import Interval, number
 
 WIDTH, HEIGHT = 9.2, 3.9
 LEAST = 0.02  # of retained information, so that a flat curve looks flat

@@ -12,13 +12,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from invkit.metrics.intervals import number
 from invkit.report.data import Image, LayerFigures, ReportData, jsonable, plain
 from invkit.report.plates import Plate, plates
 from invkit.report.rows import windowed_png
 from invkit.report.table import KNOWN, ladder, overview, rows
 from invkit.report.table import figure as metric
 from invkit.report.variation import certificate_tables, variation_tables
+from invkit.statistics.intervals import number
 
 TEMPLATES = Path(__file__).parent / "templates"
 TILES = (

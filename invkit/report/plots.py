@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from invkit.metrics.intervals import Interval, number
-from invkit.metrics.measures import LADDER
-from invkit.metrics.spectrum import power_spectrum
+from invkit.images.spectrum import power_spectrum
 from invkit.report.data import Image, LayerFigures
 from invkit.report.table import figure as metric
 from invkit.report.theme import Theme, label
+from invkit.statistics.intervals import Interval, number
+from invkit.verdict.measures import LADDER
 
 BANDS = 10
 NAMES = {

@@ -14,10 +14,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
-from invkit.metrics.intervals import number
-from invkit.metrics.window import Window
+from invkit.images.window import Window
 from invkit.report.data import Image, LayerFigures
 from invkit.report.theme import Theme, label
+from invkit.statistics.intervals import number
 
 STD_COLOURS = "magma"
 # inches

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from invkit.errors import InputError
-from invkit.metrics.intervals import Interval
-from invkit.metrics.measures import LADDER
 from invkit.report.data import LayerFigures
+from invkit.statistics.intervals import Interval
+from invkit.verdict.measures import LADDER
 
 NATS, SPREAD_OF_F = "nats/dim", "Spread of f, HU"
 # shown in tables of their own

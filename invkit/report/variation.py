@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from invkit.metrics.intervals import Interval, number
+from invkit.statistics.intervals import Interval, number
 
 SHOWN = 16  # certificates
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from invkit.metrics.intervals import number
 from invkit.report.data import LayerFigures
 from invkit.report.theme import Theme, label
+from invkit.statistics.intervals import number
 
 LEAST = 0.01  # HU: what is less is drawn there
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invkit.representation.spectrum import radial_bands
+from invkit.images.bands import radial_bands
 from invkit.training.precision import in_float64
 
 

@@ -24,12 +24,12 @@ from invkit._version import __version__
 from invkit.data.patches import PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
 from invkit.errors import ArtifactError
+from invkit.images.bands import radial_bands
 from invkit.representation.conditional import ConditionalConfig, ConditionalVae
 from invkit.representation.fitting import config_of, fit_config, halves, restored
 from invkit.representation.held_out import CHUNK, Domain, PatchSource, chosen, reconstruction_figures
 from invkit.representation.losses import kl_divergence, sigma_nll
 from invkit.representation.pca import fit_pca
-from invkit.representation.spectrum import radial_bands
 from invkit.representation.vae import Posterior
 from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import OnePhase

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from invkit.representation.spectrum import radial_bands
+from invkit.images.bands import radial_bands
 
 BANDS = 10
 LOWEST, HIGHEST = 0.5, 1.4  # of the energy of images; what lies between is left alone

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from invkit.data.patches import PatchBatch
+from invkit.images.bands import radial_bands
 from invkit.representation.pca import fit_pca
 from invkit.representation.spatial import SpatialVae
-from invkit.representation.spectrum import radial_bands
 from invkit.representation.vae import VAE, Posterior, VaeConfig
 from invkit.training.feed import Feed
 from invkit.training.precision import in_float64

@@ -9,7 +9,7 @@ __all__ = ["adaptive_weight", "band_energy", "kl_divergence", "sigma_nll"]
 import torch
 from torch import Tensor
 
-from invkit.representation.spectrum import radial_bands
+from invkit.images.bands import radial_bands
 from invkit.training.processes.distributed import average, of_all
 
 

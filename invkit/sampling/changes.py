@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from invkit.errors import InputError
-from invkit.sampling.disc import disc, disc_places
+from invkit.images.disc import disc, disc_places
 
 MARGIN = 8  # pixels that structures keep from the border, where convolutions are padded
 GAP = 16  # pixels between structures, so that what is left of one is not counted for another

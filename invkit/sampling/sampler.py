@@ -12,10 +12,10 @@ from torch import Tensor
 from invkit.sampling.distance import Activation, activation_distance
 from invkit.sampling.draws import CHUNK, chunks
 from invkit.sampling.model import ImageSampler
-from invkit.sampling.moments import StreamingMoments
 from invkit.sampling.stack import Stack
 from invkit.sampling.tangent import Tangent
 from invkit.split.split import Split
+from invkit.statistics.moments import StreamingMoments
 from invkit.training.processes.sharing import in_parts
 
 # What Phi and f see at a time. In larger batches on a CPU activations leave its cache, and the C library maps their memory anew:

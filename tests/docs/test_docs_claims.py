@@ -7,10 +7,10 @@ from docs_pages import DOCS, ROOT, page, pages
 import invkit
 from invkit import errors
 from invkit.flow.config import PRESETS as FLOW_PRESETS
-from invkit.metrics.measures import LADDER
 from invkit.report.table import KNOWN
 from invkit.representation.vae import PRESETS as VAE_PRESETS
 from invkit.training.processes import allocator
+from invkit.verdict.measures import LADDER
 
 CODE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "invkit").rglob("*.py")))
 FIGURE = re.compile(r"<!-- (end )?figure: ([\w-]+) -->")

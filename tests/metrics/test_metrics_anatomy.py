@@ -8,8 +8,8 @@ import torch
 
 from invkit.data.dose.texture import noise_texture
 from invkit.errors import InputError
-from invkit.metrics.anatomy import split_noise_anatomy
-from invkit.metrics.intervals import Interval
+from invkit.measures.noise_split import split_noise_anatomy
+from invkit.statistics.intervals import Interval
 
 SIZE = 48
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from scipy import stats
 
+from invkit.calibration import uniform as calibration
+from invkit.calibration.c2st import check_c2st, run_c2st
+from invkit.calibration.sbc import check_sbc, random_directions, run_sbc
+from invkit.calibration.tarp import Coverage, check_tarp, run_tarp
+from invkit.calibration.uniform import check_uniform, uniform_band
 from invkit.errors import InputError
-from invkit.metrics import calibration
-from invkit.metrics.calibration import check_uniform, uniform_band
-from invkit.metrics.calibration_c2st import check_c2st, run_c2st
-from invkit.metrics.calibration_sbc import check_sbc, random_directions, run_sbc
-from invkit.metrics.calibration_tarp import Coverage, check_tarp, run_tarp
 
 
 def gaussian(n, samples, d=2, *, width=1.0, shift=0.0, seed=0):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from invkit.metrics.calibration_c2st import PENALTY, check_c2st, run_c2st
-from invkit.metrics.calibration_sbc import check_sbc, random_directions, run_sbc
-from invkit.metrics.calibration_tarp import check_tarp, run_tarp
+from invkit.calibration.c2st import PENALTY, check_c2st, run_c2st
+from invkit.calibration.sbc import check_sbc, random_directions, run_sbc
+from invkit.calibration.tarp import check_tarp, run_tarp
 
 
 @pytest.fixture(scope="module")

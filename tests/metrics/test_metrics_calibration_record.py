@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from invkit.metrics.calibration_record import CalibrationRecord
+from invkit.calibration.record import CalibrationRecord
 
 
 def accuracy(value, half=0.02):

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from invkit.data.dose.texture import noise_texture
-from invkit.metrics.conclusion import ChangeFound, Evidence, conclude, lost_power
-from invkit.metrics.intervals import Interval
-from invkit.metrics.measures import Certification, Measures
+from invkit.statistics.intervals import Interval
+from invkit.verdict.conclusion import ChangeFound, Evidence, conclude, lost_power
+from invkit.verdict.measures import Certification, Measures
 
 GOOD = {"samples": 0.13, "vae": 0.1, "input": 0.11, "const": 0.8, "random": 1.0}
 NLL = {"layer": -1.0, "input": -1.09, "const": 0.2, "floor": -1.1}

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from invkit.errors import InputError
-from invkit.metrics.controls import retained_information, variance_position
-from invkit.metrics.jacobian import jacobian_gain
+from invkit.measures.controls import retained_information, variance_position
+from invkit.measures.jacobian import jacobian_gain
 
 
 def test_positions_between_the_controls():

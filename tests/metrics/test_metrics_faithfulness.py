@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from invkit.errors import InputError
-from invkit.metrics.faithfulness import (
+from invkit.fiber.scale import (
     activation_scale,
     dose_noise_distance,
     effective_rank,

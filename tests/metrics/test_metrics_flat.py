@@ -6,8 +6,8 @@ import torch
 
 from invkit.data.dose.texture import noise_power, noise_texture
 from invkit.errors import InputError
-from invkit.metrics.flat import Regions, flat_regions, noise_in
-from invkit.metrics.spectrum import power_spectrum
+from invkit.images.flat import Regions, flat_regions, noise_in
+from invkit.images.spectrum import power_spectrum
 
 
 def ct_noise(n, size, seed=0):

@@ -8,8 +8,8 @@ from pydicom.pixels.processing import apply_windowing
 from skimage.metrics import structural_similarity
 
 from invkit.errors import InputError
-from invkit.metrics.image import psnr, rmse, ssim
-from invkit.metrics.window import WINDOWS, Window, apply_window
+from invkit.images.window import WINDOWS, Window, apply_window
+from invkit.quality.image import psnr, rmse, ssim
 
 
 def pair(side=32):

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from invkit.errors import InputError
-from invkit.metrics.intervals import Interval, bootstrap, number, paired_difference
+from invkit.statistics.intervals import Interval, bootstrap, number, paired_difference
 
 
 def test_covers_a_gaussian_mean_as_often_as_it_says():

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from invkit.errors import InputError, UsageError
-from invkit.metrics.lesion import disc_contrast, lesion_curve
-from invkit.sampling.disc import disc, disc_places
+from invkit.images.disc import disc, disc_places
+from invkit.measures.lesion import disc_contrast, lesion_curve
 
 
 def rms(image):

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from invkit.certificates.plausibility import RealImages, Traits, noise_of, quantiles, texture_of
 from invkit.data.dose.texture import noise_texture
 from invkit.errors import InputError
-from invkit.metrics.flat import Regions
-from invkit.metrics.plausibility import RealImages, Traits, noise_of, quantiles, texture_of
+from invkit.images.flat import Regions
 
 
 def seeded(n):

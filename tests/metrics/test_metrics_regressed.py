@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from invkit.errors import InputError
-from invkit.metrics.convergence import Convergence, convergence
-from invkit.metrics.regressed import regression_curve
+from invkit.measures.regressed import regression_curve
+from invkit.statistics.convergence import Convergence, convergence
 
 PATIENTS = np.repeat(np.arange(20), 8).tolist()
 ENDED = Convergence(100, 0.0, 0.05)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from invkit.errors import InputError
-from invkit.metrics.convergence import Convergence
-from invkit.metrics.intervals import Interval
-from invkit.metrics.retained import retained_curve
+from invkit.measures.retained import retained_curve
+from invkit.statistics.convergence import Convergence
+from invkit.statistics.intervals import Interval
 
 PATIENTS = np.repeat(np.arange(20), 8).tolist()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from invkit.errors import InputError
-from invkit.metrics.spectrum import closer_spectrum, power_spectrum, spectrum_distance
+from invkit.images.spectrum import closer_spectrum, power_spectrum, spectrum_distance
 
 
 def white(n, seed, std=10.0, side=64):

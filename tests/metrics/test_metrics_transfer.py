@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from invkit.errors import InputError
-from invkit.metrics.diversity import diversity
-from invkit.metrics.gain import gain_ratios
-from invkit.metrics.intervals import Interval
-from invkit.metrics.resampling import image_intervals
-from invkit.metrics.transfer import ScaledLayer, transfer
+from invkit.measures.diversity import diversity
+from invkit.measures.gain import gain_ratios
+from invkit.measures.transfer import ScaledLayer, transfer
+from invkit.statistics.intervals import Interval
+from invkit.statistics.resampling import image_intervals
 
 
 def seeded(seed):

@@ -2,9 +2,9 @@ import itertools
 
 import pytest
 
-from invkit.metrics.intervals import Interval
-from invkit.metrics.measures import RandomWeights
-from invkit.metrics.verdict import (
+from invkit.statistics.intervals import Interval
+from invkit.verdict.measures import RandomWeights
+from invkit.verdict.rules import (
     LADDER,
     Baseline,
     Certification,

@@ -9,7 +9,7 @@ import torch
 from scipy.signal import convolve2d
 
 from invkit.errors import InputError
-from invkit.metrics.vif import vif
+from invkit.quality.vif import vif
 
 
 def pair(side=64, noise=25.0):

@@ -10,9 +10,9 @@ from small_network import TINY_OPTIONS, Small, disc_image
 
 import invkit
 from invkit.errors import SplitError
-from invkit.metrics.measures import LADDER
 from invkit.pipeline.presentation import report_data
 from invkit.sampling.distance import activation_distance
+from invkit.verdict.measures import LADDER
 
 OPTIONS = {**TINY_OPTIONS, "samples": 30}
 

@@ -13,12 +13,12 @@ from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet, load_slices
 from invkit.errors import ArtifactError
 from invkit.flow.store import cinn_from
-from invkit.metrics.intervals import paired_difference
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load
 from invkit.pipeline.quality import denoising_quality
 from invkit.plugins.manager import default_host
 from invkit.representation.trained import load_vae
+from invkit.statistics.intervals import paired_difference
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 25 * 2**20

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from invkit.metrics.verdict import Verdict
 from invkit.pipeline.calibrated import with_calibration
 from invkit.pipeline.curves import layer_curves
 from invkit.pipeline.result import LayerResult
+from invkit.verdict.rules import Verdict
 
 PATIENTS = torch.arange(20).repeat_interleave(4)
 NETWORK = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1))

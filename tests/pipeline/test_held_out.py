@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from invkit import artifacts
+from invkit.calibration.record import CalibrationRecord
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
 from invkit.denoisers.loaded import wrap_module
@@ -13,7 +14,6 @@ from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
 from invkit.flow.train import CinnTask
-from invkit.metrics.calibration_record import CalibrationRecord
 from invkit.pipeline.calibrate import calibrate_flow
 from invkit.pipeline.held_out import record_calibration
 from invkit.pipeline.layer_config import LayerConfig

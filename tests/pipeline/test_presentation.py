@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from invkit.data.phantoms.phantom import make_phantom
-from invkit.metrics.window import WINDOWS
+from invkit.images.window import WINDOWS
 from invkit.pipeline.presentation import _window
 
 

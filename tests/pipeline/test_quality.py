@@ -9,8 +9,8 @@ import torch
 
 from invkit.data.patches import PatchBatch
 from invkit.errors import InputError
-from invkit.metrics.flat import flat_regions, noise_in
-from invkit.metrics.spectrum import spectrum_distance
+from invkit.images.flat import flat_regions, noise_in
+from invkit.images.spectrum import spectrum_distance
 from invkit.pipeline.quality import denoising_quality
 from invkit.training.seeds import generator
 

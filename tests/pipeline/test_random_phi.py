@@ -10,9 +10,9 @@ import invkit
 from invkit.data.slices import load_slices
 from invkit.denoisers.loaded import load_denoiser, wrap_module
 from invkit.errors import InvkitError
+from invkit.images.region import Region
 from invkit.pipeline.certify import refine_proposals
 from invkit.pipeline.random_phi import RandomPhi, TrainedLayer, redrawn
-from invkit.pipeline.region import Region
 from invkit.pipeline.scales import layer_scales
 from invkit.sampling.distance import activation_distance
 from invkit.sampling.sampler import Reference

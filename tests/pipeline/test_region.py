@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from invkit.errors import ImageError, UsageError
+from invkit.images.region import choose_region
 from invkit.pipeline.ladder import sample_spread
-from invkit.pipeline.region import choose_region
 
 SIZE = (40, 60)
 

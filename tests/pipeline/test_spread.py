@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from invkit.images.region import choose_region
 from invkit.pipeline.ladder import sample_spread
-from invkit.pipeline.region import choose_region
 from invkit.pipeline.spread import squared_deviations
 from invkit.sampling import stack as module
 from invkit.sampling.stack import Stack

@@ -8,12 +8,9 @@ from invkit.data.dose.image import estimate_noise, simulate_low_dose
 from invkit.data.dose.texture import noise_texture
 from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.oracles.oracle import ORACLES
-from invkit.metrics.faithfulness import activation_scale
-from invkit.metrics.intervals import number
-from invkit.metrics.measures import Certification, Measures
-from invkit.metrics.verdict import judge
+from invkit.fiber.scale import activation_scale
+from invkit.images.region import choose_region
 from invkit.pipeline.certify import Certified, epsilon_of
-from invkit.pipeline.region import choose_region
 from invkit.pipeline.variation import choose_window, concluded, measure_variation
 from invkit.report.data import LayerFigures
 from invkit.report.theme import LIGHT
@@ -21,6 +18,9 @@ from invkit.report.variation import certificate_tables, variation_tables
 from invkit.report.variation_plot import changes_figure
 from invkit.sampling.refine import refine
 from invkit.split.split import Split
+from invkit.statistics.intervals import number
+from invkit.verdict.measures import Certification, Measures
+from invkit.verdict.rules import judge
 
 ETA = 0.1
 SIZE = 64

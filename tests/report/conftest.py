@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from invkit.metrics.intervals import Interval
 from invkit.report.data import LayerFigures, ReportData, Section
+from invkit.statistics.intervals import Interval
 
 METRICS = {
     "fiber_error": {

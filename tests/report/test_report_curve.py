@@ -3,10 +3,10 @@
 import pytest
 from conftest import METRICS, make_layer
 
-from invkit.metrics.intervals import Interval
 from invkit.report.curve import curve_figure, curve_points
 from invkit.report.table import rows
 from invkit.report.theme import LIGHT, render
+from invkit.statistics.intervals import Interval
 
 CURVE = [
     {"epsilon": 0.1, "spread_hu": {"value": 30.0, "low": 28.0, "high": 31.0}, "spread_epsilon_hu": 60.0},

@@ -5,15 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from invkit.metrics.calibration_record import CalibrationRecord
-from invkit.metrics.convergence import Convergence
-from invkit.metrics.intervals import Interval
-from invkit.metrics.regressed import RegressionCurve
-from invkit.metrics.retained import RetainedCurve, Rise
+from invkit.calibration.record import CalibrationRecord
+from invkit.measures.regressed import RegressionCurve
+from invkit.measures.retained import RetainedCurve, Rise
 from invkit.report.calibration import HIGHEST, calibration_figure
 from invkit.report.depth import depth_figure
 from invkit.report.table import rows
 from invkit.report.theme import LIGHT, render
+from invkit.statistics.convergence import Convergence
+from invkit.statistics.intervals import Interval
 
 DONE, SHORT = Convergence(100, 0.001, 0.005), Convergence(100, 0.02, 0.005)
 RETAINED = RetainedCurve(

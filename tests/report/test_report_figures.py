@@ -8,12 +8,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
-from invkit.metrics.measures import LADDER
-from invkit.metrics.window import Window
+from invkit.images.window import Window
 from invkit.report.plates import plates
 from invkit.report.plots import ladder_figure, spectrum_figure
 from invkit.report.rows import checks_figure, samples_figure, std_limit, windowed_png
 from invkit.report.theme import DARK, LIGHT, label, render
+from invkit.verdict.measures import LADDER
 
 WINDOW = Window(50, 400)
 BUILDERS = {

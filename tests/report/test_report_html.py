@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from invkit.errors import InputError
-from invkit.metrics.intervals import Interval
 from invkit.report.data import Section, jsonable, plain
 from invkit.report.html import LIMITS, render_html
 from invkit.report.table import figure, ladder, overview, rows
+from invkit.statistics.intervals import Interval
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

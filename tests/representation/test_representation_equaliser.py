@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from invkit.images.bands import radial_bands
 from invkit.representation.equaliser import Equaliser
-from invkit.representation.spectrum import radial_bands
 
 
 def seeded(n=0):

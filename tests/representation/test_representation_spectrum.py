@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from invkit.errors import ImageError
-from invkit.representation.spectrum import band_counts, radial_bands
+from invkit.images.bands import band_counts, radial_bands
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import torch
 
 from invkit.data.dose.texture import noise_texture
-from invkit.metrics.spectrum import power_spectrum
+from invkit.images.spectrum import power_spectrum
 from invkit.sampling.completion import complete
 
 

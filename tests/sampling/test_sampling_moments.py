@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invkit.errors import InputError
-from invkit.sampling.moments import StreamingMoments
+from invkit.statistics.moments import StreamingMoments
 
 
 def streamed(samples, cuts=()):

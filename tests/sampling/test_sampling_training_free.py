@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from invkit.data.dose.texture import noise_texture
-from invkit.metrics.spectrum import power_spectrum
+from invkit.images.spectrum import power_spectrum
 from invkit.sampling.completion import complete
 from invkit.sampling.training_free import training_free
 

@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from invkit.metrics.intervals import Interval, number
-from invkit.metrics.measures import Measures
-from invkit.metrics.verdict import (
+from invkit.images.bands import radial_bands
+from invkit.statistics.intervals import Interval, number
+from invkit.verdict.measures import Measures
+from invkit.verdict.rules import (
     ENOUGH_FOR_A_MAP,
     distribution_warning,
     ladder_faults,
     likelihood_faults,
 )
-from invkit.representation.spectrum import radial_bands
 
 INCOMPLETE = 0.5  # of the power beyond noise that the representation may lose in a band
 COARSE = 2  # bands, of ten up to 0.5 cycles per pixel: structures of 10 pixels and more

@@ -65,8 +65,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from invkit.metrics.intervals import Interval, number
-from invkit.metrics.measures import LADDER, Baseline, Certification, Figure, Measures
+from invkit.statistics.intervals import Interval, number
+from invkit.verdict.measures import LADDER, Baseline, Certification, Figure, Measures
 
 KNOW_X = ("samples", "vae", "input")
 BELOW = {"random": KNOW_X, "const": KNOW_X, "unconditional": KNOW_X, "nearest": ("samples",)}

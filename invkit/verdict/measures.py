@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from invkit.metrics.intervals import Interval
+from invkit.statistics.intervals import Interval
 
 Figure = Interval | float
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.metrics.intervals import Interval
-from invkit.metrics.resampling import image_intervals
 from invkit.sampling.distance import Activation, activation_distance
+from invkit.statistics.intervals import Interval
+from invkit.statistics.resampling import image_intervals
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.metrics.intervals import Interval, bootstrap
+from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.seeds import generator
 
 STEPS = 60  # of L-BFGS

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from invkit.metrics.intervals import Interval, number
+from invkit.statistics.intervals import Interval, number
 
 PREFIX = "calibration."
 TESTS = {"sbc": "SBC", "tarp": "TARP", "c2st": "C2ST", "c2st_given_z": "C2ST given z"}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invkit.errors import InputError
-from invkit.metrics.intervals import Interval, resampling_weights
+from invkit.statistics.intervals import Interval, resampling_weights
 
 Array = NDArray[np.float64]
 Rows = Sequence[Array]

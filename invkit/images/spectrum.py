@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.metrics.intervals import Interval, resampling_weights
-from invkit.representation.spectrum import radial_bands
+from invkit.images.bands import radial_bands
+from invkit.statistics.intervals import Interval, resampling_weights
 
 
 @dataclass(frozen=True)

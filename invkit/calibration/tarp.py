@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from invkit.calibration.sbc import paired
+from invkit.calibration.uniform import Uniformity, check_uniform
 from invkit.errors import InputError
-from invkit.metrics.calibration import Uniformity, check_uniform
-from invkit.metrics.calibration_sbc import paired
-from invkit.metrics.intervals import Interval, bootstrap
+from invkit.statistics.intervals import Interval, bootstrap
 
 Array = NDArray[np.float64]
 

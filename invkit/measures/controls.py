@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from invkit.errors import InputError
-from invkit.metrics.intervals import Interval, Values, as_vector, resampling_weights
+from invkit.statistics.intervals import Interval, Values, as_vector, resampling_weights
 
 
 def _position(

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.metrics.intervals import Interval
-from invkit.metrics.resampling import image_intervals
-from invkit.representation.spectrum import band_counts, radial_bands
+from invkit.images.bands import band_counts, radial_bands
+from invkit.statistics.intervals import Interval
+from invkit.statistics.resampling import image_intervals
 
 Array = NDArray[np.float64]
 

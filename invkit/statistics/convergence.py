@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from invkit.metrics.intervals import number
+from invkit.statistics.intervals import number
 
 LAST = 0.5
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from invkit.errors import InputError
-from invkit.metrics.convergence import Convergence
-from invkit.metrics.intervals import Interval, Values, as_vector, bootstrap
-from invkit.metrics.retained import Rise, rises
+from invkit.measures.retained import Rise, rises
+from invkit.statistics.convergence import Convergence
+from invkit.statistics.intervals import Interval, Values, as_vector, bootstrap
 
 ROUNDING_HU = 0.01  # what is less than this is rounding and no error of an estimate
 

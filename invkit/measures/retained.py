@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invkit.errors import InputError
-from invkit.metrics.controls import retained_information
-from invkit.metrics.convergence import Convergence
-from invkit.metrics.intervals import Interval, Values, as_vector
+from invkit.measures.controls import retained_information
+from invkit.statistics.convergence import Convergence
+from invkit.statistics.intervals import Interval, Values, as_vector
 
 Array = NDArray[np.float64]
 RESOLVED = 1e-4  # of what the code holds; smaller differences are of the fits, not of the layers

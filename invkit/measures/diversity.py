@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.metrics.faithfulness import effective_rank
-from invkit.metrics.intervals import Interval
-from invkit.metrics.resampling import image_intervals
+from invkit.fiber.scale import effective_rank
+from invkit.statistics.intervals import Interval
+from invkit.statistics.resampling import image_intervals
 from invkit.training.precision import in_float64
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.metrics.image import HU_HIGH, HU_LOW, check_pair
+from invkit.quality.image import HU_HIGH, HU_LOW, check_pair
 from invkit.training.precision import in_float64
 
 WINDOWS = (

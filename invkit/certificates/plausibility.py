@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.metrics.flat import Regions, noise_in
-from invkit.representation.spectrum import radial_bands
+from invkit.images.bands import radial_bands
+from invkit.images.flat import Regions, noise_in
 
 LIMITS = (0.01, 0.99)
 BANDS, FLAT_BANDS = 10, 5

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError, UsageError
-from invkit.metrics.intervals import Interval, as_vector, resampling_weights
-from invkit.sampling.disc import disc, disc_places
+from invkit.images.disc import disc, disc_places
 from invkit.sampling.distance import Activation, activation_distance
+from invkit.statistics.intervals import Interval, as_vector, resampling_weights
 
 DOUBLINGS = 12  # contrasts that are tried, from largest / 2 ** 11 to largest
 HALVINGS = 8  # of the interval in which the threshold is crossed

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from invkit.errors import InputError
 from invkit.sampling.distance import activation_distance
-from invkit.sampling.moments import StreamingMoments
+from invkit.statistics.moments import StreamingMoments
 from invkit.training.precision import in_float64
 
 Activation = Tensor | Sequence[Tensor]

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from invkit.metrics.image import psnr, rmse, ssim
-from invkit.metrics.vif import vif
-from invkit.metrics.window import Window
+from invkit.images.window import Window
+from invkit.quality.image import psnr, rmse, ssim
+from invkit.quality.vif import vif
 
 
 class Figure(NamedTuple):

@@ -14,7 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.metrics.window import Window, apply_window
+from invkit.images.window import Window, apply_window
 from invkit.training.precision import in_float64
 
 HU_LOW, HU_HIGH = -1024.0, 1900.0

@@ -11,8 +11,8 @@ import scipy  # which imports its parts where they are first used
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from invkit.calibration.uniform import Uniformity, check_uniform
 from invkit.errors import InputError
-from invkit.metrics.calibration import Uniformity, check_uniform
 
 Array = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""What one looks at in an image: frequency bands, spectra, display windows, flat parts, regions, discs."""

@@ -1,0 +1,1 @@
+"""What is measured of a layer: references, controls, spread, noise, anatomy, information."""

@@ -1,0 +1,1 @@
+"""Image quality of a denoiser, on slices and data sets."""

@@ -1,0 +1,1 @@
+"""What is known of a layer, and the words that figures justify."""
