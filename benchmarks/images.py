@@ -15,11 +15,11 @@ from invkit.data.slices import load_slices
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.plugins.manager import default_host
-from invkit.representation.train import VaeTask
-from invkit.representation.trained import build, load_vae
-from invkit.representation.vae import VAE, VaeConfig
 from invkit.training.engine import Shard
 from invkit.training.precision import autocast, supports_bf16
+from invkit.vae.train import VaeTask
+from invkit.vae.trained import build, load_vae
+from invkit.vae.vae import VAE, VaeConfig
 
 __all__ = ["rows"]
 

@@ -19,7 +19,7 @@ from layer_parts import layer_request
 
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.train_layer import LayerTraining
-from invkit.representation.regressor import RegressorConfig
+from invkit.regressor.regressor import RegressorConfig
 
 __all__ = ["main"]
 

@@ -32,9 +32,9 @@ from invkit.pipeline.plausible import Judge
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import choose_subject
 from invkit.plugins.manager import default_host
-from invkit.representation.completeness import completeness
 from invkit.sampling.sampler import Reference, draw
 from invkit.split.split import Split
+from invkit.vae.completeness import completeness
 
 
 def main() -> int:

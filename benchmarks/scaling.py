@@ -25,12 +25,12 @@ from invkit.flow.config import CinnConfig
 from invkit.pipeline.run_config import RunConfig
 from invkit.pipeline.run_file import read_config
 from invkit.plugins.manager import default_host
-from invkit.representation.regressor import Regressor, RegressorConfig
-from invkit.representation.train import VaeTask
-from invkit.representation.trained import build
-from invkit.representation.vae import VaeConfig
+from invkit.regressor.regressor import Regressor, RegressorConfig
 from invkit.split.split import Split
 from invkit.training.processes.distributed import Shard
+from invkit.vae.train import VaeTask
+from invkit.vae.trained import build
+from invkit.vae.vae import VaeConfig
 
 # Assumptions, of an A100 with 80 GB in a machine of 8, and of a fast network between machines.
 PEAK = 312e12  # operations per second in bf16

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from invkit.data.patches import PatchSampler
-from invkit.representation.vae import VAE
 from invkit.sampling.distance import Activation, activation_distance
 from invkit.split.split import Split
+from invkit.vae.vae import VAE
 
 
 class FiberRows:

@@ -24,13 +24,13 @@ from invkit.data.slices import SliceSet
 from invkit.images.region import Region
 from invkit.pipeline.rungs import Perturb, Rung, Yardsticks
 from invkit.pipeline.spread import squared_deviations
-from invkit.representation.vae import VAE
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import SampleModel
 from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.sampling.stack import Stack
 from invkit.sampling.tiles import Tiling
 from invkit.statistics.intervals import Interval, bootstrap
+from invkit.vae.vae import VAE
 from invkit.verdict.measures import LADDER
 
 CONTROL_SAMPLES = 50

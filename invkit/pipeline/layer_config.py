@@ -11,9 +11,9 @@ from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.flow.config import CinnConfig
 from invkit.flow.wavelet_config import WaveletConfig
 from invkit.pipeline.preset_file import SHIPPED, checked, is_file, preset_values, unknown
-from invkit.representation.conditional import ConditionalConfig
-from invkit.representation.regressor import RegressorConfig
-from invkit.representation.spatial import SpatialConfig
+from invkit.regressor.regressor import RegressorConfig
+from invkit.samplers.conditional.code import ConditionalConfig
+from invkit.samplers.spatial.code import SpatialConfig
 
 
 class LayerConfig(BaseModel):

@@ -16,11 +16,11 @@ from invkit.data.slices import SliceSet, split_meta
 from invkit.flow.store import cinn_from
 from invkit.flow.wavelet_store import wavelet_from
 from invkit.pipeline.layer_config import LayerConfig
-from invkit.representation.held_out import Domain
-from invkit.representation.regressor import Regressor
-from invkit.representation.trained import TrainedVae
+from invkit.regressor.regressor import Regressor
 from invkit.split.split import Split
 from invkit.training.task import FitResult
+from invkit.vae.held_out import Domain
+from invkit.vae.trained import TrainedVae
 
 KIND = "cinn"
 HELD_OUT = ("calibration.", "regressed_rows")

@@ -30,14 +30,14 @@ from invkit.pipeline.train_spatial import SpatialVaeRequest, find_spatial_vae, l
 from invkit.pipeline.train_spatial_flow import SpatialRequest, find_spatial, learn_spatial
 from invkit.pipeline.train_vae import Domain, VaeRequest, find_vae, learn_vae
 from invkit.pipeline.train_wavelet import WaveletRequest, find_wavelet, learn_wavelet
-from invkit.representation.conditional_train import TrainedConditional, load_conditional
-from invkit.representation.spatial_train import TrainedSpatial, load_spatial
-from invkit.representation.trained import TrainedVae, load_vae
+from invkit.samplers.conditional.fit import TrainedConditional, load_conditional
+from invkit.samplers.spatial.fit import TrainedSpatial, load_spatial
 from invkit.sampling.model import SampleModel
 from invkit.split.split import Split
 from invkit.training.processes.distributed import all_true
 from invkit.training.processes.sharing import share_out
 from invkit.training.progress import Progress
+from invkit.vae.trained import TrainedVae, load_vae
 
 Representation = Literal["vae", "wavelet", "spatial", "conditional"]
 REPRESENTATIONS: tuple[str, ...] = get_args(Representation)

@@ -15,9 +15,9 @@ from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.images.flat import Regions, flat_regions
-from invkit.representation.trained import TrainedVae
 from invkit.sampling.tiles import Tiling
 from invkit.training.seeds import derive_seed
+from invkit.vae.trained import TrainedVae
 
 REAL = 128  # held-out images behind every quantile
 WINDOW = 128  # pixels; larger images are judged on such windows

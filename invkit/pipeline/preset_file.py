@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from invkit.denoisers.recipe import Recipe
 from invkit.errors import ConfigError
-from invkit.representation.vae import PRESETS as VAE_PRESETS
-from invkit.representation.vae import VaeConfig
+from invkit.vae.vae import PRESETS as VAE_PRESETS
+from invkit.vae.vae import VaeConfig
 
 Kind = Literal["vae", "cinn"]
 Model = TypeVar("Model", bound=BaseModel)

@@ -10,7 +10,7 @@ from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.preset_file import SHIPPED, recipe_preset, shipped_text, toml_text, vae_preset
 from invkit.plugins.manager import PluginHost
-from invkit.representation.vae import PRESETS as VAE_PRESETS
+from invkit.vae.vae import PRESETS as VAE_PRESETS
 
 VAE, CINN = "vae", "cinn"
 

@@ -22,13 +22,13 @@ from invkit.pipeline.ladder import CONTROL_SAMPLES, root_mean_square, sample_spr
 from invkit.pipeline.parts import Parts
 from invkit.pipeline.scales import layer_scales, scale_sampler
 from invkit.pipeline.train_vae import Domain
-from invkit.representation.trained import TrainedVae
 from invkit.sampling.model import SampleModel
 from invkit.sampling.refine import refine
 from invkit.sampling.sampler import Reference, draw
 from invkit.split.split import Split
 from invkit.statistics.intervals import bootstrap
 from invkit.training.seeds import derive_seed
+from invkit.vae.trained import TrainedVae
 from invkit.verdict.measures import RandomWeights
 
 ControlSet = Literal["standard", "full"]

@@ -12,8 +12,8 @@ from invkit.errors import ConfigError
 from invkit.flow.config import CinnConfig
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.train_vae import Domain
-from invkit.representation.regressor import RegressorConfig
-from invkit.representation.vae import VaeConfig
+from invkit.regressor.regressor import RegressorConfig
+from invkit.vae.vae import VaeConfig
 
 CONTROLS = ("input", "const")
 Text = Annotated[str, Field(min_length=1)]

@@ -18,7 +18,7 @@ from invkit.errors import ConfigError
 from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.pipeline.preset_file import preset_values
 from invkit.pipeline.run_config import RunConfig
-from invkit.representation.vae import PRESETS as VAE_PRESETS
+from invkit.vae.vae import PRESETS as VAE_PRESETS
 
 BENCHMARK = "ldct-benchmark"
 PRESETS = files("invkit.pipeline").joinpath("presets")

@@ -27,12 +27,12 @@ from invkit.pipeline.train_layer import LayerRequest, learn_layer, load_layer
 from invkit.pipeline.train_vae import Domain, VaeRequest, learn_vae
 from invkit.plugins.manager import PluginHost
 from invkit.report.write import write_report
-from invkit.representation.trained import TrainedVae, load_vae
 from invkit.sampling.model import LayerModel
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed
+from invkit.vae.trained import TrainedVae, load_vae
 
 TAG = "run"
 COMMAND = "invkit run config.json"

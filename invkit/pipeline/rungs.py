@@ -10,7 +10,6 @@ from torch import Tensor
 
 from invkit.data.bank import PatchBank
 from invkit.denoisers.loaded import LoadedDenoiser
-from invkit.representation.vae import VAE
 from invkit.sampling.completion import spectral_noise
 from invkit.sampling.distance import activation_distance
 from invkit.sampling.draws import invariances
@@ -19,6 +18,7 @@ from invkit.sampling.tiles import Tiling
 from invkit.sampling.training_free import training_free
 from invkit.training.precision import in_float64
 from invkit.training.seeds import derive_seed, generator
+from invkit.vae.vae import VAE
 
 PRIOR_DRAWS = 32
 NOISE_DRAWS = 8  # noise of one energy is always about as far: more would tell nothing

@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet, split_meta
 from invkit.pipeline.store import Store
-from invkit.representation.conditional import ConditionalConfig
-from invkit.representation.held_out import Domain
-from invkit.representation.spatial import SpatialConfig
-from invkit.representation.vae import VaeConfig
+from invkit.samplers.conditional.code import ConditionalConfig
+from invkit.samplers.spatial.code import SpatialConfig
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed
+from invkit.vae.held_out import Domain
+from invkit.vae.vae import VaeConfig
 
 Config = TypeVar("Config", bound=VaeConfig | SpatialConfig | ConditionalConfig)
 Trained = TypeVar("Trained", bound=Any)
@@ -75,7 +75,7 @@ def learn_code(
     Args:
         request: what to train.
         store: where it is kept.
-        train: trains it from two sources of patches, as `invkit.representation.train.train_vae` does.
+        train: trains it from two sources of patches, as `invkit.vae.train.train_vae` does.
         save: writes it with its provenance.
         out: the file to write instead of the cache's own.
         device: where to train.

@@ -25,15 +25,15 @@ from invkit.pipeline.layer_file import LayerRequest, read_layer
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_code import CodeRequest, learn_code
 from invkit.pipeline.train_layer import LayerTraining, learn
-from invkit.representation.conditional import ConditionalConfig
-from invkit.representation.conditional_train import KIND as VAE_KIND
-from invkit.representation.conditional_train import (
+from invkit.regressor.regressor import Regressor
+from invkit.samplers.conditional.code import ConditionalConfig
+from invkit.samplers.conditional.fit import KIND as VAE_KIND
+from invkit.samplers.conditional.fit import (
     TrainedConditional,
     load_conditional,
     save_conditional,
     train_conditional,
 )
-from invkit.representation.regressor import Regressor
 from invkit.sampling.conditional_model import ConditionalModel, estimate_and_output
 from invkit.split.split import Split
 from invkit.training.progress import Progress

@@ -34,8 +34,8 @@ from invkit.pipeline.held_out import record_calibration
 from invkit.pipeline.layer_file import KIND, LayerRequest, LearnedFlow, read_layer, write_layer
 from invkit.pipeline.scales import layer_scales
 from invkit.pipeline.store import Store
-from invkit.representation.regress import Judge, Regressed, squared_error, train_regressor
-from invkit.representation.regressor import Regressor
+from invkit.regressor.regress import Judge, Regressed, squared_error, train_regressor
+from invkit.regressor.regressor import Regressor
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import LayerModel, estimated
 from invkit.split.split import Split

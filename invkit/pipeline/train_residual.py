@@ -16,8 +16,8 @@ from invkit.flow.table import CodeTable
 from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import BATCH, LayerTraining, learn
-from invkit.representation.regressor import Regressor
-from invkit.representation.tile_code import TileCode
+from invkit.regressor.regressor import Regressor
+from invkit.samplers.residual.tile_code import TileCode
 from invkit.sampling.model import estimated
 from invkit.sampling.residual_model import ResidualModel, base_of
 from invkit.training.progress import Progress

@@ -8,8 +8,8 @@ from typing import Any
 
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_code import CodeRequest, learn_code
-from invkit.representation.spatial import SpatialConfig
-from invkit.representation.spatial_train import (
+from invkit.samplers.spatial.code import SpatialConfig
+from invkit.samplers.spatial.fit import (
     KIND,
     TrainedSpatial,
     load_spatial,

@@ -20,8 +20,8 @@ from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerTraining, learn
 from invkit.pipeline.train_wavelet import fit_grid
-from invkit.representation.regressor import Regressor
-from invkit.representation.spatial_train import TrainedSpatial
+from invkit.regressor.regressor import Regressor
+from invkit.samplers.spatial.fit import TrainedSpatial
 from invkit.sampling.model import estimated
 from invkit.sampling.spatial_model import CodeFrame, SpatialModel
 from invkit.training.engine import Shard

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_code import CodeRequest, learn_code
-from invkit.representation.train import Domain, train_vae
-from invkit.representation.trained import KIND, TrainedVae, load_vae, save_vae
-from invkit.representation.vae import VaeConfig
 from invkit.training.progress import Progress
+from invkit.vae.train import Domain, train_vae
+from invkit.vae.trained import KIND, TrainedVae, load_vae, save_vae
+from invkit.vae.vae import VaeConfig
 
 
 class VaeRequest(CodeRequest[VaeConfig]):

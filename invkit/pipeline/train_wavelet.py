@@ -26,7 +26,7 @@ from invkit.flow.wavelet_train import (
 from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerTraining, learn
-from invkit.representation.regressor import Regressor
+from invkit.regressor.regressor import Regressor
 from invkit.sampling.model import estimated
 from invkit.sampling.wavelet_model import WaveletModel, grid_condition
 from invkit.training.engine import Shard, fit

@@ -30,7 +30,6 @@ from invkit.pipeline.scales import ScaleRequest, find_scales
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.variation import concluded, measure_variation
-from invkit.representation.trained import TrainedVae
 from invkit.sampling.sampler import Draws, Reference, draw
 from invkit.sampling.tangent import Tangent
 from invkit.sampling.training_free import TrainingFree
@@ -38,6 +37,7 @@ from invkit.split.check import SplitReport
 from invkit.split.split import Split
 from invkit.statistics.intervals import Interval
 from invkit.training.seeds import derive_seed
+from invkit.vae.trained import TrainedVae
 from invkit.verdict.measures import Measures
 from invkit.verdict.rules import judge
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from invkit.flow.cinn import CINN
-from invkit.representation.conditional import ConditionalVae
-from invkit.representation.regressor import Regressor
+from invkit.regressor.regressor import Regressor
+from invkit.samplers.conditional.code import ConditionalVae
 from invkit.sampling.distance import Activation
 from invkit.sampling.draws import invariances
 from invkit.sampling.model import FlowModel, ImageDraws, estimated

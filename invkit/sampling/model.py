@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from invkit.flow.cinn import CINN
-from invkit.representation.regressor import Regressor
-from invkit.representation.vae import VAE
+from invkit.regressor.regressor import Regressor
 from invkit.sampling.distance import Activation
 from invkit.sampling.draws import invariances
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.training.feed import sent
+from invkit.vae.vae import VAE
 
 ImageDraws = Callable[[int, int, Sequence[int]], Tensor]
 """From seed, image and indices to draws `(n, 1, H, W)`, HU; draw k depends on these alone where chunks are whole."""

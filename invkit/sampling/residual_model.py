@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invkit.flow.cinn import CINN
-from invkit.representation.tile_code import TileCode
+from invkit.samplers.residual.tile_code import TileCode
 from invkit.sampling.distance import Activation
 from invkit.sampling.draws import invariances
 from invkit.sampling.model import FlowModel, ImageDraws

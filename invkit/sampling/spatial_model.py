@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from invkit.flow.wavelet import WaveletFlow
-from invkit.representation.spatial import SpatialVae
-from invkit.representation.vae import HU_RANGE
+from invkit.samplers.spatial.code import SpatialVae
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import FlowModel, ImageDraws
 from invkit.training.feed import sent
 from invkit.training.seeds import generator
+from invkit.vae.vae import HU_RANGE
 
 
 @dataclass(frozen=True)

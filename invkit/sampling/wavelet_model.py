@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from invkit.flow.wavelet import WaveletFlow
 from invkit.flow.wavelet_config import WaveletConfig
-from invkit.representation.regressor import Regressor
+from invkit.regressor.regressor import Regressor
 from invkit.sampling.distance import Activation
 from invkit.sampling.model import FlowModel, ImageDraws
 from invkit.training.feed import sent

@@ -24,7 +24,7 @@ from invkit.pipeline import certify
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.preset_file import toml_text
 from invkit.plugins.manager import default_host
-from invkit.representation.vae import VaeConfig
+from invkit.vae.vae import VaeConfig
 
 # What the commands import when they are called is then there in every child.
 WARM = ("analyze", "run", "runs", "presentation", "train")

@@ -8,8 +8,8 @@ import invkit
 from invkit import errors
 from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.report.table import KNOWN
-from invkit.representation.vae import PRESETS as VAE_PRESETS
 from invkit.training.processes import allocator
+from invkit.vae.vae import PRESETS as VAE_PRESETS
 from invkit.verdict.measures import LADDER
 
 CODE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "invkit").rglob("*.py")))

@@ -17,8 +17,8 @@ from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.loading import load
 from invkit.pipeline.quality import denoising_quality
 from invkit.plugins.manager import default_host
-from invkit.representation.trained import load_vae
 from invkit.statistics.intervals import paired_difference
+from invkit.vae.trained import load_vae
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 25 * 2**20

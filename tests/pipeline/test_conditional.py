@@ -17,11 +17,11 @@ from invkit.pipeline.train_conditional import (
     load_conditional_layer,
 )
 from invkit.pipeline.train_layer import LayerRequest
-from invkit.representation.conditional import ConditionalConfig, ConditionalVae
-from invkit.representation.conditional_train import TrainedConditional
-from invkit.representation.regressor import Regressor
-from invkit.representation.trained import TrainedVae
-from invkit.representation.vae import VAE, VaeConfig
+from invkit.regressor.regressor import Regressor
+from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
+from invkit.samplers.conditional.fit import TrainedConditional
+from invkit.vae.trained import TrainedVae
+from invkit.vae.vae import VAE, VaeConfig
 
 OPTIONS = {
     **TINY_OPTIONS,

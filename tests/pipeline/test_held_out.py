@@ -22,10 +22,10 @@ from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerRequest, learn_layer, load_layer
 from invkit.pipeline.train_vae import VaeRequest, learn_vae
 from invkit.plugins.manager import PluginHost
-from invkit.representation.regress import squared_error
-from invkit.representation.trained import load_vae
+from invkit.regressor.regress import squared_error
 from invkit.split.split import Split
 from invkit.training.seeds import derive_seed
+from invkit.vae.trained import load_vae
 
 D = 4
 PATIENTS = [row // 8 for row in range(96)]

@@ -21,7 +21,7 @@ from invkit.pipeline.preset_file import (
 from invkit.pipeline.preset_list import preset_list, preset_toml, preset_used
 from invkit.pipeline.run_file import read_config
 from invkit.plugins.manager import PluginHost
-from invkit.representation.vae import VaeConfig
+from invkit.vae.vae import VaeConfig
 
 KINDS = ("chen2017", "yang2018", "vae", "cinn")
 

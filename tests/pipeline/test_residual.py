@@ -14,11 +14,11 @@ from invkit.pipeline.layer_config import LayerConfig
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerRequest
 from invkit.pipeline.train_residual import ResidualRequest, find_residual, learn_residual, load_residual
-from invkit.representation.regressor import RegressorConfig
-from invkit.representation.tile_code import TileCode
-from invkit.representation.trained import TrainedVae
-from invkit.representation.vae import VAE, VaeConfig
+from invkit.regressor.regressor import RegressorConfig
+from invkit.samplers.residual.tile_code import TileCode
 from invkit.sampling.residual_model import base_of
+from invkit.vae.trained import TrainedVae
+from invkit.vae.vae import VAE, VaeConfig
 
 
 def images(n, height, width, seed=0):

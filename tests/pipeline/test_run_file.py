@@ -7,7 +7,7 @@ from invkit.errors import ConfigError
 from invkit.flow.config import CinnConfig
 from invkit.pipeline.run_config import RecipeConfig
 from invkit.pipeline.run_file import PRESETS, differences, preset_names, read_config
-from invkit.representation.vae import VaeConfig
+from invkit.vae.vae import VaeConfig
 
 SMALLEST = """
 data = ["phantoms:20"]

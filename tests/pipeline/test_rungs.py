@@ -10,13 +10,13 @@ from invkit.data.bank import PatchBank
 from invkit.denoisers.loaded import wrap_module
 from invkit.pipeline.ladder import ladder_figures
 from invkit.pipeline.rungs import NOISE_DRAWS, Yardsticks, equal_energy, from_prior, nearest
-from invkit.representation.vae import VAE, VaeConfig
 from invkit.sampling.distance import activation_distance
 from invkit.sampling.sampler import Draws, Reference
 from invkit.sampling.stack import Stack
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.statistics.intervals import bootstrap
+from invkit.vae.vae import VAE, VaeConfig
 from invkit.verdict.measures import LADDER
 
 SIDE = 32

@@ -16,7 +16,7 @@ from invkit.pipeline.parts import Parts
 from invkit.pipeline.preset_list import preset_toml
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_spatial_flow import load_spatial_flow
-from invkit.representation.spatial import SpatialConfig
+from invkit.samplers.spatial.code import SpatialConfig
 from invkit.sampling.distance import activation_distance
 
 OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 10, "refine": 8}

@@ -12,8 +12,8 @@ from invkit.pipeline.gather import gather
 from invkit.pipeline.preset_file import vae_preset
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_vae import VaeRequest, learn_vae
-from invkit.representation.trained import load_vae
 from invkit.sampling.distance import activation_distance
+from invkit.vae.trained import load_vae
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from invkit.representation.completeness import completeness
+from invkit.vae.completeness import completeness
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from invkit.data.patches import PatchBatch
 from invkit.errors import ArtifactError, ImageError
-from invkit.representation.conditional import ConditionalConfig, ConditionalVae
-from invkit.representation.conditional_train import (
+from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
+from invkit.samplers.conditional.fit import (
     ConditionalTask,
     GivenPatches,
     conditional_figures,

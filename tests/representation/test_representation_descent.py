@@ -9,10 +9,10 @@ from torch import nn
 
 from invkit.data.slices import HU_RANGE
 from invkit.errors import DivergedError, UsageError
-from invkit.representation.descent import descend
-from invkit.representation.regress import train_regressor
-from invkit.representation.regressor import Regressor, RegressorConfig
-from invkit.representation.ridge import Moments
+from invkit.regressor.descent import descend
+from invkit.regressor.regress import train_regressor
+from invkit.regressor.regressor import Regressor, RegressorConfig
+from invkit.regressor.ridge import Moments
 from invkit.training.engine import Shard
 from invkit.training.seeds import generator
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from invkit.images.bands import radial_bands
-from invkit.representation.equaliser import Equaliser
+from invkit.vae.equaliser import Equaliser
 
 
 def seeded(n=0):

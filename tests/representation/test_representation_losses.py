@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import distributions
 
-from invkit.representation.losses import (
+from invkit.vae.losses import (
     adaptive_weight,
     band_energy,
     kl_divergence,

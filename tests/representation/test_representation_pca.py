@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from invkit.errors import DataError
-from invkit.representation.pca import fit_pca
+from invkit.vae.pca import fit_pca
 
 
 def seeded(n=0):

@@ -6,8 +6,8 @@ from torch import nn
 
 from invkit.data.dose.texture import noise_texture
 from invkit.errors import ArtifactError, DenoiserError, UsageError
-from invkit.representation.regress import RegressorTask, squared_error, train_regressor
-from invkit.representation.regressor import Regressor, RegressorConfig
+from invkit.regressor.regress import RegressorTask, squared_error, train_regressor
+from invkit.regressor.regressor import Regressor, RegressorConfig
 from invkit.training.engine import FitConfig, Shard, fit
 from invkit.training.precision import supports_bf16
 from invkit.training.seeds import generator

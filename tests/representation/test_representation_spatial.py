@@ -10,11 +10,11 @@ from torch.distributions import MultivariateNormal
 
 from invkit.data.patches import PatchBatch
 from invkit.errors import ArtifactError, ImageError
-from invkit.representation.pca import fit_pca
-from invkit.representation.spatial import SpatialConfig, SpatialVae
-from invkit.representation.spatial_train import SpatialTask, load_spatial, train_spatial
+from invkit.samplers.spatial.code import SpatialConfig, SpatialVae
+from invkit.samplers.spatial.fit import SpatialTask, load_spatial, train_spatial
 from invkit.training.engine import Shard
 from invkit.training.seeds import generator
+from invkit.vae.pca import fit_pca
 
 TINY = SpatialConfig.tiny()
 

@@ -6,7 +6,9 @@ import torch
 
 from invkit.data.patches import PatchBatch
 from invkit.errors import ArtifactError, DivergedError
-from invkit.representation.train import (
+from invkit.training.engine import FitConfig, Shard, fit
+from invkit.training.seeds import generator
+from invkit.vae.train import (
     VaeTask,
     build,
     held_out_figures,
@@ -14,9 +16,7 @@ from invkit.representation.train import (
     save_vae,
     train_vae,
 )
-from invkit.representation.vae import VaeConfig
-from invkit.training.engine import FitConfig, Shard, fit
-from invkit.training.seeds import generator
+from invkit.vae.vae import VaeConfig
 
 WHOLE = Shard(0, 1)
 

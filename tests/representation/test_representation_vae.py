@@ -3,8 +3,8 @@ import torch
 from pydantic import ValidationError
 
 from invkit.errors import ConfigError, ImageError
-from invkit.representation.train import build
-from invkit.representation.vae import VAE, VaeConfig
+from invkit.vae.train import build
+from invkit.vae.vae import VAE, VaeConfig
 
 
 def count(module):

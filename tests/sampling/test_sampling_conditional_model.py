@@ -8,8 +8,8 @@ import invkit
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
-from invkit.representation.conditional import ConditionalConfig, ConditionalVae
-from invkit.representation.regressor import Regressor, RegressorConfig
+from invkit.regressor.regressor import Regressor, RegressorConfig
+from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
 from invkit.sampling.conditional_model import ConditionalModel, estimate_and_output
 from invkit.sampling.draws import CHUNK, invariances
 

@@ -8,13 +8,13 @@ from torch import nn
 from invkit.denoisers.loaded import wrap_module
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
-from invkit.representation.vae import VAE, Posterior, VaeConfig
 from invkit.sampling import sampler
 from invkit.sampling.draws import invariances
 from invkit.sampling.model import LayerModel
 from invkit.sampling.sampler import Reference, draw
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
+from invkit.vae.vae import VAE, Posterior, VaeConfig
 
 PATCH, D = 16, 5
 SCALE = 0.7

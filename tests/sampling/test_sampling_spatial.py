@@ -7,7 +7,7 @@ from torch import nn
 from invkit.denoisers.loaded import wrap_module
 from invkit.flow.wavelet import WaveletFlow
 from invkit.flow.wavelet_config import WaveletConfig
-from invkit.representation.spatial import SpatialConfig, SpatialVae
+from invkit.samplers.spatial.code import SpatialConfig, SpatialVae
 from invkit.sampling.sampler import Reference, draw
 from invkit.sampling.spatial_model import CodeFrame, SpatialModel
 from invkit.split.split import Split

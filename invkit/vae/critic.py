@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from invkit.representation.encoder import SLOPE
+from invkit.vae.encoder import SLOPE
 
 
 class Critic(nn.Module):

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from invkit.errors import ImageError
-from invkit.representation.encoder import SLOPE, Residual
-from invkit.representation.pca import linear_vae
-from invkit.representation.vae import HuVae, Posterior
 from invkit.training.precision import autocast, in_float64, supports_bf16
+from invkit.vae.encoder import SLOPE, Residual
+from invkit.vae.pca import linear_vae
+from invkit.vae.vae import HuVae, Posterior
 
 
 class SpatialConfig(BaseModel):

@@ -25,10 +25,10 @@ from torch.nn import functional
 
 from invkit.data.slices import HU_RANGE
 from invkit.errors import ArtifactError, DenoiserError, UsageError
-from invkit.representation.block import Block
-from invkit.representation.entry import Entry
-from invkit.representation.ridge import Moments
-from invkit.representation.stage import MEMORY, Stage, Trace
+from invkit.regressor.block import Block
+from invkit.regressor.entry import Entry
+from invkit.regressor.ridge import Moments
+from invkit.regressor.stage import MEMORY, Stage, Trace
 from invkit.training.precision import autocast, in_float64, supports_bf16
 from invkit.training.seeds import derive_seed, seeded
 

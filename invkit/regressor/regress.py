@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from invkit.errors import DivergedError
-from invkit.representation.descent import descend
-from invkit.representation.regressor import Activation, Phi, Regressor, RegressorConfig
+from invkit.regressor.descent import descend
+from invkit.regressor.regressor import Activation, Phi, Regressor, RegressorConfig
 from invkit.training.engine import FitConfig, Shard, fit
 from invkit.training.history import learning_curve
 from invkit.training.optimiser import OnePhase, doubling_cosine

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from invkit.errors import ConfigError, ImageError
-from invkit.representation.critic import Critic
-from invkit.representation.decoder import Decoder
-from invkit.representation.encoder import SIZES, Encoder
-from invkit.representation.equaliser import Equaliser
-from invkit.representation.losses import kl_divergence
+from invkit.vae.critic import Critic
+from invkit.vae.decoder import Decoder
+from invkit.vae.encoder import SIZES, Encoder
+from invkit.vae.equaliser import Equaliser
+from invkit.vae.losses import kl_divergence
 
 HU_RANGE = (-1024.0, 2000.0)
 Config = TypeVar("Config", bound="CodeConfig")

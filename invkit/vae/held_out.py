@@ -20,13 +20,13 @@ from torch import Tensor
 
 from invkit.data.patches import PatchBatch
 from invkit.images.bands import radial_bands
-from invkit.representation.pca import fit_pca
-from invkit.representation.spatial import SpatialVae
-from invkit.representation.vae import VAE, Posterior, VaeConfig
+from invkit.samplers.spatial.code import SpatialVae
 from invkit.training.feed import Feed
 from invkit.training.precision import in_float64
 from invkit.training.processes.distributed import Shard
 from invkit.training.seeds import generator
+from invkit.vae.pca import fit_pca
+from invkit.vae.vae import VAE, Posterior, VaeConfig
 
 QUANTILES = (0.5, 0.9, 0.99)
 CHUNK = 64

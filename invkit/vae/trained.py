@@ -11,10 +11,10 @@ import torch
 
 from invkit import artifacts
 from invkit.errors import ArtifactError
-from invkit.representation.critic import Critic
-from invkit.representation.fitting import config_of, halves, restored
-from invkit.representation.vae import VAE, VaeConfig, build_critic
 from invkit.training.seeds import derive_seed, seeded
+from invkit.vae.critic import Critic
+from invkit.vae.fitting import config_of, halves, restored
+from invkit.vae.vae import VAE, VaeConfig, build_critic
 
 KIND = "vae"
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from invkit import artifacts
 from invkit.errors import ArtifactError
-from invkit.representation.conditional import ConditionalConfig
-from invkit.representation.spatial import SpatialConfig
-from invkit.representation.vae import VaeConfig
+from invkit.samplers.conditional.code import ConditionalConfig
+from invkit.samplers.spatial.code import SpatialConfig
 from invkit.training.task import FitConfig
+from invkit.vae.vae import VaeConfig
 
 LOOKS = 20  # evaluations and checkpoints of a training
 Config = TypeVar("Config", bound=BaseModel)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from invkit.representation.encoder import SLOPE, Residual
+from invkit.vae.encoder import SLOPE, Residual
 
 
 class Decoder(nn.Module):

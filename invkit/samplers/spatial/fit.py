@@ -14,9 +14,16 @@ from torch.nn import functional
 from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.patches import PatchSampler
-from invkit.representation.completeness import completeness
-from invkit.representation.fitting import config_of, fit_config, halves, restored
-from invkit.representation.held_out import (
+from invkit.samplers.spatial.code import SpatialConfig, SpatialVae
+from invkit.training.engine import Shard, fit
+from invkit.training.optimiser import OnePhase
+from invkit.training.precision import in_float64
+from invkit.training.processes.distributed import by_first
+from invkit.training.progress import Progress
+from invkit.training.seeds import derive_seed, generator, seeded
+from invkit.vae.completeness import completeness
+from invkit.vae.fitting import config_of, fit_config, halves, restored
+from invkit.vae.held_out import (
     CHUNK,
     Domain,
     PatchSource,
@@ -25,15 +32,8 @@ from invkit.representation.held_out import (
     held_out_figures,
     patch_feed,
 )
-from invkit.representation.losses import sigma_nll
-from invkit.representation.pca import fit_pca
-from invkit.representation.spatial import SpatialConfig, SpatialVae
-from invkit.training.engine import Shard, fit
-from invkit.training.optimiser import OnePhase
-from invkit.training.precision import in_float64
-from invkit.training.processes.distributed import by_first
-from invkit.training.progress import Progress
-from invkit.training.seeds import derive_seed, generator, seeded
+from invkit.vae.losses import sigma_nll
+from invkit.vae.pca import fit_pca
 
 KIND = "spatial-vae"
 FILE = "spatial-vae.safetensors"

@@ -25,12 +25,7 @@ from invkit.data.patches import PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
 from invkit.errors import ArtifactError
 from invkit.images.bands import radial_bands
-from invkit.representation.conditional import ConditionalConfig, ConditionalVae
-from invkit.representation.fitting import config_of, fit_config, halves, restored
-from invkit.representation.held_out import CHUNK, Domain, PatchSource, chosen, reconstruction_figures
-from invkit.representation.losses import kl_divergence, sigma_nll
-from invkit.representation.pca import fit_pca
-from invkit.representation.vae import Posterior
+from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
 from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import OnePhase
 from invkit.training.precision import autocast, in_float64, supports_bf16
@@ -38,6 +33,11 @@ from invkit.training.processes.distributed import by_first
 from invkit.training.processes.sharing import in_parts
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator, seeded
+from invkit.vae.fitting import config_of, fit_config, halves, restored
+from invkit.vae.held_out import CHUNK, Domain, PatchSource, chosen, reconstruction_figures
+from invkit.vae.losses import kl_divergence, sigma_nll
+from invkit.vae.pca import fit_pca
+from invkit.vae.vae import Posterior
 
 KIND = "conditional-vae"
 FILE = "conditional-vae.safetensors"

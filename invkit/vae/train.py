@@ -12,9 +12,16 @@ from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.patches import PatchSampler
 from invkit.errors import DivergedError
-from invkit.representation.critic import Critic
-from invkit.representation.fitting import fit_config
-from invkit.representation.held_out import (
+from invkit.training.engine import Shard, fit
+from invkit.training.optimiser import adam, warm_cosine
+from invkit.training.penalty import gradient_penalty
+from invkit.training.precision import autocast, supports_bf16
+from invkit.training.processes.distributed import by_first
+from invkit.training.progress import Progress
+from invkit.training.seeds import generator
+from invkit.vae.critic import Critic
+from invkit.vae.fitting import fit_config
+from invkit.vae.held_out import (
     CHUNK,
     Domain,
     PatchSource,
@@ -24,21 +31,14 @@ from invkit.representation.held_out import (
     patch_feed,
     pca_figures,
 )
-from invkit.representation.losses import (
+from invkit.vae.losses import (
     adaptive_weight,
     band_energy,
     kl_divergence,
     sigma_nll,
 )
-from invkit.representation.trained import KIND, TrainedVae, build, load_vae, save_vae
-from invkit.representation.vae import VAE, VaeConfig
-from invkit.training.engine import Shard, fit
-from invkit.training.optimiser import adam, warm_cosine
-from invkit.training.penalty import gradient_penalty
-from invkit.training.precision import autocast, supports_bf16
-from invkit.training.processes.distributed import by_first
-from invkit.training.progress import Progress
-from invkit.training.seeds import generator
+from invkit.vae.trained import KIND, TrainedVae, build, load_vae, save_vae
+from invkit.vae.vae import VAE, VaeConfig
 
 FILE = "vae.safetensors"
 EQUALISED = 512  # training patches

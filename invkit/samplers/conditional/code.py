@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from invkit.errors import ImageError
-from invkit.representation.decoder import Decoder
-from invkit.representation.encoder import SIZES, Encoder
-from invkit.representation.pca import fit_pca, linear_vae
-from invkit.representation.vae import HU_RANGE, HuVae, Posterior
+from invkit.vae.decoder import Decoder
+from invkit.vae.encoder import SIZES, Encoder
+from invkit.vae.pca import fit_pca, linear_vae
+from invkit.vae.vae import HU_RANGE, HuVae, Posterior
 
 LEAST = 0.01  # HU, of the unit of residuals: some networks change nothing
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invkit.representation.regressor import Activation, Phi, Regressor
-from invkit.representation.ridge import Moments
-from invkit.representation.stage import Stage, Trace
+from invkit.regressor.regressor import Activation, Phi, Regressor
+from invkit.regressor.ridge import Moments
+from invkit.regressor.stage import Stage, Trace
 from invkit.training.processes.distributed import broadcast_json, broadcast_tensors
 
 Pair = tuple[Activation, Tensor]

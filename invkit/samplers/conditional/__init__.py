@@ -1,0 +1,1 @@
+"""Codes that are conditioned on the denoised image."""

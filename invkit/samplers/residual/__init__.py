@@ -1,0 +1,1 @@
+"""What the regressor leaves, coded tile by tile."""

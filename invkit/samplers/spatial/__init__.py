@@ -1,0 +1,1 @@
+"""Codes on a grid, and a wavelet flow over them."""
