@@ -10,7 +10,7 @@ from invkit.pipeline.parts import Parts
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import find_layer
 from invkit.plugins.manager import default_host
-from invkit.sampling.model import LayerModel
+from invkit.sampling.base import LayerModel
 
 __all__ = ["layer_parts", "layer_request"]
 

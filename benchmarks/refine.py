@@ -23,9 +23,9 @@ from torch import Tensor
 
 import invkit
 from invkit.data.images import default_image
-from invkit.sampling.distance import activation_distance
-from invkit.sampling.refine import refine
-from invkit.sampling.tangent import Tangent
+from invkit.fiber.distance import activation_distance
+from invkit.fiber.refine import refine
+from invkit.fiber.tangent import Tangent
 from invkit.split.split import Split
 
 NOISE = 30.0

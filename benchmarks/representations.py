@@ -32,7 +32,7 @@ from invkit.pipeline.plausible import Judge
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import choose_subject
 from invkit.plugins.manager import default_host
-from invkit.sampling.sampler import Reference, draw
+from invkit.sampling.draw import Reference, draw
 from invkit.split.split import Split
 from invkit.vae.completeness import completeness
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.sampling.distance import activation_distance
+from invkit.fiber.distance import activation_distance
 from invkit.statistics.moments import StreamingMoments
 from invkit.training.precision import in_float64
 

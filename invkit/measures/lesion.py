@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError, UsageError
+from invkit.fiber.distance import Activation, activation_distance
 from invkit.images.disc import disc, disc_places
-from invkit.sampling.distance import Activation, activation_distance
 from invkit.statistics.intervals import Interval, as_vector, resampling_weights
 
 DOUBLINGS = 12  # contrasts that are tried, from largest / 2 ** 11 to largest

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.sampling.distance import Activation, activation_distance
+from invkit.fiber.distance import Activation, activation_distance
 from invkit.statistics.intervals import Interval
 from invkit.statistics.resampling import image_intervals
 

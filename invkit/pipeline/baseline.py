@@ -14,7 +14,7 @@ from invkit.images.region import Region
 from invkit.pipeline.certify import Certified, refine_proposals
 from invkit.pipeline.ladder import root_mean_square, sample_spread
 from invkit.pipeline.plausible import Judge
-from invkit.sampling.sampler import Reference
+from invkit.sampling.draw import Reference
 from invkit.sampling.training_free import training_free
 from invkit.statistics.intervals import Interval
 

@@ -20,7 +20,7 @@ from invkit.denoisers.loaded import AT_ONCE
 from invkit.errors import DataError
 from invkit.flow.cinn import CINN
 from invkit.flow.table import CodeTable
-from invkit.sampling.model import LayerModel
+from invkit.sampling.base import LayerModel
 from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.precision import in_float64
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft

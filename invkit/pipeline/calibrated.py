@@ -6,7 +6,7 @@ import dataclasses
 
 from invkit.calibration.record import CalibrationRecord
 from invkit.pipeline.result import LayerResult
-from invkit.sampling.model import SampleModel
+from invkit.sampling.base import SampleModel
 
 
 def with_calibration(result: LayerResult, model: SampleModel) -> LayerResult:

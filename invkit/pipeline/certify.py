@@ -11,16 +11,16 @@ from torch import Tensor
 
 from invkit.denoisers.loaded import PIXELS_AT_ONCE, LoadedDenoiser
 from invkit.errors import SplitError
+from invkit.fiber.path import refine_path
+from invkit.fiber.refine import Certificates, Refined
+from invkit.fiber.retreat import retreating
+from invkit.fiber.tangent import Tangent
 from invkit.images.region import Region
 from invkit.pipeline.curve import CURVE_SAMPLES, CurvePoint, allowed_spread, path_of
 from invkit.pipeline.plausible import Judge, Placed
 from invkit.pipeline.spread import squared_deviations
 from invkit.sampling.completion import complete
-from invkit.sampling.path import refine_path
-from invkit.sampling.refine import Certificates, Refined
-from invkit.sampling.retreat import retreating
-from invkit.sampling.sampler import Reference
-from invkit.sampling.tangent import Tangent
+from invkit.sampling.draw import Reference
 from invkit.training.processes.sharing import in_parts
 from invkit.verdict.rules import ENOUGH_FOR_A_MAP
 

@@ -11,7 +11,7 @@ from invkit.measures.regressed import RegressionCurve, regression_curve
 from invkit.measures.retained import RetainedCurve, retained_curve
 from invkit.pipeline.ladder import Controls
 from invkit.regressor.regress import tolerable
-from invkit.sampling.model import SampleModel
+from invkit.sampling.base import SampleModel
 from invkit.split.layers import module_names
 from invkit.statistics.convergence import Convergence, convergence
 

@@ -24,7 +24,7 @@ from invkit.pipeline.result import AnalysisResult, LayerResult
 from invkit.pipeline.rungs import Yardsticks, from_prior
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
-from invkit.sampling.model import SampleModel
+from invkit.sampling.base import SampleModel
 from invkit.split.check import SplitReport
 from invkit.training.processes.sharing import first_only, share_out
 from invkit.training.seeds import derive_seed

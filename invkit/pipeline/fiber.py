@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from invkit.data.patches import PatchSampler
-from invkit.sampling.distance import Activation, activation_distance
+from invkit.fiber.distance import Activation, activation_distance
 from invkit.split.split import Split
 from invkit.vae.vae import VAE
 

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
+from invkit.fiber.distance import Activation
 from invkit.images.region import Region
 from invkit.pipeline.rungs import Perturb, Rung, Yardsticks
 from invkit.pipeline.spread import squared_deviations
-from invkit.sampling.distance import Activation
-from invkit.sampling.model import SampleModel
-from invkit.sampling.sampler import Draws, Reference, draw
+from invkit.sampling.base import SampleModel
+from invkit.sampling.draw import Draws, Reference, draw
 from invkit.sampling.stack import Stack
 from invkit.sampling.tiles import Tiling
 from invkit.statistics.intervals import Interval, bootstrap

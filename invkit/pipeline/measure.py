@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from invkit.fiber.distance import Activation, activation_distance
+from invkit.fiber.tangent import Tangent
 from invkit.pipeline.baseline import baseline
 from invkit.pipeline.bench import Bench
 from invkit.pipeline.certification import certification_figures
@@ -25,10 +27,8 @@ from invkit.pipeline.parts import FoundLayer
 from invkit.pipeline.random_phi import TrainedLayer
 from invkit.pipeline.result import LayerResult
 from invkit.pipeline.variation import concluded, measure_variation
-from invkit.sampling.distance import Activation, activation_distance
-from invkit.sampling.model import SampleModel
-from invkit.sampling.sampler import Draws, Reference, draw
-from invkit.sampling.tangent import Tangent
+from invkit.sampling.base import SampleModel
+from invkit.sampling.draw import Draws, Reference, draw
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
 from invkit.statistics.intervals import Interval, bootstrap

@@ -24,13 +24,13 @@ from torch import Tensor
 
 from invkit.denoisers.loaded import PIXELS_AT_ONCE as REFINED_AT_ONCE
 from invkit.errors import InvkitError, ResourceError, SplitError, UsageError
+from invkit.fiber.distance import activation_distance
+from invkit.fiber.refine import refine
 from invkit.pipeline.ladder import CONTROL_SAMPLES
-from invkit.sampling.distance import activation_distance
+from invkit.sampling.base import SampleModel
+from invkit.sampling.draw import pixels_at_once
 from invkit.sampling.draws import CHUNK
 from invkit.sampling.footprint import peak_bytes
-from invkit.sampling.model import SampleModel
-from invkit.sampling.refine import refine
-from invkit.sampling.sampler import pixels_at_once
 from invkit.sampling.stack import IN_MEMORY
 from invkit.split.split import Split
 from invkit.training.processes import allocator

@@ -32,7 +32,7 @@ from invkit.pipeline.train_vae import Domain, VaeRequest, find_vae, learn_vae
 from invkit.pipeline.train_wavelet import WaveletRequest, find_wavelet, learn_wavelet
 from invkit.samplers.conditional.fit import TrainedConditional, load_conditional
 from invkit.samplers.spatial.fit import TrainedSpatial, load_spatial
-from invkit.sampling.model import SampleModel
+from invkit.sampling.base import SampleModel
 from invkit.split.split import Split
 from invkit.training.processes.distributed import all_true
 from invkit.training.processes.sharing import share_out

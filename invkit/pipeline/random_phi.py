@@ -15,6 +15,7 @@ from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
 from invkit.errors import InvkitError, SplitError
+from invkit.fiber.refine import refine
 from invkit.images.region import Region
 from invkit.pipeline.certify import Certified, epsilon_of, refine_proposals
 from invkit.pipeline.curve import allowed_spread
@@ -22,9 +23,8 @@ from invkit.pipeline.ladder import CONTROL_SAMPLES, root_mean_square, sample_spr
 from invkit.pipeline.parts import Parts
 from invkit.pipeline.scales import layer_scales, scale_sampler
 from invkit.pipeline.train_vae import Domain
-from invkit.sampling.model import SampleModel
-from invkit.sampling.refine import refine
-from invkit.sampling.sampler import Reference, draw
+from invkit.sampling.base import SampleModel
+from invkit.sampling.draw import Reference, draw
 from invkit.split.split import Split
 from invkit.statistics.intervals import bootstrap
 from invkit.training.seeds import derive_seed

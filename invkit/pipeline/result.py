@@ -16,7 +16,7 @@ from invkit.measures.retained import RetainedCurve
 from invkit.pipeline.certify import Certified
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.train_vae import Domain
-from invkit.sampling.sampler import Draws
+from invkit.sampling.draw import Draws
 from invkit.sampling.stack import StackedImages
 from invkit.verdict.conclusion import Conclusion
 from invkit.verdict.rules import Verdict

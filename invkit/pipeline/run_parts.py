@@ -27,7 +27,7 @@ from invkit.pipeline.train_layer import LayerRequest, learn_layer, load_layer
 from invkit.pipeline.train_vae import Domain, VaeRequest, learn_vae
 from invkit.plugins.manager import PluginHost
 from invkit.report.write import write_report
-from invkit.sampling.model import LayerModel
+from invkit.sampling.base import LayerModel
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
 from invkit.training.progress import Progress

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from invkit.data.bank import PatchBank
 from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.fiber.distance import activation_distance
 from invkit.sampling.completion import spectral_noise
-from invkit.sampling.distance import activation_distance
+from invkit.sampling.draw import Draws, Reference
 from invkit.sampling.draws import invariances
-from invkit.sampling.sampler import Draws, Reference
 from invkit.sampling.tiles import Tiling
 from invkit.sampling.training_free import training_free
 from invkit.training.precision import in_float64

@@ -34,7 +34,7 @@ from invkit.samplers.conditional.fit import (
     save_conditional,
     train_conditional,
 )
-from invkit.sampling.conditional_model import ConditionalModel, estimate_and_output
+from invkit.samplers.conditional.model import ConditionalModel, estimate_and_output
 from invkit.split.split import Split
 from invkit.training.progress import Progress
 

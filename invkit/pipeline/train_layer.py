@@ -23,6 +23,7 @@ from torch import Tensor
 from invkit.data.patches import PatchBatch, PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
 from invkit.errors import ConfigError
+from invkit.fiber.distance import Activation
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.fiber import FiberErrors, FiberTerm
@@ -36,8 +37,7 @@ from invkit.pipeline.scales import layer_scales
 from invkit.pipeline.store import Store
 from invkit.regressor.regress import Judge, Regressed, squared_error, train_regressor
 from invkit.regressor.regressor import Regressor
-from invkit.sampling.distance import Activation
-from invkit.sampling.model import LayerModel, estimated
+from invkit.sampling.base import LayerModel, estimated
 from invkit.split.split import Split
 from invkit.training.engine import Shard, fit
 from invkit.training.feed import Feed

@@ -17,9 +17,9 @@ from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import BATCH, LayerTraining, learn
 from invkit.regressor.regressor import Regressor
+from invkit.samplers.residual.model import ResidualModel, base_of
 from invkit.samplers.residual.tile_code import TileCode
-from invkit.sampling.model import estimated
-from invkit.sampling.residual_model import ResidualModel, base_of
+from invkit.sampling.base import estimated
 from invkit.training.progress import Progress
 from invkit.training.seeds import generator
 

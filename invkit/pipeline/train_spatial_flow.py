@@ -22,8 +22,8 @@ from invkit.pipeline.train_layer import LayerTraining, learn
 from invkit.pipeline.train_wavelet import fit_grid
 from invkit.regressor.regressor import Regressor
 from invkit.samplers.spatial.fit import TrainedSpatial
-from invkit.sampling.model import estimated
-from invkit.sampling.spatial_model import CodeFrame, SpatialModel
+from invkit.samplers.spatial.model import CodeFrame, SpatialModel
+from invkit.sampling.base import estimated
 from invkit.training.engine import Shard
 from invkit.training.processes.sharing import in_parts
 from invkit.training.progress import Progress

@@ -27,8 +27,8 @@ from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerTraining, learn
 from invkit.regressor.regressor import Regressor
-from invkit.sampling.model import estimated
-from invkit.sampling.wavelet_model import WaveletModel, grid_condition
+from invkit.samplers.wavelet.model import WaveletModel, grid_condition
+from invkit.sampling.base import estimated
 from invkit.training.engine import Shard, fit
 from invkit.training.progress import Progress
 from invkit.training.task import FitResult

@@ -14,6 +14,7 @@ from invkit._version import __version__
 from invkit.data.bank import PatchBank
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.fiber.tangent import Tangent
 from invkit.pipeline.certification import certification_figures
 from invkit.pipeline.certify import Certified, Scrutiny, epsilon_of, refine_proposals
 from invkit.pipeline.examine import trained_on
@@ -30,8 +31,7 @@ from invkit.pipeline.scales import ScaleRequest, find_scales
 from invkit.pipeline.store import Store
 from invkit.pipeline.subject import Subject
 from invkit.pipeline.variation import concluded, measure_variation
-from invkit.sampling.sampler import Draws, Reference, draw
-from invkit.sampling.tangent import Tangent
+from invkit.sampling.draw import Draws, Reference, draw
 from invkit.sampling.training_free import TrainingFree
 from invkit.split.check import SplitReport
 from invkit.split.split import Split

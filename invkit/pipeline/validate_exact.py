@@ -8,9 +8,9 @@ from torch import Tensor
 from invkit.denoisers.oracles.oracle import STEP
 from invkit.denoisers.oracles.planted import CONTRACTION
 from invkit.errors import SplitError
+from invkit.fiber.distance import activation_distance
 from invkit.pipeline.validate_rows import Row, Seeds, certified
 from invkit.pipeline.validate_trial import SAMPLES, Trial
-from invkit.sampling.distance import activation_distance
 from invkit.split.split import Split
 
 SIZE = 16

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from invkit.sampling.refine import Refined
+from invkit.fiber.refine import Refined
 from invkit.training.seeds import derive_seed, generator
 
 Relation = Literal["<=", ">="]

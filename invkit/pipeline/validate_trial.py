@@ -7,10 +7,10 @@ from functools import lru_cache
 
 from torch import Tensor
 
+from invkit.fiber.refine import Refined, refine
 from invkit.fiber.scale import activation_scale
 from invkit.pipeline.validate_gaussian import GaussianField
 from invkit.pipeline.validate_rows import Seeds
-from invkit.sampling.refine import Refined, refine
 from invkit.split.split import Split
 
 SAMPLES = 16

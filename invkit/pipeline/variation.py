@@ -14,19 +14,19 @@ from invkit.data.dose.texture import noise_texture
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import InputError, SplitError
 from invkit.fiber.scale import activation_scale
+from invkit.fiber.tangent import Tangent
 from invkit.images.disc import SOFT_TISSUE
 from invkit.images.region import Region
+from invkit.measures.changes.summary import RADII, Anatomy, proposals, summarise
+from invkit.measures.changes.survive import Survival, survive
 from invkit.measures.diversity import Diversity, diversity
 from invkit.measures.gain import GainRatios, gain_ratios
 from invkit.measures.lesion import LesionCurve, lesion_curve
 from invkit.measures.noise_split import NoiseSplit, split_noise_anatomy
 from invkit.measures.transfer import ScaledLayer, transfer
-from invkit.pipeline.anatomy import RADII, Anatomy, proposals, summarise
 from invkit.pipeline.certify import Certified, epsilon_of
 from invkit.pipeline.curve import allowed_spread
-from invkit.sampling.anatomy_proposals import Survival, survive
-from invkit.sampling.model import SampleModel
-from invkit.sampling.tangent import Tangent
+from invkit.sampling.base import SampleModel
 from invkit.split.split import Split
 from invkit.statistics.intervals import Interval
 from invkit.training.seeds import derive_seed, generator

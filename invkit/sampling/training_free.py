@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from invkit.fiber.distance import Activation
+from invkit.sampling.base import ImageDraws
 from invkit.sampling.completion import spectral_noise
-from invkit.sampling.distance import Activation
-from invkit.sampling.model import ImageDraws
 
 
 def training_free(x: Tensor, f_x: Tensor, *, seed: int, image: int, indices: Sequence[int]) -> Tensor:

@@ -10,8 +10,8 @@ from small_network import TINY_OPTIONS, Small, disc_image
 
 import invkit
 from invkit.errors import SplitError
+from invkit.fiber.distance import activation_distance
 from invkit.pipeline.presentation import report_data
-from invkit.sampling.distance import activation_distance
 from invkit.verdict.measures import LADDER
 
 OPTIONS = {**TINY_OPTIONS, "samples": 30}

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import invkit
+from invkit.fiber.distance import activation_distance
 from invkit.pipeline.baseline import BASELINE_SAMPLES, baseline, baseline_figures, plausible_spread
 from invkit.pipeline.plausible import Placed
-from invkit.sampling.distance import activation_distance
-from invkit.sampling.sampler import Reference
+from invkit.sampling.draw import Reference
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
 from invkit.pipeline.calibrate import calibrate_flow, calibrate_layer, held_out_table
-from invkit.sampling.model import LayerModel
+from invkit.sampling.base import LayerModel
 from invkit.split.split import Split
 from invkit.vae.vae import Posterior
 

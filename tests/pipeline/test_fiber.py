@@ -7,8 +7,8 @@ from torch import nn
 import invkit
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
+from invkit.fiber.distance import activation_distance
 from invkit.pipeline.fiber import FiberRows
-from invkit.sampling.distance import activation_distance
 
 SIDE, BATCH = 16, 4
 

@@ -10,12 +10,12 @@ import invkit
 from invkit.data.slices import load_slices
 from invkit.denoisers.loaded import load_denoiser, wrap_module
 from invkit.errors import InvkitError
+from invkit.fiber.distance import activation_distance
 from invkit.images.region import Region
 from invkit.pipeline.certify import refine_proposals
 from invkit.pipeline.random_phi import RandomPhi, TrainedLayer, redrawn
 from invkit.pipeline.scales import layer_scales
-from invkit.sampling.distance import activation_distance
-from invkit.sampling.sampler import Reference
+from invkit.sampling.draw import Reference
 from invkit.split.split import Split
 
 

@@ -6,7 +6,7 @@ import torch
 from small_network import TINY_OPTIONS, Small
 
 import invkit
-from invkit.sampling.distance import activation_distance
+from invkit.fiber.distance import activation_distance
 
 OPTIONS = {**TINY_OPTIONS, "samples": 12, "refine": 10}
 

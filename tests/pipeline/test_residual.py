@@ -15,8 +15,8 @@ from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerRequest
 from invkit.pipeline.train_residual import ResidualRequest, find_residual, learn_residual, load_residual
 from invkit.regressor.regressor import RegressorConfig
+from invkit.samplers.residual.model import base_of
 from invkit.samplers.residual.tile_code import TileCode
-from invkit.sampling.residual_model import base_of
 from invkit.vae.trained import TrainedVae
 from invkit.vae.vae import VAE, VaeConfig
 

@@ -8,11 +8,11 @@ from small_network import TINY, disc_image
 from torch import nn
 
 import invkit
+from invkit.fiber.distance import activation_distance
 from invkit.pipeline.gather import gather
 from invkit.pipeline.preset_file import vae_preset
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_vae import VaeRequest, learn_vae
-from invkit.sampling.distance import activation_distance
 from invkit.vae.trained import load_vae
 
 

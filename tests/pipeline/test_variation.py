@@ -8,6 +8,7 @@ from invkit.data.dose.image import estimate_noise, simulate_low_dose
 from invkit.data.dose.texture import noise_texture
 from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.oracles.oracle import ORACLES
+from invkit.fiber.refine import refine
 from invkit.fiber.scale import activation_scale
 from invkit.images.region import choose_region
 from invkit.pipeline.certify import Certified, epsilon_of
@@ -16,7 +17,6 @@ from invkit.report.data import LayerFigures
 from invkit.report.theme import LIGHT
 from invkit.report.variation import certificate_tables, variation_tables
 from invkit.report.variation_plot import changes_figure
-from invkit.sampling.refine import refine
 from invkit.split.split import Split
 from invkit.statistics.intervals import number
 from invkit.verdict.measures import Certification, Measures

@@ -7,8 +7,8 @@ import torch
 
 from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.oracles.oracle import ORACLES
-from invkit.sampling.anatomy_proposals import survive
-from invkit.sampling.changes import apart, given, inserted, removed, shifted, smooth
+from invkit.measures.changes.propose import apart, given, inserted, removed, shifted, smooth
+from invkit.measures.changes.survive import survive
 from invkit.split.split import Split
 
 

@@ -10,7 +10,7 @@ from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
 from invkit.regressor.regressor import Regressor, RegressorConfig
 from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
-from invkit.sampling.conditional_model import ConditionalModel, estimate_and_output
+from invkit.samplers.conditional.model import ConditionalModel, estimate_and_output
 from invkit.sampling.draws import CHUNK, invariances
 
 PATCH, OTHERS = 32, 5

@@ -4,7 +4,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from invkit.errors import InputError
-from invkit.sampling.distance import activation_distance
+from invkit.fiber.distance import activation_distance
 
 
 def normal(*shape, seed=0):

@@ -6,10 +6,10 @@ from torch import nn
 from torch.func import functionalize
 
 from invkit.errors import SplitError
-from invkit.sampling import linearise
-from invkit.sampling import tangent as tangent_module
-from invkit.sampling.linearise import Linearisation, dot
-from invkit.sampling.tangent import Tangent
+from invkit.fiber import linearise
+from invkit.fiber import tangent as tangent_module
+from invkit.fiber.linearise import Linearisation, dot
+from invkit.fiber.tangent import Tangent
 from invkit.split.split import Split
 
 

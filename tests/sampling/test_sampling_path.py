@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from invkit.errors import InputError
-from invkit.sampling.distance import activation_distance
-from invkit.sampling.path import refine_path
-from invkit.sampling.refine import AIM
+from invkit.fiber.distance import activation_distance
+from invkit.fiber.path import refine_path
+from invkit.fiber.refine import AIM
 
 SIDE, KEPT, GAIN, SIGMA = 16, 96, 3.0, 20.0
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from invkit.errors import SplitError
-from invkit.sampling.distance import activation_distance
-from invkit.sampling.refine import refine
+from invkit.fiber.distance import activation_distance
+from invkit.fiber.refine import refine
 from invkit.split.split import Split
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from invkit.sampling.distance import activation_distance
-from invkit.sampling.refine import refine
+from invkit.fiber.distance import activation_distance
+from invkit.fiber.refine import refine
 from invkit.split.split import Split
 
 SIDE = 12

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from invkit.sampling.path import refine_path
-from invkit.sampling.retreat import RETREATS, retreating
+from invkit.fiber.path import refine_path
+from invkit.fiber.retreat import RETREATS, retreating
 from invkit.split.split import Split
 
 TAU, EPSILON = 10.0, 0.01

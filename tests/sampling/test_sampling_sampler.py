@@ -8,10 +8,10 @@ from torch import nn
 from invkit.denoisers.loaded import wrap_module
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
-from invkit.sampling import sampler
+from invkit.sampling import draw as sampler
+from invkit.sampling.base import LayerModel
+from invkit.sampling.draw import Reference, draw
 from invkit.sampling.draws import invariances
-from invkit.sampling.model import LayerModel
-from invkit.sampling.sampler import Reference, draw
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.vae.vae import VAE, Posterior, VaeConfig

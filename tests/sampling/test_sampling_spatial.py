@@ -8,8 +8,8 @@ from invkit.denoisers.loaded import wrap_module
 from invkit.flow.wavelet import WaveletFlow
 from invkit.flow.wavelet_config import WaveletConfig
 from invkit.samplers.spatial.code import SpatialConfig, SpatialVae
-from invkit.sampling.sampler import Reference, draw
-from invkit.sampling.spatial_model import CodeFrame, SpatialModel
+from invkit.samplers.spatial.model import CodeFrame, SpatialModel
+from invkit.sampling.draw import Reference, draw
 from invkit.split.split import Split
 from invkit.training.seeds import generator
 

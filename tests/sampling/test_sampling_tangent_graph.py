@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from invkit.sampling.tangent import Tangent
+from invkit.fiber.tangent import Tangent
 
 CONVOLUTION = torch.ops.aten.convolution.default
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from invkit.sampling.refine import Refined
+from invkit.fiber.refine import Refined
 
 RETREATS = 5  # halvings of a proposal's difference from x
 

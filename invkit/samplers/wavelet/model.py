@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from invkit.fiber.distance import Activation
 from invkit.flow.wavelet import WaveletFlow
 from invkit.flow.wavelet_config import WaveletConfig
 from invkit.regressor.regressor import Regressor
-from invkit.sampling.distance import Activation
-from invkit.sampling.model import FlowModel, ImageDraws
+from invkit.sampling.base import FlowModel, ImageDraws
 from invkit.training.feed import sent
 from invkit.training.seeds import generator
 

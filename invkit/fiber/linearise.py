@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from invkit.errors import SplitError
-from invkit.sampling.distance import Activation, as_rows, pieces
-from invkit.sampling.tangent import Tangent
+from invkit.fiber.distance import Activation, as_rows, pieces
+from invkit.fiber.tangent import Tangent
 from invkit.training.precision import in_float64
 
 FEW = 2**20  # numbers whose products a processor's cache holds, or nearly

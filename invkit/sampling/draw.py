@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from invkit.sampling.distance import Activation, activation_distance
+from invkit.fiber.distance import Activation, activation_distance
+from invkit.fiber.tangent import Tangent
+from invkit.sampling.base import ImageSampler
 from invkit.sampling.draws import CHUNK, chunks
-from invkit.sampling.model import ImageSampler
 from invkit.sampling.stack import Stack
-from invkit.sampling.tangent import Tangent
 from invkit.split.split import Split
 from invkit.statistics.moments import StreamingMoments
 from invkit.training.processes.sharing import in_parts

@@ -9,9 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from invkit.fiber.distance import Activation
 from invkit.flow.cinn import CINN
 from invkit.regressor.regressor import Regressor
-from invkit.sampling.distance import Activation
 from invkit.sampling.draws import invariances
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split

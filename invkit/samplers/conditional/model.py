@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from invkit.fiber.distance import Activation
 from invkit.flow.cinn import CINN
 from invkit.regressor.regressor import Regressor
 from invkit.samplers.conditional.code import ConditionalVae
-from invkit.sampling.distance import Activation
+from invkit.sampling.base import FlowModel, ImageDraws, estimated
 from invkit.sampling.draws import invariances
-from invkit.sampling.model import FlowModel, ImageDraws, estimated
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.training.feed import sent

@@ -9,9 +9,9 @@ from itertools import pairwise
 from torch import Tensor
 
 from invkit.errors import InputError
-from invkit.sampling.distance import Activation
-from invkit.sampling.refine import Certificates, Refined, refine
-from invkit.sampling.tangent import Tangent
+from invkit.fiber.distance import Activation
+from invkit.fiber.refine import Certificates, Refined, refine
+from invkit.fiber.tangent import Tangent
 
 
 def refine_path(

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from invkit.fiber.distance import Activation
 from invkit.flow.wavelet import WaveletFlow
 from invkit.samplers.spatial.code import SpatialVae
-from invkit.sampling.distance import Activation
-from invkit.sampling.model import FlowModel, ImageDraws
+from invkit.sampling.base import FlowModel, ImageDraws
 from invkit.training.feed import sent
 from invkit.training.seeds import generator
 from invkit.vae.vae import HU_RANGE

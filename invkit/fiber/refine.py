@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invkit.sampling.distance import Activation
-from invkit.sampling.linearise import Linearisation, dot
-from invkit.sampling.tangent import Tangent
+from invkit.fiber.distance import Activation
+from invkit.fiber.linearise import Linearisation, dot
+from invkit.fiber.tangent import Tangent
 
 STEPS = 30  # Gauss-Newton
 PRODUCTS = 60  # pairs of products with J and its transpose in one step

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from invkit.fiber.distance import Activation
 from invkit.flow.cinn import CINN
 from invkit.samplers.residual.tile_code import TileCode
-from invkit.sampling.distance import Activation
+from invkit.sampling.base import FlowModel, ImageDraws
 from invkit.sampling.draws import invariances
-from invkit.sampling.model import FlowModel, ImageDraws
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.training.feed import sent

@@ -13,8 +13,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from invkit.errors import DenoiserError
-from invkit.sampling.distance import Activation
-from invkit.sampling.tangent_graph import Graphs, out_of_place, parted, plain, writes
+from invkit.fiber.distance import Activation
+from invkit.fiber.tangent_graph import Graphs, out_of_place, parted, plain, writes
 
 Product = Callable[[Tensor], tuple[Tensor, ...]]
 AGREE = 1e-3  # of the traced product with torch's own, relative

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invkit.sampling.anatomy_proposals import Survival
-from invkit.sampling.changes import Change, given, inserted, removed, shifted
-from invkit.sampling.distance import Activation
-from invkit.sampling.model import SampleModel, Scalable
+from invkit.fiber.distance import Activation
+from invkit.measures.changes.propose import Change, given, inserted, removed, shifted
+from invkit.measures.changes.survive import Survival
+from invkit.sampling.base import SampleModel, Scalable
 from invkit.statistics.intervals import Interval, bootstrap
 
 RADII = (2.0, 4.0, 8.0)  # pixels, of discs

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from invkit.denoisers.loaded import PIXELS_AT_ONCE
-from invkit.sampling.changes import Change
-from invkit.sampling.distance import Activation
-from invkit.sampling.refine import refine
-from invkit.sampling.tangent import Tangent
+from invkit.fiber.distance import Activation
+from invkit.fiber.refine import refine
+from invkit.fiber.tangent import Tangent
+from invkit.measures.changes.propose import Change
 
 
 @dataclass(frozen=True)

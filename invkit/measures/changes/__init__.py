@@ -1,0 +1,1 @@
+"""Changes of anatomy: proposed, refined onto the fiber, and what is left of them."""

@@ -1,0 +1,1 @@
+"""A flow over Haar wavelets of the image itself."""
