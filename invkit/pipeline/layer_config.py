@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from invkit.data.partition import Part
 from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.flow.config import CinnConfig
-from invkit.flow.wavelet_config import WaveletConfig
 from invkit.pipeline.preset_file import SHIPPED, checked, is_file, preset_values, unknown
 from invkit.regressor.regressor import RegressorConfig
 from invkit.samplers.conditional.code import ConditionalConfig
 from invkit.samplers.spatial.code import SpatialConfig
+from invkit.samplers.wavelet.config import WaveletConfig
 
 
 class LayerConfig(BaseModel):

@@ -14,9 +14,9 @@ from invkit import artifacts
 from invkit._version import __version__
 from invkit.data.slices import SliceSet, split_meta
 from invkit.flow.store import cinn_from
-from invkit.flow.wavelet_store import wavelet_from
 from invkit.pipeline.layer_config import LayerConfig
 from invkit.regressor.regressor import Regressor
+from invkit.samplers.wavelet.store import wavelet_from
 from invkit.split.split import Split
 from invkit.training.task import FitResult
 from invkit.vae.held_out import Domain

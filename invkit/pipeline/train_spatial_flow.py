@@ -13,9 +13,6 @@ from torch import Tensor
 
 from invkit.data.partition import Part
 from invkit.denoisers.loaded import AT_ONCE
-from invkit.flow.wavelet_config import WaveletConfig
-from invkit.flow.wavelet_store import wavelet_state
-from invkit.flow.wavelet_train import wavelet_nll_rows
 from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.pipeline.store import Store
 from invkit.pipeline.train_layer import LayerTraining, learn
@@ -23,6 +20,9 @@ from invkit.pipeline.train_wavelet import fit_grid
 from invkit.regressor.regressor import Regressor
 from invkit.samplers.spatial.fit import TrainedSpatial
 from invkit.samplers.spatial.model import CodeFrame, SpatialModel
+from invkit.samplers.wavelet.config import WaveletConfig
+from invkit.samplers.wavelet.fit import wavelet_nll_rows
+from invkit.samplers.wavelet.store import wavelet_state
 from invkit.sampling.base import estimated
 from invkit.training.engine import Shard
 from invkit.training.processes.sharing import in_parts

@@ -13,21 +13,21 @@ from torch import Tensor
 from invkit import artifacts
 from invkit.data.partition import Part
 from invkit.data.patches import PatchSampler
-from invkit.flow.wavelet import WaveletFlow
-from invkit.flow.wavelet_config import WaveletConfig
-from invkit.flow.wavelet_store import wavelet_state
-from invkit.flow.wavelet_train import (
+from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
+from invkit.pipeline.store import Store
+from invkit.pipeline.train_layer import LayerTraining, learn
+from invkit.regressor.regressor import Regressor
+from invkit.samplers.wavelet.config import WaveletConfig
+from invkit.samplers.wavelet.fit import (
     GridPairs,
     WaveletTask,
     dequantisation_entropy,
     wavelet_fit_config,
     wavelet_nll_rows,
 )
-from invkit.pipeline.layer_file import LayerRequest, LearnedFlow, read_layer
-from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import LayerTraining, learn
-from invkit.regressor.regressor import Regressor
+from invkit.samplers.wavelet.flow import WaveletFlow
 from invkit.samplers.wavelet.model import WaveletModel, grid_condition
+from invkit.samplers.wavelet.store import wavelet_state
 from invkit.sampling.base import estimated
 from invkit.training.engine import Shard, fit
 from invkit.training.progress import Progress

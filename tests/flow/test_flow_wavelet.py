@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from invkit.errors import ArtifactError, UsageError
-from invkit.flow.haar import haar, pack, unhaar, unpack
-from invkit.flow.wavelet import WaveletFlow
-from invkit.flow.wavelet_config import WaveletConfig
-from invkit.flow.wavelet_store import wavelet_from, wavelet_state
-from invkit.flow.wavelet_train import (
+from invkit.samplers.wavelet.config import WaveletConfig
+from invkit.samplers.wavelet.fit import (
     WaveletTask,
     dequantisation_entropy,
     wavelet_fit_config,
     wavelet_nll_rows,
 )
+from invkit.samplers.wavelet.flow import WaveletFlow
+from invkit.samplers.wavelet.haar import haar, pack, unhaar, unpack
+from invkit.samplers.wavelet.store import wavelet_from, wavelet_state
 from invkit.training.engine import Shard, fit
 
 INPUTS = 3

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from invkit.denoisers.loaded import wrap_module
-from invkit.flow.wavelet import WaveletFlow
-from invkit.flow.wavelet_config import WaveletConfig
 from invkit.samplers.spatial.code import SpatialConfig, SpatialVae
 from invkit.samplers.spatial.model import CodeFrame, SpatialModel
+from invkit.samplers.wavelet.config import WaveletConfig
+from invkit.samplers.wavelet.flow import WaveletFlow
 from invkit.sampling.draw import Reference, draw
 from invkit.split.split import Split
 from invkit.training.seeds import generator

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from invkit.fiber.distance import Activation
-from invkit.flow.wavelet import WaveletFlow
 from invkit.samplers.spatial.code import SpatialVae
+from invkit.samplers.wavelet.flow import WaveletFlow
 from invkit.sampling.base import FlowModel, ImageDraws
 from invkit.training.feed import sent
 from invkit.training.seeds import generator

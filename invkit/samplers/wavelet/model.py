@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from invkit.fiber.distance import Activation
-from invkit.flow.wavelet import WaveletFlow
-from invkit.flow.wavelet_config import WaveletConfig
 from invkit.regressor.regressor import Regressor
+from invkit.samplers.wavelet.config import WaveletConfig
+from invkit.samplers.wavelet.flow import WaveletFlow
 from invkit.sampling.base import FlowModel, ImageDraws
 from invkit.training.feed import sent
 from invkit.training.seeds import generator

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from invkit.flow.wavelet import WaveletFlow
-from invkit.flow.wavelet_config import WaveletConfig
+from invkit.samplers.wavelet.config import WaveletConfig
+from invkit.samplers.wavelet.flow import WaveletFlow
 from invkit.training.engine import FitConfig, Shard
 from invkit.training.optimiser import OnePhase
 from invkit.training.precision import in_float64

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from invkit.errors import ArtifactError
-from invkit.flow.wavelet import WaveletFlow
-from invkit.flow.wavelet_config import WaveletConfig
+from invkit.samplers.wavelet.config import WaveletConfig
+from invkit.samplers.wavelet.flow import WaveletFlow
 
 
 def wavelet_state(flow: WaveletFlow) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from invkit.flow.layers import soft_clamp
-from invkit.flow.wavelet_config import WaveletConfig
+from invkit.samplers.wavelet.config import WaveletConfig
 from invkit.training.precision import autocast, in_float64, supports_bf16
 
 

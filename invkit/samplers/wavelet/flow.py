@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from invkit.errors import UsageError
-from invkit.flow.grid import GridAffine, GridCoupling, GridWhitening
-from invkit.flow.haar import haar, pack, unhaar, unpack
-from invkit.flow.wavelet_config import WaveletConfig
+from invkit.samplers.wavelet.config import WaveletConfig
+from invkit.samplers.wavelet.grid import GridAffine, GridCoupling, GridWhitening
+from invkit.samplers.wavelet.haar import haar, pack, unhaar, unpack
 from invkit.training.precision import autocast, in_float64, supports_bf16
 from invkit.training.seeds import derive_seed, generator
 
