@@ -17,7 +17,7 @@ from layer_parts import layer_parts
 
 from invkit.data.patches import PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
-from invkit.pipeline.train_layer import BATCH
+from invkit.parts.layer import BATCH
 from invkit.sampling.base import estimated
 
 __all__ = ["main"]

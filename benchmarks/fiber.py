@@ -22,8 +22,8 @@ from invkit.flow.cinn import CINN
 from invkit.flow.fiber import FiberTerm
 from invkit.flow.table import CodeTable
 from invkit.flow.train import CinnTask, nll_rows
-from invkit.pipeline.fiber import FiberRows
-from invkit.pipeline.train_layer import BATCH, LayerTraining
+from invkit.parts.fiber import FiberRows
+from invkit.parts.layer import BATCH, LayerTraining
 from invkit.training.engine import Shard
 from invkit.training.seeds import generator
 

@@ -30,7 +30,7 @@ from invkit.flow.config import CinnConfig
 from invkit.flow.store import round_half
 from invkit.flow.table import CodeTable, posterior_entropy
 from invkit.flow.train import CinnTask, nll_rows
-from invkit.pipeline.train_layer import LayerTraining
+from invkit.parts.layer import LayerTraining
 from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.engine import Shard
 from invkit.training.optimiser import cosine

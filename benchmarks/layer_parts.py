@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import invkit
-from invkit.pipeline.gather import gather
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.layer_file import LayerRequest
-from invkit.pipeline.parts import Parts
-from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import find_layer
+from invkit.parts.config import LayerConfig
+from invkit.parts.layer import find_layer
+from invkit.parts.layer_file import LayerRequest
+from invkit.parts.store import Store
+from invkit.plugins.gather import gather
 from invkit.plugins.manager import default_host
+from invkit.samplers.parts import Parts
 from invkit.sampling.base import LayerModel
 
 __all__ = ["layer_parts", "layer_request"]

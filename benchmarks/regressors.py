@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from layer_parts import layer_request
 
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.train_layer import LayerTraining
+from invkit.parts.config import LayerConfig
+from invkit.parts.layer import LayerTraining
 from invkit.regressor.regressor import RegressorConfig
 
 __all__ = ["main"]

@@ -19,19 +19,19 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from invkit.analysis.subject import choose_subject
+from invkit.certificates.baseline import baseline, plausible_spread
+from invkit.certificates.certify import Certified, certify, epsilon_of
+from invkit.certificates.judge import Judge
 from invkit.data.patches import PatchSampler
 from invkit.images.bands import radial_bands
-from invkit.pipeline.baseline import baseline, plausible_spread
-from invkit.pipeline.certify import Certified, certify, epsilon_of
-from invkit.pipeline.gather import gather
-from invkit.pipeline.ladder import sample_spread
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.loading import load
-from invkit.pipeline.parts import REPRESENTATIONS, Parts, Representation
-from invkit.pipeline.plausible import Judge
-from invkit.pipeline.store import Store
-from invkit.pipeline.subject import choose_subject
+from invkit.measures.ladder import sample_spread
+from invkit.parts.config import LayerConfig
+from invkit.parts.store import Store
+from invkit.plugins.gather import gather
+from invkit.plugins.load import load
 from invkit.plugins.manager import default_host
+from invkit.samplers.parts import REPRESENTATIONS, Parts, Representation
 from invkit.sampling.draw import Reference, draw
 from invkit.split.split import Split
 from invkit.vae.completeness import completeness

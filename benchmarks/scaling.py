@@ -22,8 +22,6 @@ from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.task import DenoiserTask
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
-from invkit.pipeline.run_config import RunConfig
-from invkit.pipeline.run_file import read_config
 from invkit.plugins.manager import default_host
 from invkit.regressor.regressor import Regressor, RegressorConfig
 from invkit.split.split import Split
@@ -31,6 +29,8 @@ from invkit.training.processes.distributed import Shard
 from invkit.vae.train import VaeTask
 from invkit.vae.trained import build
 from invkit.vae.vae import VaeConfig
+from invkit.workflow.config import RunConfig
+from invkit.workflow.file import read_config
 
 # Assumptions, of an A100 with 80 GB in a machine of 8, and of a fast network between machines.
 PEAK = 312e12  # operations per second in bf16

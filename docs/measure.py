@@ -91,7 +91,7 @@ def denoisers(ct: Path | None) -> str:
     import invkit as api
     from invkit.data.patches import PatchSampler
     from invkit.data.slices import load_slices
-    from invkit.pipeline.quality import denoising_quality
+    from invkit.quality.quality import denoising_quality
     from invkit.statistics.intervals import Interval
 
     rows = []

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from invkit._version import __version__
 
 if TYPE_CHECKING:
+    from invkit.analysis.analyze import analyze
+    from invkit.analysis.result import AnalysisResult
+    from invkit.analysis.series import SeriesResult, analyze_series
     from invkit.data.images import read_image
     from invkit.denoisers.loaded import LoadedDenoiser
     from invkit.denoisers.recipe import Adversarial, Perceptual, Recipe
@@ -31,17 +34,14 @@ if TYPE_CHECKING:
         UnknownNameError,
         UsageError,
     )
-    from invkit.pipeline.analyze import analyze
-    from invkit.pipeline.evaluate import Evaluation, evaluate
-    from invkit.pipeline.loading import load
-    from invkit.pipeline.result import AnalysisResult
-    from invkit.pipeline.series import SeriesResult, analyze_series
-    from invkit.pipeline.train import train_cinn, train_denoiser, train_vae
     from invkit.plugins.hookspecs import hookimpl
+    from invkit.plugins.load import load
     from invkit.plugins.manager import PluginHost, default_host
     from invkit.plugins.records import Artifact, Backbone, Metric, Section, Source
+    from invkit.quality.evaluate import Evaluation, evaluate
     from invkit.split.check import SplitReport
     from invkit.split.split import Split
+    from invkit.workflow.train import train_cinn, train_denoiser, train_vae
 
 __all__ = [
     "Adversarial",
@@ -98,12 +98,12 @@ _HOMES = {
     "invkit.denoisers.recipe": ("Adversarial", "Perceptual", "Recipe"),
     "invkit.denoisers.spec": ("Affine", "Denoiser", "Layer", "Preprocessing", "Upstream", "Weights"),
     "invkit.errors": tuple(name for name in __all__ if name.endswith("Error")),
-    "invkit.pipeline.analyze": ("analyze",),
-    "invkit.pipeline.evaluate": ("Evaluation", "evaluate"),
-    "invkit.pipeline.loading": ("load",),
-    "invkit.pipeline.result": ("AnalysisResult",),
-    "invkit.pipeline.series": ("SeriesResult", "analyze_series"),
-    "invkit.pipeline.train": ("train_cinn", "train_denoiser", "train_vae"),
+    "invkit.analysis.analyze": ("analyze",),
+    "invkit.quality.evaluate": ("Evaluation", "evaluate"),
+    "invkit.plugins.load": ("load",),
+    "invkit.analysis.result": ("AnalysisResult",),
+    "invkit.analysis.series": ("SeriesResult", "analyze_series"),
+    "invkit.workflow.train": ("train_cinn", "train_denoiser", "train_vae"),
     "invkit.plugins.hookspecs": ("hookimpl",),
     "invkit.plugins.manager": ("PluginHost", "default_host"),
     "invkit.plugins.records": ("Artifact", "Backbone", "Metric", "Section", "Source"),

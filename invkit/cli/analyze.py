@@ -18,7 +18,7 @@ from invkit.cli.progress import TextProgress
 from invkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from invkit.pipeline.result import AnalysisResult
+    from invkit.analysis.result import AnalysisResult
 
 
 def register(app: typer.Typer) -> None:
@@ -129,10 +129,10 @@ def analyze(
     """Sample images that a layer cannot tell apart by the model, and measure how far that holds."""
     name = chosen_model(model, plugin)
     with importing():
+        from invkit.analysis.analyze import analyze as run
+        from invkit.analysis.runs import require_room, require_writable
         from invkit.cli.series import series_work, show_series
-        from invkit.pipeline.analyze import analyze as run
-        from invkit.pipeline.layer_config import LayerConfig
-        from invkit.pipeline.runs import require_room, require_writable
+        from invkit.parts.config import LayerConfig
 
     layers, limits = layer or ["3"], parsed_range(hu_range)
     options: dict[str, Any] = {
@@ -171,8 +171,8 @@ def show(result: AnalysisResult, out: Path | None, json: bool) -> None:
     """Save the run and print what was found."""
     from rich.console import Console
 
-    from invkit.pipeline.presentation import report_data
-    from invkit.pipeline.runs import new_run_folder, save_run
+    from invkit.analysis.presentation import report_data
+    from invkit.analysis.runs import new_run_folder, save_run
     from invkit.report.console import print_report
 
     names = "+".join(layer.layer for layer in result.layers)

@@ -15,7 +15,7 @@ from invkit.cli.progress import TextProgress
 from invkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from invkit.pipeline.evaluate import Evaluation
+    from invkit.quality.evaluate import Evaluation
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +57,7 @@ def evaluate(
     if table is not None and table.exists():
         raise UsageError(f"{table} exists already. Choose another name; nothing is overwritten")
     from invkit.artifacts import write_atomic
-    from invkit.pipeline.evaluate import evaluate as run
+    from invkit.quality.evaluate import evaluate as run
 
     found = run(
         name,

@@ -30,7 +30,7 @@ def presets(
 ) -> None:
     """List the presets of denoisers, VAEs and cINNs, or print one as TOML."""
     host = host_with(plugin)
-    from invkit.pipeline.preset_list import preset_list, preset_toml, preset_used
+    from invkit.parts.preset_list import preset_list, preset_toml, preset_used
 
     if name is None:
         listed = preset_list(host)

@@ -15,7 +15,7 @@ from invkit.cli.options import JsonOption, PluginOption, host_with
 from invkit.cli.progress import TextProgress
 
 if TYPE_CHECKING:
-    from invkit.pipeline.run import Report, RunOutcome
+    from invkit.workflow.run import Report, RunOutcome
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +41,8 @@ def run(
 ) -> None:
     """Train denoisers, VAEs and cINNs, sample, report. The same command goes on where it was stopped."""
     host = host_with(plugin)
-    from invkit.pipeline.run import run as run_steps
-    from invkit.pipeline.run_file import read_config
+    from invkit.workflow.file import read_config
+    from invkit.workflow.run import run as run_steps
 
     checked = read_config(config, change or ())
     folder = out or Path("runs") / Path(config).stem

@@ -15,7 +15,7 @@ from invkit.cli.console import emit_json, emit_table, emit_text
 from invkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from invkit.pipeline.series import SeriesResult
+    from invkit.analysis.series import SeriesResult
 
 COLUMNS = {
     "certified.spread_hu": "certified spread HU",
@@ -39,8 +39,8 @@ def series_work(
         UsageError: several processes have no folder in common.
         InvkitError: the data are no usable image.
     """
-    from invkit.pipeline.runs import new_run_folder
-    from invkit.pipeline.series import analyze_series, holds_series
+    from invkit.analysis.runs import new_run_folder
+    from invkit.analysis.series import analyze_series, holds_series
     from invkit.training.processes.distributed import current_shard
 
     if not holds_series(data, hu_range=hu_range):
@@ -53,7 +53,7 @@ def series_work(
 
 def show_series(result: SeriesResult, json: bool) -> None:
     """Print the figures of every slice and of all, and where the report lies."""
-    from invkit.pipeline.pooling import leaves
+    from invkit.analysis.pooling import leaves
 
     if json:
         found = result.to_json()

@@ -52,7 +52,7 @@ def simulate(
 ) -> None:
     """Simulate a lower dose of a whole series. Called again after an interruption, it goes on where it stopped."""
     from invkit.data.dose.physics import ELECTRONIC
-    from invkit.pipeline.simulate import DoseSettings, simulate_series
+    from invkit.workflow.simulate import DoseSettings, simulate_series
 
     level = ELECTRONIC if electronic is None else electronic
     settings = DoseSettings(dose, seed, photons, level, kernel, bowtie, modulation)

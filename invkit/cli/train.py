@@ -76,7 +76,7 @@ def denoiser(
 ) -> None:
     """Train a denoiser by its recipe. Called again after an interruption, it goes on where it stopped."""
     name = chosen_model(model, plugin)
-    from invkit.pipeline.train import train_denoiser
+    from invkit.workflow.train import train_denoiser
 
     path = train_denoiser(
         name,
@@ -105,7 +105,7 @@ def vae(
     json: JsonOption = False,
 ) -> None:
     """Train the VAE-WGAN that codes images of one dose."""
-    from invkit.pipeline.train import train_vae
+    from invkit.workflow.train import train_vae
 
     path = train_vae(
         chosen_domain(domain),
@@ -144,7 +144,7 @@ def cinn(
 ) -> None:
     """Train the cINN of one layer, or of a control."""
     name = chosen_model(model, plugin)
-    from invkit.pipeline.train import train_cinn
+    from invkit.workflow.train import train_cinn
 
     path = train_cinn(
         name,

@@ -14,7 +14,7 @@ from invkit.cli.progress import TextProgress
 from invkit.errors import CheckFailedError
 
 if TYPE_CHECKING:
-    from invkit.pipeline.validate import Validation
+    from invkit.validate.check import Validation
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +31,7 @@ def validate(
     json: JsonOption = False,
 ) -> None:
     """Hold flow, samples and certificates against oracles: denoisers whose invariances are known in closed form."""
-    from invkit.pipeline.validate import validate as run  # imports torch
+    from invkit.validate.check import validate as run  # imports torch
 
     found = run(only or (), seed=seed, progress=TextProgress())
     if json:

@@ -19,16 +19,21 @@ from forked_faults import Child, free_port
 from forked_ranks import environment, ranks
 
 import invkit
+from invkit.certificates import certify
 from invkit.cli.app import app
-from invkit.pipeline import certify
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.preset_file import toml_text
+from invkit.parts.config import LayerConfig
+from invkit.parts.preset_file import toml_text
 from invkit.plugins.manager import default_host
 from invkit.vae.vae import VaeConfig
 
 # What the commands import when they are called is then there in every child.
-WARM = ("analyze", "run", "runs", "presentation", "train")
-for name in (*(f"invkit.pipeline.{part}" for part in WARM), "invkit.report.console", "torch._dynamo"):
+WARM = (
+    *(f"invkit.analysis.{name}" for name in ("analyze", "runs", "presentation")),
+    *(f"invkit.workflow.{name}" for name in ("run", "train")),
+    "invkit.report.console",
+    "torch._dynamo",
+)
+for name in WARM:
     importlib.import_module(name)
 
 SIDE = 32

@@ -126,7 +126,7 @@ def test_a_place_that_cannot_hold_the_run_is_found_before_anything_is_computed(
     (tmp_path / "full").mkdir()
     (tmp_path / "full/kept").write_text("mine")
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("invkit.pipeline.analyze.analyze", lambda *args, **options: pytest.fail("computed"))
+    monkeypatch.setattr("invkit.analysis.analyze.analyze", lambda *args, **options: pytest.fail("computed"))
     result = invoke("analyze", "--plugin", stranger, "--layer", "1", "--out", tmp_path / out)
     assert result.exit_code == code, result.output
     assert message in result.stderr

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from invkit.data.dose.physics import ELECTRONIC
-from invkit.pipeline.simulate import DoseSettings
+from invkit.workflow.simulate import DoseSettings
 
 
 @pytest.fixture

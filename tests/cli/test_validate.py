@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from invkit.pipeline.validate import Validation
-from invkit.pipeline.validate_rows import Row
+from invkit.validate.check import Validation
+from invkit.validate.rows import Row
 
 ROWS = (
     Row("one", "good", 0.5, 1.0),
@@ -22,7 +22,7 @@ def measured(monkeypatch):
             calls.append((list(only), seed))
             return Validation(rows, seed, {"one": 1.5})
 
-        monkeypatch.setattr("invkit.pipeline.validate.validate", run)
+        monkeypatch.setattr("invkit.validate.check.validate", run)
         return calls
 
     return stub

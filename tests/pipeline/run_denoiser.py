@@ -7,8 +7,8 @@ from torch import nn
 
 import invkit
 from invkit.data.slices import load_slices
-from invkit.pipeline.run import run
-from invkit.pipeline.run_config import RunConfig
+from invkit.workflow.config import RunConfig
+from invkit.workflow.run import run
 
 
 class Small(nn.Module):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from invkit.pipeline.layer_config import LayerConfig
+from invkit.parts.config import LayerConfig
 
 TINY = LayerConfig.preset("tiny")
 TINY_OPTIONS = {"config": TINY, "vae_preset": "tiny", "train_data": ["phantoms:12"]}

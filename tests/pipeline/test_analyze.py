@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from small_network import TINY_OPTIONS, Small, disc_image
 
 import invkit
+from invkit.analysis.presentation import report_data
 from invkit.errors import SplitError
 from invkit.fiber.distance import activation_distance
-from invkit.pipeline.presentation import report_data
 from invkit.verdict.measures import LADDER
 
 OPTIONS = {**TINY_OPTIONS, "samples": 30}

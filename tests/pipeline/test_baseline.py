@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import invkit
+from invkit.certificates.baseline import BASELINE_SAMPLES, baseline, baseline_figures, plausible_spread
+from invkit.certificates.judge import Placed
 from invkit.fiber.distance import activation_distance
-from invkit.pipeline.baseline import BASELINE_SAMPLES, baseline, baseline_figures, plausible_spread
-from invkit.pipeline.plausible import Placed
 from invkit.sampling.draw import Reference
 
 

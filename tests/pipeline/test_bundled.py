@@ -13,10 +13,10 @@ from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet, load_slices
 from invkit.errors import ArtifactError
 from invkit.flow.store import cinn_from
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.loading import load
-from invkit.pipeline.quality import denoising_quality
+from invkit.parts.config import LayerConfig
+from invkit.plugins.load import load
 from invkit.plugins.manager import default_host
+from invkit.quality.quality import denoising_quality
 from invkit.statistics.intervals import paired_difference
 from invkit.vae.trained import load_vae
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from invkit.calibration.flow import calibrate_flow, calibrate_layer, held_out_table
 from invkit.data.slices import load_slices
 from invkit.denoisers.loaded import wrap_module
 from invkit.errors import DataError
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
-from invkit.pipeline.calibrate import calibrate_flow, calibrate_layer, held_out_table
 from invkit.sampling.base import LayerModel
 from invkit.split.split import Split
 from invkit.vae.vae import Posterior

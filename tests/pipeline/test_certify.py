@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 import invkit
+from invkit.certificates.certify import Scrutiny, certify, epsilon_of
+from invkit.certificates.curve import allowed_spread, path_of
+from invkit.certificates.figures import certification_figures
 from invkit.fiber.distance import activation_distance
 from invkit.images.region import choose_region
-from invkit.pipeline.certification import certification_figures
-from invkit.pipeline.certify import Scrutiny, certify, epsilon_of
-from invkit.pipeline.curve import allowed_spread, path_of
 from invkit.sampling.draw import Reference
 from invkit.verdict.measures import Measures
 from invkit.verdict.rules import judge

@@ -9,17 +9,17 @@ from small_network import TINY, TINY_OPTIONS, Small
 import invkit
 from invkit.data.slices import load_slices
 from invkit.errors import ArtifactError, ConfigError
-from invkit.pipeline.store import Store
-from invkit.pipeline.train_conditional import (
+from invkit.parts.layer import LayerRequest
+from invkit.parts.store import Store
+from invkit.regressor.regressor import Regressor
+from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
+from invkit.samplers.conditional.fit import TrainedConditional
+from invkit.samplers.conditional.train import (
     ConditionalRequest,
     ConditionalVaeRequest,
     _ConditionalTraining,
     load_conditional_layer,
 )
-from invkit.pipeline.train_layer import LayerRequest
-from invkit.regressor.regressor import Regressor
-from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
-from invkit.samplers.conditional.fit import TrainedConditional
 from invkit.vae.trained import TrainedVae
 from invkit.vae.vae import VAE, VaeConfig
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from invkit.pipeline.calibrated import with_calibration
-from invkit.pipeline.curves import layer_curves
-from invkit.pipeline.result import LayerResult
+from invkit.analysis.calibrated import with_calibration
+from invkit.analysis.result import LayerResult
+from invkit.measures.curves import layer_curves
 from invkit.verdict.rules import Verdict
 
 PATIENTS = torch.arange(20).repeat_interleave(4)

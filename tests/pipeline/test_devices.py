@@ -8,11 +8,11 @@ from small_network import TINY_OPTIONS, Small
 
 import invkit
 from invkit.errors import UsageError
-from invkit.pipeline.evaluate import evaluate
-from invkit.pipeline.run import run
-from invkit.pipeline.run_config import RunConfig
 from invkit.plugins.manager import PluginHost
+from invkit.quality.evaluate import evaluate
 from invkit.training.precision import in_float64, sum_in_float64
+from invkit.workflow.config import RunConfig
+from invkit.workflow.run import run
 
 OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 12, "refine": 10}
 OTHERS = {

@@ -15,11 +15,11 @@ from invkit.data.slices import Slice, SliceSet, load_slices, split_meta
 from invkit.denoisers.spec import Affine, Denoiser, Weights
 from invkit.errors import ArtifactError, DataError, DenoiserError, UsageError
 from invkit.images.window import EXAM_WINDOWS
-from invkit.pipeline.evaluate import ENOUGH, evaluate
-from invkit.pipeline.loading import load
-from invkit.pipeline.whole_slices import slice_pairs
+from invkit.plugins.load import load
 from invkit.quality.benchmark import FIGURES, benchmark_figures
+from invkit.quality.evaluate import ENOUGH, evaluate
 from invkit.quality.vif import vif
+from invkit.quality.whole_slices import slice_pairs
 
 SIDE = 48
 BENCHMARK_WINDOWS = {"C": (1024 - 600, 1500), "L": (1024 + 50, 400), "N": (1024 + 40, 80)}

@@ -8,7 +8,7 @@ import invkit
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
 from invkit.fiber.distance import activation_distance
-from invkit.pipeline.fiber import FiberRows
+from invkit.parts.fiber import FiberRows
 
 SIDE, BATCH = 16, 4
 

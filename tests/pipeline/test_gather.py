@@ -6,7 +6,7 @@ import pytest
 from invkit.data.prepare.prepare import prepare
 from invkit.data.slices import load_slices
 from invkit.errors import DataError, PluginError, UsageError
-from invkit.pipeline.gather import gather
+from invkit.plugins.gather import gather
 from invkit.plugins.hookspecs import hookimpl
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Source

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from invkit import artifacts
+from invkit.calibration.flow import calibrate_flow
+from invkit.calibration.keep import record_calibration
 from invkit.calibration.record import CalibrationRecord
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
@@ -14,13 +16,11 @@ from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
 from invkit.flow.train import CinnTask
-from invkit.pipeline.calibrate import calibrate_flow
-from invkit.pipeline.held_out import record_calibration
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.preset_file import vae_preset
-from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import LayerRequest, learn_layer, load_layer
-from invkit.pipeline.train_vae import VaeRequest, learn_vae
+from invkit.parts.config import LayerConfig
+from invkit.parts.layer import LayerRequest, learn_layer, load_layer
+from invkit.parts.preset_file import vae_preset
+from invkit.parts.store import Store
+from invkit.parts.vae import VaeRequest, learn_vae
 from invkit.plugins.manager import PluginHost
 from invkit.regressor.regress import squared_error
 from invkit.split.split import Split
@@ -154,7 +154,7 @@ def test_where_z_tells_the_code_less_is_trained(tmp_path, monkeypatch, layer, ro
             seen.append((len(train), len(held_out)))
             super().__init__(cinn, train, held_out, **others)
 
-    monkeypatch.setattr("invkit.pipeline.train_layer.CinnTask", Task)
+    monkeypatch.setattr("invkit.parts.layer.CinnTask", Task)
     store, slices = Store(PluginHost(installed=False), tmp_path), load_slices(["phantoms:20"])
     config = LayerConfig.preset("tiny")
     vae = load_vae(learn_vae(VaeRequest("low", slices, vae_preset("tiny"), config.dose, 0), store))

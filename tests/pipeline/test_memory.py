@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import invkit
+from invkit.analysis import memory
+from invkit.analysis.memory import MemoryPlan, state_memory
 from invkit.errors import ResourceError
-from invkit.pipeline import memory
-from invkit.pipeline.memory import MemoryPlan, state_memory
 from invkit.sampling.stack import IN_MEMORY
 from invkit.training.processes import allocator
 

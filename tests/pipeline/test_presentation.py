@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from invkit.analysis.presentation import _window
 from invkit.data.phantoms.phantom import make_phantom
 from invkit.images.window import WINDOWS
-from invkit.pipeline.presentation import _window
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ import pytest
 from invkit.denoisers.recipe import Adversarial, Perceptual, Recipe
 from invkit.errors import ConfigError, UsageError
 from invkit.flow.config import CinnConfig
-from invkit.pipeline import train
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.preset_file import (
+from invkit.parts.config import LayerConfig
+from invkit.parts.preset_file import (
     SHIPPED,
     preset_label,
     preset_values,
@@ -18,10 +17,11 @@ from invkit.pipeline.preset_file import (
     toml_text,
     vae_preset,
 )
-from invkit.pipeline.preset_list import preset_list, preset_toml, preset_used
-from invkit.pipeline.run_file import read_config
+from invkit.parts.preset_list import preset_list, preset_toml, preset_used
 from invkit.plugins.manager import PluginHost
 from invkit.vae.vae import VaeConfig
+from invkit.workflow import train
+from invkit.workflow.file import read_config
 
 KINDS = ("chen2017", "yang2018", "vae", "cinn")
 

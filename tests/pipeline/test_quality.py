@@ -11,7 +11,7 @@ from invkit.data.patches import PatchBatch
 from invkit.errors import InputError
 from invkit.images.flat import flat_regions, noise_in
 from invkit.images.spectrum import spectrum_distance
-from invkit.pipeline.quality import denoising_quality
+from invkit.quality.quality import denoising_quality
 from invkit.training.seeds import generator
 
 SIZE = 32

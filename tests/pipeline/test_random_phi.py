@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 import invkit
+from invkit.certificates.certify import refine_proposals
 from invkit.data.slices import load_slices
 from invkit.denoisers.loaded import load_denoiser, wrap_module
 from invkit.errors import InvkitError
 from invkit.fiber.distance import activation_distance
 from invkit.images.region import Region
-from invkit.pipeline.certify import refine_proposals
-from invkit.pipeline.random_phi import RandomPhi, TrainedLayer, redrawn
-from invkit.pipeline.scales import layer_scales
+from invkit.measures.random_weights import RandomPhi, TrainedLayer, redrawn
+from invkit.parts.scales import layer_scales
 from invkit.sampling.draw import Reference
 from invkit.split.split import Split
 
@@ -150,8 +150,8 @@ def test_scales_are_root_mean_square_differences_of_patches(measured):
 
 def test_what_takes_too_long_is_given_up_after_one_trial(case, monkeypatch):
     control, f, x, proven, own = case
-    monkeypatch.setattr("invkit.pipeline.random_phi.TRIAL_STEPS", 1)
-    monkeypatch.setattr("invkit.pipeline.random_phi.TRIAL_PRODUCTS", 1)
+    monkeypatch.setattr("invkit.measures.random_weights.TRIAL_STEPS", 1)
+    monkeypatch.setattr("invkit.measures.random_weights.TRIAL_PRODUCTS", 1)
     figures, spread = control.measure(own, x, [proven], f, samples=10, seed=0)
     assert "does not reach epsilon in 1 steps" in figures["unavailable"]
     assert "certified" not in figures

@@ -10,13 +10,13 @@ import invkit
 from invkit.data.slices import load_slices
 from invkit.errors import ArtifactError, ConfigError
 from invkit.flow.config import CinnConfig
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.store import Store
-from invkit.pipeline.train_layer import LayerRequest
-from invkit.pipeline.train_residual import ResidualRequest, find_residual, learn_residual, load_residual
+from invkit.parts.config import LayerConfig
+from invkit.parts.layer import LayerRequest
+from invkit.parts.store import Store
 from invkit.regressor.regressor import RegressorConfig
 from invkit.samplers.residual.model import base_of
 from invkit.samplers.residual.tile_code import TileCode
+from invkit.samplers.residual.train import ResidualRequest, find_residual, learn_residual, load_residual
 from invkit.vae.trained import TrainedVae
 from invkit.vae.vae import VAE, VaeConfig
 

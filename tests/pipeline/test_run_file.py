@@ -5,9 +5,9 @@ import pytest
 from invkit.denoisers.recipe import Adversarial, Recipe
 from invkit.errors import ConfigError
 from invkit.flow.config import CinnConfig
-from invkit.pipeline.run_config import RecipeConfig
-from invkit.pipeline.run_file import PRESETS, differences, preset_names, read_config
 from invkit.vae.vae import VaeConfig
+from invkit.workflow.config import RecipeConfig
+from invkit.workflow.file import PRESETS, differences, preset_names, read_config
 
 SMALLEST = """
 data = ["phantoms:20"]

@@ -9,8 +9,8 @@ from torch import nn
 from invkit.data.bank import PatchBank
 from invkit.denoisers.loaded import wrap_module
 from invkit.fiber.distance import activation_distance
-from invkit.pipeline.ladder import ladder_figures
-from invkit.pipeline.rungs import NOISE_DRAWS, Yardsticks, equal_energy, from_prior, nearest
+from invkit.measures.ladder import ladder_figures
+from invkit.measures.rungs import NOISE_DRAWS, Yardsticks, equal_energy, from_prior, nearest
 from invkit.sampling.draw import Draws, Reference
 from invkit.sampling.stack import Stack
 from invkit.sampling.tiles import Tiling

@@ -7,9 +7,9 @@ from torch import nn
 import invkit
 from invkit.data.slices import load_slices
 from invkit.errors import ArtifactError
-from invkit.pipeline import scales
-from invkit.pipeline.scales import ScaleRequest, find_scales, layer_scales, scale_sampler
-from invkit.pipeline.store import Store
+from invkit.parts import scales
+from invkit.parts.scales import ScaleRequest, find_scales, layer_scales, scale_sampler
+from invkit.parts.store import Store
 from invkit.plugins.manager import PluginHost
 
 

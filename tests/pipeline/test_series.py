@@ -9,10 +9,10 @@ import torch
 from small_network import TINY
 
 import invkit
+from invkit.analysis import series as module
+from invkit.analysis.pooling import leaves, pooled
 from invkit.data.images import Scan, as_image
 from invkit.errors import ConfigError, ResourceError, UsageError
-from invkit.pipeline import series as module
-from invkit.pipeline.pooling import leaves, pooled
 
 OPTIONS = {
     "config": TINY,

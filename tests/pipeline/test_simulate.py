@@ -14,7 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from invkit.data.images import read_dicom_slices, read_image
 from invkit.errors import ArtifactError, DataError, ImageError, ResourceError, UsageError
-from invkit.pipeline.simulate import INDEX, DoseSettings, _Job, simulate_series
+from invkit.workflow.simulate import INDEX, DoseSettings, _Job, simulate_series
 
 CANARY = "CANARY^7f3a"
 SIZE = 32

@@ -10,13 +10,13 @@ from small_network import TINY_OPTIONS, Small
 import invkit
 from invkit.errors import ArtifactError
 from invkit.fiber.distance import activation_distance
-from invkit.pipeline.gather import gather
-from invkit.pipeline.layer_config import LayerConfig
-from invkit.pipeline.parts import Parts
-from invkit.pipeline.preset_list import preset_toml
-from invkit.pipeline.store import Store
-from invkit.pipeline.train_spatial_flow import load_spatial_flow
+from invkit.parts.config import LayerConfig
+from invkit.parts.preset_list import preset_toml
+from invkit.parts.store import Store
+from invkit.plugins.gather import gather
+from invkit.samplers.parts import Parts
 from invkit.samplers.spatial.code import SpatialConfig
+from invkit.samplers.spatial.train_flow import load_spatial_flow
 from invkit.samplers.wavelet.config import WaveletConfig
 
 OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 10, "refine": 8}

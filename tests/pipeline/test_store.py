@@ -7,7 +7,7 @@ import torch
 
 from invkit.artifacts import save
 from invkit.errors import ArtifactError, ResourceError
-from invkit.pipeline.store import Store
+from invkit.parts.store import Store
 from invkit.plugins.records import Artifact
 
 REQUEST = {"kind": "vae", "data": "abc", "config": {"d": 256, "betas": [0.9, 0.99]}, "seed": 0}

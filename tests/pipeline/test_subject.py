@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from invkit.analysis.subject import choose_subject
 from invkit.artifacts import state_fingerprint
 from invkit.data.dose.image import estimate_noise, simulate_low_dose
 from invkit.data.images import default_image
 from invkit.errors import ImageError, UsageError
-from invkit.pipeline.subject import choose_subject
 from invkit.training.seeds import generator
 
 

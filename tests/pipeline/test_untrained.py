@@ -9,10 +9,10 @@ from torch import nn
 
 import invkit
 from invkit.fiber.distance import activation_distance
-from invkit.pipeline.gather import gather
-from invkit.pipeline.preset_file import vae_preset
-from invkit.pipeline.store import Store
-from invkit.pipeline.train_vae import VaeRequest, learn_vae
+from invkit.parts.preset_file import vae_preset
+from invkit.parts.store import Store
+from invkit.parts.vae import VaeRequest, learn_vae
+from invkit.plugins.gather import gather
 from invkit.vae.trained import load_vae
 
 

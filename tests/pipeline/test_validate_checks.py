@@ -17,20 +17,20 @@ from invkit.errors import UnknownNameError
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.coupling import Coupling
-from invkit.pipeline import validate as module
-from invkit.pipeline.validate import CHECKS, Check, validate
-from invkit.pipeline.validate_exact import check_injective, check_quantiser
-from invkit.pipeline.validate_flow import check_flow
-from invkit.pipeline.validate_gaussian import kept_by_blocks, kept_by_lowpass
-from invkit.pipeline.validate_linear import check_linear
-from invkit.pipeline.validate_maps import check_band, check_region
-from invkit.pipeline.validate_mixture import check_mixture
-from invkit.pipeline.validate_planted import check_disc, check_sign
-from invkit.pipeline.validate_rows import Row, Seeds
-from invkit.pipeline.validate_threshold import check_threshold
-from invkit.pipeline.validate_training import Case
 from invkit.split.split import Split
 from invkit.training.interrupt import Interrupted
+from invkit.validate import check as module
+from invkit.validate.check import CHECKS, Check, validate
+from invkit.validate.exact import check_injective, check_quantiser
+from invkit.validate.flow import check_flow
+from invkit.validate.gaussian import kept_by_blocks, kept_by_lowpass
+from invkit.validate.linear import check_linear
+from invkit.validate.maps import check_band, check_region
+from invkit.validate.mixture import check_mixture
+from invkit.validate.planted import check_disc, check_sign
+from invkit.validate.rows import Row, Seeds
+from invkit.validate.threshold import check_threshold
+from invkit.validate.training import Case
 
 ASKED = (
     "linear-lowpass.nll",
@@ -195,7 +195,7 @@ def test_a_training_that_is_stopped_promises_no_checkpoint(monkeypatch):
     def stop(*args, **named):
         raise Interrupted(signal.SIGTERM, "goes on from the checkpoint")
 
-    monkeypatch.setattr("invkit.pipeline.validate_training.train_cinn", stop)
+    monkeypatch.setattr("invkit.validate.training.train_cinn", stop)
     with pytest.raises(Interrupted, match="begins anew") as caught:
         check_linear(at(LowPass(0.2), "filter"), kept_by_lowpass(8, 0.2), Seeds(0, "x"), case=SMALL)
     assert caught.value.exit_code == 143

@@ -9,7 +9,7 @@ from scipy import stats
 from invkit.denoisers.oracles.linear import Band, BlockMean
 from invkit.denoisers.oracles.oracle import CUTOFF, LEVELS, TAU
 from invkit.denoisers.oracles.pointwise import Haar, Shrink
-from invkit.pipeline.validate_gaussian import (
+from invkit.validate.gaussian import (
     DEVIATION,
     LEVEL,
     GaussianField,
@@ -17,9 +17,9 @@ from invkit.pipeline.validate_gaussian import (
     kept_by_blocks,
     kept_by_lowpass,
 )
-from invkit.pipeline.validate_mixture import STRENGTHS, ScaleMixture
-from invkit.pipeline.validate_threshold import LaplacePrior, ks_uniform
-from invkit.pipeline.validate_training import LOG_VAR
+from invkit.validate.mixture import STRENGTHS, ScaleMixture
+from invkit.validate.threshold import LaplacePrior, ks_uniform
+from invkit.validate.training import LOG_VAR
 
 
 def source(seed=0):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from invkit.certificates.certify import Certified, epsilon_of
 from invkit.data.dose.image import estimate_noise, simulate_low_dose
 from invkit.data.dose.texture import noise_texture
 from invkit.denoisers.loaded import load_denoiser
@@ -11,8 +12,7 @@ from invkit.denoisers.oracles.oracle import ORACLES
 from invkit.fiber.refine import refine
 from invkit.fiber.scale import activation_scale
 from invkit.images.region import choose_region
-from invkit.pipeline.certify import Certified, epsilon_of
-from invkit.pipeline.variation import choose_window, concluded, measure_variation
+from invkit.measures.variation import choose_window, concluded, measure_variation
 from invkit.report.data import LayerFigures
 from invkit.report.theme import LIGHT
 from invkit.report.variation import certificate_tables, variation_tables
@@ -178,7 +178,7 @@ def test_large_images_are_measured_on_a_window_of_soft_tissue():
 @pytest.mark.slow
 def test_the_first_layer_of_chen2017_sees_its_noise():
     pytest.importorskip("invkit_chen2017", reason="needs the plugin chen2017")
-    from invkit.pipeline.loading import load
+    from invkit.plugins.load import load
 
     split = Split(load("chen2017"), "1")
     y = torch.cat([picture(seed, 128, 0.0) for seed in range(12)])

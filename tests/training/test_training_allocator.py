@@ -62,7 +62,7 @@ def test_what_the_environment_chose_stands(name):
 
 def test_an_importing_program_is_left_alone():
     assert run(
-        "import invkit.pipeline.analyze; from invkit.training import allocator; print(allocator.kept())"
+        "import invkit.analysis.analyze; from invkit.training import allocator; print(allocator.kept())"
     ) == [0]
 
 

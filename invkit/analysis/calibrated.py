@@ -1,0 +1,37 @@
+"""What a layer's result says of the calibration of the flow behind it."""
+
+__all__ = ["with_calibration"]
+
+import dataclasses
+
+from invkit.analysis.result import LayerResult
+from invkit.calibration.record import CalibrationRecord
+from invkit.sampling.base import SampleModel
+
+
+def with_calibration(result: LayerResult, model: SampleModel) -> LayerResult:
+    """Return a layer's result with the calibration that its file keeps, and what is to be said of it.
+
+    Args:
+        result: of the layer.
+        model: what its samples were drawn from.
+    """
+    record = CalibrationRecord.read(getattr(model, "held_out", {}), model.meta)
+    control = model.split.layer in ("input", "const")
+    name = f"`{result.layer}`" if control else f"layer {result.layer} of {model.split.denoiser.name}"
+    verdict = result.verdict
+    if record is None:
+        sentence = f"Whether the flow for {name} is calibrated was not measured when it was trained."
+    else:
+        sentence = record.sentence(name)
+    warned = record is not None and record.matters
+    return dataclasses.replace(
+        result,
+        metrics={**result.metrics, "calibration": None if record is None else record.to_json()},
+        verdict=dataclasses.replace(
+            verdict,
+            sentences=verdict.sentences if warned else (*verdict.sentences, sentence),
+            warnings=(*verdict.warnings, sentence) if warned else verdict.warnings,
+        ),
+        calibration=record,
+    )

@@ -1,0 +1,108 @@
+"""The baseline of every trained sampler: training-free proposals, refined to the same epsilon."""
+
+__all__ = ["BASELINE_SAMPLES", "baseline", "baseline_figures", "plausible_spread"]
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invkit.certificates.certify import Certified, refine_proposals
+from invkit.certificates.judge import Judge
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.images.region import Region
+from invkit.measures.ladder import root_mean_square, sample_spread
+from invkit.sampling.draw import Reference
+from invkit.sampling.training_free import training_free
+from invkit.statistics.intervals import Interval
+
+BASELINE_SAMPLES = 8  # of each image at most: the baseline may cost half of what is proven at the default
+
+
+def baseline(
+    reference: Reference,
+    denoiser: LoadedDenoiser,
+    x: Tensor,
+    *,
+    count: int,
+    epsilon: float,
+    seed: int,
+    image: int,
+    judge: Judge | None = None,
+) -> Certified | None:
+    """Refine training-free proposals for one image; `None` where no gradient of the layer reaches the image.
+
+    Args:
+        reference: the layer, z of the image, and s_Phi.
+        denoiser: f.
+        x: the image, `(1, 1, H, W)`, HU.
+        count: how many the sampler under test refines; as many are tried, but no more than 8.
+        epsilon: the same as for the sampler under test, in units of s_Phi.
+        seed: of the analysis.
+        image: index of the image.
+        judge: places the refined proposals among real images; left out for `None`.
+    """
+    indices = range(min(count, BASELINE_SAMPLES))
+    proposals = training_free(x, denoiser(x), seed=seed, image=image, indices=indices)
+    found = refine_proposals(proposals, reference, denoiser, x, epsilon=epsilon)
+    return found if found is None or judge is None else replace(found, placed=judge.place(found.images, x))
+
+
+def plausible_spread(
+    found: Sequence[Certified], *, seed: int, region: Region | None = None
+) -> tuple[int, Interval | None]:
+    """Return how many certified samples are plausible, of the image with the fewest, and their spread, HU.
+
+    All certified samples count where they were not placed among real images. There is no spread of fewer than two.
+
+    Args:
+        found: the refined samples of each image, at least one.
+        seed: of the bootstrap.
+        region: which pixels count; all by default.
+    """
+    kept = [one.images[one.certificates.holds & _inside(one)] for one in found]
+    count = min(len(images) for images in kept)
+    return count, sample_spread(kept, seed=seed, region=region) if count >= 2 else None
+
+
+def _inside(found: Certified) -> Tensor:
+    if found.placed is None:
+        return torch.ones(len(found.images), dtype=torch.bool)
+    return torch.tensor([bool(row["inside"]) for row in found.placed.rows])
+
+
+def baseline_figures(
+    found: Sequence[Certified], *, seed: int, region: Region | None = None
+) -> tuple[dict[str, Any] | None, Interval | None]:
+    """Return the baseline's figures as JSON values, and the spread of what is certified and plausible, HU; nothing for nothing.
+
+    Args:
+        found: the refined proposals of each image.
+        seed: of the bootstrap.
+        region: which pixels count; all by default.
+    """
+    if not found:
+        return None, None
+    count = min(len(one.samples) for one in found)
+
+    def rms(values: Sequence[Tensor]) -> float | dict[str, float] | None:
+        return root_mean_square(values, seed=seed).to_json()
+
+    figures: dict[str, Any] = {
+        "count": count,
+        "refined": len(found[0].images),
+        "fiber_error_before": rms([one.certificates.before for one in found]),
+        "moved_hu": rms([one.certificates.moved for one in found]),
+    }
+    figures["plausible"], plausible = plausible_spread(found, seed=seed, region=region)
+    if len(found[0].images) >= 2:
+        proposed = sample_spread([one.proposals for one in found], seed=seed, region=region)
+        figures["proposal_spread_hu"] = proposed.to_json()
+    if count >= 2:
+        spread = sample_spread([one.samples for one in found], seed=seed, region=region)
+        figures["spread_hu"] = spread.to_json()
+    if plausible is not None:
+        figures["plausible_spread_hu"] = plausible.to_json()
+    return figures, plausible

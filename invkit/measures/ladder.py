@@ -1,0 +1,199 @@
+"""The rungs between the same image and any other: what a layer's samples are compared with, on one image."""
+
+__all__ = [
+    "Controls",
+    "Ladder",
+    "ladder",
+    "ladder_figures",
+    "reconstruct",
+    "root_mean_square",
+    "sample_spread",
+    "strangers",
+    "swapped",
+]
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invkit.data.patches import PatchSampler
+from invkit.data.slices import SliceSet
+from invkit.fiber.distance import Activation
+from invkit.images.region import Region
+from invkit.measures.rungs import Perturb, Rung, Yardsticks
+from invkit.sampling.base import SampleModel
+from invkit.sampling.draw import Draws, Reference, draw
+from invkit.sampling.spread import squared_deviations
+from invkit.sampling.stack import Stack
+from invkit.sampling.tiles import Tiling
+from invkit.statistics.intervals import Interval, bootstrap
+from invkit.vae.vae import VAE
+from invkit.verdict.measures import LADDER
+
+CONTROL_SAMPLES = 50
+RANDOM_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The two models that every layer is measured against: one that knows all of x, one that knows nothing."""
+
+    input: SampleModel
+    const: SampleModel
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What stands between one image and any other, for one layer.
+
+    Args:
+        rungs: by their names in `invkit.verdict.measures.LADDER`.
+        input: draws of the `input` control.
+        const: draws of the `const` control.
+    """
+
+    rungs: dict[str, Rung]
+    input: Draws
+    const: Draws
+
+
+def ladder(
+    draws: Draws,
+    reference: Reference,
+    controls: Controls,
+    yardsticks: Yardsticks,
+    x: Tensor,
+    *,
+    seed: int,
+    image: int,
+    samples: int,
+    perturb: Perturb | None = None,
+) -> Ladder:
+    """Measure the rungs between the same image and any other: E1 and E2 of the method.
+
+    Args:
+        draws: the layer's.
+        reference: the layer, z of the image, and s_Phi.
+        controls: the two control models.
+        yardsticks: what stands there without a model.
+        x: the image, `(1, 1, H, W)`, HU.
+        seed: of the analysis.
+        image: index of the image.
+        samples: N; the controls draw at most 50.
+        perturb: what is done to samples before Phi sees them, as for the layer.
+    """
+    count = min(samples, CONTROL_SAMPLES)
+
+    def control(model: SampleModel) -> Draws:
+        z = model.split.phi(x)
+        return draw(model, x, z, reference, samples=count, seed=seed, image=image, perturb=perturb)
+
+    models = {"samples": draws, "input": control(controls.input), "const": control(controls.const)}
+    rungs = yardsticks.rungs(draws, reference, image, perturb)
+    rungs |= {name: Rung(drawn.fiber_error, drawn.f_error) for name, drawn in models.items()}
+    return Ladder(rungs, models["input"], models["const"])
+
+
+def strangers(
+    slices: SliceSet, size: Sequence[int], *, dose: float, seed: int
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Return other held-out low-dose images of the size of that under test, `(64, 1, H, W)`, HU, and the patient of each."""
+    side = max(size)
+    count = max(8, min(RANDOM_IMAGES, RANDOM_IMAGES * 128 * 128 // (side * side)))
+    drawn = PatchSampler(slices.part("test"), side, dose=dose, seed=seed).batch(0, count)
+    return drawn.x[..., : size[0], : size[1]], tuple(drawn.patient.tolist())
+
+
+def reconstruct(vae: VAE, x: Tensor) -> Tensor:
+    """Return D(E(x)) of images of any size, tile by tile, HU."""
+    tiling = Tiling(x.shape[-2], x.shape[-1], vae.patch)
+    with torch.no_grad():
+        patches = torch.stack([vae.reconstruct(tiles) for tiles in tiling.cut(x)])
+    return tiling.blend(patches)
+
+
+def swapped(
+    model: SampleModel, images: Tensor, z: Sequence[Activation], partner_z: Sequence[Activation]
+) -> Tensor:
+    """Return D(t^-1(v | z)) with v = t(E(.) | Phi(x)) of one image and z of its partner.
+
+    What comes out should have the partner's structure as far as the layer sees it, and this image's noise.
+
+    Args:
+        model: the layer's cINN.
+        images: of the domain that the model samples, `(B, 1, H, W)`, HU: x for low dose, y for high dose.
+        z: activations of the low-dose images, one entry an image.
+        partner_z: activations of the partners.
+    """
+    swaps = [model.swap(one[None], own, other) for one, own, other in zip(images, z, partner_z, strict=True)]
+    return torch.cat(swaps)
+
+
+def sample_spread(samples: Sequence[Tensor | Stack], *, seed: int, region: Region | None = None) -> Interval:
+    """Return the root mean square over pixels of the standard deviation over samples, HU, with a bootstrap interval.
+
+    Where there is one image the samples are resampled, else the images.
+
+    Args:
+        samples: for each image its samples, `(N, 1, H, W)`, HU; those of a stack are gone through few at a time.
+        seed: of the bootstrap.
+        region: which pixels count; all by default.
+    """
+    return _root_of_mean([squared_deviations(images, region) for images in samples], seed)
+
+
+def root_mean_square(
+    values: Sequence[Tensor], *, seed: int, patients: Sequence[int] | None = None
+) -> Interval:
+    """Return the root mean square of figures, one tensor an image, with a bootstrap interval.
+
+    It is over images, and where there is one over the patients that its figures are from, or over samples.
+
+    Args:
+        values: one tensor an image.
+        seed: of the bootstrap.
+        patients: number of the patient that each figure of an image is from.
+    """
+    return _root_of_mean([rows.double().square() for rows in values], seed, patients)
+
+
+def ladder_figures(
+    rungs: Sequence[dict[str, Rung]], eta: float, yardsticks: Yardsticks, *, seed: int
+) -> tuple[dict[str, Interval], dict[str, Any]]:
+    """Return the fiber errors of all rungs, and the same ladder in other units as JSON values.
+
+    Args:
+        rungs: of each image, by their names.
+        eta: of the layer, in units of its s_Phi.
+        yardsticks: what the rungs were measured with.
+        seed: of the bootstrap.
+    """
+    names = [name for name in LADDER if name in rungs[0]]
+
+    def mean(name: str, of: Callable[[Rung], Tensor]) -> Interval:
+        return root_mean_square(
+            [of(found[name]) for found in rungs], seed=seed, patients=rungs[0][name].patients
+        )
+
+    errors = {name: mean(name, lambda rung: rung.fiber_error) for name in names}
+    changes = {name: mean(name, lambda rung: rung.f_error) for name in names}
+
+    def over(value: Interval) -> Interval:
+        return Interval(value.value / eta, value.low / eta, value.high / eta)
+
+    return errors, {
+        "eta": {name: over(value).to_json() for name, value in errors.items()} if eta > 0 else None,
+        "f_error_hu": {name: value.to_json() for name, value in changes.items()},
+        "bank": len(yardsticks.bank),
+        "compared": yardsticks.compared,
+    }
+
+
+def _root_of_mean(squares: Sequence[Tensor], seed: int, patients: Sequence[int] | None = None) -> Interval:
+    """Return the root of the mean, with an interval over images, or over patients or samples where there is one image."""
+    groups = [index for index, rows in enumerate(squares) for _ in rows] if len(squares) > 1 else patients
+    mean = bootstrap(torch.cat(list(squares)), groups=groups, seed=seed)
+    return Interval(mean.value**0.5, mean.low**0.5, mean.high**0.5)

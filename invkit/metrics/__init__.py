@@ -1,1 +1,0 @@
-"""Image quality, faithfulness of samples, spectra, intervals, and the words that figures justify."""

@@ -1,0 +1,1 @@
+"""What the method finds against truth in closed form: `invkit validate`."""
