@@ -25,7 +25,6 @@ from invkit.certificates.certify import Certified, certify, epsilon_of
 from invkit.certificates.judge import Judge
 from invkit.data.patches import PatchSampler
 from invkit.images.bands import radial_bands
-from invkit.measures.ladder import sample_spread
 from invkit.parts.config import LayerConfig
 from invkit.parts.store import Store
 from invkit.plugins.gather import gather
@@ -33,6 +32,7 @@ from invkit.plugins.load import load
 from invkit.plugins.manager import default_host
 from invkit.samplers.parts import REPRESENTATIONS, Parts, Representation
 from invkit.sampling.draw import Reference, draw
+from invkit.sampling.spread import sample_spread
 from invkit.split.split import Split
 from invkit.vae.completeness import completeness
 

@@ -12,10 +12,11 @@ from torch import nn
 
 from invkit.analysis.examine import examine
 from invkit.analysis.memory import parse_memory
-from invkit.analysis.result import AnalysisResult, Sampler
+from invkit.analysis.result import AnalysisResult
 from invkit.analysis.subject import Data, choose_subject
 from invkit.analysis.untrained import examine_untrained
 from invkit.data.cache.split import check_same_split
+from invkit.data.patches import Domain
 from invkit.data.slices import NoiseModel, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract
 from invkit.denoisers.spec import Denoiser
@@ -25,11 +26,11 @@ from invkit.measures.ladder import Controls
 from invkit.measures.random_weights import CONTROL_SETS, ControlSet, RandomPhi
 from invkit.parts.config import LayerConfig
 from invkit.parts.store import Store
-from invkit.parts.vae import Domain
 from invkit.plugins.gather import DataSpecs, gather
 from invkit.plugins.load import load, stated_provenance
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.samplers.parts import REPRESENTATIONS, Parts, Representation, silent
+from invkit.sampling.base import Sampler
 from invkit.split.split import Split
 from invkit.training.device import usable_device
 from invkit.training.processes.sharing import first_only

@@ -11,11 +11,11 @@ from torch import Tensor
 from invkit.analysis.subject import Subject
 from invkit.certificates.judge import Judge
 from invkit.data.dose.image import estimate_noise, noise_texture
+from invkit.data.patches import Domain
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.measures.ladder import Controls
 from invkit.measures.random_weights import RandomPhi
 from invkit.measures.rungs import Yardsticks
-from invkit.parts.vae import Domain
 from invkit.training.seeds import generator
 
 

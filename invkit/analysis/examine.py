@@ -15,6 +15,7 @@ from invkit.analysis.result import AnalysisResult, LayerResult
 from invkit.analysis.subject import Subject
 from invkit.certificates.judge import Judge
 from invkit.data.bank import PatchBank
+from invkit.data.patches import Domain
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.measures.curves import layer_curves
@@ -22,7 +23,6 @@ from invkit.measures.ladder import Controls, reconstruct, strangers
 from invkit.measures.random_weights import RandomPhi
 from invkit.measures.rungs import Yardsticks, from_prior
 from invkit.parts.config import LayerConfig
-from invkit.parts.vae import Domain
 from invkit.samplers.parts import FoundLayer, silent
 from invkit.sampling.base import SampleModel
 from invkit.split.check import SplitReport

@@ -1,9 +1,9 @@
 """What a run of several steps has done so far: a manifest with the sha256 of every file, rewritten after each step."""
 
-__all__ = ["CONFIG", "Journal", "require_same"]
+__all__ = ["CONFIG", "Journal", "differences", "require_same"]
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from invkit._version import __version__
 from invkit.artifacts import fingerprint, sha256_file, write_atomic
 from invkit.errors import ArtifactError, ConfigError, UsageError
 from invkit.training.lock import LOCK_NAME
-from invkit.workflow.file import differences
 
 SCHEMA = "invkit.run.manifest/1"
 CONFIG = "config.json"
@@ -157,3 +156,21 @@ def require_same(folder: Path, config: Mapping[str, Any], what: str) -> bool:
             "Go on with the same one, or choose another folder with --out"
         )
     return True
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the fields in which two configurations differ, by dotted name, with both values."""
+    old, new = dict(_flat(then)), dict(_flat(now))
+    return {
+        name: (old.get(name), new.get(name))
+        for name in {**old, **new}
+        if name not in old or name not in new or old[name] != new[name]
+    }
+
+
+def _flat(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, Mapping) and (values or not path):
+        for key, value in values.items():
+            yield from _flat(value, f"{path}.{key}" if path else key)
+    else:
+        yield path, values

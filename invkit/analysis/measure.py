@@ -16,19 +16,13 @@ from invkit.certificates.certify import Certified, Scrutiny, certify, epsilon_of
 from invkit.certificates.figures import certification_figures
 from invkit.fiber.distance import Activation, activation_distance
 from invkit.fiber.tangent import Tangent
-from invkit.measures.ladder import (
-    Ladder,
-    ladder,
-    ladder_figures,
-    root_mean_square,
-    sample_spread,
-    swapped,
-)
+from invkit.measures.ladder import Ladder, ladder, ladder_figures, swapped
 from invkit.measures.random_weights import TrainedLayer
 from invkit.measures.variation import concluded, measure_variation
 from invkit.samplers.parts import FoundLayer
 from invkit.sampling.base import SampleModel
 from invkit.sampling.draw import Draws, Reference, draw
+from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
 from invkit.statistics.intervals import Interval, bootstrap

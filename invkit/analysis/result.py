@@ -1,10 +1,10 @@
 """What an analysis gives: images and figures in HU, ready to look at and to save."""
 
-__all__ = ["AnalysisResult", "LayerResult", "Sampler"]
+__all__ = ["AnalysisResult", "LayerResult"]
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,15 +13,14 @@ from invkit import artifacts
 from invkit.analysis.subject import Subject
 from invkit.calibration.record import CalibrationRecord
 from invkit.certificates.certify import Certified
+from invkit.data.patches import Domain
 from invkit.measures.regressed import RegressionCurve
 from invkit.measures.retained import RetainedCurve
-from invkit.parts.vae import Domain
+from invkit.sampling.base import Sampler
 from invkit.sampling.draw import Draws
 from invkit.sampling.stack import StackedImages
 from invkit.verdict.conclusion import Conclusion
 from invkit.verdict.rules import Verdict
-
-Sampler = Literal["cinn", "training-free", "residual"]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from invkit.data.bank import PatchBank
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.fiber.tangent import Tangent
-from invkit.measures.ladder import ladder_figures, root_mean_square, sample_spread, strangers
+from invkit.measures.ladder import ladder_figures, strangers
 from invkit.measures.random_weights import RandomPhi, TrainedLayer
 from invkit.measures.rungs import Rung, Yardsticks
 from invkit.measures.variation import concluded, measure_variation
@@ -32,6 +32,7 @@ from invkit.parts.scales import ScaleRequest, find_scales
 from invkit.parts.store import Store
 from invkit.samplers.parts import silent
 from invkit.sampling.draw import Draws, Reference, draw
+from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.sampling.training_free import TrainingFree
 from invkit.split.check import SplitReport
 from invkit.split.split import Split

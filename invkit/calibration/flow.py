@@ -1,8 +1,7 @@
 """Is the flow of a layer calibrated? Ranks, coverage and a classifier on held-out patches (E7, E8)."""
 
-__all__ = ["LayerCalibration", "calibrate_flow", "calibrate_layer", "held_out_table"]
+__all__ = ["LayerCalibration", "calibrate_flow"]
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +13,11 @@ from torch import Tensor
 from invkit.calibration.c2st import C2stCheck, check_c2st, run_c2st
 from invkit.calibration.sbc import Ranks, SbcCheck, check_sbc, random_directions, run_sbc
 from invkit.calibration.tarp import Coverage, TarpCheck, check_tarp, run_tarp
-from invkit.data.patches import PatchSampler
-from invkit.data.slices import SliceSet
-from invkit.denoisers.loaded import AT_ONCE
 from invkit.errors import DataError
 from invkit.flow.cinn import CINN
 from invkit.flow.table import CodeTable
-from invkit.sampling.base import LayerModel
 from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.precision import in_float64
-from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator
 
 BATCH = 32
@@ -84,85 +78,6 @@ class LayerCalibration:
             "patches": self.patches,
             "patients": self.patients,
         }
-
-
-def calibrate_layer(
-    model: LayerModel,
-    slices: SliceSet,
-    *,
-    patches: int = 512,
-    samples: int = 99,
-    directions: int = 32,
-    level: float = 0.95,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> LayerCalibration:
-    """Test the flow of a layer on patches of patients that it was not trained on.
-
-    Args:
-        model: the layer's trained cINN; its own dose and domain are used.
-        slices: what it was trained on, of which the test part is taken.
-        patches: how many.
-        samples: N draws for each patch.
-        directions: random projections to rank.
-        level: probability that a calibrated flow passes all tests.
-        seed: of patches, codes and draws.
-        progress: called as patches are encoded.
-
-    Raises:
-        DataError: fewer than two held-out patients.
-    """
-    table, patients = held_out_table(model, slices, patches, seed=seed, progress=progress)
-    return calibrate_flow(
-        model.cinn,
-        table,
-        patients,
-        samples=samples,
-        directions=directions,
-        level=level,
-        seed=derive_seed(seed, "calibration"),
-    )
-
-
-@torch.no_grad()
-def held_out_table(
-    model: LayerModel, slices: SliceSet, patches: int, *, seed: int = 0, progress: Progress | None = None
-) -> tuple[CodeTable, list[int]]:
-    """Return codes and conditions of held-out patches, made as those that the flow was trained on, and their patients.
-
-    Args:
-        model: the layer's trained cINN.
-        slices: of which the test part is taken.
-        patches: how many.
-        seed: of the patches.
-        progress: called as patches are encoded.
-    """
-    device = model.vae.decoder.last.device
-    dose = float(model.meta["config"]["dose"])
-    sampler = PatchSampler(
-        slices.part("test"), model.vae.patch, dose=dose, seed=derive_seed(seed, "calibration", "patches")
-    )
-    means, log_vars, conditions, patients = [], [], [], []
-    steps, begun = -(-patches // BATCH), time.monotonic()
-    left = TimeLeft(steps)
-    for step in range(steps):
-        pairs = sampler.batch(step, BATCH)
-        size = (pairs.x.shape[-2], pairs.x.shape[-1])
-        target = pairs.x if model.meta["domain"] == "low" else pairs.y
-        posterior = model.vae.encode(target.to(device))
-        estimates = [
-            model.estimate(model.split.phi(part.to(device)), size) for part in torch.split(pairs.x, AT_ONCE)
-        ]
-        means.append(posterior.mean)
-        log_vars.append(posterior.log_var)
-        conditions.append(model.condition(torch.cat(estimates)))
-        patients += pairs.patient.tolist()
-        if progress is not None:
-            now = time.monotonic() - begun
-            stage = f"{model.split.layer}: codes, calibration"
-            progress(ProgressEvent(stage, step + 1, steps, now, left.update(step + 1, now)))
-    table = CodeTable(torch.cat(means), torch.cat(log_vars), torch.cat(conditions))
-    return table.rows(slice(patches)), patients[:patches]
 
 
 @torch.no_grad()

@@ -13,8 +13,8 @@ from invkit.certificates.certify import Certified, refine_proposals
 from invkit.certificates.judge import Judge
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.images.region import Region
-from invkit.measures.ladder import root_mean_square, sample_spread
 from invkit.sampling.draw import Reference
+from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.sampling.training_free import training_free
 from invkit.statistics.intervals import Interval
 

@@ -12,7 +12,7 @@ from invkit.certificates.certify import Certified
 from invkit.certificates.curve import allowed_spread, curve_figures
 from invkit.certificates.judge import plausible_figures
 from invkit.images.region import Region
-from invkit.measures.ladder import root_mean_square, sample_spread
+from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.statistics.intervals import Interval
 from invkit.verdict.measures import Baseline, Certification
 

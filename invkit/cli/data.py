@@ -55,7 +55,7 @@ def scan(
     json: JsonOption = False,
 ) -> None:
     """Say what lies below a path: patients, series, doses, partners, gaps, and what was skipped and why."""
-    from invkit.data.prepare.prepare import scan as scans
+    from invkit.data.prepare import scan as scans
 
     report = scans.scan(paths or (), rescale=stated_rescale(slope, intercept)).describe()
     if json:
@@ -86,7 +86,7 @@ def prepare(
     """Make a cache that training maps into memory, or bring one up to date. Called again, it goes on."""
     if out is None:
         raise UsageError("name the folder of the cache with --out")
-    from invkit.data.prepare.prepare import prepare as preparing
+    from invkit.data.prepare import prepare as preparing
 
     done = preparing.prepare(
         paths or (),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PatchBatch", "PatchSampler"]
+__all__ = ["Domain", "PatchBatch", "PatchSampler"]
 
 import math
 from collections import defaultdict, deque
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from threading import Lock
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from invkit.errors import DataError, UsageError
 from invkit.training.processes.workers import side_by_side
 from invkit.training.seeds import derive_seed, generator
 
+Domain = Literal["low", "high"]  # of a pair: x at the reduced dose, or y at full dose
 BODY = -500.0  # HU: more is patient (or table), less is air or lung
 TILE = 1024  # side of the noise tiles that patches are cut from, pixels
 WORDS = 13  # random 64-bit words for one patch

@@ -6,8 +6,6 @@ __all__ = [
     "ladder",
     "ladder_figures",
     "reconstruct",
-    "root_mean_square",
-    "sample_spread",
     "strangers",
     "swapped",
 ]
@@ -22,14 +20,12 @@ from torch import Tensor
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.fiber.distance import Activation
-from invkit.images.region import Region
 from invkit.measures.rungs import Perturb, Rung, Yardsticks
 from invkit.sampling.base import SampleModel
 from invkit.sampling.draw import Draws, Reference, draw
-from invkit.sampling.spread import squared_deviations
-from invkit.sampling.stack import Stack
+from invkit.sampling.spread import root_mean_square
 from invkit.sampling.tiles import Tiling
-from invkit.statistics.intervals import Interval, bootstrap
+from invkit.statistics.intervals import Interval
 from invkit.vae.vae import VAE
 from invkit.verdict.measures import LADDER
 
@@ -132,34 +128,6 @@ def swapped(
     return torch.cat(swaps)
 
 
-def sample_spread(samples: Sequence[Tensor | Stack], *, seed: int, region: Region | None = None) -> Interval:
-    """Return the root mean square over pixels of the standard deviation over samples, HU, with a bootstrap interval.
-
-    Where there is one image the samples are resampled, else the images.
-
-    Args:
-        samples: for each image its samples, `(N, 1, H, W)`, HU; those of a stack are gone through few at a time.
-        seed: of the bootstrap.
-        region: which pixels count; all by default.
-    """
-    return _root_of_mean([squared_deviations(images, region) for images in samples], seed)
-
-
-def root_mean_square(
-    values: Sequence[Tensor], *, seed: int, patients: Sequence[int] | None = None
-) -> Interval:
-    """Return the root mean square of figures, one tensor an image, with a bootstrap interval.
-
-    It is over images, and where there is one over the patients that its figures are from, or over samples.
-
-    Args:
-        values: one tensor an image.
-        seed: of the bootstrap.
-        patients: number of the patient that each figure of an image is from.
-    """
-    return _root_of_mean([rows.double().square() for rows in values], seed, patients)
-
-
 def ladder_figures(
     rungs: Sequence[dict[str, Rung]], eta: float, yardsticks: Yardsticks, *, seed: int
 ) -> tuple[dict[str, Interval], dict[str, Any]]:
@@ -190,10 +158,3 @@ def ladder_figures(
         "bank": len(yardsticks.bank),
         "compared": yardsticks.compared,
     }
-
-
-def _root_of_mean(squares: Sequence[Tensor], seed: int, patients: Sequence[int] | None = None) -> Interval:
-    """Return the root of the mean, with an interval over images, or over patients or samples where there is one image."""
-    groups = [index for index, rows in enumerate(squares) for _ in rows] if len(squares) > 1 else patients
-    mean = bootstrap(torch.cat(list(squares)), groups=groups, seed=seed)
-    return Interval(mean.value**0.5, mean.low**0.5, mean.high**0.5)

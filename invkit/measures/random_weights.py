@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from invkit.certificates.certify import Certified, epsilon_of, refine_proposals
 from invkit.certificates.curve import allowed_spread
-from invkit.data.patches import PatchSampler
+from invkit.data.patches import Domain, PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
 from invkit.errors import InvkitError, SplitError
 from invkit.fiber.refine import refine
 from invkit.images.region import Region
-from invkit.measures.ladder import CONTROL_SAMPLES, root_mean_square, sample_spread
+from invkit.measures.ladder import CONTROL_SAMPLES
 from invkit.parts.scales import layer_scales, scale_sampler
-from invkit.parts.vae import Domain
 from invkit.samplers.parts import Parts
 from invkit.sampling.base import SampleModel
 from invkit.sampling.draw import Reference, draw
+from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.split.split import Split
 from invkit.statistics.intervals import bootstrap
 from invkit.training.seeds import derive_seed

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from invkit.data.patches import PatchSampler
+from invkit.data.patches import Domain, PatchSampler
 from invkit.data.slices import SliceSet, split_meta
 from invkit.parts.store import Store
-from invkit.samplers.conditional.code import ConditionalConfig
-from invkit.samplers.spatial.code import SpatialConfig
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed
-from invkit.vae.held_out import Domain
-from invkit.vae.vae import VaeConfig
+from invkit.vae.vae import CodeConfig
 
-Config = TypeVar("Config", bound=VaeConfig | SpatialConfig | ConditionalConfig)
+Config = TypeVar("Config", bound=CodeConfig)
 Trained = TypeVar("Trained", bound=Any)
 
 

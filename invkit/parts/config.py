@@ -1,8 +1,8 @@
 """Settings of everything that is trained for one layer: regressor, table of codes, cINN."""
 
-__all__ = ["LayerConfig"]
+__all__ = ["LayerConfig", "SamplerSettings"]
 
-from typing import Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,9 +11,25 @@ from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.flow.config import CinnConfig
 from invkit.parts.preset_file import SHIPPED, checked, is_file, preset_values, unknown
 from invkit.regressor.regressor import RegressorConfig
-from invkit.samplers.conditional.code import ConditionalConfig
-from invkit.samplers.spatial.code import SpatialConfig
-from invkit.samplers.wavelet.config import WaveletConfig
+
+
+class SamplerSettings(BaseModel):
+    """Settings of a sampler's own; `preset` knows `"default"`, and `"tiny"` for trying out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """Return the settings of a preset."""
+        return cls.tiny() if name == "tiny" else cls()
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """Return sizes for trying out, seconds."""
+        return cls()
+
+
+Settings = TypeVar("Settings", bound=SamplerSettings)
 
 
 class LayerConfig(BaseModel):
@@ -22,11 +38,8 @@ class LayerConfig(BaseModel):
     Args:
         regressor: g, from z to an image.
         cinn: t and its training.
-        wavelet: the flow of `representation="wavelet"`, which takes the place of codes and cINN; no part of what decides a cINN.
-        spatial: the VAE of `representation="spatial"`; like all of that name no part of what decides a cINN.
-        spatial_flow: the flow of its codes; as many channels as these have.
-        spatial_rows: patches whose spatial codes that flow is trained on.
-        conditional: the VAE of `representation="conditional"`, which is given f(x); no part of what decides any other cINN.
+        samplers: settings of other samplers by their names, each read by the sampler itself; no part of what decides a cINN.
+        samplers_preset: what those settings change: `default` or `tiny`.
         rows: patches whose codes t is trained on.
         fewer_rows: as many do where z tells nearly all of the code, so that there is next to nothing to learn.
         fewer_steps: of the training of t, likewise.
@@ -42,11 +55,8 @@ class LayerConfig(BaseModel):
     regressor: RegressorConfig = RegressorConfig()
     cinn: CinnConfig = CinnConfig()
     # Excluded from what is written down, so that it changes no key of a cINN.
-    wavelet: WaveletConfig = Field(WaveletConfig(), exclude=True)
-    spatial: SpatialConfig = Field(SpatialConfig(), exclude=True)
-    spatial_flow: WaveletConfig = Field(WaveletConfig.of_codes(), exclude=True)
-    spatial_rows: int = Field(3_072, ge=2, exclude=True)
-    conditional: ConditionalConfig = Field(ConditionalConfig(), exclude=True)
+    samplers: dict[str, dict[str, Any]] = Field({}, exclude=True)
+    samplers_preset: Literal["default", "tiny"] = Field("default", exclude=True)
     rows: int = Field(12_000, ge=2)
     fewer_rows: int = Field(3_072, ge=2)
     fewer_steps: int = Field(400, gt=0)
@@ -60,6 +70,22 @@ class LayerConfig(BaseModel):
     def parts(self) -> dict[Part, int]:
         """Patches whose codes are drawn, by part of the split."""
         return {"train": self.rows, "validation": self.validation, "test": self.held_out}
+
+    def settings(self, sampler: str, kind: type[Settings]) -> Settings:
+        """Return a sampler's own settings.
+
+        Args:
+            sampler: its name.
+            kind: the model that they are held against.
+
+        Raises:
+            ConfigError: a field in them is wrong.
+        """
+        start = kind.preset(self.samplers_preset)
+        changes = self.samplers.get(sampler)
+        return (
+            checked(kind, _merged(start.model_dump(), changes), f"samplers.{sampler}") if changes else start
+        )
 
     def where_known(self) -> Self:
         """Return the settings where z tells nearly all of the code."""
@@ -86,13 +112,7 @@ class LayerConfig(BaseModel):
                     blocks=2, stages=2, condition_stages=2, stage_batches=4, steps=20, batch=8, held_out=4
                 ),
                 cinn=CinnConfig(d=16, blocks=2, hidden=32, steps=60, evaluate_every=30, batch=32),
-                wavelet=WaveletConfig.tiny(),
-                spatial=SpatialConfig.tiny(),
-                spatial_flow=WaveletConfig.tiny().model_copy(
-                    update={"levels": 1, "squeeze": False, "dequantisation": 0.0, "held_out": 32}
-                ),
-                spatial_rows=64,
-                conditional=ConditionalConfig.tiny(),
+                samplers_preset="tiny",
                 rows=128,
                 validation=64,
                 held_out=64,
@@ -104,3 +124,11 @@ class LayerConfig(BaseModel):
             raise unknown("a cINN", name, [*SHIPPED, "tiny", *FLOW_PRESETS])
         cinn = CinnConfig.model_validate(FLOW_PRESETS[name])
         return cls(cinn=cinn, fewer_steps=cinn.steps)
+
+
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings with what changes of them."""
+    tables = {
+        key: _merged(values[key], new) for key, new in changes.items() if isinstance(values.get(key), dict)
+    }
+    return {**values, **changes, **tables}

@@ -2,27 +2,28 @@
 
 __all__ = ["LayerRequest", "LearnedFlow", "read_layer", "write_layer"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from invkit import artifacts
 from invkit._version import __version__
+from invkit.data.patches import Domain
 from invkit.data.slices import SliceSet, split_meta
 from invkit.flow.store import cinn_from
 from invkit.parts.config import LayerConfig
 from invkit.regressor.regressor import Regressor
-from invkit.samplers.wavelet.store import wavelet_from
 from invkit.split.split import Split
 from invkit.training.task import FitResult
-from invkit.vae.held_out import Domain
 from invkit.vae.trained import TrainedVae
 
 KIND = "cinn"
+Part = Literal["cinn", "flow"]
+FlowReader = Callable[[Mapping[str, Tensor], Mapping[str, Any]], nn.Module]
 HELD_OUT = ("calibration.", "regressed_rows")
 
 
@@ -80,7 +81,7 @@ class LearnedFlow:
         meta: what else belongs into its provenance.
     """
 
-    part: Literal["cinn", "flow"]
+    part: Part
     state: tuple[Mapping[str, Tensor], Mapping[str, Any]]
     result: FitResult
     nll_rows: Tensor
@@ -147,9 +148,16 @@ def write_layer(
 
 
 def read_layer(
-    path: Path, request: LayerRequest, sha256: str | None
+    path: Path, request: LayerRequest, sha256: str | None, read: FlowReader = cinn_from, part: Part = "cinn"
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return what the models of all representations hold of a layer's file, by field, and what else it keeps of held-out patches.
+
+    Args:
+        path: the file.
+        request: that it has to answer.
+        sha256: the file's, where it is known.
+        read: makes the flow of its tensors and settings.
+        part: of the file that holds it, and field of the model.
 
     Raises:
         ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
@@ -157,8 +165,7 @@ def read_layer(
     wanted = request.describe()
     stored = artifacts.load(path, kind=wanted["kind"], sha256=sha256)
     stored.require(wanted)
-    part = "cinn" if "cinn" in stored.meta else "flow"
-    flow = (cinn_from if part == "cinn" else wavelet_from)(stored.part(part), stored.meta[part])
+    flow = read(stored.part(part), stored.meta[part])
     regressor = Regressor.from_state(stored.part("regressor"), stored.meta["regressor"])
     fields = {
         "split": request.split,

@@ -58,11 +58,10 @@ def preset_used(host: PluginHost, what: str, name: str) -> dict[str, Any]:
     if what == CINN:
         config = LayerConfig.preset(name)
         stated = config.model_dump(mode="json")
-        for part in ("wavelet", "spatial", "spatial_flow", "conditional"):
-            if getattr(config, part) != getattr(LayerConfig(), part):
-                stated[part] = getattr(config, part).model_dump(mode="json")
-        if config.spatial_rows != LayerConfig().spatial_rows:
-            stated["spatial_rows"] = config.spatial_rows
+        default = LayerConfig()
+        for field in ("samplers", "samplers_preset"):
+            if getattr(config, field) != getattr(default, field):
+                stated[field] = getattr(config, field)
         # Plain fields first: TOML has them before its tables.
         return {key: stated[key] for key in sorted(stated, key=lambda key: isinstance(stated[key], dict))}
     described = recipe_preset(_recipe(host, what), name).describe()

@@ -1,13 +1,13 @@
 """The VAE of a domain: bundled, cached, or trained from slices to a file."""
 
-__all__ = ["Domain", "VaeRequest", "find_vae", "learn_vae"]
+__all__ = ["VaeRequest", "find_vae", "learn_vae"]
 
 from pathlib import Path
 
 from invkit.parts.code import CodeRequest, learn_code
 from invkit.parts.store import Store
 from invkit.training.progress import Progress
-from invkit.vae.train import Domain, train_vae
+from invkit.vae.train import train_vae
 from invkit.vae.trained import KIND, TrainedVae, load_vae, save_vae
 from invkit.vae.vae import VaeConfig
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
-from invkit.analysis.result import Sampler
+from invkit.data.patches import Domain
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import ArtifactError
@@ -17,7 +17,8 @@ from invkit.parts.config import LayerConfig
 from invkit.parts.layer import LayerRequest, find_layer, learn_layer
 from invkit.parts.preset_file import vae_preset
 from invkit.parts.store import Store
-from invkit.parts.vae import Domain, VaeRequest, find_vae, learn_vae
+from invkit.parts.vae import VaeRequest, find_vae, learn_vae
+from invkit.samplers.conditional.code import ConditionalConfig
 from invkit.samplers.conditional.fit import TrainedConditional, load_conditional
 from invkit.samplers.conditional.train import (
     ConditionalRequest,
@@ -28,11 +29,12 @@ from invkit.samplers.conditional.train import (
     learn_conditional_vae,
 )
 from invkit.samplers.residual.train import ResidualRequest, find_residual, learn_residual
+from invkit.samplers.spatial.code import SpatialSettings
 from invkit.samplers.spatial.fit import TrainedSpatial, load_spatial
 from invkit.samplers.spatial.train import SpatialVaeRequest, find_spatial_vae, learn_spatial_vae
 from invkit.samplers.spatial.train_flow import SpatialRequest, find_spatial, learn_spatial
 from invkit.samplers.wavelet.train import WaveletRequest, find_wavelet, learn_wavelet
-from invkit.sampling.base import SampleModel
+from invkit.sampling.base import SampleModel, Sampler
 from invkit.split.split import Split
 from invkit.training.processes.distributed import all_true
 from invkit.training.processes.sharing import share_out
@@ -117,7 +119,13 @@ class Parts:
     def spatial_vae(self, domain: Domain) -> TrainedSpatial:
         """Return the VAE with a spatial code of a domain, `"low"` or `"high"`."""
         if domain not in self._codes:
-            request = SpatialVaeRequest(domain, self.slices, self.config.spatial, self.config.dose, self.seed)
+            request = SpatialVaeRequest(
+                domain,
+                self.slices,
+                self.config.settings("spatial", SpatialSettings).vae,
+                self.config.dose,
+                self.seed,
+            )
             self._codes[domain] = self._learned(
                 find_spatial_vae(request, self.store, device=self.device),
                 f"spatial VAE for {domain}-dose images",
@@ -130,7 +138,7 @@ class Parts:
         """Return the VAE that is given this denoiser's f(x), of a domain, `"low"` or `"high"`."""
         key = denoiser.sha256, domain
         if key not in self._given:
-            config, dose = self.config.conditional, self.config.dose
+            config, dose = self.config.settings("conditional", ConditionalConfig), self.config.dose
             request = ConditionalVaeRequest(domain, self.slices, config, dose, self.seed, denoiser=denoiser)
             self._given[key] = self._learned(
                 find_conditional_vae(request, self.store, device=self.device),

@@ -1,10 +1,19 @@
 """A layer's trained cINN with everything that belongs to it: regressor, embedding, code, decoder."""
 
-__all__ = ["FlowModel", "ImageDraws", "ImageSampler", "LayerModel", "SampleModel", "Scalable", "estimated"]
+__all__ = [
+    "FlowModel",
+    "ImageDraws",
+    "ImageSampler",
+    "LayerModel",
+    "SampleModel",
+    "Sampler",
+    "Scalable",
+    "estimated",
+]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +27,7 @@ from invkit.split.split import Split
 from invkit.training.feed import sent
 from invkit.vae.vae import VAE
 
+Sampler = Literal["cinn", "training-free", "residual"]
 ImageDraws = Callable[[int, int, Sequence[int]], Tensor]
 """From seed, image and indices to draws `(n, 1, H, W)`, HU; draw k depends on these alone where chunks are whole."""
 

@@ -1,8 +1,8 @@
-"""How far samples scatter, gone through few at a time so that all of them need never be in memory."""
+"""How far samples scatter, gone through few at a time so that all of them need never be in memory; intervals of it."""
 
-__all__ = ["squared_deviations"]
+__all__ = ["root_mean_square", "sample_spread", "squared_deviations"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from invkit.images.region import Region
 from invkit.sampling.draws import CHUNK
 from invkit.sampling.stack import Stack
+from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.precision import in_float64, sum_in_float64
 
 
@@ -37,3 +38,38 @@ def squared_deviations(images: Tensor | Stack, region: Region | None = None) -> 
     mean = (total / n).float()
     squares = [in_float64((part - mean.to(part)).square()).mean(1) for part in parts()]
     return torch.cat(squares) * (n / (n - 1))
+
+
+def sample_spread(samples: Sequence[Tensor | Stack], *, seed: int, region: Region | None = None) -> Interval:
+    """Return the root mean square over pixels of the standard deviation over samples, HU, with a bootstrap interval.
+
+    Where there is one image the samples are resampled, else the images.
+
+    Args:
+        samples: for each image its samples, `(N, 1, H, W)`, HU; those of a stack are gone through few at a time.
+        seed: of the bootstrap.
+        region: which pixels count; all by default.
+    """
+    return _root_of_mean([squared_deviations(images, region) for images in samples], seed)
+
+
+def root_mean_square(
+    values: Sequence[Tensor], *, seed: int, patients: Sequence[int] | None = None
+) -> Interval:
+    """Return the root mean square of figures, one tensor an image, with a bootstrap interval.
+
+    It is over images, and where there is one over the patients that its figures are from, or over samples.
+
+    Args:
+        values: one tensor an image.
+        seed: of the bootstrap.
+        patients: number of the patient that each figure of an image is from.
+    """
+    return _root_of_mean([rows.double().square() for rows in values], seed, patients)
+
+
+def _root_of_mean(squares: Sequence[Tensor], seed: int, patients: Sequence[int] | None = None) -> Interval:
+    """Return the root of the mean, with an interval over images, or over patients or samples where there is one image."""
+    groups = [index for index, rows in enumerate(squares) for _ in rows] if len(squares) > 1 else patients
+    mean = bootstrap(torch.cat(list(squares)), groups=groups, seed=seed)
+    return Interval(mean.value**0.5, mean.low**0.5, mean.high**0.5)

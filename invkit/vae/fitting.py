@@ -10,17 +10,15 @@ from torch import Tensor, nn
 
 from invkit import artifacts
 from invkit.errors import ArtifactError
-from invkit.samplers.conditional.code import ConditionalConfig
-from invkit.samplers.spatial.code import SpatialConfig
 from invkit.training.task import FitConfig
-from invkit.vae.vae import VaeConfig
+from invkit.vae.vae import CodeConfig
 
 LOOKS = 20  # evaluations and checkpoints of a training
 Config = TypeVar("Config", bound=BaseModel)
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def fit_config(config: VaeConfig | SpatialConfig | ConditionalConfig, *, seed: int) -> FitConfig:
+def fit_config(config: CodeConfig, *, seed: int) -> FitConfig:
     """Return the engine's settings for a VAE of this config."""
     every = max(config.steps // LOOKS, 1)
     return FitConfig(

@@ -2,7 +2,7 @@
 
 __all__ = [
     "CHUNK",
-    "Domain",
+    "Coded",
     "PatchSource",
     "chosen",
     "first_patches",
@@ -13,25 +13,36 @@ __all__ = [
 ]
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from invkit.data.patches import PatchBatch
+from invkit.data.patches import Domain, PatchBatch
 from invkit.images.bands import radial_bands
-from invkit.samplers.spatial.code import SpatialVae
 from invkit.training.feed import Feed
 from invkit.training.precision import in_float64
 from invkit.training.processes.distributed import Shard
 from invkit.training.seeds import generator
 from invkit.vae.pca import fit_pca
-from invkit.vae.vae import VAE, Posterior, VaeConfig
+from invkit.vae.vae import Posterior, VaeConfig
 
 QUANTILES = (0.5, 0.9, 0.99)
 CHUNK = 64
 
-Domain = Literal["low", "high"]
+
+class Coded(Protocol):
+    """A VAE as far as its figures need it, whatever its codes look like."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def encode(self, x_hu: Tensor) -> Posterior:
+        """Return the posterior of the codes of patches `(B, 1, s, s)`, HU."""
+
+    def decode(self, z_bar: Tensor) -> Tensor:
+        """Return the patches of codes, HU."""
 
 
 class PatchSource(Protocol):
@@ -70,9 +81,7 @@ def _chunks(source: PatchSource, domain: Domain, count: int) -> Iterator[Tensor]
 
 
 @torch.no_grad()
-def held_out_figures(
-    vae: VAE | SpatialVae, held_out: PatchSource, domain: Domain, count: int
-) -> dict[str, Any]:
+def held_out_figures(vae: Coded, held_out: PatchSource, domain: Domain, count: int) -> dict[str, Any]:
     """Return what the reconstruction D(mean of E(x)) keeps of held-out patches.
 
     Args:
@@ -88,7 +97,7 @@ def held_out_figures(
         without a window, where leakage flatters; `lost`, power of x - D(E(x)) over that of x in the same
         bands, windowed; `kl_per_dim`, nats.
     """
-    device = next(vae.parameters()).device
+    device = vae.device
 
     def parts() -> Iterator[tuple[Tensor, Posterior, Tensor]]:
         for x in _chunks(held_out, domain, count):

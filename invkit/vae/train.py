@@ -1,6 +1,6 @@
 """Training of the VAE-WGAN: its task for the engine, and the whole from patches to a stored model."""
 
-__all__ = ["Domain", "TrainedVae", "VaeTask", "held_out_figures", "load_vae", "save_vae", "train_vae"]
+__all__ = ["TrainedVae", "VaeTask", "held_out_figures", "load_vae", "save_vae", "train_vae"]
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from invkit import artifacts
 from invkit._version import __version__
-from invkit.data.patches import PatchSampler
+from invkit.data.patches import Domain, PatchSampler
 from invkit.errors import DivergedError
 from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import adam, warm_cosine
@@ -23,7 +23,6 @@ from invkit.vae.critic import Critic
 from invkit.vae.fitting import fit_config
 from invkit.vae.held_out import (
     CHUNK,
-    Domain,
     PatchSource,
     chosen,
     first_patches,

@@ -218,12 +218,23 @@ class CodeConfig(Protocol):
         """Numbers in the code of one training patch."""
 
     @property
+    def steps(self) -> int:
+        """Optimiser steps of the training."""
+
+    @property
+    def clip_norm(self) -> float | None:
+        """Longest gradient."""
+
+    @property
     def hu_mean(self) -> float:
         """HU that become 0 inside."""
 
     @property
     def hu_scale(self) -> float:
         """HU that become 1 inside."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Return all fields, as JSON values where mode is `"json"`."""
 
 
 class HuVae(nn.Module, Generic[Config]):

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from invkit.data.patches import Domain
 from invkit.data.slices import NoiseModel
 from invkit.denoisers.recipe import Recipe
 from invkit.errors import ConfigError
 from invkit.flow.config import CinnConfig
 from invkit.parts.config import LayerConfig
-from invkit.parts.vae import Domain
 from invkit.regressor.regressor import RegressorConfig
 from invkit.vae.vae import VaeConfig
 

@@ -1,12 +1,12 @@
 """Reading the file of a run: a path or a shipped preset, changes from the command line, one clear error."""
 
-__all__ = ["differences", "preset_names", "read_config"]
+__all__ = ["preset_names", "read_config"]
 
 import json
 import math
 import tomllib
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -61,24 +61,6 @@ def read_config(source: str | Path, changes: Sequence[str] = ()) -> RunConfig:
         found = error.errors(include_url=False)
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise ConfigError(f"{origin}: {'; '.join(map(_sentence, found[:SHOWN]))}{more}") from None
-
-
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the fields in which two configurations differ, by dotted name, with both values."""
-    old, new = dict(_flat(then)), dict(_flat(now))
-    return {
-        name: (old.get(name), new.get(name))
-        for name in {**old, **new}
-        if name not in old or name not in new or old[name] != new[name]
-    }
-
-
-def _flat(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(values, Mapping) and (values or not path):
-        for key, value in values.items():
-            yield from _flat(value, f"{path}.{key}" if path else key)
-    else:
-        yield path, values
 
 
 def _parsed(name: str) -> dict[str, Any]:

@@ -13,10 +13,9 @@ import torch
 
 from invkit.analysis.journal import Journal
 from invkit.artifacts import write_atomic
-from invkit.data.patches import PatchSampler
+from invkit.data.patches import Domain, PatchSampler
 from invkit.denoisers.loaded import check_contract, load_denoiser
 from invkit.parts.store import Store
-from invkit.parts.vae import Domain
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.samplers.parts import silent
 from invkit.split.split import Split

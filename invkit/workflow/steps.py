@@ -11,7 +11,7 @@ from invkit.analysis.examine import examine
 from invkit.analysis.presentation import report_data
 from invkit.analysis.subject import Subject
 from invkit.artifacts import fingerprint, read_sidecar, state_fingerprint
-from invkit.data.patches import PatchSampler
+from invkit.data.patches import Domain, PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
 from invkit.denoisers.recipe import Recipe
@@ -20,7 +20,7 @@ from invkit.errors import ConfigError
 from invkit.measures.ladder import Controls
 from invkit.parts.layer import LayerRequest, learn_layer, load_layer
 from invkit.parts.store import Store
-from invkit.parts.vae import Domain, VaeRequest, learn_vae
+from invkit.parts.vae import VaeRequest, learn_vae
 from invkit.plugins.gather import gather
 from invkit.plugins.manager import PluginHost
 from invkit.report.write import write_report

@@ -11,7 +11,7 @@ from torch import nn
 
 from invkit import artifacts
 from invkit._version import __version__
-from invkit.data.patches import PatchSampler
+from invkit.data.patches import Domain, PatchSampler
 from invkit.data.slices import NoiseModel, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.recipe import Perceptual
@@ -23,7 +23,7 @@ from invkit.parts.layer import KIND, learn_layer
 from invkit.parts.preset_file import preset_label, recipe_preset
 from invkit.parts.preset_file import vae_preset as chosen_vae
 from invkit.parts.store import Store
-from invkit.parts.vae import Domain, VaeRequest, learn_vae
+from invkit.parts.vae import VaeRequest, learn_vae
 from invkit.plugins.gather import DataSpecs, gather
 from invkit.plugins.load import load
 from invkit.plugins.manager import PluginHost, default_host

@@ -7,7 +7,7 @@ from PIL import Image
 
 from invkit.errors import ImageError, UsageError
 from invkit.images.region import choose_region
-from invkit.measures.ladder import sample_spread
+from invkit.sampling.spread import sample_spread
 
 SIZE = (40, 60)
 

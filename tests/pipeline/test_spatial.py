@@ -15,7 +15,7 @@ from invkit.parts.preset_list import preset_toml
 from invkit.parts.store import Store
 from invkit.plugins.gather import gather
 from invkit.samplers.parts import Parts
-from invkit.samplers.spatial.code import SpatialConfig
+from invkit.samplers.spatial.code import SpatialConfig, SpatialSettings
 from invkit.samplers.spatial.train_flow import load_spatial_flow
 from invkit.samplers.wavelet.config import WaveletConfig
 
@@ -93,9 +93,7 @@ def test_a_flow_of_another_code_is_refused(result, place):
     here = parts(place, OPTIONS["config"])
     other = parts(
         place,
-        OPTIONS["config"].model_copy(
-            update={"spatial": SpatialConfig.tiny().model_copy(update={"steps": 3})}
-        ),
+        OPTIONS["config"].model_copy(update={"samplers": {"spatial": {"vae": {"steps": 3}}}}),
     )
     split = invkit.Split(Small(), "0")
     request, wrong = (one._spatial(split, one.vae("low"), "low") for one in (here, other))
@@ -106,11 +104,12 @@ def test_a_flow_of_another_code_is_refused(result, place):
 
 
 def test_settings_change_no_key_of_a_cinn_and_can_be_written_to_a_preset(place, tmp_path):
-    default, other = LayerConfig(), LayerConfig(spatial=SpatialConfig(channels=16), spatial_rows=64)
+    default, other = LayerConfig(), LayerConfig(samplers={"spatial": {"vae": {"channels": 16}, "rows": 64}})
     assert default.model_dump() == other.model_dump()
     stated = tomllib.loads(preset_toml(place["host"], "cinn", "tiny"))
-    assert stated["spatial"]["channels"] == SpatialConfig.tiny().channels
+    assert stated["samplers_preset"] == "tiny"
+    assert other.settings("spatial", SpatialSettings).vae == SpatialConfig(channels=16)
     path = tmp_path / "mine.toml"
     path.write_text(preset_toml(place["host"], "cinn", "tiny"))
-    assert LayerConfig.preset(str(path)).spatial_flow == LayerConfig.preset("tiny").spatial_flow
+    assert LayerConfig.preset(str(path)) == LayerConfig.preset("tiny")
     assert WaveletConfig.of_codes().dequantisation == 0

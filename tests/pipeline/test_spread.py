@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from invkit.images.region import choose_region
-from invkit.measures.ladder import sample_spread
 from invkit.sampling import stack as module
-from invkit.sampling.spread import squared_deviations
+from invkit.sampling.spread import sample_spread, squared_deviations
 from invkit.sampling.stack import Stack
 
 

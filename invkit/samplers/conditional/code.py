@@ -5,10 +5,11 @@ __all__ = ["ConditionalConfig", "ConditionalVae"]
 from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from invkit.errors import ImageError
+from invkit.parts.config import SamplerSettings
 from invkit.vae.decoder import Decoder
 from invkit.vae.encoder import SIZES, Encoder
 from invkit.vae.pca import fit_pca, linear_vae
@@ -17,7 +18,7 @@ from invkit.vae.vae import HU_RANGE, HuVae, Posterior
 LEAST = 0.01  # HU, of the unit of residuals: some networks change nothing
 
 
-class ConditionalConfig(BaseModel):
+class ConditionalConfig(SamplerSettings):
     """Architecture and training of a VAE that is given f(x). The defaults are for about 10 minutes on one core.
 
     Args:
@@ -46,8 +47,6 @@ class ConditionalConfig(BaseModel):
         rows: patches whose codes a layer's flow is trained on, in the place of those of the layer's settings; no part of what
             decides the VAE.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     patch: int = Field(default=128, gt=0)
     d: int = Field(default=256, gt=1)
@@ -89,7 +88,7 @@ class ConditionalConfig(BaseModel):
         return self
 
     @classmethod
-    def tiny(cls) -> "ConditionalConfig":
+    def tiny(cls) -> Self:
         """Return sizes for trying out, seconds."""
         return cls(
             patch=32,

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from invkit import artifacts
 from invkit._version import __version__
-from invkit.data.patches import PatchSampler
+from invkit.data.patches import Domain, PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
 from invkit.errors import ArtifactError
 from invkit.images.bands import radial_bands
@@ -34,7 +34,7 @@ from invkit.training.processes.sharing import in_parts
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator, seeded
 from invkit.vae.fitting import config_of, fit_config, halves, restored
-from invkit.vae.held_out import CHUNK, Domain, PatchSource, chosen, reconstruction_figures
+from invkit.vae.held_out import CHUNK, PatchSource, chosen, reconstruction_figures
 from invkit.vae.losses import kl_divergence, sigma_nll
 from invkit.vae.pca import fit_pca
 from invkit.vae.vae import Posterior

@@ -104,7 +104,7 @@ class ConditionalRequest(LayerRequest):
             )
         # The length of a code is the VAE's, whatever the preset was made for.
         config, d = self.config, self.code.vae.d
-        rows = config.conditional.rows
+        rows = config.settings("conditional", ConditionalConfig).rows
         own = config.model_copy(
             update={"cinn": config.cinn.model_copy(update={"d": d}), "rows": min(config.rows, rows)}
         )

@@ -1,6 +1,6 @@
 """An autoencoder whose code is a grid: HU in, a Gaussian over grids of numbers, HU out, for images of any size."""
 
-__all__ = ["SpatialConfig", "SpatialVae"]
+__all__ = ["SpatialConfig", "SpatialSettings", "SpatialVae"]
 
 from contextlib import AbstractContextManager
 from typing import Self
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from invkit.errors import ImageError
+from invkit.parts.config import SamplerSettings
+from invkit.samplers.wavelet.config import WaveletConfig
 from invkit.training.precision import autocast, in_float64, supports_bf16
 from invkit.vae.encoder import SLOPE, Residual
 from invkit.vae.pca import linear_vae
@@ -97,6 +99,26 @@ class SpatialConfig(BaseModel):
     def d(self) -> int:
         """Numbers in the code of one training patch."""
         return self.channels * (self.patch // self.stem) ** 2
+
+
+class SpatialSettings(SamplerSettings):
+    """Settings of the sampler `spatial`.
+
+    Args:
+        vae: with the spatial code.
+        flow: of its codes; as many channels as these have.
+        rows: patches whose codes that flow is trained on.
+    """
+
+    vae: SpatialConfig = SpatialConfig()
+    flow: WaveletConfig = WaveletConfig.of_codes()
+    rows: int = Field(3_072, ge=2)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """Return sizes for trying out, seconds."""
+        flow = {"levels": 1, "squeeze": False, "dequantisation": 0.0, "held_out": 32}
+        return cls(vae=SpatialConfig.tiny(), flow=WaveletConfig.tiny().model_copy(update=flow), rows=64)
 
 
 class SpatialVae(HuVae[SpatialConfig]):

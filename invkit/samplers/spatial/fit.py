@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from invkit import artifacts
 from invkit._version import __version__
-from invkit.data.patches import PatchSampler
+from invkit.data.patches import Domain, PatchSampler
 from invkit.samplers.spatial.code import SpatialConfig, SpatialVae
 from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import OnePhase
@@ -25,7 +25,6 @@ from invkit.vae.completeness import completeness
 from invkit.vae.fitting import config_of, fit_config, halves, restored
 from invkit.vae.held_out import (
     CHUNK,
-    Domain,
     PatchSource,
     chosen,
     first_patches,

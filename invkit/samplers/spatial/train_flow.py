@@ -17,11 +17,12 @@ from invkit.parts.layer import LayerTraining, learn
 from invkit.parts.layer_file import LayerRequest, LearnedFlow, read_layer
 from invkit.parts.store import Store
 from invkit.regressor.regressor import Regressor
+from invkit.samplers.spatial.code import SpatialSettings
 from invkit.samplers.spatial.fit import TrainedSpatial
 from invkit.samplers.spatial.model import CodeFrame, SpatialModel
 from invkit.samplers.wavelet.config import WaveletConfig
 from invkit.samplers.wavelet.fit import wavelet_nll_rows
-from invkit.samplers.wavelet.store import wavelet_state
+from invkit.samplers.wavelet.store import wavelet_from, wavelet_state
 from invkit.samplers.wavelet.train import fit_grid
 from invkit.sampling.base import estimated
 from invkit.training.engine import Shard
@@ -44,10 +45,15 @@ class SpatialRequest(LayerRequest):
     code: TrainedSpatial = field(kw_only=True)
 
     @property
+    def settings(self) -> SpatialSettings:
+        """Of the sampler."""
+        return self.config.settings("spatial", SpatialSettings)
+
+    @property
     def flow(self) -> WaveletConfig:
         """Settings of the flow: those of the configuration, for as many channels as the code has."""
         channels = self.code.vae.config.channels
-        return self.config.spatial_flow.model_copy(update={"channels": channels})
+        return self.settings.flow.model_copy(update={"channels": channels})
 
     def describe(self) -> dict[str, Any]:
         """Return the request as JSON values; its fingerprint is the key of the result."""
@@ -60,7 +66,7 @@ class SpatialRequest(LayerRequest):
             "config": {
                 "regressor": config.regressor.model_dump(mode="json"),
                 "flow": self.flow.model_dump(mode="json"),
-                "rows": config.spatial_rows,
+                "rows": self.settings.rows,
                 "pairs": config.pairs,
                 "dose": config.dose,
             },
@@ -81,7 +87,7 @@ def load_spatial_flow(path: Path, request: SpatialRequest, *, sha256: str | None
     Raises:
         ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
     """
-    return SpatialModel(vae=request.code.vae, **read_layer(path, request, sha256)[0])
+    return SpatialModel(vae=request.code.vae, **read_layer(path, request, sha256, wavelet_from, "flow")[0])
 
 
 def learn_spatial(request: SpatialRequest, store: Store, *, progress: Progress | None = None) -> SpatialModel:
@@ -166,7 +172,7 @@ class _SpatialTraining(LayerTraining):
     def _codes(self, part: Part, regressor: Regressor) -> _Codes:
         """Return codes and frames of the first patches of a part."""
         config, vae = self.request.flow, self.request.code.vae
-        count = self.config.spatial_rows if part == "train" else config.held_out
+        count = self.config.settings("spatial", SpatialSettings).rows if part == "train" else config.held_out
 
         def batch(step: int) -> tuple[Tensor, ...]:
             pairs = self.samplers[part].batch(step, BATCH)

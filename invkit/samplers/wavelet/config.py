@@ -2,10 +2,14 @@
 
 __all__ = ["WaveletConfig"]
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Self
+
+from pydantic import Field
+
+from invkit.parts.config import SamplerSettings
 
 
-class WaveletConfig(BaseModel):
+class WaveletConfig(SamplerSettings):
     """What decides the flow t(r | z) on a grid, and how it is trained. The defaults are for one CPU core.
 
     Args:
@@ -37,8 +41,6 @@ class WaveletConfig(BaseModel):
         patience: looks without gain after which training ends.
         seed: of the start of all parameters.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: int = Field(1, ge=1)
     levels: int = Field(4, ge=1)
@@ -76,7 +78,7 @@ class WaveletConfig(BaseModel):
         return (1 << self.levels) * (2 if self.squeeze else 1)
 
     @classmethod
-    def of_codes(cls) -> "WaveletConfig":
+    def of_codes(cls) -> Self:
         """Return the defaults for spatial codes, whose grids are small and have several channels."""
         return cls(
             channels=8,
@@ -92,7 +94,7 @@ class WaveletConfig(BaseModel):
         )
 
     @classmethod
-    def tiny(cls) -> "WaveletConfig":
+    def tiny(cls) -> Self:
         """Return sizes for trying out, seconds."""
         return cls(
             levels=2,

@@ -27,7 +27,7 @@ from invkit.samplers.wavelet.fit import (
 )
 from invkit.samplers.wavelet.flow import WaveletFlow
 from invkit.samplers.wavelet.model import WaveletModel, grid_condition
-from invkit.samplers.wavelet.store import wavelet_state
+from invkit.samplers.wavelet.store import wavelet_from, wavelet_state
 from invkit.sampling.base import estimated
 from invkit.training.engine import Shard, fit
 from invkit.training.progress import Progress
@@ -40,6 +40,11 @@ KIND = "wavelet"
 class WaveletRequest(LayerRequest):
     """What decides how a layer's wavelet flow comes out. The VAE does not: it stands for a rung of the ladder only."""
 
+    @property
+    def settings(self) -> WaveletConfig:
+        """Of the flow and its training."""
+        return self.config.settings("wavelet", WaveletConfig)
+
     def describe(self) -> dict[str, Any]:
         """Return the request as JSON values; its fingerprint is the key of the result."""
         config = self.config
@@ -49,7 +54,7 @@ class WaveletRequest(LayerRequest):
             "data": self.slices.fingerprint,
             "config": {
                 "regressor": config.regressor.model_dump(mode="json"),
-                "wavelet": config.wavelet.model_dump(mode="json"),
+                "wavelet": self.settings.model_dump(mode="json"),
                 "pairs": config.pairs,
                 "dose": config.dose,
             },
@@ -70,7 +75,7 @@ def load_wavelet(path: Path, request: WaveletRequest, *, sha256: str | None = No
     Raises:
         ArtifactError: the file is damaged, or was trained for another layer, data or configuration.
     """
-    return WaveletModel(**read_layer(path, request, sha256)[0])
+    return WaveletModel(**read_layer(path, request, sha256, wavelet_from, "flow")[0])
 
 
 def learn_wavelet(request: WaveletRequest, store: Store, *, progress: Progress | None = None) -> WaveletModel:
@@ -118,9 +123,14 @@ def fit_grid(
 class _WaveletTraining(LayerTraining):
     """One run from nothing to a file; each stage resumes from its own checkpoints."""
 
+    @property
+    def settings(self) -> WaveletConfig:
+        """Of the flow and its training."""
+        return self.config.settings("wavelet", WaveletConfig)
+
     def learned(self, regressor: Regressor, key: str) -> Callable[[], LearnedFlow]:
         """Train the flow given g; return what measures it."""
-        config = self.config.wavelet
+        config = self.settings
         *pairs, test = (_Pairs(self, part, regressor) for part in get_args(Part))
         flow, result = fit_grid(self, config, pairs, key, purpose="wavelet", stage="wavelet flow")
 
@@ -145,13 +155,13 @@ class _WaveletTraining(LayerTraining):
         """Return residual r = target - g(Phi(x)) and condition of patches `(n, 1, s, s)`, HU."""
         z = self.split.phi(x)
         estimate = estimated(self.split, regressor, z, target.shape[-2:])
-        return target - estimate, grid_condition(regressor, z, estimate, self.config.wavelet)
+        return target - estimate, grid_condition(regressor, z, estimate, self.settings)
 
     def wavelet_sampler(self, part: Part) -> PatchSampler:
         """Return the patches of one part of the slices, of the flow's size."""
         return PatchSampler(
             self.request.slices.part(part),
-            self.config.wavelet.patch,
+            self.settings.patch,
             dose=self.config.dose,
             seed=self.seed(f"wavelet {part}"),
         )
@@ -163,7 +173,7 @@ class _Pairs:
     def __init__(self, training: _WaveletTraining, part: Part, regressor: Regressor) -> None:
         self.training, self.regressor = training, regressor
         self.sampler = training.wavelet_sampler(part)
-        self.feed = training.feed(self.sampler, training.config.wavelet.batch)
+        self.feed = training.feed(self.sampler, training.settings.batch)
 
     def __call__(self, step: int, shard: Shard) -> tuple[Tensor, Tensor]:
         x, target = self.feed.batch((step, shard), following=(step + 1, shard))
@@ -171,6 +181,6 @@ class _Pairs:
 
     def patients(self, count: int) -> Tensor:
         """Return the number of the patient that each of the first patches is from, `(count,)`."""
-        batch = self.training.config.wavelet.batch
+        batch = self.training.settings.batch
         steps = range(-(-count // batch))
         return torch.cat([self.sampler.batch(step, batch).patient for step in steps])[:count]
