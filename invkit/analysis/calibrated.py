@@ -4,7 +4,7 @@ __all__ = ["with_calibration"]
 
 import dataclasses
 
-from invkit.analysis.result import LayerResult
+from invkit.analysis.outcome import LayerResult
 from invkit.calibration.record import CalibrationRecord
 from invkit.sampling.base import SampleModel
 

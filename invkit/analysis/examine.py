@@ -11,7 +11,8 @@ from invkit.analysis.bench import Bench
 from invkit.analysis.calibrated import with_calibration
 from invkit.analysis.measure import measure_layer
 from invkit.analysis.memory import state_memory
-from invkit.analysis.result import AnalysisResult, LayerResult
+from invkit.analysis.outcome import LayerResult
+from invkit.analysis.result import AnalysisResult
 from invkit.analysis.subject import Subject
 from invkit.certificates.judge import Judge
 from invkit.data.bank import PatchBank

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from invkit.analysis.bench import Bench
-from invkit.analysis.result import LayerResult
+from invkit.analysis.outcome import LayerResult
 from invkit.certificates.baseline import baseline
 from invkit.certificates.certify import Certified, Scrutiny, certify, epsilon_of
 from invkit.certificates.figures import certification_figures

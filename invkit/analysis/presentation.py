@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from invkit.analysis.result import AnalysisResult, LayerResult
+from invkit.analysis.outcome import LayerResult, Outcome
 from invkit.artifacts import write_atomic
 from invkit.errors import InvkitError
 from invkit.images.window import WINDOWS, Window
@@ -21,7 +21,7 @@ SHOWN = 8
 
 
 def report_data(
-    result: AnalysisResult,
+    result: Outcome,
     *,
     image: int = 0,
     command: str = "",
@@ -70,7 +70,7 @@ def report_data(
     )
 
 
-def write_html(result: AnalysisResult, path: Path) -> Path:
+def write_html(result: Outcome, path: Path) -> Path:
     """Write the report as one HTML file; return its path.
 
     Raises:
@@ -80,7 +80,7 @@ def write_html(result: AnalysisResult, path: Path) -> Path:
     return path
 
 
-def _parts(result: AnalysisResult) -> list[str]:
+def _parts(result: Outcome) -> list[str]:
     """Say what the parts that draw the samples were trained on."""
     data = result.provenance["data"]
     if result.sampler == "training-free":
@@ -98,7 +98,7 @@ def _parts(result: AnalysisResult) -> list[str]:
     ]
 
 
-def _inside(result: AnalysisResult) -> str:
+def _inside(result: Outcome) -> str:
     """Say whether the image lies in the distribution that the VAE was trained on; a warning says it louder."""
     error, limit = (result.metrics[name] for name in ("vae_rmse_hu", "vae_limit_hu"))
     place = "inside" if error <= limit else "outside"
@@ -108,7 +108,7 @@ def _inside(result: AnalysisResult) -> str:
     )
 
 
-def _layer(result: AnalysisResult, layer: LayerResult, image: int) -> LayerFigures:
+def _layer(result: Outcome, layer: LayerResult, image: int) -> LayerFigures:
     draws = layer.draws[image]
     count = len(draws.samples)
     shown = draws.samples[np.linspace(0, count - 1, min(SHOWN, count)).astype(int)]
@@ -157,7 +157,7 @@ def _window(x: Tensor) -> Window:
     return WINDOWS["chest"] if 3 * int(lung) > int(tissue) else WINDOWS["abdomen"]
 
 
-def _sections(result: AnalysisResult, host: PluginHost) -> Sequence[Section]:
+def _sections(result: Outcome, host: PluginHost) -> Sequence[Section]:
     sections = []
     for section in host.sections().values():
         title = section.title or section.name

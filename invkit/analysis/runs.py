@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from invkit.analysis.outcome import Outcome
 from invkit.analysis.presentation import report_data
-from invkit.analysis.result import AnalysisResult
 from invkit.artifacts import sha256_file, write_atomic
 from invkit.errors import ResourceError, UsageError
 from invkit.plugins.manager import PluginHost
@@ -74,7 +74,7 @@ def require_writable(folder: Path) -> None:
 
 
 def save_run(
-    result: AnalysisResult,
+    result: Outcome,
     folder: Path,
     *,
     command: str = "",

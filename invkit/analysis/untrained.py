@@ -14,7 +14,8 @@ from invkit._version import __version__
 from invkit.analysis.examine import trained_on
 from invkit.analysis.measure import layer_note
 from invkit.analysis.memory import state_memory
-from invkit.analysis.result import AnalysisResult, LayerResult
+from invkit.analysis.outcome import LayerResult
+from invkit.analysis.result import AnalysisResult
 from invkit.analysis.subject import Subject
 from invkit.certificates.certify import Certified, Scrutiny, epsilon_of, refine_proposals
 from invkit.certificates.figures import certification_figures

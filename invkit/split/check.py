@@ -1,36 +1,17 @@
 """Whether a network can be split at a layer: runs once, one tensor per image, exact, a cut."""
 
-from __future__ import annotations
-
-__all__ = ["Grid", "SplitReport", "check_split", "grid_of"]
+__all__ = ["SplitReport", "check_split"]
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from invkit.errors import DenoiserError, ImageError, SplitError
+from invkit.split.cut import Cut
+from invkit.split.grid import Grid
 from invkit.training.precision import in_float64
-
-if TYPE_CHECKING:
-    from invkit.split.split import Split
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How one tensor of z lies on the image.
-
-    Attributes:
-        shape: of z for one image, without the batch.
-        stride: z is `(channels, H'/stride, W'/stride)` for the padded image `(H', W')`; None where it is not.
-        size: the padded image `(H', W')`, pixels.
-    """
-
-    shape: tuple[int, ...]
-    stride: int | None
-    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -57,7 +38,7 @@ class SplitReport:
     leak: float
 
 
-def check_split(split: Split, x_hu: Tensor, *, allow_bypass: bool) -> SplitReport:
+def check_split(split: Cut, x_hu: Tensor, *, allow_bypass: bool) -> SplitReport:
     """Check a split on images.
 
     Raises:
@@ -97,18 +78,8 @@ def check_split(split: Split, x_hu: Tensor, *, allow_bypass: bool) -> SplitRepor
     return _report(split, x_hu, z, exact=True, leak=leak)
 
 
-def grid_of(z: Tensor, size: tuple[int, int]) -> Grid:
-    """Return how a tensor of z, shape `(B, ...)`, lies on the padded image of `size` (H', W')."""
-    shape = tuple(z.shape[1:])
-    if len(shape) != 3 or 0 in shape:
-        return Grid(shape, None, size)
-    stride = size[0] // shape[1]
-    fits = (stride * shape[1], stride * shape[2]) == size
-    return Grid(shape, stride if fits else None, size)
-
-
 def _report(
-    split: Split, x_hu: Tensor, z: Tensor | tuple[Tensor, ...], *, exact: bool, leak: float
+    split: Cut, x_hu: Tensor, z: Tensor | tuple[Tensor, ...], *, exact: bool, leak: float
 ) -> SplitReport:
     return SplitReport(
         layer=split.layer,
@@ -121,7 +92,7 @@ def _report(
     )
 
 
-def _repeated(split: Split, x_hu: Tensor) -> Tensor:
+def _repeated(split: Cut, x_hu: Tensor) -> Tensor:
     """Return f(x), after it came out finite and the same twice."""
     denoiser = split.denoiser
     expected = denoiser(x_hu)
@@ -135,7 +106,7 @@ def _repeated(split: Split, x_hu: Tensor) -> Tensor:
     return expected
 
 
-def _require_one_run(split: Split, x_hu: Tensor, owner: str) -> None:
+def _require_one_run(split: Cut, x_hu: Tensor, owner: str) -> None:
     record = split.record(x_hu)
     for layer, runs in zip(split.layers, record.runs, strict=True):
         if runs == 0:
@@ -156,7 +127,7 @@ def _require_one_run(split: Split, x_hu: Tensor, owner: str) -> None:
             )
 
 
-def _require_rows(split: Split, x_hu: Tensor, owner: str) -> None:
+def _require_rows(split: Cut, x_hu: Tensor, owner: str) -> None:
     """One row of z per image that depends on this image, and on no other of the batch."""
     x, (second, third) = x_hu[:1], (other[:1] for other in _others(x_hu))
     pairs = (_tensors(split.phi(torch.cat([x, image]))) for image in (second, third))
@@ -188,7 +159,7 @@ def _others(x_hu: Tensor) -> tuple[Tensor, Tensor]:
     return x_hu.flip(-1) + pattern, x_hu.flip(-2) - 2 * pattern.flip(-1) + 37
 
 
-def _leak(split: Split, z: Tensor | tuple[Tensor, ...], expected: Tensor, other: Tensor) -> float:
+def _leak(split: Cut, z: Tensor | tuple[Tensor, ...], expected: Tensor, other: Tensor) -> float:
     moved = split.psi(z, other)
     if torch.equal(moved, expected):
         return 0.0

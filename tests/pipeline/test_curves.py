@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from invkit.analysis.calibrated import with_calibration
-from invkit.analysis.result import LayerResult
+from invkit.analysis.outcome import LayerResult
 from invkit.measures.curves import layer_curves
 from invkit.verdict.rules import Verdict
 
