@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import forked_faults
 import pytest
 from tiny_training import Crash, TinyTask, config, crash_at, train
 
@@ -34,7 +35,7 @@ def run_scenarios(*names):
     with tempfile.TemporaryDirectory(dir=place) as folder:
         Path(folder).chmod(0o755)
         done = subprocess.run(
-            [sys.executable, Path(__file__).with_name("forked_faults.py"), folder, *names],
+            [sys.executable, Path(forked_faults.__file__), folder, *names],
             capture_output=True,
             text=True,
             timeout=900,

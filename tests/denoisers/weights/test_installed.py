@@ -13,9 +13,9 @@ from torch import nn
 from invkit import artifacts
 from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.spec import Affine, Denoiser, Upstream, Weights
+from invkit.denoisers.weights import read as weights_module
 from invkit.denoisers.weights.install import install, stated_model
 from invkit.denoisers.weights.installed import installed, models_folder, remove, with_installed
-from invkit.denoisers.weights.read import read as weights_module
 from invkit.denoisers.weights.rename import fitted
 from invkit.errors import ArtifactError, DenoiserError, UnknownNameError, UsageError
 

@@ -1,7 +1,7 @@
 """The curve of spreads is drawn from the figures of the JSON output, and left out where there is none."""
 
 import pytest
-from conftest import METRICS, make_layer
+from report_data import METRICS, make_layer
 
 from invkit.report.curve import curve_figure, curve_points
 from invkit.report.table import rows

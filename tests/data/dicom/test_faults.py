@@ -20,7 +20,8 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from invkit.data import dicom, dicom_header
+from invkit.data.dicom import header as dicom_header
+from invkit.data.dicom import read as dicom
 from invkit.data.dicom.read import decode
 from invkit.errors import ImageError
 

@@ -17,8 +17,8 @@ from torch import nn
 
 from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.spec import Affine, Denoiser, Weights
+from invkit.denoisers.weights import read as module
 from invkit.denoisers.weights.read import cache_folder, load_into, read_weights
-from invkit.denoisers.weights.read import read as module
 from invkit.errors import ArtifactError, DenoiserError, ResourceError, UnknownNameError
 
 

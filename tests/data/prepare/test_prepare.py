@@ -5,11 +5,11 @@ import os
 
 import numpy as np
 import pytest
+from canaries import assert_silent, marked
 from ct_cache import contents, index_of
 from ct_files import content, enhanced_ct
 from ct_layouts import PATIENTS, pair, patient_number, slice_file, write_challenge, write_series, write_tcia
 from pydicom import dcmread
-from test_dicom_privacy import assert_silent, marked
 
 from invkit.data.patches import PatchSampler
 from invkit.data.prepare.prepare import prepare

@@ -2,9 +2,9 @@ import json
 
 import pytest
 import torch
+from regressor_pairs import pairs_of
 from torch import nn
 
-from invkit.data.dose.texture import noise_texture
 from invkit.errors import ArtifactError, DenoiserError, UsageError
 from invkit.regressor.regress import RegressorTask, squared_error, train_regressor
 from invkit.regressor.regressor import Regressor, RegressorConfig
@@ -15,25 +15,6 @@ from invkit.training.seeds import generator
 SMALL = RegressorConfig(
     hidden=8, most_channels=6, flat_channels=2, flat_grid=4, stages=0, batch=4, patch=24, bf16=False
 )
-
-
-def images(step, n=4, size=24, seed=0):
-    """CT-like noise of 100 HU on slopes of a few hundred HU."""
-    rng = generator(seed, "images", step)
-    slope = torch.rand(n, 2, 1, 1, generator=rng) * 40 - 20
-    grid = torch.arange(float(size)) - size / 2
-    x = slope[:, :1] * grid[None, None, :, None] + slope[:, 1:] * grid[None, None, None, :]
-    return x + 100 * noise_texture(n, size, size, generator=rng)
-
-
-def pairs_of(phi, seed=0, **changes):
-    def pairs(step, shard):
-        x = images(step, seed=seed, **changes)
-        x = x[shard.slice(len(x))]
-        with torch.no_grad():
-            return phi(x), x
-
-    return pairs
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import zipfile
 import pytest
 from ct_files import content, ct, stored_pixels
 
+from invkit.data.dicom import archive
 from invkit.data.dicom.archive import read_members, shown
-from invkit.data.dicom.read import archive, read_slices
+from invkit.data.dicom.read import read_slices
 from invkit.data.images import read_image
 from invkit.errors import ImageError
 

@@ -2,12 +2,13 @@ import json
 
 import pytest
 
+from invkit.analysis.journal import differences
 from invkit.denoisers.recipe import Adversarial, Recipe
 from invkit.errors import ConfigError
 from invkit.flow.config import CinnConfig
 from invkit.vae.vae import VaeConfig
 from invkit.workflow.config import RecipeConfig
-from invkit.workflow.file import PRESETS, differences, preset_names, read_config
+from invkit.workflow.file import PRESETS, preset_names, read_config
 
 SMALLEST = """
 data = ["phantoms:20"]

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked_ranks
 import pytest
 
 from invkit.errors import ConfigError, UsageError
@@ -18,7 +19,7 @@ NAMES = ("shares", "first", "failures", "batch", "files")
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What each scenario of `forked_ranks.py` came to."""
-    script = Path(__file__).with_name("forked_ranks.py")
+    script = Path(forked_ranks.__file__)
     result = subprocess.run(
         [sys.executable, script, tmp_path_factory.mktemp("ranks"), *NAMES],
         check=False,

@@ -14,8 +14,8 @@ from ct_cache import contents, index_of, salted
 from ct_layouts import PATIENTS, write_tcia
 
 from invkit.data.cache.files import read_index, write_index
+from invkit.data.prepare import pool as prepare_pool
 from invkit.data.prepare.pool import make_shard
-from invkit.data.prepare.prepare import pool as prepare_pool
 from invkit.data.prepare.prepare import prepare
 from invkit.data.slices import load_slices
 from invkit.errors import DataError, ResourceError

@@ -11,8 +11,6 @@ import shutil
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-
 import numpy as np
 import torch
 from forked_faults import Child, free_port

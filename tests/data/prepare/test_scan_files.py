@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from canaries import CANARY, assert_silent, marked
 from ct_files import content, ct, enhanced_ct
 from ct_layouts import pair, slice_file, write_series
 from ct_scan import described, reasons
 from pydicom.uid import ExplicitVRLittleEndian
-from test_dicom_privacy import CANARY, assert_silent, marked
 
 from invkit.data.prepare.layouts import find_series
 from invkit.data.prepare.scan import scan

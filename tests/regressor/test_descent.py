@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from test_representation_regressor import images, pairs_of
+from regressor_pairs import images, pairs_of
 from torch import nn
 
 from invkit.data.slices import HU_RANGE

@@ -3,19 +3,14 @@
 import math
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
-from invkit.calibration.flow import calibrate_flow, calibrate_layer, held_out_table
-from invkit.data.slices import load_slices
-from invkit.denoisers.loaded import wrap_module
+from invkit.calibration.flow import calibrate_flow
 from invkit.errors import DataError
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
-from invkit.sampling.base import LayerModel
-from invkit.split.split import Split
 from invkit.vae.vae import Posterior
 
 D = 4
@@ -120,49 +115,3 @@ class RowVae:
     def encode(self, x):
         mean = x[:, 0, :D].mean(-1) / 100
         return Posterior(mean, torch.full_like(mean, -2.0))
-
-
-@pytest.mark.parametrize("domain", ["low", "high"])
-def test_codes_and_conditions_are_made_as_in_training(domain):
-    slices = load_slices(["phantoms:20"], seed=3)
-    model = LayerModel(
-        split=Split(wrap_module(torch.nn.Conv2d(1, 1, 1)), "input"),
-        regressor=Same(),
-        vae=RowVae(),
-        cinn=Affine(),
-        meta={"config": {"dose": 0.25}, "domain": domain},
-        sha256="",
-        nll_rows=torch.zeros(1),
-        patients=torch.zeros(1),
-    )
-    seen = []
-    table, patients = held_out_table(model, slices, 40, progress=seen.append)
-    assert table.mean.shape == (40, D)
-    assert len(patients) == 40
-    assert len(set(patients)) == len({one.patient for one in slices.part("test").slices})
-    torch.testing.assert_close(table.condition[:, D:], torch.full((40, D), -2.0))
-    same = torch.equal(table.mean, table.condition[:, :D])
-    assert same == (domain == "low")
-    assert [event.step for event in seen] == [1, 2]
-
-
-def test_a_layer_is_calibrated_from_slices():
-    class FromMean(Affine):
-        def embed(self, condition):
-            return condition[:, :D]
-
-    model = LayerModel(
-        split=Split(wrap_module(torch.nn.Conv2d(1, 1, 1)), "input"),
-        regressor=Same(),
-        vae=RowVae(),
-        cinn=FromMean(math.exp(-1.0)),
-        meta={"config": {"dose": 0.25}, "domain": "low"},
-        sha256="",
-        nll_rows=torch.zeros(1),
-        patients=torch.zeros(1),
-    )
-    # z fixes the code's mean here, so the posterior itself is the right answer.
-    found = calibrate_layer(model, load_slices(["phantoms:20"], seed=3), patches=64, samples=19, directions=2)
-    assert found.sbc.holds
-    assert np.isfinite(found.tarp.area.value)
-    assert found.patches == 64
