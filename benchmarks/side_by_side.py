@@ -12,7 +12,7 @@ from statistics import median
 import torch
 from timing import alternate
 
-from invkit.data.dose.fields import dose_fields
+from invkit.data.fields import dose_fields
 from invkit.data.slices import load_slices
 from invkit.training.processes.workers import side_by_side
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from invkit.cli.console import data_stream, emit_json, say
-from invkit.cli.imports import importing
-from invkit.cli.options import JsonOption, PluginOption, chosen_domain, chosen_model, chosen_noise
-from invkit.cli.progress import TextProgress
+from invkit.cli.terminal.console import data_stream, emit_json, say
+from invkit.cli.terminal.imports import importing
+from invkit.cli.terminal.options import JsonOption, PluginOption, chosen_domain, chosen_model, chosen_noise
+from invkit.cli.terminal.progress import TextProgress
 from invkit.errors import UsageError
 
 if TYPE_CHECKING:

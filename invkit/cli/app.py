@@ -29,7 +29,7 @@ from invkit.cli import (
     train,
     validate,
 )
-from invkit.cli.console import data_on_stdout, emit_text, say, say_error
+from invkit.cli.terminal.console import data_on_stdout, emit_text, say, say_error
 from invkit.cli.together import together
 from invkit.errors import InvkitError
 from invkit.training.processes import allocator

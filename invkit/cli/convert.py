@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from invkit.cli.console import emit_json, emit_text
-from invkit.cli.options import JsonOption
+from invkit.cli.terminal.console import emit_json, emit_text
+from invkit.cli.terminal.options import JsonOption
 
 
 def register(app: typer.Typer) -> None:

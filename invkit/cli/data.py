@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from invkit.cli import simulate
-from invkit.cli.console import emit_json, emit_table, emit_text
-from invkit.cli.options import JsonOption
-from invkit.cli.progress import TextProgress
+from invkit.cli.terminal.console import emit_json, emit_table, emit_text
+from invkit.cli.terminal.options import JsonOption
+from invkit.cli.terminal.progress import TextProgress
 from invkit.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from invkit.cli.console import emit_json, emit_table, say
-from invkit.cli.options import JsonOption, ModelArgument, PluginOption, chosen_model, chosen_noise
-from invkit.cli.progress import TextProgress
+from invkit.cli.terminal.console import emit_json, emit_table, say
+from invkit.cli.terminal.options import JsonOption, ModelArgument, PluginOption, chosen_model, chosen_noise
+from invkit.cli.terminal.progress import TextProgress
 from invkit.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from invkit.cli.console import emit_json, emit_table, say
-from invkit.cli.options import JsonOption, ModelArgument, PluginOption, chosen_model, host_with
+from invkit.cli.terminal.console import emit_json, emit_table, say
+from invkit.cli.terminal.options import JsonOption, ModelArgument, PluginOption, chosen_model, host_with
 from invkit.denoisers.spec import Denoiser
 
 CONTROLS = {

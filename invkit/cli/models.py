@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from invkit.cli.console import emit_json, emit_table, emit_text, say
-from invkit.cli.options import JsonOption, PluginOption, host_with
+from invkit.cli.terminal.console import emit_json, emit_table, emit_text, say
+from invkit.cli.terminal.options import JsonOption, PluginOption, host_with
 from invkit.denoisers.spec import Affine
 from invkit.denoisers.weights.installed import Installed, installed, remove, with_installed
 from invkit.errors import UsageError

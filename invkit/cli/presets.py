@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from invkit.cli.console import emit_json, emit_table, emit_text, say
-from invkit.cli.options import JsonOption, PluginOption, host_with
+from invkit.cli.terminal.console import emit_json, emit_table, emit_text, say
+from invkit.cli.terminal.options import JsonOption, PluginOption, host_with
 from invkit.errors import UsageError
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from invkit.cli.console import emit_json, emit_table, emit_text, say
-from invkit.cli.options import JsonOption, PluginOption, host_with
-from invkit.cli.progress import TextProgress
+from invkit.cli.terminal.console import emit_json, emit_table, emit_text, say
+from invkit.cli.terminal.options import JsonOption, PluginOption, host_with
+from invkit.cli.terminal.progress import TextProgress
 
 if TYPE_CHECKING:
     from invkit.workflow.run import Report, RunOutcome

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invkit.cli.console import emit_json, emit_table, emit_text
+from invkit.cli.terminal.console import emit_json, emit_table, emit_text
 from invkit.errors import UsageError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from invkit.cli.console import emit_json, emit_text
-from invkit.cli.options import JsonOption
-from invkit.cli.progress import TextProgress
+from invkit.cli.terminal.console import emit_json, emit_text
+from invkit.cli.terminal.options import JsonOption
+from invkit.cli.terminal.progress import TextProgress
 from invkit.errors import UsageError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from invkit.cli.console import data_to, say_error
+from invkit.cli.terminal.console import data_to, say_error
 from invkit.errors import InvkitError
 from invkit.training.processes.launch import launched
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from invkit.cli.console import emit_json, emit_text
-from invkit.cli.options import (
+from invkit.cli.terminal.console import emit_json, emit_text
+from invkit.cli.terminal.options import (
     JsonOption,
     ModelArgument,
     PluginOption,
@@ -18,7 +18,7 @@ from invkit.cli.options import (
     chosen_model,
     chosen_noise,
 )
-from invkit.cli.progress import TextProgress
+from invkit.cli.terminal.progress import TextProgress
 
 DataOption = Annotated[
     list[str] | None,

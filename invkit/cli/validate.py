@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from invkit.cli.console import emit_json, emit_table, say
-from invkit.cli.options import JsonOption
-from invkit.cli.progress import TextProgress
+from invkit.cli.terminal.console import emit_json, emit_table, say
+from invkit.cli.terminal.options import JsonOption
+from invkit.cli.terminal.progress import TextProgress
 from invkit.errors import CheckFailedError
 
 if TYPE_CHECKING:

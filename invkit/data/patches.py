@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from invkit.data.cache.open import Mapped
-from invkit.data.dose.fields import DoseFields, dose_fields
 from invkit.data.dose.texture import noise_texture
+from invkit.data.fields import DoseFields, dose_fields
 from invkit.data.slices import HU_RANGE, Slice, SliceSet
 from invkit.errors import DataError, UsageError
 from invkit.training.processes.workers import side_by_side

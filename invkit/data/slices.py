@@ -23,10 +23,10 @@ from invkit.data.dicom.read import read_slices
 from invkit.data.dose.image import estimate_noise
 from invkit.data.dose.rays import SIMULATION_VERSION
 from invkit.data.dose.texture import noise_texture
+from invkit.data.exam import dose_words
 from invkit.data.images import read_image
 from invkit.data.partition import PARTS, Part, partition
 from invkit.data.phantoms.phantom import PHANTOM_VERSION, Phantom, phantom_spacing
-from invkit.data.prepare.exam import dose_words
 from invkit.errors import DataError, UsageError
 from invkit.training.seeds import derive_seed, generator
 
@@ -51,7 +51,7 @@ class Slice:
         noise_seed: seed of a phantom's own noise; `None` for CT.
         low: gives the pixels of a real low-dose partner, as `pixels` does; `None` where there is none.
         added: standard deviation of what low dose adds to `image`, HU, where there is a partner.
-        exam: type of examination, a key of `invkit.data.prepare.exam.EXAMS`, where it is known.
+        exam: type of examination, a key of `invkit.data.exam.EXAMS`, where it is known.
         part: to which part a cache assigned the patient; `None` where that is decided by rank.
     """
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -35,7 +36,7 @@ def _band_power(images: Tensor, bands: int) -> NDArray[Any]:
     return radial_bands(images.detach(), bands, window=True).cpu().numpy().astype(np.float64)
 
 
-def power_spectrum(images: Tensor, bands: int = 10) -> Spectrum:
+def power_spectrum(images: Tensor | NDArray[Any], bands: int = 10) -> Spectrum:
     """Return the radial power spectrum of images or differences, averaged over them.
 
     Args:
@@ -45,7 +46,7 @@ def power_spectrum(images: Tensor, bands: int = 10) -> Spectrum:
     Raises:
         InputError: images of another shape, none, or too small for so many bands.
     """
-    power = _band_power(images, bands).mean(axis=0)
+    power = _band_power(torch.as_tensor(images), bands).mean(axis=0)
     centres = [(band + 0.5) / (2 * bands) for band in range(bands)]
     return Spectrum(tuple(centres), tuple(power.tolist()))
 

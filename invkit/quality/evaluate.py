@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from invkit.data.cache.split import check_same_split
-from invkit.data.prepare.exam import EXAMS
+from invkit.data.exam import EXAMS
 from invkit.data.slices import NoiseModel, SliceSet, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.spec import Denoiser
@@ -52,7 +52,7 @@ class ExamQuality:
     """The figures of one exam type: means over its slices, as the benchmark takes them, with intervals over patients.
 
     Args:
-        exam: a key of `invkit.data.prepare.exam.EXAMS`; empty where it is not known.
+        exam: a key of `invkit.data.exam.EXAMS`; empty where it is not known.
         window: display window of SSIM and PSNR.
         patients: how many.
         slices: how many.

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invkit.data.dose.fields import one_realisation
 from invkit.data.dose.image import simulate_low_dose
+from invkit.data.fields import one_realisation
 from invkit.data.phantoms.phantom import Phantom, phantom_region
 from invkit.data.slices import HU_RANGE, Slice, SliceSet
 from invkit.training.seeds import derive_seed, generator
@@ -25,7 +25,7 @@ class SlicePair:
     Args:
         x: low dose, shape `(1, 1, H, W)`, float32, HU.
         y: full dose, with its own noise, the same shape.
-        exam: type of examination, a key of `invkit.data.prepare.exam.EXAMS`; empty where it is not known.
+        exam: type of examination, a key of `invkit.data.exam.EXAMS`; empty where it is not known.
         patient: source and pseudonym.
         number: of the slice among those of the patient, from 0.
         paired: whether x is a real partner and not simulated.

@@ -5,7 +5,6 @@ __all__ = ["ladder_figure", "spectrum_figure"]
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -165,9 +164,7 @@ def _scale(axes: Axes, values: Sequence[Interval]) -> None:
 
 
 def _power(images: Image) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    spectrum = power_spectrum(
-        torch.from_numpy(np.ascontiguousarray(images, dtype=np.float64))[:, None], BANDS
-    )
+    spectrum = power_spectrum(np.ascontiguousarray(images, dtype=np.float64)[:, None], BANDS)
     return spectrum.frequency, spectrum.power
 
 

@@ -17,7 +17,6 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from invkit import artifacts
 from invkit.errors import ConfigError, DivergedError, ResourceError
 from invkit.training.folder import Ledger, RunFolder
-from invkit.training.interrupt import Interrupted, Interrupts, interrupts
 from invkit.training.lock import exclusive
 from invkit.training.processes.distributed import (
     Shard,
@@ -28,6 +27,7 @@ from invkit.training.processes.distributed import (
     current_scope,
     current_shard,
 )
+from invkit.training.processes.interrupt import Interrupted, Interrupts, interrupts
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed
 from invkit.training.state import (

@@ -17,7 +17,7 @@ from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
 from invkit.flow.train import nll_rows, train_cinn
 from invkit.split.split import Split
-from invkit.training.interrupt import Interrupted
+from invkit.training.processes.interrupt import Interrupted
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed, generator
 from invkit.validate.gaussian import Conditional

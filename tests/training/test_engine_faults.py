@@ -15,7 +15,7 @@ from tiny_training import Crash, TinyTask, config, crash_at, train
 from invkit.errors import ResourceError
 from invkit.training.checkpoint import CheckpointWarning
 from invkit.training.engine import fit
-from invkit.training.interrupt import Interrupted
+from invkit.training.processes.interrupt import Interrupted
 
 SCENARIOS = (
     "kill",

@@ -18,7 +18,7 @@ from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.coupling import Coupling
 from invkit.split.split import Split
-from invkit.training.interrupt import Interrupted
+from invkit.training.processes.interrupt import Interrupted
 from invkit.validate import check as module
 from invkit.validate.check import CHECKS, Check, validate
 from invkit.validate.exact import check_injective, check_quantiser

@@ -11,7 +11,7 @@ import run_denoiser
 from invkit.artifacts import load, sha256_file
 from invkit.denoisers.loaded import load_denoiser
 from invkit.errors import ArtifactError, ConfigError, DataError, SplitError, UnknownNameError, UsageError
-from invkit.training.interrupt import Interrupted
+from invkit.training.processes.interrupt import Interrupted
 from invkit.workflow.run import run
 from invkit.workflow.steps import file_name
 

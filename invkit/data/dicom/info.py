@@ -11,7 +11,7 @@ from typing import Any
 from invkit.data.dicom.archive import FILE_LIMIT, ZIP_MAGIC
 from invkit.data.dicom.read import read_header, silent
 from invkit.data.dicom.slice import pseudonym
-from invkit.data.prepare.exam import Words, dose_words, exam_of
+from invkit.data.exam import Words, dose_words, exam_of
 from invkit.errors import ImageError
 
 HINT = ". Where you know them, state them with --slope and --intercept"
@@ -27,7 +27,7 @@ class SliceInfo:
         frames: how many images the file has.
         copy: the same for copies of one slice only; empty where the file does not say.
         words: what the series' description says of the dose.
-        exam: a key of `invkit.data.prepare.exam.EXAMS`.
+        exam: a key of `invkit.data.exam.EXAMS`.
     """
 
     file: Path

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from invkit.data.dicom.info import SliceInfo
 from invkit.data.dicom.pixels import AIR
 from invkit.data.dicom.slice import pseudonym
+from invkit.data.exam import dose_words
 from invkit.data.images import as_image
-from invkit.data.prepare.exam import dose_words
 from invkit.errors import ImageError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")

@@ -12,8 +12,8 @@ from statistics import median_low
 from invkit.data.cache.files import is_cache
 from invkit.data.dicom.archive import shown
 from invkit.data.dicom.info import SliceInfo, dicom_info
+from invkit.data.exam import Role, Words, dose_words, exam_of, public_id, stated_dose
 from invkit.data.prepare.arrays import array_info, is_array
-from invkit.data.prepare.exam import Role, Words, dose_words, exam_of, public_id, stated_dose
 from invkit.errors import DataError, ImageError, UsageError
 
 LDCT = "ldct"
@@ -39,7 +39,7 @@ class Series:
     Args:
         patient: public id, or an unsalted hash, which is for this process only.
         public: whether it is a public id.
-        exam: a key of `invkit.data.prepare.exam.EXAMS`.
+        exam: a key of `invkit.data.exam.EXAMS`.
         key: what tells it from other series, wherever it lies.
         role: full or low dose; `None` where nothing says.
         told_by: what says so.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invkit.data.dicom.info import SliceInfo
-from invkit.data.prepare.exam import Role
+from invkit.data.exam import Role
 from invkit.data.prepare.layouts import Found, Series, Skip, below
 from invkit.data.prepare.pixels import anatomy_difference, read_pixels
 from invkit.errors import ImageError

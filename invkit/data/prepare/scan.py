@@ -11,8 +11,8 @@ from statistics import median
 from typing import Any
 
 from invkit.data.dicom.info import SliceInfo
+from invkit.data.exam import EXAMS, Role
 from invkit.data.prepare.arrays import is_array
-from invkit.data.prepare.exam import EXAMS, Role
 from invkit.data.prepare.layouts import Found, Series, find_series
 from invkit.data.prepare.pairs import Arrangement, arrange
 from invkit.errors import DataError

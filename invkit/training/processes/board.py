@@ -10,7 +10,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 
 import invkit.errors
 from invkit.errors import InvkitError, ResourceError
-from invkit.training.interrupt import Interrupted
+from invkit.training.processes.interrupt import Interrupted
 
 FAILURE, LEFT, GONE = "failure", "left", "gone"
 LISTEN = 0.25  # seconds between looks at the board of a process that waits

@@ -4,7 +4,7 @@ import pytest
 from ct_layouts import PATIENTS, STEP, write_challenge, write_series, write_tcia
 from ct_scan import described, pairs_of, reasons
 
-from invkit.data.prepare.exam import dose_words
+from invkit.data.exam import dose_words
 from invkit.data.prepare.scan import scan
 from invkit.errors import DataError, UsageError
 

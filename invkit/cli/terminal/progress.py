@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from invkit.cli.console import coloured, say
+from invkit.cli.terminal.console import coloured, say
 
 if TYPE_CHECKING:
     from invkit.training.progress import ProgressEvent

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from invkit.cli.imports import importing
+from invkit.cli.terminal.imports import importing
 
 
 def test_garbage_is_not_searched_for_meanwhile_and_is_again_after():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from invkit.data.dose.fields import DoseFields, dose_fields, one_realisation
 from invkit.data.dose.rays import add_dose_noise, noise_realisations, simulate_dose
+from invkit.data.fields import DoseFields, dose_fields, one_realisation
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
 from invkit.errors import UsageError
@@ -162,7 +162,7 @@ def test_what_is_kept_is_read_and_never_trusted_blindly(phantoms, tmp_path, monk
     (file,) = tmp_path.iterdir()
     fresh = dose_fields(item, 0.25)
     assert np.array_equal(fields.own, fresh.own)
-    monkeypatch.setattr("invkit.data.dose.fields.noise_realisations", None)
+    monkeypatch.setattr("invkit.data.fields.noise_realisations", None)
     kept = dose_fields(item, 0.25, tmp_path)
     assert np.array_equal(kept.own, fresh.own)
     assert np.array_equal(kept.added, fresh.added)

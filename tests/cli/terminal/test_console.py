@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from invkit.cli.console import data_on_stdout, emit_json, emit_table, plain, say, say_error
+from invkit.cli.terminal.console import data_on_stdout, emit_json, emit_table, plain, say, say_error
 
 
 class Terminal(io.StringIO):

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from invkit.errors import InvkitError
-from invkit.training.interrupt import STOPPING, Interrupted, interrupts
+from invkit.training.processes.interrupt import STOPPING, Interrupted, interrupts
 
 
 def handlers():

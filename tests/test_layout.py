@@ -1,0 +1,93 @@
+"""The shape of the code: no circles, however hidden; few modules in a folder; one list of floors."""
+
+import ast
+import re
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "invkit"
+MOST_MODULES = 15
+LONGEST_MODULE = 400
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(path):
+    """Every module of the package that a file imports, inside functions and for type checkers alike."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
+
+
+def circles(graph):
+    """The modules that are left when those that import none of the others are taken away, again and again."""
+    left = {name: set(found) - {name} for name, found in graph.items()}
+    while free := [name for name, found in left.items() if not found & left.keys()]:
+        for name in free:
+            del left[name]
+    return sorted(left)
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    # The package's own page of public names points to all of them, which nothing below may import.
+    graph = {name: list(imports(path)) for name, path in MODULES.items() if name != "invkit"}
+    assert circles(graph) == []
+    assert sum(map(len, graph.values())) > 1000
+
+
+def test_a_circle_is_found():
+    assert circles({"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}) == ["a", "b", "c", "d"]
+
+
+def folders():
+    return sorted({path.parent for path in MODULES.values()})
+
+
+@pytest.mark.parametrize("folder", folders(), ids=name_of)
+def test_a_folder_can_be_taken_in_at_a_glance(folder):
+    names = [path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "__main__")]
+    assert len(names) <= MOST_MODULES
+    prefixes = Counter(name.split("_")[0] for name in names if not name.startswith("_"))
+    assert {prefix: count for prefix, count in prefixes.items() if count > 2} == {}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_says_what_it_is_and_is_not_long(name):
+    text = MODULES[name].read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_MODULE
+    docstring = ast.get_docstring(ast.parse(text))
+    assert docstring, "a module opens with one line that says what it is"
+
+
+def floors():
+    """The floors from the top, those side by side in one string, as import-linter is told them."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    return next(c["layers"] for c in contracts if c["containers"] == ["invkit"])
+
+
+def test_contributing_shows_the_floors():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    block = re.search(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[1]
+    assert " ".join(block.split()) == " < ".join(reversed(floors()))
+
+
+def test_the_docs_show_the_floors():
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    table = text.split("## Floors")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE)
+    shown = [" | ".join(re.findall(r"`(\w+)`", row)) for row in rows]
+    assert shown == floors()
