@@ -39,7 +39,6 @@ from invkit.training.progress import Progress
 Say = Callable[[str], None]
 BUNDLED = ("chen2017", "yang2018")  # denoisers that come along as plugins
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
-GRIDS = ("wavelet", "spatial")  # representations whose flow is convolutional
 
 
 def analyze(
@@ -65,7 +64,6 @@ def analyze(
     vae_preset: str = "default",
     allow_bypass: bool = False,
     device: str = "cpu",
-    compile_flow: bool = False,
     memory: str | float | None = None,
     cache: str | Path | None = None,
     host: PluginHost | None = None,
@@ -108,8 +106,6 @@ def analyze(
         vae_preset: size and steps of a VAE that has to be trained.
         allow_bypass: accept a layer that a skip connection goes round; the result says so.
         device: where to compute.
-        compile_flow: draw with the cINN through `torch.compile`, on a GPU with CUDA graphs; draws are the same but for
-            rounding. Where there is no compiler, a warning says so, and draws are made without.
         memory: most that the process may take, in bytes or such as `"1.5G"`; by default what the machine has. What the
             analysis takes is said before anything is sampled, and refused where it is more.
         cache: folder for trained parts; by default the user's cache.
@@ -154,11 +150,6 @@ def analyze(
         raise UsageError(
             f"representation must be one of {', '.join(REPRESENTATIONS)}, got {representation!r}"
         )
-    if compile_flow and (sampler == "training-free" or representation in GRIDS):
-        raise UsageError(
-            "only a cINN is compiled, and neither the sampler 'training-free' nor the representations "
-            f"{', '.join(GRIDS)} have one: leave compile_flow (--compile-flow) out"
-        )
     limit = parse_memory(memory)
     device = usable_device(device)
     host = host or default_host()
@@ -189,7 +180,6 @@ def analyze(
         progress=progress,
         say=say,
         sampler=sampler,
-        compile_flow=compile_flow,
     )
     if sampler == "training-free":
         proposed = examine_untrained(
@@ -254,8 +244,6 @@ def analyze(
         result, sampler=sampler, warnings=(*_experimental(sampler, representation), *result.warnings)
     )
     result.provenance["sampler"] = sampler
-    if compile_flow:
-        result.provenance["compile_flow"] = True
     add_plugin_metrics(result, host)
     return result
 

@@ -37,7 +37,7 @@ SCHEMA = "invkit.series/1"
 SLICES = "slices"
 SHOWN = 3
 # What decides no figure, but for rounding.
-ASIDE = frozenset({"say", "progress", "device", "compile_flow", "memory", "cache"})
+ASIDE = frozenset({"say", "progress", "device", "memory", "cache"})
 
 
 @dataclass(frozen=True)

@@ -117,9 +117,6 @@ def analyze(
         bool, typer.Option("--allow-bypass", help="Accept a layer with a skip around it.")
     ] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
-    compile_flow: Annotated[
-        bool, typer.Option("--compile-flow", help="Draw with the cINN through torch.compile.")
-    ] = False,
     memory: Annotated[
         str | None, typer.Option("--memory", metavar="SIZE", help="Take no more than this, such as 1.5G.")
     ] = None,
@@ -153,7 +150,6 @@ def analyze(
         "vae_preset": vae_preset or ("tiny" if preset == "tiny" else "default"),
         "allow_bypass": allow_bypass,
         "device": device,
-        "compile_flow": compile_flow,
         "memory": memory,
         "progress": TextProgress(),
         "say": say,

@@ -11,8 +11,6 @@ from invkit.data.patches import Domain
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import ArtifactError
-from invkit.flow.cinn import CINN
-from invkit.flow.compiled import compile_inverse
 from invkit.parts.config import LayerConfig
 from invkit.parts.layer import LayerRequest, find_layer, learn_layer
 from invkit.parts.preset_file import vae_preset
@@ -75,7 +73,6 @@ class Parts:
         progress: called as a training goes on.
         say: called with one line for each part.
         sampler: `"residual"` for layers' models in residual coordinates.
-        compile_flow: draw with cINNs that are compiled.
     """
 
     store: Store
@@ -89,7 +86,6 @@ class Parts:
     progress: Progress | None = None
     say: Callable[[str], None] = silent
     sampler: Sampler = "cinn"
-    compile_flow: bool = False
     _vaes: dict[Domain, TrainedVae] = field(default_factory=dict, repr=False)
     _codes: dict[Domain, TrainedSpatial] = field(default_factory=dict, repr=False)
     _given: dict[tuple[str, Domain], TrainedConditional] = field(default_factory=dict, repr=False)
@@ -198,8 +194,6 @@ class Parts:
                 raise ArtifactError(
                     f"the model of {split.layer} is not in {self.store.root}: all processes need the same cache"
                 )
-            if self.compile_flow:
-                compile_inverse(_cinn_of(model))
             layers.append(FoundLayer(model, "trained" if index in missing else "found"))
         return layers
 
@@ -239,9 +233,3 @@ class Parts:
 
     def _residual(self, split: Split, vae: TrainedVae, domain: Domain) -> ResidualRequest:
         return ResidualRequest(split, vae, self.slices, self.config, domain, self.seed)
-
-
-def _cinn_of(model: SampleModel) -> CINN:
-    """Return the cINN of a model that has one: all but those of grids, for which `analyze` refuses to compile."""
-    cinn: CINN = next(part for part in vars(model).values() if isinstance(part, CINN))
-    return cinn
