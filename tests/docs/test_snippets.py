@@ -14,7 +14,7 @@ from docs_pages import ROOT, page, pages
 SOURCES = sorted((ROOT / "invkit").rglob("*.py"))
 PLUGINS = all(importlib.util.find_spec(name) for name in ("invkit_chen2017", "invkit_yang2018"))
 EXAMPLES = [path for path in SOURCES if ">>> " in path.read_text(encoding="utf-8")]
-LONG = ROOT / "invkit" / "pipeline" / "analyze.py"
+LONG = ROOT / "invkit" / "analysis" / "analyze.py"
 
 
 def prompts(text):
