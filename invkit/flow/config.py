@@ -2,9 +2,9 @@
 
 __all__ = ["PRESETS", "CinnConfig"]
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
 from invkit.flow.layers import Activation
 from invkit.flow.mixing import Mixing
@@ -42,9 +42,6 @@ class CinnConfig(BaseModel):
         clip_norm: largest norm of the gradient.
         evaluate_every: steps between two looks at the held-out rows.
         patience: looks without gain after which training ends.
-        fiber_weight: lambda of the fiber term (`FiberTerm`); 0 leaves it out, and then it is no part of what is
-            written down, as `fiber_rows` is not.
-        fiber_rows: rows of a batch whose samples go through D and Phi for the fiber term.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,17 +70,6 @@ class CinnConfig(BaseModel):
     clip_norm: float = Field(5.0, gt=0)
     evaluate_every: int = Field(200, ge=1)
     patience: int | None = Field(4, ge=1)
-    fiber_weight: float = Field(0.0, ge=0, allow_inf_nan=False)
-    fiber_rows: int = Field(4, ge=1)
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave the fiber term out where there is none: a flow without it is what it was before there was one."""
-        found: dict[str, Any] = handler(self)
-        if self.fiber_weight == 0:
-            found.pop("fiber_weight", None)
-            found.pop("fiber_rows", None)
-        return found
 
     @classmethod
     def paper(cls) -> Self:

@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from invkit.artifacts import fingerprint
-from invkit.errors import UsageError
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
-from invkit.flow.fiber import FiberTerm
 from invkit.flow.table import CodeTable, posterior_entropy
 from invkit.training.engine import FitConfig, Shard, fit
 from invkit.training.optimiser import cosine
@@ -64,10 +62,6 @@ class CinnTask:
         train: training rows.
         held_out: rows that decide when to stop; their posterior noise is fixed.
         seed: of order and noise.
-        fiber: the fiber term, added with the config's `fiber_weight`; the monitor is then the sum of both.
-
-    Raises:
-        UsageError: the config wants a fiber term and none is given.
     """
 
     monitor: str | None = "nll"
@@ -79,17 +73,9 @@ class CinnTask:
         held_out: CodeTable,
         *,
         seed: int = 0,
-        fiber: FiberTerm | None = None,
     ) -> None:
         self.cinn, self.train, self.held_out, self.seed = cinn, train, held_out, seed
         self.config = cinn.config
-        if self.config.fiber_weight > 0 and fiber is None:
-            raise UsageError(
-                "a flow with a fiber_weight above 0 needs a fiber term: what turns codes into errors"
-            )
-        self.fiber = fiber if self.config.fiber_weight > 0 else None
-        if self.fiber is not None:
-            self.monitor = "objective"
         if not cinn.initialised:
             cinn.initialise(train, seed=seed)
         self.modules: Mapping[str, nn.Module] = {"cinn": cinn}
@@ -122,17 +108,12 @@ class CinnTask:
         return ("main",)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Return the mean NLL of this process's part of the batch, nats per dimension; plus the fiber term if there is one."""
-        rows = self.batch_rows(step)
-        batch = self.train.rows(rows.to(self.train.mean.device))
+        """Return the mean NLL of this process's part of the batch, nats per dimension."""
+        batch = self.train.rows(self.batch_rows(step).to(self.train.mean.device))
         z_bar = batch.sample(generator(self.seed, "posterior", step))
         part = shard.slice(self.config.batch)
         loss = self.cinn.nll(z_bar[part], batch.condition[part]).mean()
-        if self.fiber is None:
-            return loss, {"nll_train": loss.detach()}
-        error = self.fiber.of_step(self.cinn, batch.condition, rows.tolist(), step, shard)
-        figures: dict[str, Tensor | float] = {"nll_train": loss.detach(), "fiber_train": error.detach()}
-        return loss + self.config.fiber_weight * error, figures
+        return loss, {"nll_train": loss.detach()}
 
     def learning_rate(self, phase: str, step: int) -> float:
         """Return the rate of a step: a linear rise, then a cosine to zero where the config says so."""
@@ -142,13 +123,9 @@ class CinnTask:
         return cosine(config.lr, step, config.steps, config.warmup)
 
     def evaluate(self, step: int) -> dict[str, float]:
-        """Return the held-out NLL and its floor, nats per dimension; with a fiber term its error and the objective too."""
+        """Return the held-out NLL and its floor, nats per dimension."""
         rows = nll_rows(self.cinn, self.held_out, self.seed)
-        found = {"nll": float(in_float64(rows).mean()), "nll_floor": posterior_entropy(self.held_out)}
-        if self.fiber is not None:
-            found["fiber"] = self.fiber.of_held_out(self.cinn, self.held_out.condition)
-            found["objective"] = found["nll"] + self.config.fiber_weight * found["fiber"]
-        return found
+        return {"nll": float(in_float64(rows).mean()), "nll_floor": posterior_entropy(self.held_out)}
 
 
 def fit_config(config: CinnConfig, *, seed: int = 0) -> FitConfig:

@@ -23,15 +23,12 @@ from torch import Tensor
 from invkit.calibration.keep import record_calibration
 from invkit.data.patches import PatchBatch, PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
-from invkit.errors import ConfigError
 from invkit.fiber.distance import Activation
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
-from invkit.flow.fiber import FiberErrors, FiberTerm
 from invkit.flow.store import cinn_state, round_half
 from invkit.flow.table import CodeTable, gaussian_nll, posterior_entropy, posterior_entropy_rows
 from invkit.flow.train import CinnTask, fit_config, nll_rows
-from invkit.parts.fiber import FiberRows
 from invkit.parts.layer_file import KIND, LayerRequest, LearnedFlow, read_layer, write_layer
 from invkit.parts.scales import layer_scales
 from invkit.parts.store import Store
@@ -137,9 +134,7 @@ class LayerTraining:
         """Train the flow given g; return what measures it."""
         config = self.config.where_known() if self.known else self.config
         train, validation, test = (self._table(part, rows, regressor) for part, rows in config.parts.items())
-        cinn, result = self._cinn(
-            train.table, validation.table, "cinn", "cinn", "flow", self._fiber(), config=config.cinn
-        )
+        cinn, result = self._cinn(train.table, validation.table, "cinn", "cinn", "flow", config=config.cinn)
 
         def measured() -> LearnedFlow:
             flow = self._measured(cinn, result, test.table, test.patients)
@@ -244,7 +239,6 @@ class LayerTraining:
         purpose: str,
         folder: str,
         stage: str,
-        fiber: FiberTerm | None = None,
         *,
         config: CinnConfig | None = None,
     ) -> tuple[CINN, FitResult]:
@@ -252,7 +246,7 @@ class LayerTraining:
         config, seed = config or self.config.cinn, self.seed(purpose)
         cinn = CINN(config, train.condition_shape).to(self.device)
         result = fit(
-            CinnTask(cinn, train, validation, seed=seed, fiber=fiber),
+            CinnTask(cinn, train, validation, seed=seed),
             fit_config(config, seed=seed),
             self.work / folder,
             progress=self.progress,
@@ -309,27 +303,6 @@ class LayerTraining:
 
         found = side_by_side(-(-count // BATCH), errors, self.split, device=self.device)
         return torch.cat([*found])[:count]
-
-    def _fiber(self) -> FiberTerm | None:
-        """Return the fiber term that the configuration asks for, if it does."""
-        config = self.config.cinn
-        if config.fiber_weight == 0:
-            return None
-        if self.request.domain == "high":
-            raise ConfigError(
-                "the fiber term is for low-dose samples: high-dose ones are not meant to lie in the fiber. "
-                "Set fiber_weight to 0"
-            )
-        scale, eta = self._scales()
-
-        def errors(part: str) -> FiberErrors:
-            if eta == 0:
-                return lambda codes, rows: codes.new_zeros(len(codes))  # every image lies in the fiber
-            sampler = self.samplers[part]
-            return FiberRows(self.split, self.vae, sampler, batch=BATCH, scale=scale, device=self.device)
-
-        seed = self.seed("fiber")
-        return FiberTerm(errors("train"), errors("validation"), rows=config.fiber_rows, seed=seed)
 
     def _scales(self) -> tuple[float, float]:
         """Return s_Phi, and eta in units of it, from held-out body patches of one dose."""

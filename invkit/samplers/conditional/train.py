@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from invkit.denoisers.loaded import AT_ONCE, LoadedDenoiser
-from invkit.errors import ConfigError
 from invkit.parts.code import CodeRequest, learn_code
 from invkit.parts.layer import LayerTraining, learn
 from invkit.parts.layer_file import LayerRequest, read_layer
@@ -90,18 +89,11 @@ class ConditionalRequest(LayerRequest):
 
     Args:
         code: the VAE that is given f(x), of the layer's denoiser and the target domain.
-
-    Raises:
-        ConfigError: the configuration asks for the fiber term.
     """
 
     code: TrainedConditional = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.config.cinn.fiber_weight > 0:
-            raise ConfigError(
-                "the fiber term is for the representation 'vae': set fiber_weight to 0, or choose representation vae"
-            )
         # The length of a code is the VAE's, whatever the preset was made for.
         config, d = self.config, self.code.vae.d
         rows = config.settings("conditional", ConditionalConfig).rows

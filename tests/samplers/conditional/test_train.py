@@ -8,7 +8,7 @@ from small_network import TINY, TINY_OPTIONS, Small
 
 import invkit
 from invkit.data.slices import load_slices
-from invkit.errors import ArtifactError, ConfigError
+from invkit.errors import ArtifactError
 from invkit.parts.layer import LayerRequest
 from invkit.parts.store import Store
 from invkit.regressor.regressor import Regressor
@@ -131,12 +131,6 @@ def test_codes_and_patients_are_the_same_for_const_and_for_a_layer(request_, tmp
     assert not torch.equal(layer[2][0], layer[2][1])
     # The condition of `const` is the same for all.
     torch.testing.assert_close(const[2], const[2][:1].expand_as(const[2]), atol=1e-5, rtol=0)
-
-
-def test_the_fiber_term_is_refused(request_):
-    cinn = TINY.cinn.model_copy(update={"fiber_weight": 1.0})
-    with pytest.raises(ConfigError, match="representation vae"):
-        replace(request_, config=TINY.model_copy(update={"cinn": cinn}))
 
 
 def test_a_file_for_another_code_is_refused(result, request_, place):
