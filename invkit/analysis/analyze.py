@@ -125,7 +125,7 @@ def analyze(
         >>> result = invkit.analyze("yang2018", layer="3", samples=4)
         >>> result.samples.shape
         torch.Size([4, 1, 1, 128, 128])
-        >>> result.std.shape
+        >>> result.raw_std.shape
         torch.Size([1, 1, 128, 128])
     """
     say = say or silent

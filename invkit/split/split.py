@@ -29,6 +29,7 @@ class Split(Cut):
         DenoiserError: `denoiser` is no usable network.
 
     Example:
+        >>> import torch
         >>> from torch import nn
         >>> network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
         >>> split = Split(network, "0")

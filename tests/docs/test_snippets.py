@@ -39,7 +39,11 @@ def test_examples_of_a_page_run(found, tmp_path, monkeypatch):
     run("\n".join(prompts(found.blocks("python"))), found.name)
 
 
-@pytest.mark.parametrize("path", [path for path in EXAMPLES if path != LONG], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if path == LONG else ()) for path in EXAMPLES],
+    ids=[path.stem for path in EXAMPLES],
+)
 def test_examples_of_a_docstring_run(path):
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     tests = doctest.DocTestFinder().find(importlib.import_module(name), name)
