@@ -1,12 +1,15 @@
-"""The shape of the code: no circles, however hidden; few modules in a folder; one list of floors."""
+"""The shape of the code and of what is built from it: no circles, however hidden; one list of floors; one version."""
 
 import ast
 import re
 import tomllib
 from collections import Counter
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+import invkit
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "invkit"
@@ -91,3 +94,27 @@ def test_the_docs_show_the_floors():
     rows = re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE)
     shown = [" | ".join(re.findall(r"`(\w+)`", row)) for row in rows]
     assert shown == floors()
+
+
+def projects():
+    return [ROOT / "pyproject.toml", *sorted((ROOT / "plugins").glob("*/pyproject.toml"))]
+
+
+@pytest.mark.parametrize("path", projects(), ids=lambda path: path.parent.name)
+def test_core_and_plugins_have_one_version(path):
+    settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    assert "version" not in settings["project"]
+    source = path.parent / settings["tool"]["hatch"]["version"]["path"]
+    assert source.resolve() == (PACKAGE / "_version.py").resolve()
+    assert metadata.version(settings["project"]["name"]) == invkit.__version__
+
+
+def test_the_citation_has_that_version():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.*)$", text, re.MULTILINE)[1] == invkit.__version__
+
+
+@pytest.mark.parametrize("path", projects(), ids=lambda path: path.parent.name)
+def test_a_package_is_marked_as_typed(path):
+    name = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["name"]
+    assert (path.parent / name.replace("-", "_") / "py.typed").is_file()
