@@ -11,6 +11,9 @@ OTHERS = (
     "CHANGELOG.md",
     "plugins/chen2017/README.md",
     "plugins/yang2018/README.md",
+    ".github/ISSUE_TEMPLATE/fault.md",
+    ".github/ISSUE_TEMPLATE/change.md",
+    ".github/pull_request_template.md",
 )
 FENCE = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
