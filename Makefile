@@ -11,7 +11,7 @@ TESTS ?= tests plugins docs
 # One thread each: processes that share cores with two threads each slow each other down many times.
 JOBS ?= 2
 
-.PHONY: analyze validate test test-slow bench check format docs clean
+.PHONY: analyze validate test test-slow bench check release-check format docs clean
 
 analyze: $(VENV)/installed
 	$(BIN)/invkit analyze --model $(MODEL) --layer $(LAYER)
@@ -35,6 +35,10 @@ check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What would be released: wheels and sdists, built, looked into, installed afresh, and run.
+release-check: $(VENV)/dev
+	$(BIN)/python tools/release_check.py
 
 format: $(VENV)/dev
 	$(BIN)/ruff format .
