@@ -65,10 +65,11 @@ def processor() -> str:
 
 def printed(row: dict[str, Any]) -> str:
     """Return one line of the table."""
-    share = "" if row["share_of_limit"] is None else f"  {100 * row['share_of_limit']:.0f} % of the limit"
+    share = "" if row["share_of_limit"] is None else f"  {100 * row['share_of_limit']:.0f} % of it the limit"
+    target = "no target" if row["target"] is None else f"target {row['target']:.3g}"
     return (
         f"{row['id']:20} {row['ours_s']:10.4g} s  {row['rival_s']:10.4g} s  {row['ratio']:7.2f} "
-        f"(target {row['target']:.3g}{'' if row['holds'] else ', NOT REACHED'})  {row['rival']}{share}"
+        f"({target}{'' if row['holds'] else ', NOT REACHED'})  {row['rival']}{share}"
     )
 
 

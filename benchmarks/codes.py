@@ -54,7 +54,7 @@ def main() -> None:
         z = timed("Phi(x)", lambda of=x: [split.phi(part) for part in torch.split(of, AT_ONCE)])
         estimate = timed(
             "g(z)",
-            lambda of=z: torch.cat([estimated(split, found.regressor, part, size, fast=True) for part in of]),
+            lambda of=z: torch.cat([estimated(split, found.regressor, part, size) for part in of]),
         )
         timed("E(g(z))", lambda of=estimate: vae.vae.encode(of))
     medians = {name: statistics.median(values) for name, values in times.items()}

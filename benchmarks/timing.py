@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Row", "alternate", "versus"]
+__all__ = ["Row", "alternate", "share", "versus"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Row:
         rival: what it is held against, with its version.
         rival_s: median seconds of the rival, or the budget.
         ratio: rival_s / ours_s, the median over pairs of runs where both ran in alternation.
-        target: the row holds where ratio >= target.
-        share_of_limit: part of what the machine can do at most, where that was measured too.
+        target: the row holds where ratio >= target; `None` where the limit decides, and its share is the figure.
+        share_of_limit: part of ours_s that matrix products or convolutions of the same shapes take alone, in the same run.
     """
 
     id: str
@@ -33,12 +33,12 @@ class Row:
     rival: str
     rival_s: float
     ratio: float
-    target: float
+    target: float | None
     share_of_limit: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, and whether the row holds."""
-        return {**asdict(self), "holds": self.ratio >= self.target}
+        return {**asdict(self), "holds": self.target is None or self.ratio >= self.target}
 
 
 def alternate(*ways: Callable[[], object], seconds: float, least: int = 5) -> list[list[float]]:
@@ -67,7 +67,7 @@ def versus(
     ours: Callable[[], object],
     rivals: dict[str, Callable[[], object]],
     *,
-    target: float,
+    target: float | None,
     seconds: float = 20.0,
     least: int = 5,
 ) -> Row:
@@ -76,3 +76,9 @@ def versus(
     name, times = min(zip(rivals, others, strict=True), key=lambda item: statistics.median(item[1]))
     ratio = statistics.median(rival / own for own, rival in zip(first, times, strict=True))
     return Row(row, what, statistics.median(first), name, statistics.median(times), ratio, target)
+
+
+def share(whole: Callable[[], object], products: Callable[[], object], *, seconds: float = 10.0) -> float:
+    """Return the part of a computation's time that its products take alone, the median over pairs of runs."""
+    times = zip(*alternate(whole, products, seconds=seconds), strict=True)
+    return statistics.median(alone / all_of_it for all_of_it, alone in times)

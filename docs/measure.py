@@ -181,9 +181,9 @@ def benchmarks() -> str:
             row["rival"],
             f"{row['rival_s']:.3g} s",
             f"{row['ratio']:.2f}",
-            f"{row['target']:.3g}",
+            "" if row["target"] is None else f"{row['target']:.3g}",
             "" if row["share_of_limit"] is None else f"{100 * row['share_of_limit']:.0f} %",
-            "yes" if row["holds"] else "**no**",
+            "" if row["target"] is None else "yes" if row["holds"] else "**no**",
         )
         for row in found["rows"]
     ]

@@ -7,6 +7,7 @@ has a sidecar `NAME.json` with the sha256 of its bytes, and is refused where the
 __all__ = [
     "InParts",
     "Stored",
+    "cache_folder",
     "fingerprint",
     "load",
     "read_sidecar",
@@ -84,6 +85,19 @@ class Stored:
             raise ArtifactError(
                 f"{self.path} was trained for something else: its {', '.join(differing)} differ. Train it again"
             )
+
+
+def cache_folder() -> Path:
+    """Return where trained parts and downloads are kept: the environment variable `INVKIT_CACHE`, else `~/.cache/invkit`.
+
+    Raises:
+        ResourceError: there is neither the variable nor a home folder.
+    """
+    named = os.environ.get("INVKIT_CACHE")
+    try:
+        return Path(named) if named else Path.home() / ".cache" / "invkit"
+    except RuntimeError:
+        raise ResourceError("there is no home folder to keep anything in; name one in INVKIT_CACHE") from None
 
 
 def write_atomic(path: Path, data: bytes) -> None:

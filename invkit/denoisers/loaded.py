@@ -191,7 +191,7 @@ def load_denoiser(
         tag: which weights; the first ones by default.
         device: where to put the network.
         untrained_seed: take a freshly initialised network from this seed instead of trained weights.
-        cache: folder for downloads; see `invkit.denoisers.weights.read.cache_folder`.
+        cache: folder for downloads; see `invkit.artifacts.cache_folder`.
 
     Returns:
         the denoiser. Its `weights_tag` is the tag, `"untrained-SEED"`, or `"built"` where the description has

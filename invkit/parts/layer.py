@@ -163,7 +163,6 @@ class LayerTraining:
         target: Tensor,
         regressor: Regressor,
         *,
-        fast: bool = False,
         stages: int | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return mean and log-variance of the codes of patches, and the condition of each.
@@ -173,14 +172,13 @@ class LayerTraining:
             x: low-dose patches, `(n, 1, s, s)`, HU.
             target: those of the domain that is sampled.
             regressor: g.
-            fast: compute g in bfloat16 where it can be.
             stages: of g's descent, at most; by default as many as make conditions.
         """
         posterior = self.vae.encode(target)
         size = (x.shape[-2], x.shape[-1])
         estimate = torch.cat(
             [
-                estimated(split, regressor, split.phi(part), size, fast=fast, stages=stages)
+                estimated(split, regressor, split.phi(part), size, stages=stages)
                 for part in torch.split(x, AT_ONCE)
             ]
         )
@@ -271,7 +269,7 @@ class LayerTraining:
             def batch(step: int, split: Split) -> tuple[Tensor, ...]:
                 pairs = self.samplers[part].batch(step, BATCH)
                 target = self._target(pairs).to(self.device)
-                codes = self.coded(split, pairs.x.to(self.device), target, regressor, fast=part == "train")
+                codes = self.coded(split, pairs.x.to(self.device), target, regressor)
                 return *codes, pairs.patient
 
             for step, found in enumerate(spread_out(steps, batch, self.split, device=self.device)):

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from invkit.artifacts import fingerprint, read_sidecar
-from invkit.denoisers.weights.read import cache_folder
+from invkit.artifacts import cache_folder, fingerprint, read_sidecar
 from invkit.errors import ArtifactError
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Artifact

@@ -61,6 +61,7 @@ class RegressorTask(OnePhase):
         regressor.calibrate(examples)
         with torch.no_grad():
             self.unit = max(self._rmse(examples), LEAST_HU)
+        self.bf16 = self.config.bf16
         super().__init__("regressor", regressor, self.config, betas=self.config.betas)
 
     def learning_rate(self, phase: str, step: int) -> float:

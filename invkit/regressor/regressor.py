@@ -29,7 +29,7 @@ from invkit.regressor.block import Block
 from invkit.regressor.entry import Entry
 from invkit.regressor.ridge import Moments
 from invkit.regressor.stage import MEMORY, Stage, Trace
-from invkit.training.precision import autocast, in_float64, supports_bf16
+from invkit.training.precision import in_float64, mixed_precision
 from invkit.training.seeds import derive_seed, seeded
 
 Activation = Tensor | tuple[Tensor, ...]
@@ -65,7 +65,7 @@ class RegressorConfig(BaseModel):
             and air in them have gradients that are many times the median.
         calibration: batches that standardisation and the linear part are fitted to before the first step.
         held_out: held-out batches in an evaluation.
-        bf16: train the convolutional part in bfloat16 where the processor has it, and use it so for training rows.
+        bf16: train the convolutional part in bfloat16 where that is measured to be faster.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -226,7 +226,6 @@ class Regressor(nn.Module):
         *,
         phi: Phi | None = None,
         stages: int | None = None,
-        fast: bool = False,
     ) -> Tensor:
         """Return x_hat, `(B, 1, H, W)`, HU.
 
@@ -236,13 +235,12 @@ class Regressor(nn.Module):
                 the size the regressor was built for.
             phi: Phi itself, from images `(B, 1, H, W)`, HU, to activations; stages need it.
             stages: how many of the stages to go; all by default. `condition_stages` make the condition of a flow.
-            fast: compute the convolutional part in bfloat16, as in training, where config and processor allow it.
 
         Raises:
             UsageError: another number of tensors or of channels, or a size or Phi that is needed and was not given.
         """
         chosen = self._stages[:stages]
-        trace = self.begin(z, size, fast=fast)
+        trace = self.begin(z, size)
         if not chosen:
             return self.image(trace.x)
         if phi is None:
@@ -254,14 +252,13 @@ class Regressor(nn.Module):
             self.advance(trace, stage)
         return self.image(trace.x)
 
-    def begin(self, z: Activation, size: tuple[int, int] | None = None, *, fast: bool = False) -> Trace:
+    def begin(self, z: Activation, size: tuple[int, int] | None = None) -> Trace:
         """Return the descent from an activation before its first stage; arguments are those of `forward`."""
         h = self._standard(z, size)
         features = self._reduced(h)
         x: Tensor = self.skip(features)
         if self.net is not None:
-            half = (fast or self.training) and self.config.bf16 and supports_bf16(h.device)
-            with autocast(h.device, half):
+            with mixed_precision(h.device, self.training):
                 correction: Tensor = self.net(h.contiguous(memory_format=torch.channels_last))
             x = x + correction.float()
         return Trace(features, x, size)

@@ -91,7 +91,6 @@ def estimated(
     z: Activation,
     size: Sequence[int],
     *,
-    fast: bool = False,
     stages: int | None = None,
 ) -> Tensor:
     """Return g(z) as conditions of flows know it, `(B, 1, H, W)`, HU.
@@ -101,11 +100,10 @@ def estimated(
         regressor: g.
         z: an activation, batch `B`.
         size: `(H, W)` of the images.
-        fast: compute the network of g in bfloat16 where it can be.
         stages: of the descent, at most; by default as many as make conditions.
     """
     count = regressor.condition_stages if stages is None else stages
-    estimate: Tensor = regressor(z, (size[0], size[1]), phi=split.phi, stages=count, fast=fast)
+    estimate: Tensor = regressor(z, (size[0], size[1]), phi=split.phi, stages=count)
     return estimate
 
 

@@ -18,6 +18,7 @@ from invkit import artifacts
 from invkit.errors import ConfigError, DivergedError, ResourceError
 from invkit.training.folder import Ledger, RunFolder
 from invkit.training.lock import exclusive
+from invkit.training.precision import precision_of_training, train_in
 from invkit.training.processes.distributed import (
     Shard,
     average,
@@ -86,7 +87,7 @@ def fit(
     # Dropout and the like draw from the global generators; they get the caller's state back.
     fork = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     try:
-        with lock, interrupts() as received, fork:
+        with lock, interrupts() as received, fork, precision_of_training():
             return _Run(task, config, folder, progress, device, stage, shard, received).run()
     except (MemoryError, RuntimeError) as error:
         # On a CPU, torch has no type of its own for this.
@@ -153,6 +154,7 @@ class _Run:
         if self.leader:
             self.folder.checkpoints.clean()
         stored = self.folder.newest()
+        train_in(self.folder.settle_precision(stored, bf16=getattr(self.task, "bf16", False)))
         if stored is None:
             self.folder.cut(0)
         else:
@@ -357,6 +359,7 @@ class _Run:
             best_step=ledger.best_step if self.best else ledger.step,
             rollbacks=ledger.rollbacks,
             exact=ledger.exact,
+            precision=self.folder.precision,
             start=ledger.start,
         )
 

@@ -15,6 +15,7 @@ from invkit import artifacts
 from invkit.errors import ArtifactError, ConfigError, ResourceError
 from invkit.training.checkpoint import Checkpoints
 from invkit.training.history import History
+from invkit.training.precision import Precision, faster_precision
 from invkit.training.processes.distributed import Shard, all_true, broadcast_json
 from invkit.training.task import FitConfig
 
@@ -62,6 +63,7 @@ class RunFolder:
         self.leader = shard.rank == 0
         self.checkpoints = Checkpoints(path / "checkpoints")
         self.history = History(path / "metrics.jsonl")
+        self.precision: Precision = "float32"
         self.environment = {
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
@@ -69,6 +71,20 @@ class RunFolder:
             "device": device.type,
             "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         }
+
+    def settle_precision(self, stored: artifacts.Stored | None, *, bf16: bool) -> Precision:
+        """Return what the training is computed in: as it began, or what rank 0 finds faster; checkpoints note it.
+
+        Args:
+            stored: the checkpoint that it goes on from.
+            bf16: whether a training that begins may be in bfloat16.
+        """
+        begun: Precision | None = stored.meta["environment"].get("precision") if stored else None
+        if begun is None:
+            faster = faster_precision(self.device) if bf16 and self.leader else "float32"
+            begun = broadcast_json(faster, self.device)
+        self.precision = self.environment["precision"] = begun
+        return begun
 
     def write(
         self,

@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from invkit.training.precision import Precision
 from invkit.training.processes.distributed import Shard
 
 
@@ -23,7 +24,8 @@ class Task(Protocol):
     called, so that all processes agree on it.
 
     Optional attributes: `monitor`, the key of `evaluate()` that is to be minimised: the state with the
-    lowest value is the result; `identity`, a text that names what is trained on what: a folder that holds
+    lowest value is the result; `bf16`: whether networks that ask for `mixed_precision` may be trained in bfloat16 where that
+    is measured to be faster; `identity`, a text that names what is trained on what: a folder that holds
     another one is refused; `enough`, which is given the monitored figures of all evaluations so far, `(step, value)`, and tells
     whether training ends here.
 
@@ -101,6 +103,7 @@ class FitResult:
         rollbacks: how often the training diverged and went on from a checkpoint at half the rate.
         exact: whether all sessions had the same versions, threads and processes, so that the result is
             bit for bit that of an undisturbed run.
+        precision: what the networks that ask for `mixed_precision` were trained in.
         start: figures of the start, where it was a candidate for the result.
     """
 
@@ -112,4 +115,5 @@ class FitResult:
     best_step: int
     rollbacks: int
     exact: bool
+    precision: Precision = "float32"
     start: dict[str, float] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from invkit.errors import DivergedError
 from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import adam, warm_cosine
 from invkit.training.penalty import gradient_penalty
-from invkit.training.precision import autocast, supports_bf16
+from invkit.training.precision import mixed_precision
 from invkit.training.processes.distributed import by_first
 from invkit.training.progress import Progress
 from invkit.training.seeds import generator
@@ -81,7 +81,7 @@ class VaeTask:
         self.identity = identity
         self.config = vae.config
         self.device = vae.decoder.last.device
-        self.bf16 = self.config.bf16 and supports_bf16(self.device)
+        self.bf16 = self.config.bf16
         self._feed = patch_feed(sampler, domain, self.config.batch, self.device)
         self._batch: tuple[tuple[int, Shard], Tensor] | None = None
         self._optimizers = {
@@ -153,7 +153,7 @@ class VaeTask:
         self, x: Tensor, step: int, noise: torch.Generator, shard: Shard
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         config = self.config
-        with autocast(self.device, self.bf16):
+        with mixed_precision(self.device):
             mean, log_var, x_bar = self._coded(x, noise, shard)
         kl = kl_divergence(mean, log_var).mean()
         reconstruction = sigma_nll(x, x_bar)
@@ -167,7 +167,7 @@ class VaeTask:
             figures["band_energy"] = bands.detach()
         loss = reconstruction + config.kl_weight * kl / x[0].numel()
         if step >= config.critic_begins:
-            with autocast(self.device, self.bf16):
+            with mixed_precision(self.device):
                 adversarial = -self.critic(x_bar).mean()
             weight = adaptive_weight(
                 reconstruction, adversarial, self.vae.decoder.last, config.adversarial_limit
@@ -180,7 +180,7 @@ class VaeTask:
         self, x: Tensor, step: int, noise: torch.Generator, shard: Shard
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         config = self.config
-        with autocast(self.device, self.bf16):
+        with mixed_precision(self.device):
             with torch.no_grad():
                 _, _, fake = self._coded(x, noise, shard)
             scores = self.critic(torch.cat([x, fake]))
@@ -255,6 +255,7 @@ def train_vae(
         "domain": domain,
         "data": data,
         "steps": result.steps,
+        "precision": result.precision,
         "seed": seed,
         "exact": result.exact,
         "equaliser": vae.equaliser.gain.tolist(),

@@ -58,7 +58,7 @@ class VaeConfig(BaseModel):
         penalty_every: steps between two evaluations of the penalty, which then counts as often.
         held_out: held-out patches for the figures that are stored with the model.
         pca_patches: training patches that the PCA rival is fitted to; 0 leaves the comparison out.
-        bf16: train in bfloat16 where the processor has it; the stored model always computes in float32.
+        bf16: train in bfloat16 where that is measured to be faster; the stored model always computes in float32.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

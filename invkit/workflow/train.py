@@ -124,6 +124,7 @@ def train_denoiser(
         "key": key,
         "preset": preset_label(preset),
         "steps": result.steps,
+        "precision": result.precision,
         "trained_on": slices.description,
         **split_meta(slices),
         "held_out": result.metrics,

@@ -8,6 +8,7 @@ from invkit.denoisers.task import DenoiserTask
 from invkit.errors import ConfigError, UsageError
 from invkit.training.engine import Shard
 from invkit.training.feed import Feed
+from invkit.training.precision import precision_of_training, train_in
 
 
 def test_phases_are_the_denoiser_alone_then_critic_steps_first():
@@ -126,10 +127,17 @@ def run(made: DenoiserTask, step: int):
     return results
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_losses_depend_on_parameters_seed_and_step_alone(bf16):
+@pytest.fixture(params=["float32", "bfloat16"])
+def precision(request):
+    """The precision of a training, settled."""
+    with precision_of_training():
+        train_in(request.param)
+        yield request.param
+
+
+@pytest.mark.usefixtures("precision")
+def test_losses_depend_on_parameters_seed_and_step_alone():
     first, second = task(FULL), task(FULL)
-    first.bf16 = second.bf16 = bf16
     before = run(first, 7)
     # Gone back to a checkpoint, the same step comes again.
     again = run(first, 7)

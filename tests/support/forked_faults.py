@@ -19,7 +19,9 @@ import torch
 from tiny_training import LineTask, TinyTask, config, outcome, train
 
 from invkit.errors import InvkitError
+from invkit.training import folder as training_folder
 from invkit.training.engine import fit
+from invkit.training.precision import Precision, mixed_precision
 from invkit.training.processes.group import process_group
 
 STEPS = 12
@@ -290,6 +292,29 @@ def rank_dies(folder: Path) -> dict:
     together = pair(lambda n: line(folder / "reference"))
     first = pair(lambda n: line(folder / "run", before(n)))
     return {"reference": together, "first": first, "second": pair(lambda n: line(folder / "run"))}
+
+
+def precisions(folder: Path) -> dict:
+    """Two processes that find different precisions faster, as on machines of two kinds."""
+
+    def work(number: int, measured: tuple[Precision, Precision], run: Path) -> list[str]:
+        training_folder.faster_precision = lambda device: measured[number]
+        task = PlainTask()
+        task.bf16 = True
+        dtypes = set()
+
+        def seen(step):
+            with mixed_precision("cpu"):
+                dtypes.add(str((torch.ones(2, 2) @ torch.ones(2, 2)).dtype))
+
+        task.before = seen
+        fit(task, config(), run)
+        return sorted(dtypes)
+
+    return {
+        measured[0]: pair(lambda n, measured=measured: work(n, measured, folder / measured[0]))
+        for measured in (("bfloat16", "float32"), ("float32", "bfloat16"))
+    }
 
 
 def rank_is_stopped(folder: Path) -> dict:

@@ -98,7 +98,7 @@ def task(
 ) -> DenoiserTask:
     if recipe.perceptual is not None:
         options.setdefault("backbone", Squares().train())
-    made = DenoiserTask(
+    return DenoiserTask(
         net or network(),
         PREPROCESSING,
         recipe,
@@ -107,9 +107,6 @@ def task(
         seed=seed,
         **options,
     )
-    # Compared with direct computation in float32.
-    made.bf16 = False
-    return made
 
 
 def pair(step: int, sampler=None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,6 +26,7 @@ SCENARIOS = (
     "ranks",
     "rank_dies",
     "rank_is_stopped",
+    "precisions",
 )
 
 
@@ -92,6 +93,11 @@ def test_fault_3_a_signal_to_one_process_stops_both_at_the_same_step(scenarios):
     assert all("after step 7 of 12" in answer for _, answer in result["stopped"])
     assert "step-000000007.json" in result["files"]
     assert result["resumed"] == result["reference"]
+
+
+def test_processes_of_one_training_compute_in_the_precision_of_the_first(scenarios):
+    for first, ended in scenarios["precisions"].items():
+        assert ended == [[0, [f"torch.{first}"]]] * 2
 
 
 def test_fault_7_nan_in_one_process_ends_both(scenarios):

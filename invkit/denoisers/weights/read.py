@@ -2,7 +2,6 @@
 
 __all__ = [
     "LARGEST",
-    "cache_folder",
     "download",
     "listed",
     "load_into",
@@ -15,7 +14,6 @@ import hashlib
 import http.client
 import importlib.resources
 import json
-import os
 import time
 import urllib.error
 import urllib.request
@@ -29,26 +27,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 from torch import Tensor, nn
 
-from invkit.artifacts import write_atomic
+from invkit.artifacts import cache_folder, write_atomic
 from invkit.denoisers.spec import Weights
-from invkit.errors import ArtifactError, DenoiserError, ResourceError
+from invkit.errors import ArtifactError, DenoiserError
 
 LARGEST = 4 * 2**30
 CHUNK = 2**20
 SHOWN = 5
-
-
-def cache_folder() -> Path:
-    """Return where downloads are kept: the environment variable `INVKIT_CACHE`, else `~/.cache/invkit`.
-
-    Raises:
-        ResourceError: there is neither the variable nor a home folder.
-    """
-    named = os.environ.get("INVKIT_CACHE")
-    try:
-        return Path(named) if named else Path.home() / ".cache" / "invkit"
-    except RuntimeError:
-        raise ResourceError("there is no home folder for downloads; name one in INVKIT_CACHE") from None
 
 
 def read_weights(

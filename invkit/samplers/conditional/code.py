@@ -43,7 +43,7 @@ class ConditionalConfig(SamplerSettings):
         clip_norm: longest gradient.
         kl_weight: factor of the KL term; 1 is the evidence lower bound.
         held_out: held-out patches for the figures that are stored with the model.
-        bf16: train in bfloat16 where the processor has it; the stored model always computes in float32.
+        bf16: train in bfloat16 where that is measured to be faster; the stored model always computes in float32.
         rows: patches whose codes a layer's flow is trained on, in the place of those of the layer's settings; no part of what
             decides the VAE.
     """

@@ -28,7 +28,7 @@ from invkit.images.bands import radial_bands
 from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
 from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import OnePhase
-from invkit.training.precision import autocast, in_float64, supports_bf16
+from invkit.training.precision import in_float64, mixed_precision
 from invkit.training.processes.distributed import by_first
 from invkit.training.processes.sharing import in_parts
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
@@ -138,7 +138,7 @@ class ConditionalTask(OnePhase):
     ):
         self.vae, self.train, self.held_out = vae, train, held_out
         self.seed, self.identity, self.config = seed, identity, vae.config
-        self.bf16 = self.config.bf16 and supports_bf16(vae.device)
+        self.bf16 = self.config.bf16
         vae.start(train.x, train.f_x, generator(seed, "conditional", "start", device=vae.device))
         super().__init__("vae", vae, self.config, self.config.betas)
 
@@ -154,7 +154,7 @@ class ConditionalTask(OnePhase):
         # Drawn for the whole batch: the same numbers however many processes share it.
         noise = generator(self.seed, "conditional", "posterior", step, device=vae.device)
         sample = torch.randn((config.batch, config.d), generator=noise, device=vae.device)[part]
-        with autocast(vae.device, self.bf16):
+        with mixed_precision(vae.device):
             mean, log_var = vae.encoder(torch.cat([residual, seen], dim=1))
             decoded = vae.decoder(mean + (0.5 * log_var).exp() * sample, seen)
         reconstruction = sigma_nll(residual, decoded)
@@ -310,6 +310,7 @@ def train_conditional(
         "domain": domain,
         "data": data,
         "steps": result.steps,
+        "precision": result.precision,
         "seconds": result.seconds,
         "seed": seed,
         "held_out": {

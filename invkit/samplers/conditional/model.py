@@ -27,7 +27,6 @@ def estimate_and_output(
     z: Activation,
     size: Sequence[int],
     *,
-    fast: bool = False,
     stages: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return g(z) and Psi(z), each `(B, 1, H, W)`, HU: what z says of x and of f(x).
@@ -41,10 +40,9 @@ def estimate_and_output(
         regressor: g.
         z: an activation, batch `B`.
         size: `(H, W)` of the images.
-        fast: compute g in bfloat16 where it can be.
         stages: of g's descent, at most; by default as many as make conditions.
     """
-    estimate = estimated(split, regressor, z, size, fast=fast, stages=stages)
+    estimate = estimated(split, regressor, z, size, stages=stages)
     return estimate, estimate if split.layer == "const" else split.psi(z, estimate)
 
 

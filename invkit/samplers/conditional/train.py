@@ -159,13 +159,12 @@ class _ConditionalTraining(LayerTraining):
         target: Tensor,
         regressor: Regressor,
         *,
-        fast: bool = False,
         stages: int | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return mean and log-variance of the codes of patches, and the condition of each."""
         size = (x.shape[-2], x.shape[-1])
         pieces = [
-            estimate_and_output(split, regressor, split.phi(part), size, fast=fast, stages=stages)
+            estimate_and_output(split, regressor, split.phi(part), size, stages=stages)
             for part in torch.split(x, AT_ONCE)
         ]
         estimate, output = (torch.cat(maps) for maps in zip(*pieces, strict=True))

@@ -2,7 +2,6 @@
 
 __all__ = ["SpatialConfig", "SpatialSettings", "SpatialVae"]
 
-from contextlib import AbstractContextManager
 from typing import Self
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn import functional
 from invkit.errors import ImageError
 from invkit.parts.config import SamplerSettings
 from invkit.samplers.wavelet.config import WaveletConfig
-from invkit.training.precision import autocast, in_float64, supports_bf16
+from invkit.training.precision import in_float64, mixed_precision
 from invkit.vae.encoder import SLOPE, Residual
 from invkit.vae.pca import linear_vae
 from invkit.vae.vae import HuVae, Posterior
@@ -41,7 +40,7 @@ class SpatialConfig(BaseModel):
         clip_norm: longest gradient.
         kl_weight: factor of the KL term; 1 is the evidence lower bound.
         held_out: held-out patches for the figures that are stored with the model.
-        bf16: train the convolutional part in bfloat16 where the processor has it; the linear paths never are, and the stored
+        bf16: train the convolutional part in bfloat16 where that is measured to be faster, the linear paths never; the stored
             model always computes in float32.
     """
 
@@ -181,7 +180,7 @@ class SpatialVae(HuVae[SpatialConfig]):
                 f"got {tuple(x_hu.shape)}; pad them"
             )
         folded = self._folded(x_hu)
-        with self._autocast():
+        with mixed_precision(self.device, self.training):
             correction = self.encoder(folded)
         mean, log_var = correction.to(folded).chunk(2, dim=1)
         return Posterior(self.of_blocks(folded) + mean, log_var.clamp(-16.0, 4.0))
@@ -197,7 +196,7 @@ class SpatialVae(HuVae[SpatialConfig]):
                 f"this VAE decodes codes of shape (B, {self.config.channels}, h, w), got {tuple(z_bar.shape)}"
             )
         z_bar = z_bar.contiguous(memory_format=torch.channels_last)
-        with self._autocast():
+        with mixed_precision(self.device, self.training):
             correction = self.decoder(z_bar)
         folded = self.to_blocks(z_bar) + correction.to(z_bar)
         image = functional.pixel_shuffle(folded, self.config.stem).contiguous()
@@ -220,9 +219,6 @@ class SpatialVae(HuVae[SpatialConfig]):
         """Return scaled images with blocks of pixels as channels, `(B, stem ** 2, H / stem, W / stem)`."""
         folded = functional.pixel_unshuffle(self.scale(x_hu), self.config.stem)
         return folded.contiguous(memory_format=torch.channels_last)
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        return autocast(self.device, self.training and self.config.bf16 and supports_bf16(self.device))
 
 
 def _network(inputs: int, width: int, outputs: int, inner: int, blocks: int) -> nn.Sequential:

@@ -81,6 +81,7 @@ class SpatialTask(OnePhase):
         first = first_patches(sampler, domain, self.config.batch, self.config.start_patches)
         vae.start(first.to(vae.device))
         self._feed = patch_feed(sampler, domain, self.config.batch, vae.device)
+        self.bf16 = self.config.bf16
         super().__init__("vae", vae, self.config, self.config.betas)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -156,6 +157,7 @@ def train_spatial(
         "domain": domain,
         "data": data,
         "steps": result.steps,
+        "precision": result.precision,
         "seconds": result.seconds,
         "seed": seed,
         "held_out": {

@@ -26,7 +26,7 @@ class WaveletConfig(SamplerSettings):
         spread_bound: soft bound of the log-scale that the condition gives a coefficient.
         dequantisation: standard deviation of the Gaussian noise that is added before the likelihood, in the unit of the grid
             (HU for images): it gives the likelihood a floor. 0 where r is itself a draw from a density.
-        bf16: train the networks in bfloat16 where the processor has it; the maps themselves, sampling and all figures are
+        bf16: train the networks in bfloat16 where that is measured to be faster; the maps themselves, sampling and all figures are
             float32.
         patch: side of the training patches, pixels.
         batch: patches in a step.

@@ -88,6 +88,7 @@ class WaveletTask(OnePhase):
         flow.start(
             dequantised(r, self.config, generator(seed, "start")), torch.cat([one for _, one in examples])
         )
+        self.bf16 = self.config.bf16
         super().__init__("flow", flow, self.config, self.config.betas)
 
     def loss(self, phase: str, step: int, shard: Shard) -> tuple[Tensor, dict[str, Tensor | float]]:

@@ -13,7 +13,7 @@ from invkit.errors import UsageError
 from invkit.samplers.wavelet.config import WaveletConfig
 from invkit.samplers.wavelet.grid import GridAffine, GridCoupling, GridWhitening
 from invkit.samplers.wavelet.haar import haar, pack, unhaar, unpack
-from invkit.training.precision import autocast, in_float64, supports_bf16
+from invkit.training.precision import in_float64, mixed_precision
 from invkit.training.seeds import derive_seed, generator
 
 
@@ -189,7 +189,6 @@ class _Embedder(nn.Module):
     def __init__(self, config: WaveletConfig, inputs: int) -> None:
         super().__init__()
         k = config.context
-        self.bf16 = config.bf16
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("std", torch.ones(inputs))
         self.first = nn.Conv2d(inputs, k, 1)
@@ -198,7 +197,7 @@ class _Embedder(nn.Module):
         self.top = nn.Conv2d(k, k, 3, padding=1)
 
     def forward(self, condition: Tensor) -> tuple[Tensor, ...]:
-        with autocast(condition.device, self.training and self.bf16 and supports_bf16(condition.device)):
+        with mixed_precision(condition.device, self.training):
             h = self.first((condition - self.mean[:, None, None]) / self.std[:, None, None])
             grids = [h + self.wide(functional.silu(h))]
             for down in self.down:

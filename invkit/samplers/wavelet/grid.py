@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from invkit.flow.layers import soft_clamp
 from invkit.samplers.wavelet.config import WaveletConfig
-from invkit.training.precision import autocast, in_float64, supports_bf16
+from invkit.training.precision import in_float64, mixed_precision
 
 
 class GridWhitening(nn.Module):
@@ -134,7 +134,6 @@ class _Network(nn.Module):
         super().__init__()
         hidden = config.hidden
         self.bounds = (config.scale_bound, config.shift_bound)
-        self.bf16 = config.bf16
         self.first = nn.Conv2d(inputs, hidden, 3, padding=1)
         self.of_h = nn.Conv2d(config.context, hidden, 1, bias=False)
         self.second = nn.Conv2d(hidden, hidden, 1)
@@ -143,7 +142,7 @@ class _Network(nn.Module):
         nn.init.zeros_(torch.as_tensor(self.last.bias))
 
     def forward(self, a: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        with autocast(a.device, self.training and self.bf16 and supports_bf16(a.device)):
+        with mixed_precision(a.device, self.training):
             u = functional.silu(self.first(a) + self.of_h(h))
             out = self.last(functional.silu(self.second(u)))
         s, t = out.to(a.dtype).chunk(2, dim=1)

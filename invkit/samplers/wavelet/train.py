@@ -145,7 +145,7 @@ class _WaveletTraining(LayerTraining):
                 floor,
                 torch.full_like(rows, floor),
                 test.patients(config.held_out),
-                meta={"seconds": result.seconds},
+                meta={"seconds": result.seconds, "precision": result.precision},
             )
 
         return measured

@@ -56,13 +56,13 @@ def test_large_tensors_take_fresh_pages_unless_they_are_kept():
 @linux
 @pytest.mark.parametrize("name", allocator.SETTINGS)
 def test_what_the_environment_chose_stands(name):
-    code = "from invkit.training import allocator; allocator.keep(); print(allocator.kept())"
+    code = "from invkit.training.processes import allocator; allocator.keep(); print(allocator.kept())"
     assert run(code, **{name: "glibc.malloc.hugetlb=0" if name == "GLIBC_TUNABLES" else "65536"}) == [0]
 
 
 def test_an_importing_program_is_left_alone():
     assert run(
-        "import invkit.analysis.analyze; from invkit.training import allocator; print(allocator.kept())"
+        "import invkit.analysis.analyze; from invkit.training.processes import allocator; print(allocator.kept())"
     ) == [0]
 
 
