@@ -7,9 +7,10 @@ from invkit.parts.config import LayerConfig
 from invkit.parts.layer import find_layer
 from invkit.parts.layer_file import LayerRequest
 from invkit.parts.store import Store
+from invkit.parts.workshop import Workshop
 from invkit.plugins.gather import gather
 from invkit.plugins.manager import default_host
-from invkit.samplers.parts import Parts
+from invkit.samplers.vae import family
 from invkit.sampling.base import LayerModel
 
 __all__ = ["layer_parts", "layer_request"]
@@ -20,8 +21,8 @@ def layer_request(model: str, layer: str, config: LayerConfig | None = None) -> 
     host = default_host()
     store = Store(host)
     slices = gather(None, host, 0, "physical", store.root)
-    parts = Parts(store, slices, True, config or LayerConfig(), "default", 0, "cpu")
-    return parts.request(invkit.Split(invkit.load(model), layer), parts.vae("low"), "low"), store
+    workshop = Workshop(store, slices, True, config or LayerConfig(), "default", 0, "cpu")
+    return family.layer_request(invkit.Split(invkit.load(model), layer), "low", workshop), store
 
 
 def layer_parts(model: str, layer: str) -> tuple[LayerRequest, LayerModel]:

@@ -14,27 +14,33 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from invkit.analysis.subject import choose_subject
 from invkit.certificates.baseline import baseline, plausible_spread
-from invkit.certificates.certify import Certified, certify, epsilon_of
+from invkit.certificates.certify import Certified, certify
 from invkit.certificates.judge import Judge
 from invkit.data.patches import PatchSampler
 from invkit.images.bands import radial_bands
 from invkit.parts.config import LayerConfig
 from invkit.parts.store import Store
+from invkit.parts.workshop import Workshop
 from invkit.plugins.gather import gather
 from invkit.plugins.load import load
 from invkit.plugins.manager import default_host
-from invkit.samplers.parts import REPRESENTATIONS, Parts, Representation
-from invkit.sampling.draw import Reference, draw
+from invkit.samplers.conditional.family import given_code
+from invkit.samplers.family import find_layers, open_family
+from invkit.samplers.spatial.family import code_of
+from invkit.sampling.draw import draw
+from invkit.sampling.layer import ScaledLayer, Target
 from invkit.sampling.spread import sample_spread
 from invkit.split.split import Split
 from invkit.vae.completeness import completeness
+
+REPRESENTATIONS = ("vae", "wavelet", "spatial", "conditional")
 
 
 def main() -> int:
@@ -68,25 +74,18 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
     """Return one row for each representation, and one for the training-free proposals."""
     host = default_host()
     denoiser = load(options.model, device="cpu", host=host)
-    x = choose_subject(options.input, seed=0, dose=None, hu_range=None).x[:1]
+    x = choose_subject(options.input, seed=0).x[:1]
     # The same slices as those of an analysis, so that its parts are found.
     slices = gather(None, host, 0, "physical", Store(host, cache).root)
     split = Split(denoiser, options.layer)
-    z = split.phi(x)
     rows: list[dict[str, Any]] = []
-    reference = None
-    judge = None
-    chosen: list[Representation] = options.representation or list(get_args(Representation))
-    for name in chosen:
+    target = judge = None
+    for name in options.representation or REPRESENTATIONS:
         config = LayerConfig.preset(options.preset)
         if options.steps:
-            flows = {part: getattr(config, part) for part in ("wavelet", "spatial_flow")}
-            config = config.model_copy(
-                update={
-                    part: flow.model_copy(update={"steps": options.steps}) for part, flow in flows.items()
-                }
-            )
-        parts = Parts(
+            samplers = {"wavelet": {"steps": options.steps}, "spatial": {"flow": {"steps": options.steps}}}
+            config = config.model_copy(update={"samplers": samplers})
+        workshop = Workshop(
             Store(host, cache),
             slices,
             bundled=options.vae_preset is None,
@@ -94,36 +93,37 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
             vae_preset=options.vae_preset or "default",
             seed=0,
             device="cpu",
-            representation=name,
             say=lambda line: print(line, file=sys.stderr),
         )
         begun = time.process_time()
-        vae = parts.vae("low")
+        vae = workshop.vae("low")
         coded = time.process_time() - begun
-        found = parts.layer(split, vae, "low")
+        record = host.sampler(name)
+        (found,) = find_layers(record, open_family(record, "low"), [split], "low", workshop)
         trained = time.process_time() - begun
         model = found.model
+        assert model is not None
         judge = judge or Judge(denoiser, vae, slices, (x.shape[-2], x.shape[-1]), config.dose, 0)
         # One scale and one epsilon for all, else the spreads could not be compared.
-        reference = reference or Reference(split, z, model.meta["scale"])
-        epsilon = epsilon_of(float(model.meta["eta"])) if not rows else rows[0]["epsilon"]
+        if target is None:
+            scale, eta = float(model.meta["scale"]), float(model.meta["eta"])
+            target = ScaledLayer.of(split, scale, eta, 1.0).at(x)
+        epsilon = target.layer.epsilon
         begun = time.process_time()
-        drawn = draw(model, x, z, reference, samples=options.samples, seed=0, image=0)
+        drawn = draw(model.draws(target), target, samples=options.samples, seed=0, image=0)
         seconds = time.process_time() - begun
         samples = drawn.samples[: options.refine]
-        proven = certify(
-            samples, reference, denoiser, x, model.reconstruct(x), epsilon=epsilon, seed=0, image=0
-        )
+        proven = certify(samples, target, model.reconstruct(x), seed=0, image=0)
         patches = PatchSampler(slices.part("test"), 128, seed=1).batch(0, 64).x
         numbers, rate = 128 * 128, None
         if name == "vae":
             numbers = vae.vae.d
             rate = float(vae.vae.encode(patches).kl().mean())
         elif name == "spatial":
-            code = parts.spatial_vae("low").vae
+            code = code_of("low", workshop).vae
             numbers, rate = code.d, float(code.encode(patches).kl().mean())
         elif name == "conditional":
-            given = parts.conditional_vae(denoiser, "low").vae
+            given = given_code(denoiser, "low", workshop).vae
             part = patches[..., : given.patch, : given.patch]
             numbers, rate = given.d, float(given.encode(part, denoiser(part)).kl().mean())
         kept = completeness(patches, model.reconstruct, numbers=numbers, rate=rate)
@@ -144,25 +144,27 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
                 "epsilon": epsilon,
                 "largest_hu": float((drawn.samples - drawn.mean).abs().max()),
                 "fiber_error": float(drawn.fiber_error.square().mean().sqrt()),
-                **_spreads(proven, x, judge, drawn.samples),
+                **_spreads(proven, target, judge, drawn.samples),
             }
         )
-    assert reference is not None and judge is not None
-    free = baseline(reference, denoiser, x, count=options.refine, epsilon=rows[0]["epsilon"], seed=0, image=0)
+    assert target is not None and judge is not None
+    free = baseline(target, count=options.refine, seed=0, image=0)
     rows.append(
-        {"representation": "training-free", "epsilon": rows[0]["epsilon"], **_spreads(free, x, judge)}
+        {"representation": "training-free", "epsilon": rows[0]["epsilon"], **_spreads(free, target, judge)}
     )
     return rows
 
 
-def _spreads(found: Certified | None, x: Tensor, judge: Judge, raw: Tensor | None = None) -> dict[str, Any]:
+def _spreads(
+    found: Certified | None, target: Target, judge: Judge, raw: Tensor | None = None
+) -> dict[str, Any]:
     """Return spreads before and after refinement, HU, with intervals; how many are plausible; and their power by band."""
     row: dict[str, Any] = {"draws_hu": None if raw is None else sample_spread([raw], seed=0).value}
     if found is None:
         return row | {"certified": "0 of 0"}
     row["proposals_hu"] = sample_spread([found.proposals], seed=0).value
     row["certified"] = f"{len(found.samples)} of {len(found.images)}"
-    found = replace(found, placed=judge.place(found.images, x))
+    found = replace(found, placed=judge.place(found.images, target.x, target.f_x))
     count, plausible = plausible_spread([found], seed=0)
     row["plausible"] = f"{count} of {len(found.samples)}"
     if plausible is not None:
@@ -171,7 +173,8 @@ def _spreads(found: Certified | None, x: Tensor, judge: Judge, raw: Tensor | Non
         spread = sample_spread([found.samples], seed=0)
         row["spread_hu"] = [spread.value, spread.low, spread.high]
         row["power"] = [
-            round(float(share), 2) for share in radial_bands(found.samples).mean(0) / radial_bands(x)[0]
+            round(float(share), 2)
+            for share in radial_bands(found.samples).mean(0) / radial_bands(target.x)[0]
         ]
     return row
 

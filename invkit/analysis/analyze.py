@@ -1,44 +1,39 @@
 """The verb the product is known by: what does this layer of this denoiser ignore?"""
 
-__all__ = ["analyze", "layer_list"]
+__all__ = ["analyze", "analyze_layers", "layer_list"]
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
 
 from torch import nn
 
 from invkit.analysis.examine import examine
-from invkit.analysis.memory import parse_memory
 from invkit.analysis.result import AnalysisResult
-from invkit.analysis.subject import Data, choose_subject
-from invkit.analysis.untrained import examine_untrained
+from invkit.analysis.specs import ControlSet, ImageSpec, Refine, Runtime, SamplingSpec, TrainingSpec
+from invkit.analysis.study import Study
+from invkit.analysis.subject import Data
 from invkit.data.cache.split import check_same_split
 from invkit.data.patches import Domain
 from invkit.data.slices import NoiseModel, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import InvkitError, UsageError
-from invkit.images.region import RegionSpec, choose_region
+from invkit.images.region import RegionSpec
 from invkit.measures.ladder import Controls
-from invkit.measures.random_weights import CONTROL_SETS, ControlSet, RandomPhi
+from invkit.measures.random_weights import RandomPhi
 from invkit.parts.config import LayerConfig
-from invkit.parts.store import Store
-from invkit.plugins.gather import DataSpecs, gather
+from invkit.parts.workshop import Workshop
+from invkit.plugins.gather import DataSpecs
 from invkit.plugins.load import load, stated_provenance
-from invkit.plugins.manager import PluginHost, default_host
-from invkit.samplers.parts import REPRESENTATIONS, Parts, Representation, silent
-from invkit.sampling.base import Sampler
+from invkit.plugins.manager import PluginHost
+from invkit.plugins.records import Sampler
+from invkit.samplers.family import find_layers, open_family
 from invkit.split.split import Split
-from invkit.training.device import usable_device
-from invkit.training.processes.sharing import first_only
 from invkit.training.progress import Progress
 
-Say = Callable[[str], None]
 BUNDLED = ("chen2017", "yang2018")  # denoisers that come along as plugins
-SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 
 def analyze(
@@ -47,11 +42,10 @@ def analyze(
     data: Data = None,
     *,
     samples: int = 250,
-    refine: int | Literal["all", "none"] = 16,
+    refine: Refine = 16,
     controls: ControlSet = "standard",
     domain: Domain = "low",
-    sampler: Sampler = "cinn",
-    representation: Representation = "vae",
+    sampler: str = "vae",
     seed: int = 0,
     dose: float | None = None,
     hu_range: tuple[float, float] | None = None,
@@ -68,7 +62,7 @@ def analyze(
     cache: str | Path | None = None,
     host: PluginHost | None = None,
     progress: Progress | None = None,
-    say: Say | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> AnalysisResult:
     """Sample images that a layer of a denoiser cannot tell apart by this model, and measure how far that holds.
 
@@ -84,13 +78,9 @@ def analyze(
         controls: `"standard"` refines samples for the layer with random weights; `"full"` trains a model for it, too. All
             other controls always run.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
-        sampler: what draws them: `"cinn"`; `"training-free"`, f(x) plus noise with the spectrum of x - f(x), which says
-            nothing before it is refined and needs no trained part; or `"residual"`, a flow of x - f(x) on small tiles, which
-            loses nothing of it.
-        representation: what images are drawn in: `"vae"`, flat codes of the VAE-WGAN and a cINN; `"wavelet"`, a
-            convolutional flow on a wavelet basis of the image itself, which loses nothing; `"spatial"`, codes that are grids,
-            of a convolutional VAE, and a convolutional flow of them; or `"conditional"`, flat codes of what f(x) does not say,
-            of a VAE that is given f(x), and a cINN.
+        sampler: what draws them, by its name: `"vae"`, the published method, a cINN on flat codes of a VAE-WGAN; `"training-free"`,
+            f(x) plus noise with the spectrum of x - f(x), which says nothing before it is refined and needs no trained part; or
+            that of a plugin.
         seed: decides the noise of a simulated dose and every draw.
         dose: reduce the dose of `data` to this fraction by simulation; by default it is taken for low dose as it is.
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
@@ -113,11 +103,7 @@ def analyze(
         progress: called as a training goes on.
         say: called with one line for each thing done.
 
-    Within `invkit.training.processes.group.process_group`, processes share the work, and rank 0 has the result: the same, bit for
-    bit, as that of one process with as many threads.
-
     Raises:
-        ShareDone: this process shares the work of others and is not the first; `process_group` ends its block.
         InvkitError: the input, the layer or a plugin cannot be used; the message says why and what to do.
 
     Example:
@@ -128,137 +114,90 @@ def analyze(
         >>> result.raw_std.shape
         torch.Size([1, 1, 128, 128])
     """
-    say = say or silent
-    if samples < 2:
-        raise UsageError(f"a spread needs at least 2 samples, got {samples}")
-    count = {"all": samples, "none": 0}.get(refine, refine) if isinstance(refine, str) else refine
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise UsageError(f"refine is a number of samples, 'all' or 'none', got {refine!r}")
-    if controls not in CONTROL_SETS:
-        raise UsageError(f"controls must be one of {', '.join(CONTROL_SETS)}, got {controls!r}")
-    if domain not in ("low", "high"):
-        raise UsageError(f"domain must be 'low' or 'high', got {domain!r}")
-    if sampler not in SAMPLERS:
-        raise UsageError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
-    if sampler != "cinn" and representation != "vae":
-        raise UsageError(f"a representation is chosen for the sampler 'cinn', and the sampler is {sampler!r}")
-    if sampler == "training-free" and domain == "high":
-        raise UsageError(
-            "training-free samples are low-dose images: the domain 'high' needs the sampler 'cinn'"
+    image = ImageSpec(data, dose, hu_range, spacing, region)
+    sampling = SamplingSpec(sampler, samples, refine, controls, domain, seed, allow_bypass)
+    training = TrainingSpec(train_data, train_noise, train_seed, config or LayerConfig(), vae_preset, cache)
+    runtime = Runtime.of(host, say, device=device, memory=memory, progress=progress)
+    denoiser = load(model, device=runtime.device, host=runtime.host)
+    return analyze_layers(denoiser, layer, image, sampling, training, runtime)
+
+
+def analyze_layers(
+    denoiser: LoadedDenoiser,
+    layer: str | Sequence[str],
+    image: ImageSpec,
+    sampling: SamplingSpec,
+    training: TrainingSpec,
+    runtime: Runtime,
+) -> AnalysisResult:
+    """Do what `analyze` does, with all that is asked in four parts.
+
+    Args:
+        denoiser: f, on the runtime's device.
+        layer: as for `analyze`.
+        image: which image.
+        sampling: how samples are drawn, refined and compared.
+        training: how what is missing is trained.
+        runtime: where it runs, and whom it tells.
+    """
+    host = runtime.host
+    record = host.sampler(sampling.sampler)
+    family = open_family(record, sampling.domain)
+    subject = image.subject(sampling.seed, runtime.device)
+    names = _layer_names(denoiser, layer)
+    splits = [Split(denoiser, name, allow_bypass=sampling.allow_bypass) for name in names]
+    f_x = check_contract(denoiser, subject.x)
+    checks = [split.check(subject.x, f_x) for split in splits]
+    workshop = training.workshop(runtime)
+    controls = None
+    if record.trained:
+        _check_patients(denoiser, workshop, sampling.domain)
+        ends = [Split(denoiser, "input"), Split(denoiser, "const")]
+        *found, of_input, of_const = find_layers(record, family, [*splits, *ends], sampling.domain, workshop)
+        if of_input.model is not None and of_const.model is not None:
+            controls = Controls(of_input.model, of_const.model)
+    else:
+        found = find_layers(record, family, splits, sampling.domain, workshop)
+    random_phi = RandomPhi.of(denoiser, workshop.slices, dose=workshop.config.dose, seed=workshop.seed)
+    if sampling.controls == "full" and record.trained:
+        random_phi = random_phi.trained(
+            splits, lambda those: find_layers(record, family, those, sampling.domain, workshop)
         )
-    if representation not in REPRESENTATIONS:
-        raise UsageError(
-            f"representation must be one of {', '.join(REPRESENTATIONS)}, got {representation!r}"
-        )
-    limit = parse_memory(memory)
-    device = usable_device(device)
-    host = host or default_host()
-    denoiser = load(model, device=device, host=host)
-    subject = choose_subject(data, seed=seed, dose=dose, hu_range=hu_range, spacing=spacing)
-    height, width = subject.x.shape[-2:]
-    chosen = choose_region(region, (height, width))
-    subject = replace(subject, x=subject.x.to(device), region=chosen)
-    if chosen is not None:
-        subject = replace(
-            subject, description=f"{subject.description}; spreads are those of {chosen.description}"
-        )
-    config = config or LayerConfig()
-    splits = [Split(denoiser, name, allow_bypass=allow_bypass) for name in _layer_names(denoiser, layer)]
-    check_contract(denoiser, subject.x[:1])
-    checks = [split.check(subject.x) for split in splits]
-    store = Store(host, Path(cache) if cache is not None else None)
-    slices = gather(train_data, host, train_seed, train_noise, store.root)
-    parts = Parts(
-        store=store,
-        slices=slices,
-        bundled=train_data is None and train_noise == "physical",
-        config=config,
-        vae_preset=vae_preset,
-        seed=train_seed,
-        device=device,
-        representation=representation,
-        progress=progress,
-        say=say,
-        sampler=sampler,
-    )
-    if sampler == "training-free":
-        proposed = examine_untrained(
-            zip(splits, checks, strict=True),
-            denoiser=denoiser,
-            subject=subject,
-            slices=slices,
-            store=store,
-            config=config,
-            samples=samples,
-            seed=seed,
-            train_seed=train_seed,
-            refine=count,
-            low=parts.found_vae("low"),
-            beside=_another(denoiser, host, device),
-            memory=limit,
-            say=say,
-        )
-        first_only()
-        add_plugin_metrics(proposed, host)
-        return proposed
-    # Now, and not after hours of training; the VAEs are asked below.
-    check_same_split({denoiser.name: stated_provenance(denoiser), "the training data": split_meta(slices)})
-    low = parts.vae("low")
-    target = low if domain == "low" else parts.vae("high")
-    check_same_split(
-        {
-            denoiser.name: stated_provenance(denoiser),
-            "the VAE": low.meta,
-            "the VAE of the target domain": target.meta,
-            "the training data": split_meta(parts.slices),
-        }
-    )
-    *found, of_input, of_const = parts.layers(
-        [*splits, Split(denoiser, "input"), Split(denoiser, "const")], target, domain
-    )
-    ends = Controls(of_input.model, of_const.model)
-    beside = _another(denoiser, host, device)
-    random_phi = RandomPhi.of(denoiser, parts.slices, dose=config.dose, seed=train_seed)
-    if controls == "full":
-        random_phi = random_phi.trained(parts, splits, target, domain)
-    result = examine(
-        zip(found, checks, strict=True),
-        denoiser=denoiser,
-        subject=subject,
-        controls=ends,
-        beside=beside,
-        low=low,
-        target=target,
-        slices=parts.slices,
-        config=config,
-        samples=samples,
-        seed=seed,
-        domain=domain,
-        refine=count,
+    study = Study.of(
+        denoiser,
+        subject,
+        f_x,
+        sampling,
+        workshop,
+        controls=controls,
         random_phi=random_phi,
-        memory=limit,
-        say=say,
+        beside=_another(denoiser, host, runtime.device),
     )
-    result.provenance["representation"] = representation
-    result = replace(
-        result, sampler=sampler, warnings=(*_experimental(sampler, representation), *result.warnings)
-    )
-    result.provenance["sampler"] = sampler
+    result = examine(study, list(zip(found, checks, strict=True)), runtime)
+    result = replace(result, warnings=(*_experimental(record), *result.warnings))
     add_plugin_metrics(result, host)
     return result
 
 
-def _experimental(sampler: Sampler, representation: Representation) -> tuple[str, ...]:
+def _check_patients(denoiser: LoadedDenoiser, workshop: Workshop, domain: Domain) -> None:
+    """Refuse parts that were trained on one another's test patients: before hours of training, and again with the VAEs.
+
+    Raises:
+        DataError: they were.
+    """
+    stated = {denoiser.name: stated_provenance(denoiser), "the training data": split_meta(workshop.slices)}
+    check_same_split(stated)
+    vaes = {"the VAE": workshop.vae("low").meta, "the VAE of the target domain": workshop.vae(domain).meta}
+    check_same_split({**stated, **vaes})
+
+
+def _experimental(sampler: Sampler) -> tuple[str, ...]:
     """Return a warning where samples come from a model that was hardly measured at full size yet."""
-    chosen = {
-        "sampler 'residual'": sampler == "residual",
-        f"representation {representation!r}": representation != "vae",
-    }
-    return tuple(
-        f"The {name} is experimental: how its samples compare with those of the default at full size was measured for few layers. "
-        "What is certified holds all the same."
-        for name, used in chosen.items()
-        if used
+    if not sampler.experimental:
+        return ()
+    return (
+        f"The sampler {sampler.name} is experimental: how its samples compare with those of the default at full size was measured "
+        "for few layers. What is certified holds all the same.",
     )
 
 

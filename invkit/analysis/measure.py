@@ -3,195 +3,180 @@
 __all__ = ["layer_note", "measure_layer"]
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from invkit.analysis.bench import Bench
+from invkit.analysis.calibrated import with_calibration
 from invkit.analysis.outcome import LayerResult
+from invkit.analysis.study import Study
 from invkit.certificates.baseline import baseline
-from invkit.certificates.certify import Certified, Scrutiny, certify, epsilon_of
+from invkit.certificates.certify import Certified, certify, refine_proposals
 from invkit.certificates.figures import certification_figures
-from invkit.fiber.distance import Activation, activation_distance
-from invkit.fiber.tangent import Tangent
-from invkit.measures.ladder import Ladder, ladder, ladder_figures, swapped
-from invkit.measures.random_weights import TrainedLayer
+from invkit.fiber.distance import activation_distance
+from invkit.measures.ladder import ladder, ladder_figures, swapped
+from invkit.measures.rungs import Rung
 from invkit.measures.variation import concluded, measure_variation
-from invkit.samplers.parts import FoundLayer
+from invkit.samplers.family import FoundLayer
 from invkit.sampling.base import SampleModel
-from invkit.sampling.draw import Draws, Reference, draw
+from invkit.sampling.draw import Draws, draw
+from invkit.sampling.layer import ScaledLayer, Target
 from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
 from invkit.statistics.intervals import Interval, bootstrap
-from invkit.training.processes.sharing import share_out
 from invkit.verdict.measures import Measures
 from invkit.verdict.rules import judge
 
 
-def measure_layer(bench: Bench, part: FoundLayer, check: SplitReport) -> LayerResult:
-    """Sample one layer on every image and return what was measured.
+@dataclass(frozen=True)
+class _Image:
+    """What was found of one image.
 
-    Raises:
-        ShareDone: processes share the images, and this one is not the first.
+    Args:
+        target: the image as the layer sees it.
+        draws: of the layer's sampler.
+        rungs: the ladder, by name.
+        controls: draws of `input` and `const`; empty where there are no such models.
+        certified: the refined draws; `None` where nothing was refined.
+        free: refined training-free proposals beside them.
     """
-    model, x = part.model, bench.subject.x
-    scale = model.meta["scale"]
-    z: list[Activation] = [model.split.phi(one[None]) for one in x]
-    draws, ladders = [], []
-    certified: list[Certified] = []
-    free: list[Certified] = []
-    unrefined = _why_not_refined(bench, model)
-    tangent = Tangent(model.split.phi_grad)
-    pixel_scale = float(bench.controls.input.meta["scale"])
 
-    def measured(image: int) -> tuple[Draws, Ladder, Certified | None, Certified | None]:
-        one = x[image]
-        reference = Reference(model.split, z[image], scale, tangent)
-        perturb = bench.fresh_noise(image) if bench.domain == "high" else None
-        drawn = draw(
-            model,
-            one[None],
-            z[image],
-            reference,
-            samples=bench.samples,
-            seed=bench.seed,
-            image=image,
-            perturb=perturb,
-        )
-        proven = beside = None
-        if not unrefined:
-            proven = certify(
-                drawn.samples[: bench.refine],
-                reference,
-                bench.denoiser,
-                one[None],
-                model.reconstruct(one[None]),
-                epsilon=epsilon_of(model.meta["eta"]),
-                seed=bench.seed,
-                image=image,
-                scrutiny=Scrutiny(
-                    model.meta["eta"],
-                    bench.judge,
-                    bench.subject.region,
-                    pixel_scale,
-                ),
-            )
-            if proven is not None:
-                beside = baseline(
-                    reference,
-                    bench.denoiser,
-                    one[None],
-                    count=bench.refine,
-                    epsilon=epsilon_of(model.meta["eta"]),
-                    seed=bench.seed,
-                    image=image,
-                    judge=bench.judge,
-                )
-        rungs = ladder(
-            drawn,
-            reference,
-            bench.controls,
-            bench.yardsticks,
-            one[None],
-            seed=bench.seed,
-            image=image,
-            samples=bench.samples,
-            perturb=perturb,
-        )
-        return drawn, rungs, proven, beside
+    target: Target
+    draws: Draws
+    rungs: dict[str, Rung]
+    controls: dict[str, Draws]
+    certified: Certified | None
+    free: Certified | None
 
-    for drawn, rungs, proven, beside in share_out(len(x), measured, device=x.device):
-        draws.append(drawn)
-        ladders.append(rungs)
-        certified += [] if proven is None else [proven]
-        free += [] if beside is None else [beside]
-    if not unrefined and len(certified) < len(x):
+
+def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerResult:
+    """Sample one layer on every image and return what was measured."""
+    layer, model, x = study.scaled(found), found.model, study.subject.x
+    kept = study.kept(model) if study.domain == "low" else None
+    unrefined = _why_not_refined(study, layer, trained=model is not None)
+    images = [_measured(study, layer, found, kept, image, not unrefined) for image in range(len(x))]
+    if not unrefined and any(one.certified is None for one in images):
         unrefined = "no gradient of this layer reaches the image"
-        certified.clear()
-    metrics, measures = _figures(bench, model, draws, ladders, z, certified, free)
-    kept = _kept(bench, model)
-    metrics["representation_rmse_hu"] = None if kept is None else (kept - x).square().mean().sqrt().item()
-    if measures.control is None:
-        metrics["random_phi"], random = bench.random_phi.measure(
-            TrainedLayer(model.split, scale, model.meta["eta"], pixel_scale),
+    certified = [] if unrefined else [one.certified for one in images if one.certified is not None]
+    free = [one.free for one in images if one.free is not None]
+    metrics, measures = _figures(study, layer, found, images, certified, free)
+    if model is not None:
+        metrics["representation_rmse_hu"] = None if kept is None else (kept - x).square().mean().sqrt().item()
+    if not found.split.is_control:
+        metrics["random_phi"], random = study.random_phi.measure(
+            layer,
             x,
             certified,
-            bench.denoiser,
-            samples=bench.samples,
-            seed=bench.seed,
-            region=bench.subject.region,
+            study.denoiser,
+            samples=study.sampling.samples,
+            seed=study.seed,
+            region=study.subject.region,
         )
         measures = dataclasses.replace(measures, random_weights=random)
-    found = None
+    variation = None
     if not unrefined:
-        found = measure_variation(
-            model.split,
-            x,
-            certified,
-            free,
-            bench.strangers,
-            scale=scale,
-            eta=model.meta["eta"],
-            input_scale=pixel_scale,
-            seed=bench.seed,
-            model=model,
-            reconstruction=kept,
-            region=bench.subject.region,
-            beside=None if measures.control else bench.beside,
-            tangent=tangent,
-            spacing=bench.subject.spacing,
-        )
-        metrics["variation"] = found.to_json()
-    conclusion, verdict = concluded(measures, judge(measures), found, unrefined)
-    return LayerResult(
-        layer=model.split.layer,
-        note=layer_note(model.split),
-        draws=tuple(draws),
-        swap=swapped(model, _own(bench, draws), z, _partners(bench, model, z)),
+        scene = study.scene(alone=found.split.is_control)
+        variation = measure_variation(layer, scene, certified, free, model=model, reconstruction=kept)
+        metrics["variation"] = variation.to_json()
+    conclusion, verdict = concluded(measures, judge(measures), variation, unrefined)
+    result = LayerResult(
+        layer=found.split.layer,
+        note=layer_note(found.split),
+        draws=tuple(one.draws for one in images),
+        swap=None if model is None else _swapped(study, model, images),
         metrics=metrics,
         verdict=verdict,
         conclusion=conclusion,
-        trained=part.origin,
-        provenance=model.meta,
-        sha256=model.sha256,
+        trained=found.origin,
+        provenance={"phi": layer.split.describe(), "scale": layer.scale, "eta": layer.eta}
+        if model is None
+        else model.meta,
+        sha256="" if model is None else model.sha256,
         split=dataclasses.asdict(check),
         certified=tuple(certified),
         unrefined=unrefined,
         kept=kept,
     )
+    return result if model is None else with_calibration(result, model)
 
 
-def _kept(bench: Bench, model: SampleModel) -> Tensor | None:
-    """Return what the representation that samples are drawn in keeps of the images; nothing where these are high-dose partners.
+def _measured(
+    study: Study, layer: ScaledLayer, found: FoundLayer, kept: Tensor | None, image: int, refined: bool
+) -> _Image:
+    """Sample one image, refine what is to be refined, and measure what stands beside it."""
+    count, sampling = study.sampling.refined, study.sampling
+    target = layer.at(study.subject.x[image][None], study.f_x[image][None])
+    perturb = study.fresh_noise(image) if study.domain == "high" else None
+    drawn = draw(
+        found.sampler.draws(target),
+        target,
+        samples=sampling.samples,
+        seed=study.seed,
+        image=image,
+        perturb=perturb,
+    )
+    proven = free = None
+    if refined:
+        draws = drawn.samples[:count].to(target.x)
+        if kept is None:
+            proven = refine_proposals(draws, target, study.scrutiny)
+        else:
+            one = kept[image][None]
+            proven = certify(draws, target, one, seed=study.seed, image=image, scrutiny=study.scrutiny)
+        if proven is not None and sampling.sampler != "training-free":
+            free = baseline(target, count=count, seed=study.seed, image=image, judge=study.judge)
+    if study.controls is None:
+        rungs = study.yardsticks.rungs(drawn, target, image)
+        if sampling.sampler == "training-free":
+            # What is sampled is this rung itself.
+            del rungs["training_free"]
+        rungs["samples"] = Rung(drawn.fiber_error, drawn.f_error)
+        return _Image(target, drawn, rungs, {}, proven, free)
+    beside = ladder(
+        drawn,
+        target,
+        study.controls,
+        study.yardsticks,
+        seed=study.seed,
+        image=image,
+        samples=sampling.samples,
+        perturb=perturb,
+    )
+    return _Image(target, drawn, beside.rungs, {"input": beside.input, "const": beside.const}, proven, free)
 
-    Shape `(B, 1, H, W)`, HU.
-    """
-    if bench.domain == "high":
-        return None
-    return torch.cat([model.reconstruct(one[None]) for one in bench.subject.x])
 
-
-def _why_not_refined(bench: Bench, model: SampleModel) -> str:
+def _why_not_refined(study: Study, layer: ScaledLayer, *, trained: bool) -> str:
     """Return the reason why nothing is refined, or nothing."""
-    if bench.refine == 0:
+    if study.sampling.refined == 0:
         return "no refinement was asked for"
-    if bench.domain == "high":
+    if study.domain == "high":
         return "high-dose images are not meant to lie in the fiber of the low-dose image"
-    if model.meta["eta"] == 0:
+    if layer.eta == 0 and trained:
         return "nothing is ever far from anything for this control"
+    if layer.eta == 0:
+        return "this layer is the same for all images, so every image lies in its fiber"
     return ""
 
 
-def _own(bench: Bench, draws: Sequence[Draws]) -> Tensor:
+def _swapped(study: Study, model: SampleModel, images: Sequence[_Image]) -> Tensor:
+    """Return swaps with the next image, or with another one where there is only one image."""
+    z = [one.target.z for one in images]
+    partners = [*z[1:], z[0]] if len(z) > 1 else [model.split.phi(study.yardsticks.strangers[:1])]
+    return swapped(model, _own(study, images), z, partners)
+
+
+def _own(study: Study, images: Sequence[_Image]) -> Tensor:
     """Return the images under test in the domain that is sampled; the samples' mean where a high-dose one is unknown."""
-    if bench.domain == "low":
-        return bench.subject.x
-    if bench.subject.y is not None:
-        return bench.subject.y.to(bench.subject.x)
-    return torch.stack([drawn.mean for drawn in draws]).to(bench.subject.x)
+    x = study.subject.x
+    if study.domain == "low":
+        return x
+    if study.subject.y is not None:
+        return study.subject.y.to(x)
+    return torch.stack([one.draws.mean for one in images]).to(x)
 
 
 def layer_note(split: Split) -> str:
@@ -200,96 +185,106 @@ def layer_note(split: Split) -> str:
     return "; ".join(notes[layer.text] for layer in split.layers if notes.get(layer.text))
 
 
-def _partners(bench: Bench, model: SampleModel, z: Sequence[Activation]) -> list[Activation]:
-    """Return z of the next image for each, or of a stranger where there is only one image."""
-    if len(z) > 1:
-        return [*z[1:], z[0]]
-    return [model.split.phi(bench.strangers[:1])]
-
-
 def _figures(
-    bench: Bench,
-    model: SampleModel,
-    draws: Sequence[Draws],
-    ladders: Sequence[Ladder],
-    z: Sequence[Activation],
+    study: Study,
+    layer: ScaledLayer,
+    found: FoundLayer,
+    images: Sequence[_Image],
     certified: Sequence[Certified],
     free: Sequence[Certified],
 ) -> tuple[dict[str, Any], Measures]:
-    seed = bench.seed
+    seed, region, eta = study.seed, study.subject.region, layer.eta
 
-    def rms(values: Sequence[Tensor]) -> Interval:
-        return root_mean_square(values, seed=seed)
+    def spread_of(draws: Callable[[_Image], Draws]) -> Interval:
+        return sample_spread([draws(one).stack for one in images], seed=seed, region=region)
 
-    eta = model.meta["eta"]
     fiber_error, in_other_units = ladder_figures(
-        [found.rungs for found in ladders], eta, bench.yardsticks, seed=seed
+        [one.rungs for one in images], eta, study.yardsticks, seed=seed
     )
-    true_y = _true_high_dose(bench, model, z)
-    if true_y is not None:
-        fiber_error["true_y"] = true_y
-    region = bench.subject.region
-    spread = sample_spread([drawn.stack for drawn in draws], seed=seed, region=region)
-    spread_input = sample_spread([rungs.input.stack for rungs in ladders], seed=seed, region=region)
-    spread_const = sample_spread([rungs.const.stack for rungs in ladders], seed=seed, region=region)
-    f_std = torch.stack([drawn.f_std for drawn in draws])
+    true_y = _true_high_dose(study, layer, images)
+    shown = fiber_error if true_y is None else {**fiber_error, "true_y": true_y}
+    f_std = torch.stack([one.draws.f_std for one in images])
     f_std = f_std if region is None else region.pixels(f_std)
-    spread_f = Interval(f_std.square().mean().sqrt().item())
-    nll = {
-        "layer": _nll(model, seed),
-        "input": _nll(bench.controls.input, seed),
-        "const": _nll(bench.controls.const, seed),
-        "floor": Interval(model.meta["floor"]),
-    }
-    vae_rmse = bench.vae_rmse.square().mean().sqrt().item()
+    f_error = root_mean_square([one.draws.f_error for one in images], seed=seed)
+    spread, spread_f = spread_of(lambda one: one.draws), Interval(f_std.square().mean().sqrt().item())
     metrics: dict[str, Any] = {
-        "fiber_error": {name: value.to_json() for name, value in fiber_error.items()},
+        "fiber_error": {name: value.to_json() for name, value in shown.items()},
         "fiber_error_eta": _over(fiber_error["samples"], eta).to_json() if eta > 0 else None,
         "noise_distance": eta,
         "ladder": in_other_units,
-        "f_error_hu": rms([drawn.f_error for drawn in draws]).to_json(),
+        "f_error_hu": f_error.to_json(),
         "spread_hu": spread.to_json(),
-        "spread_input_hu": spread_input.to_json(),
-        "spread_const_hu": spread_const.to_json(),
         "spread_f_hu": spread_f.to_json(),
-        "vae_rmse_hu": vae_rmse,
-        "vae_limit_hu": bench.vae_limit,
-        "nll": {name: value.to_json() for name, value in nll.items()},
     }
+    measures = Measures(
+        layer=f"layer {found.split.layer} of {study.denoiser.name}",
+        spread=spread,
+        fiber_error=fiber_error,
+        spread_f=spread_f,
+        noise_distance=eta,
+        domain=study.domain,
+        untrained=study.controls is None,
+        bank=len(study.yardsticks.bank),
+    )
+    if study.controls is not None and found.model is not None:
+        controls, measures = _beside_controls(study, found.model, measures, spread_of)
+        metrics |= controls
     proof, certification = certification_figures(
-        certified, free, pixel_scale=bench.controls.input.meta["scale"], seed=seed, region=region
+        certified, free, pixel_scale=layer.pixel_scale, seed=seed, region=region
     )
     if proof is not None:
         metrics["certified"] = proof
+    return metrics, dataclasses.replace(measures, certification=certification)
+
+
+def _beside_controls(
+    study: Study,
+    model: SampleModel,
+    measures: Measures,
+    spread_of: Callable[[Callable[[_Image], Draws]], Interval],
+) -> tuple[dict[str, Any], Measures]:
+    """Return the figures that a trained model and its controls have, and the measures with them."""
+    assert study.controls is not None
     kinds: tuple[Literal["input", "const"], ...] = ("input", "const")
     control = next((kind for kind in kinds if kind == model.split.layer), None)
-    measures = Measures(
-        layer=f"`{control}`" if control else f"layer {model.split.layer} of {bench.denoiser.name}",
-        spread=spread,
-        fiber_error={name: value for name, value in fiber_error.items() if name != "true_y"},
-        spread_input=spread_input,
-        spread_f=spread_f,
-        noise_distance=eta,
-        vae_rmse=vae_rmse,
-        vae_limit=bench.vae_limit,
-        nll=nll,
+    spread_input, spread_const = (spread_of(_control(kind)) for kind in kinds)
+    nll = {
+        "layer": _nll(model, study.seed),
+        "input": _nll(study.controls.input, study.seed),
+        "const": _nll(study.controls.const, study.seed),
+        "floor": Interval(model.meta["floor"]),
+    }
+    metrics = {
+        "spread_input_hu": spread_input.to_json(),
+        "spread_const_hu": spread_const.to_json(),
+        "vae_rmse_hu": study.vae_rmse,
+        "vae_limit_hu": study.vae_limit,
+        "nll": {name: value.to_json() for name, value in nll.items()},
+    }
+    return metrics, dataclasses.replace(
+        measures,
+        layer=f"`{control}`" if control else measures.layer,
         control=control,
-        domain=bench.domain,
-        certification=certification,
-        bank=len(bench.yardsticks.bank),
+        spread_input=spread_input,
+        vae_rmse=study.vae_rmse,
+        vae_limit=study.vae_limit,
+        nll=nll,
     )
-    return metrics, measures
 
 
-def _true_high_dose(bench: Bench, model: SampleModel, z: Sequence[Activation]) -> Interval | None:
+def _control(kind: str) -> Callable[[_Image], Draws]:
+    return lambda one: one.controls[kind]
+
+
+def _true_high_dose(study: Study, layer: ScaledLayer, images: Sequence[_Image]) -> Interval | None:
     """Return the fiber error of the true high-dose image with fresh noise, beside which the samples' stands."""
-    if bench.domain != "high" or bench.subject.y is None:
+    if study.domain != "high" or study.subject.y is None:
         return None
     errors = []
-    for image, (y, activation) in enumerate(zip(bench.subject.y.to(bench.subject.x), z, strict=True)):
-        noisy = bench.fresh_noise(image)(y[None].expand(25, -1, -1, -1), range(25))
-        errors.append(activation_distance(model.split.phi(noisy), activation).cpu() / model.meta["scale"])
-    return root_mean_square(errors, seed=bench.seed)
+    for image, (y, one) in enumerate(zip(study.subject.y.to(study.subject.x), images, strict=True)):
+        noisy = study.fresh_noise(image)(y[None].expand(25, -1, -1, -1), range(25))
+        errors.append(activation_distance(layer.split.phi(noisy), one.target.z).cpu() / layer.scale)
+    return root_mean_square(errors, seed=study.seed)
 
 
 def _over(interval: Interval, unit: float) -> Interval:

@@ -16,7 +16,6 @@ from invkit.certificates.certify import Certified
 from invkit.data.patches import Domain
 from invkit.measures.regressed import RegressionCurve
 from invkit.measures.retained import RetainedCurve
-from invkit.sampling.base import Sampler
 from invkit.sampling.draw import Draws
 from invkit.sampling.stack import StackedImages
 from invkit.verdict.conclusion import Conclusion
@@ -148,7 +147,7 @@ class Outcome:
     warnings: tuple[str, ...] = field(default=())
     retained: RetainedCurve | None = None
     regression: RegressionCurve | None = None
-    sampler: Sampler = "cinn"
+    sampler: str = "vae"
 
     @property
     def all_warnings(self) -> tuple[str, ...]:

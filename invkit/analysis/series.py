@@ -1,6 +1,6 @@
 """A series of slices, one after the other: each has its own run folder, so memory stays that of one and nothing is done twice."""
 
-__all__ = ["SeriesResult", "analyze_series", "holds_series"]
+__all__ = ["SeriesResult", "analyze_series", "holds_series", "read_once"]
 
 import gc
 import json
@@ -17,20 +17,20 @@ from invkit.analysis.analyze import analyze, layer_list
 from invkit.analysis.journal import CONFIG, require_same
 from invkit.analysis.pooling import pooled
 from invkit.analysis.runs import save_run
+from invkit.analysis.specs import ImageSpec
 from invkit.analysis.subject import Data
 from invkit.artifacts import fingerprint, sha256_file, state_fingerprint, write_atomic
 from invkit.data.images import Scan, as_image, read_scan
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import UsageError
+from invkit.parts.workshop import silent
 from invkit.plugins.load import load
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.report.series import SeriesPage, write_series
-from invkit.samplers.parts import silent
 from invkit.training.device import usable_device
 from invkit.training.lock import exclusive
 from invkit.training.processes.distributed import by_first
-from invkit.training.processes.sharing import first_only, share_out
 from invkit.training.seeds import derive_seed
 
 SCHEMA = "invkit.series/1"
@@ -107,13 +107,13 @@ class SeriesResult:
         }
 
 
-def holds_series(data: Data, *, hu_range: tuple[float, float] | None = None) -> bool:
-    """Return whether these data are several images.
+def holds_series(data: Data) -> bool:
+    """Return whether these data, read or given as an array, are several images.
 
     Raises:
         ImageError: they are no usable image.
     """
-    return data is not None and len(_images(data, hu_range).image) > 1
+    return data is not None and len(_images(data, None).image) > 1
 
 
 def analyze_series(
@@ -123,7 +123,7 @@ def analyze_series(
     *,
     out: str | Path,
     seed: int = 0,
-    hu_range: tuple[float, float] | None = None,
+    hu_range: tuple[float, float] | str | None = None,
     spacing: float | None = None,
     device: str = "cpu",
     host: PluginHost | None = None,
@@ -135,7 +135,7 @@ def analyze_series(
 
     Memory is that of one slice besides the images themselves, and is stated before each is sampled. Called again with the same
     options and folder after an interruption, it goes on behind the last slice that was finished; one whose files were changed is
-    done again. Processes of a group share the slices.
+    done again.
 
     Args:
         model: as for `analyze`.
@@ -157,7 +157,7 @@ def analyze_series(
     """
     say = say or silent
     host = host or default_host()
-    images, stated = _images(data, hu_range)
+    images, stated, _ = _images(data, hu_range)
     device = usable_device(device)
     denoiser = load(model, device=device, host=host)
     layers = layer_list(layer)
@@ -213,8 +213,7 @@ def analyze_series(
 
     with exclusive(folder):
         by_first(lambda: _begin(folder, config))
-        rows = share_out(len(images), one, device=device)
-        first_only()
+        rows = [one(index) for index in range(len(images))]
         result = _result(folder, denoiser.name, images, rows, seed)
         write_atomic(folder / "series.json", json.dumps(result.to_json(), indent=1, allow_nan=False).encode())
         write_series(
@@ -233,10 +232,24 @@ def analyze_series(
     return result
 
 
-def _images(data: Data, hu_range: tuple[float, float] | None) -> Scan:
-    if data is None:
+def read_once(data: Data, *, hu_range: tuple[float, float] | str | None = None) -> Data:
+    """Return what a path holds, read; what is no path is returned as it is.
+
+    Raises:
+        ImageError: it is no usable image.
+        UsageError: the range is none.
+    """
+    image = ImageSpec(data, hu_range=hu_range)
+    assert not isinstance(image.hu_range, str)
+    return read_scan(data, hu_range=image.hu_range) if isinstance(data, str | Path) else data
+
+
+def _images(data: Data, hu_range: tuple[float, float] | str | None) -> Scan:
+    read = read_once(data, hu_range=hu_range)
+    if read is None:
         raise UsageError("a series is a folder, a zip or .npy file, or an array of several slices")
-    return read_scan(data, hu_range=hu_range) if isinstance(data, str | Path) else Scan(as_image(data), None)
+    assert not isinstance(read, str | Path)
+    return read if isinstance(read, Scan) else Scan(as_image(read), None, "given as an array")
 
 
 def _begin(folder: Path, config: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 __all__ = ["Subject", "choose_subject"]
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +11,13 @@ from torch import Tensor
 
 from invkit.artifacts import state_fingerprint
 from invkit.data.dose.image import estimate_noise, simulate_low_dose
-from invkit.data.images import as_image, default_scan, read_scan
+from invkit.data.images import Scan, as_image, default_scan, read_scan
 from invkit.data.slices import HU_RANGE
-from invkit.errors import ImageError, UsageError
+from invkit.errors import ImageError
 from invkit.images.region import Region
 from invkit.training.seeds import generator
 
-Data = str | Path | np.ndarray | Tensor | None
+Data = str | Path | np.ndarray | Tensor | Scan | None
 
 
 @dataclass(frozen=True)
@@ -64,22 +63,18 @@ def choose_subject(
         spacing: distance of the pixels' centres, mm; `None` for what the file states, if anything.
 
     Raises:
-        ImageError: the data are no usable image, or `hu_range` is given for what is in HU already.
-        UsageError: the dose is not in (0, 1], or the spacing not above 0.
+        ImageError: the data are no usable image.
+        UsageError: the dose is not in (0, 1].
     """
-    if hu_range is not None and not isinstance(data, str | Path):
-        raise ImageError(
-            "an HU range is for PNG and TIFF files; arrays and the default image are in HU already"
-        )
-    if spacing is not None and not 0 < spacing < math.inf:
-        raise UsageError(f"the spacing of pixels is a length in mm, above 0, got {spacing}")
     stated = None
     if data is None:
-        (image, stated), what = default_scan(), "the CT slice of 128 x 128 pixels that ships with pydicom"
+        image, stated, _ = default_scan()
+        what = "the CT slice of 128 x 128 pixels that ships with pydicom"
         dose = default_dose if dose is None else dose
-    elif isinstance(data, str | Path):
-        image, stated = read_scan(data, hu_range=hu_range)
-        what = _counted(image, "read from a file" if Path(data).is_file() else "read from a folder")
+    elif isinstance(data, str | Path | Scan):
+        scan = data if isinstance(data, Scan) else read_scan(data, hu_range=hu_range)
+        image, stated = scan.image, scan.spacing
+        what = _counted(image, scan.origin)
     else:
         image = as_image(data)
         what = _counted(image, "given as an array")

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from invkit.certificates.certify import Certified, refine_proposals
 from invkit.certificates.judge import Judge
-from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.images.region import Region
-from invkit.sampling.draw import Reference
+from invkit.sampling.layer import Target
 from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.sampling.training_free import training_free
 from invkit.statistics.intervals import Interval
@@ -22,32 +21,30 @@ BASELINE_SAMPLES = 8  # of each image at most: the baseline may cost half of wha
 
 
 def baseline(
-    reference: Reference,
-    denoiser: LoadedDenoiser,
-    x: Tensor,
+    target: Target,
     *,
     count: int,
-    epsilon: float,
     seed: int,
     image: int,
     judge: Judge | None = None,
+    epsilon: float | None = None,
 ) -> Certified | None:
     """Refine training-free proposals for one image; `None` where no gradient of the layer reaches the image.
 
     Args:
-        reference: the layer, z of the image, and s_Phi.
-        denoiser: f.
-        x: the image, `(1, 1, H, W)`, HU.
+        target: the image as the layer sees it.
         count: how many the sampler under test refines; as many are tried, but no more than 8.
-        epsilon: the same as for the sampler under test, in units of s_Phi.
         seed: of the analysis.
         image: index of the image.
         judge: places the refined proposals among real images; left out for `None`.
+        epsilon: the same as for the sampler under test, in units of s_Phi; by default the layer's.
     """
     indices = range(min(count, BASELINE_SAMPLES))
-    proposals = training_free(x, denoiser(x), seed=seed, image=image, indices=indices)
-    found = refine_proposals(proposals, reference, denoiser, x, epsilon=epsilon)
-    return found if found is None or judge is None else replace(found, placed=judge.place(found.images, x))
+    proposals = training_free(target.x, target.f_x, seed=seed, image=image, indices=indices)
+    found = refine_proposals(proposals, target, epsilon=epsilon)
+    if found is None or judge is None:
+        return found
+    return replace(found, placed=judge.place(found.images, target.x, target.f_x))
 
 
 def plausible_spread(

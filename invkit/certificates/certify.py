@@ -1,6 +1,6 @@
 """Refining the first draws of each image onto the layer's fiber: what is shown as invisible is proven so."""
 
-__all__ = ["Certified", "Scrutiny", "certify", "epsilon_of", "refine_proposals"]
+__all__ = ["Certified", "Scrutiny", "certify", "refine_proposals"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,22 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invkit.certificates.curve import CURVE_SAMPLES, CurvePoint, allowed_spread, path_of
+from invkit.certificates.curve import CURVE_SAMPLES, CurvePoint, path_of
 from invkit.certificates.judge import Judge, Placed
-from invkit.denoisers.loaded import PIXELS_AT_ONCE, LoadedDenoiser
+from invkit.denoisers.loaded import PIXELS_AT_ONCE
 from invkit.errors import SplitError
 from invkit.fiber.path import refine_path
 from invkit.fiber.refine import Certificates, Refined
 from invkit.fiber.retreat import retreating
-from invkit.fiber.tangent import Tangent
 from invkit.images.region import Region
 from invkit.sampling.completion import complete
-from invkit.sampling.draw import Reference
+from invkit.sampling.layer import Target, allowed_spread
 from invkit.sampling.spread import squared_deviations
-from invkit.training.processes.sharing import in_parts
 from invkit.verdict.rules import ENOUGH_FOR_A_MAP
-
-OF_SCALE, OF_NOISE = 1e-3, 0.02
 
 Stop = tuple[Tensor, Tensor]
 """Samples that reached one tolerance of the curve, HU, and their distances in units of s_Phi."""
@@ -32,19 +28,15 @@ Stop = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Scrutiny:
-    """What is found out about refined draws beyond their certificates.
+    """What is found out about refined draws beyond their certificates: their spread at other tolerances, and more.
 
     Args:
-        eta: distance between two noise realisations, in units of s_Phi: where the curve of spreads begins.
         judge: places them among held-out low-dose images; left out for `None`.
         region: the pixels that the curve is of; all by default.
-        pixel_scale: s_Phi of the `input` control, HU; certificates then say what their tolerance allows there.
     """
 
-    eta: float
     judge: Judge | None = None
     region: Region | None = None
-    pixel_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,81 +105,63 @@ class Certified:
         ]
 
 
-def epsilon_of(eta: float) -> float:
-    """Return epsilon in units of s_Phi: a thousandth of it, or a fiftieth of the dose noise's distance if that is less.
-
-    Args:
-        eta: distance of Phi between two noise realisations of one anatomy, in units of s_Phi.
-    """
-    return min(OF_SCALE, OF_NOISE * eta)
-
-
 @torch.no_grad()
 def certify(
     draws: Tensor,
-    reference: Reference,
-    denoiser: LoadedDenoiser,
-    x: Tensor,
+    target: Target,
     reconstruction: Tensor,
     *,
-    epsilon: float,
     seed: int,
     image: int,
     scrutiny: Scrutiny | None = None,
+    epsilon: float | None = None,
 ) -> Certified | None:
     """Refine draws of one image; `None` where no gradient of the layer reaches the image.
 
     Args:
         draws: `(K, 1, H, W)`, HU.
-        reference: the layer, z of the image, and s_Phi.
-        denoiser: f.
-        x: the image, `(1, 1, H, W)`, HU.
+        target: the image as the layer sees it.
         reconstruction: what the representation keeps of the image, D(E(x)), `(1, 1, H, W)`, HU.
-        epsilon: in units of s_Phi.
         seed: of the analysis.
         image: index of the image.
         scrutiny: what else is to be found out; nothing by default.
+        epsilon: in units of s_Phi; by default the layer's.
     """
+    x = target.x
     proposals = complete(draws.to(x), x - reconstruction, seed=seed, image=image, indices=range(len(draws)))
-    return refine_proposals(proposals, reference, denoiser, x, epsilon=epsilon, scrutiny=scrutiny)
+    return refine_proposals(proposals, target, scrutiny, epsilon)
 
 
 @torch.no_grad()
 def refine_proposals(
     proposals: Tensor,
-    reference: Reference,
-    denoiser: LoadedDenoiser,
-    x: Tensor,
-    *,
-    epsilon: float,
+    target: Target,
     scrutiny: Scrutiny | None = None,
+    epsilon: float | None = None,
 ) -> Certified | None:
     """Refine images of any origin onto the fiber of one image; `None` where no gradient of the layer reaches the image.
 
     Args:
         proposals: `(K, 1, H, W)`, HU, on the device of x.
-        reference: the layer, z of the image, and s_Phi.
-        denoiser: f.
-        x: the image, `(1, 1, H, W)`, HU.
-        epsilon: in units of s_Phi.
+        target: the image as the layer sees it.
         scrutiny: what else is to be found out; nothing by default.
+        epsilon: in units of s_Phi; by default the layer's.
     """
-    split, scale = reference.split, reference.scale
-    f_x = denoiser(x)
+    layer, split, scale, x = target.layer, target.split, target.scale, target.x
+    epsilon = layer.epsilon if epsilon is None else epsilon
     at_once = max(1, PIXELS_AT_ONCE // (x.shape[-2] * x.shape[-1]))
     images, found, errors, shares = [], [], [], []
     stops: list[list[Stop]] = []
     parts = torch.split(proposals, at_once)
 
-    tangent = reference.tangent or Tangent(split.phi_grad)
-    path = (epsilon,) if scrutiny is None else path_of(scrutiny.eta, epsilon)
+    path = (epsilon,) if scrutiny is None else path_of(layer.eta, epsilon)
 
     def piece(number: int) -> tuple[Tensor, Certificates, Tensor, list[Stop], Tensor] | None:
         levels = path if number * at_once < CURVE_SAMPLES else (epsilon,)
         targets = [level * scale for level in levels]
 
         def attempt(begun: Tensor) -> list[Refined]:
-            return list(refine_path(split.phi, split.phi_grad, begun, reference.z, targets, tangent))
+            return list(refine_path(split.phi, split.phi_grad, begun, target.z, targets, layer.tangent))
 
         try:
             reached, share = retreating(attempt, x, parts[number], levels.index(epsilon))
@@ -196,7 +170,7 @@ def refine_proposals(
         held = [(at.images, at.certificates.after, at.certificates.holds) for at in reached]
         stops = [(made[holds].cpu(), after[holds].cpu() / scale) for made, after, holds in held]
         refined = reached[levels.index(epsilon)]
-        error = (denoiser(refined.images) - f_x).flatten(1).square().mean(1).sqrt()
+        error = (target.f(refined.images) - target.f_x).flatten(1).square().mean(1).sqrt()
         return (
             refined.images.cpu(),
             refined.certificates,
@@ -205,7 +179,8 @@ def refine_proposals(
             share,
         )
 
-    for done in in_parts(len(parts), piece):
+    for number in range(len(parts)):
+        done = piece(number)
         if done is None:
             return None
         images.append(done[0])
@@ -232,7 +207,7 @@ def refine_proposals(
     )
     refined = torch.cat(images)
     judge = None if scrutiny is None else scrutiny.judge
-    placed = None if judge is None else judge.place(refined, x)
+    placed = None if judge is None else judge.place(refined, x, target.f_x)
     return Certified(
         refined,
         proposals.cpu(),
@@ -241,7 +216,7 @@ def refine_proposals(
         torch.cat(shares),
         curve,
         placed,
-        None if scrutiny is None else scrutiny.pixel_scale,
+        None if scrutiny is None else layer.pixel_scale,
         1.0 if scrutiny is None or scrutiny.region is None else scrutiny.region.part,
     )
 

@@ -1,8 +1,7 @@
 """How much spread each tolerance leaves: spread(epsilon), along one refinement of the same samples."""
 
-__all__ = ["CURVE_SAMPLES", "CurvePoint", "allowed_spread", "curve_figures", "path_of"]
+__all__ = ["CURVE_SAMPLES", "CurvePoint", "curve_figures", "path_of"]
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invkit.sampling.layer import allowed_spread
 from invkit.statistics.intervals import Interval, bootstrap
 
 CURVE_SAMPLES = 8  # the first ones of an image; the curve compares tolerances, each on the same samples
@@ -48,23 +48,6 @@ def path_of(eta: float, epsilon: float) -> tuple[float, ...]:
     below = np.geomspace(epsilon, LEAST, BELOW + 1)[1:].tolist() if epsilon > LEAST else []
     levels = [*above, epsilon, *below]
     return tuple(first for first, second in pairwise([*levels, 0.0]) if first > second)
-
-
-def allowed_spread(epsilon: float, pixel_scale: float, samples: int, part: float = 1.0) -> float:
-    """Return the largest spread that images within epsilon of x can have, HU: what the tolerance allows in the `input` control.
-
-    All of them lie within ``r = epsilon * pixel_scale`` of x, so squares of their differences from x add up to n r^2 at most, and
-    those from their mean to no more. The spread divides by n - 1: ``r * sqrt(n / (n - 1))``. r is a root mean square over the
-    image. Where only a part of its pixels counts, all of it may have been spent there, which makes r ``1 / sqrt(part)`` times as
-    large.
-
-    Args:
-        epsilon: in units of s_Phi.
-        pixel_scale: s_Phi of the `input` control, where z is the image, HU.
-        samples: n; for fewer than two the distance r itself.
-        part: of the image's pixels, over which the spread is taken.
-    """
-    return epsilon * pixel_scale * math.sqrt((samples / (samples - 1) if samples > 1 else 1.0) / part)
 
 
 def curve_figures(

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from invkit.certificates.baseline import baseline_figures, plausible_spread
 from invkit.certificates.certify import Certified
-from invkit.certificates.curve import allowed_spread, curve_figures
+from invkit.certificates.curve import curve_figures
 from invkit.certificates.judge import plausible_figures
 from invkit.images.region import Region
+from invkit.sampling.layer import allowed_spread
 from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.statistics.intervals import Interval
 from invkit.verdict.measures import Baseline, Certification

@@ -82,7 +82,7 @@ class Judge:
         return RealImages(Traits.joined(parts), torch.cat(noise))
 
     @torch.no_grad()
-    def place(self, images: Tensor, x: Tensor) -> Placed:
+    def place(self, images: Tensor, x: Tensor, f_x: Tensor) -> Placed:
         """Return the quantiles of images that stand in the place of x, and of x.
 
         An image larger than 128 x 128 pixels is judged on up to nine windows; each figure is the median over them.
@@ -90,9 +90,10 @@ class Judge:
         Args:
             images: `(n, 1, H, W)`, HU.
             x: the image under test, `(1, 1, H, W)`, HU; where its flat regions are, the samples' noise is measured.
+            f_x: f(x), likewise.
         """
+        outputs = torch.cat([*(self.denoiser(part) for part in torch.split(images.to(x), 1)), f_x])
         images = torch.cat([images.to(x), x])
-        outputs = torch.cat([self.denoiser(part) for part in torch.split(images, 1)])
         height, width = self._window
         found = []
         for row, column in self._corners(x):

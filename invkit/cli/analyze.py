@@ -7,15 +7,14 @@ __all__ = ["register"]
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from invkit.cli.terminal.console import data_stream, emit_json, say
 from invkit.cli.terminal.imports import importing
-from invkit.cli.terminal.options import JsonOption, PluginOption, chosen_domain, chosen_model, chosen_noise
+from invkit.cli.terminal.options import JsonOption, PluginOption, chosen_model
 from invkit.cli.terminal.progress import TextProgress
-from invkit.errors import UsageError
 
 if TYPE_CHECKING:
     from invkit.analysis.result import AnalysisResult
@@ -61,14 +60,8 @@ def analyze(
     sampler: Annotated[
         str,
         typer.Option(
-            "--sampler", help="cinn, training-free or residual (experimental): what draws the samples."
-        ),
-    ] = "cinn",
-    representation: Annotated[
-        str,
-        typer.Option(
-            "--representation",
-            help="vae, or wavelet, spatial or conditional (experimental): what images are drawn in.",
+            "--sampler",
+            help="vae (the published method), training-free, or a plugin's: what draws the samples.",
         ),
     ] = "vae",
     dose: Annotated[
@@ -128,24 +121,23 @@ def analyze(
     with importing():
         from invkit.analysis.analyze import analyze as run
         from invkit.analysis.runs import require_room, require_writable
-        from invkit.cli.series import series_work, show_series
+        from invkit.analysis.series import holds_series, read_once
+        from invkit.cli.series import series_run, show_series
         from invkit.parts.config import LayerConfig
 
-    layers, limits = layer or ["3"], parsed_range(hu_range)
+    layers = layer or ["3"]
     options: dict[str, Any] = {
         "samples": samples,
-        "refine": parsed_count(refine),
-        "controls": chosen_controls(controls),
-        "domain": chosen_domain(domain),
-        "sampler": chosen_sampler(sampler),
-        "representation": chosen_representation(representation),
+        "refine": refine,
+        "controls": controls,
+        "domain": domain,
+        "sampler": sampler,
         "seed": seed,
         "dose": dose,
-        "hu_range": limits,
         "spacing": spacing,
         "region": region,
         "train_data": train_data,
-        "train_noise": chosen_noise(noise),
+        "train_noise": noise,
         "config": LayerConfig.preset(preset),
         "vae_preset": vae_preset or ("tiny" if preset == "tiny" else "default"),
         "allow_bypass": allow_bypass,
@@ -154,13 +146,13 @@ def analyze(
         "progress": TextProgress(),
         "say": say,
     }
-    series = series_work(data, limits, out, name, layers)
-    if series is None:
-        # Found now, not when hours of work are to be written.
-        require_writable(Path("runs")) if out is None else require_room(out)
-        show(run(name, layers, data, **options), out, json)
-    else:
-        show_series(series(name, layers, data, **options), json)
+    image = read_once(data, hu_range=hu_range)
+    if holds_series(image):
+        show_series(series_run(image, out, name, layers, options), json)
+        return
+    # Found now, not when hours of work are to be written.
+    require_writable(Path("runs")) if out is None else require_room(out)
+    show(run(name, layers, image, **options), out, json)
 
 
 def show(result: AnalysisResult, out: Path | None, json: bool) -> None:
@@ -185,78 +177,3 @@ def show(result: AnalysisResult, out: Path | None, json: bool) -> None:
         return
     console = Console(file=data_stream(), highlight=False)
     print_report(report_data(result, command=command), console, paths.report.resolve())
-
-
-def chosen_controls(controls: str) -> Literal["standard", "full"]:
-    """Return which controls run.
-
-    Raises:
-        UsageError: it is neither `standard` nor `full`.
-    """
-    if controls == "standard":
-        return "standard"
-    if controls == "full":
-        return "full"
-    raise UsageError(f"--controls is standard or full, got {controls!r}")
-
-
-def parsed_count(text: str) -> int | Literal["all", "none"]:
-    """Return how many draws to refine.
-
-    Raises:
-        UsageError: it is neither a number nor `all` or `none`.
-    """
-    if text == "all":
-        return "all"
-    if text == "none":
-        return "none"
-    if not text.isdecimal():
-        raise UsageError(f"--refine wants a number, all or none; got {text!r}")
-    return int(text)
-
-
-def chosen_representation(name: str) -> Literal["vae", "wavelet", "spatial", "conditional"]:
-    """Return what images are drawn in.
-
-    Raises:
-        UsageError: it is none of the known.
-    """
-    if name == "vae":
-        return "vae"
-    if name == "wavelet":
-        return "wavelet"
-    if name == "spatial":
-        return "spatial"
-    if name == "conditional":
-        return "conditional"
-    raise UsageError(f"--representation is vae, wavelet, spatial or conditional, got {name!r}")
-
-
-def chosen_sampler(name: str) -> Literal["cinn", "training-free", "residual"]:
-    """Return what draws the samples.
-
-    Raises:
-        UsageError: it is none of the known.
-    """
-    if name == "cinn":
-        return "cinn"
-    if name == "training-free":
-        return "training-free"
-    if name == "residual":
-        return "residual"
-    raise UsageError(f"--sampler is cinn, training-free or residual, got {name!r}")
-
-
-def parsed_range(text: str | None) -> tuple[float, float] | None:
-    """Return `"LOW,HIGH"` as two numbers.
-
-    Raises:
-        UsageError: it is not of this form.
-    """
-    if text is None:
-        return None
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--hu-range wants two numbers, as in -1024,3071; got {text!r}") from None
-    return low, high

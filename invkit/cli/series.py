@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["series_work", "show_series"]
+__all__ = ["series_run", "show_series"]
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invkit.cli.terminal.console import emit_json, emit_table, emit_text
-from invkit.errors import UsageError
 
 if TYPE_CHECKING:
     from invkit.analysis.series import SeriesResult
+    from invkit.analysis.subject import Data
 
 COLUMNS = {
     "certified.spread_hu": "certified spread HU",
@@ -26,29 +25,24 @@ COLUMNS = {
 }
 
 
-def series_work(
-    data: str | None,
-    hu_range: tuple[float, float] | None,
-    out: Path | None,
-    model: str,
-    layers: Sequence[str],
-) -> Callable[..., SeriesResult] | None:
-    """Return what analyses a series into its folder, or `None` where the data are one image.
+def series_run(
+    images: Data, out: Path | None, model: str, layers: Sequence[str], options: dict[str, Any]
+) -> SeriesResult:
+    """Analyse a series into its folder.
 
-    Raises:
-        UsageError: several processes have no folder in common.
-        InvkitError: the data are no usable image.
+    Args:
+        images: the slices, read.
+        out: the folder; a new one by default.
+        model: name of the denoiser.
+        layers: as the user named them.
+        options: of the analysis.
     """
     from invkit.analysis.runs import new_run_folder
-    from invkit.analysis.series import analyze_series, holds_series
-    from invkit.training.processes.distributed import current_shard
+    from invkit.analysis.series import analyze_series
 
-    if not holds_series(data, hu_range=hu_range):
-        return None
-    if out is None and current_shard().world > 1:
-        raise UsageError("several processes need one folder for a series: give it with --out")
     folder = out or new_run_folder(Path("runs"), model, "+".join(layers))
-    return partial(analyze_series, out=folder, command=shlex.join(["invkit", *sys.argv[1:]]))
+    command = shlex.join(["invkit", *sys.argv[1:]])
+    return analyze_series(model, layers, images, out=folder, command=command, **options)
 
 
 def show_series(result: SeriesResult, json: bool) -> None:

@@ -45,10 +45,12 @@ class Scan(NamedTuple):
     Attributes:
         image: shape `(B, 1, H, W)`, float32, HU.
         spacing: distance of the pixels' centres, mm, where the files state one for rows and columns of all slices, else None.
+        origin: where they are from, for people.
     """
 
     image: Tensor
     spacing: float | None
+    origin: str = "read from a file"
 
 
 def read_image(path: str | Path, *, hu_range: tuple[float, float] | None = None) -> Tensor:
@@ -81,7 +83,8 @@ def read_scan(path: str | Path, *, hu_range: tuple[float, float] | None = None) 
         return Scan(_named(path, _read_npy(path)), None)
     if kind == "raster":
         return Scan(_named(path, _read_raster(path, hu_range)), None)
-    return _stack(read_dicom_slices(path), shown(path.name or path))
+    found = _stack(read_dicom_slices(path), shown(path.name or path))
+    return found if path.is_file() else found._replace(origin="read from a folder")
 
 
 def as_image(data: NDArray[Any] | Tensor) -> Tensor:

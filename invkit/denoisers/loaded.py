@@ -259,8 +259,8 @@ def wrap_module(
     return LoadedDenoiser(spec, network, weights_tag="given")
 
 
-def check_contract(loaded: LoadedDenoiser, x_hu: Tensor) -> None:
-    """Check on two sizes that a denoiser keeps its contract, before anything is trained on it.
+def check_contract(loaded: LoadedDenoiser, x_hu: Tensor) -> Tensor:
+    """Check on two sizes that a denoiser keeps its contract, before anything is trained on it; return f(x).
 
     The second size is `x_hu` with 5 rows and 7 columns more. On both, the output must be one finite floating
     tensor of the input's shape on its device, and the same, bit for bit, when the call is repeated.
@@ -272,6 +272,7 @@ def check_contract(loaded: LoadedDenoiser, x_hu: Tensor) -> None:
     Raises:
         DenoiserError: it does not; the message gives names and shapes.
     """
+    outputs = []
     for x in (x_hu, functional.pad(x_hu, (0, 7, 0, 5), mode="replicate")):
         with torch.no_grad():
             first, second = loaded(x), loaded(x)
@@ -288,6 +289,8 @@ def check_contract(loaded: LoadedDenoiser, x_hu: Tensor) -> None:
                 f"denoiser {loaded.name} is not deterministic: two calls on one image of shape {shape} "
                 f"differ by {worst:.3g} HU. Random parts must rest in eval mode, and no state may be kept"
             )
+        outputs.append(first)
+    return outputs[0]
 
 
 def _choose(spec: Denoiser, tag: str | None) -> Weights | None:

@@ -22,7 +22,8 @@ from invkit.data.slices import SliceSet
 from invkit.fiber.distance import Activation
 from invkit.measures.rungs import Perturb, Rung, Yardsticks
 from invkit.sampling.base import SampleModel
-from invkit.sampling.draw import Draws, Reference, draw
+from invkit.sampling.draw import Draws, draw
+from invkit.sampling.layer import Target
 from invkit.sampling.spread import root_mean_square
 from invkit.sampling.tiles import Tiling
 from invkit.statistics.intervals import Interval
@@ -58,10 +59,9 @@ class Ladder:
 
 def ladder(
     draws: Draws,
-    reference: Reference,
+    target: Target,
     controls: Controls,
     yardsticks: Yardsticks,
-    x: Tensor,
     *,
     seed: int,
     image: int,
@@ -72,10 +72,9 @@ def ladder(
 
     Args:
         draws: the layer's.
-        reference: the layer, z of the image, and s_Phi.
+        target: the image as the layer sees it.
         controls: the two control models.
         yardsticks: what stands there without a model.
-        x: the image, `(1, 1, H, W)`, HU.
         seed: of the analysis.
         image: index of the image.
         samples: N; the controls draw at most 50.
@@ -84,11 +83,11 @@ def ladder(
     count = min(samples, CONTROL_SAMPLES)
 
     def control(model: SampleModel) -> Draws:
-        z = model.split.phi(x)
-        return draw(model, x, z, reference, samples=count, seed=seed, image=image, perturb=perturb)
+        drawn = model.prepare(model.split.phi(target.x), target.size)
+        return draw(drawn, target, samples=count, seed=seed, image=image, perturb=perturb)
 
     models = {"samples": draws, "input": control(controls.input), "const": control(controls.const)}
-    rungs = yardsticks.rungs(draws, reference, image, perturb)
+    rungs = yardsticks.rungs(draws, target, image, perturb)
     rungs |= {name: Rung(drawn.fiber_error, drawn.f_error) for name, drawn in models.items()}
     return Ladder(rungs, models["input"], models["const"])
 

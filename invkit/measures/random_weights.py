@@ -1,19 +1,18 @@
 """The same network with weights drawn anew: how much of what is found needs no training to be ignored."""
 
-__all__ = ["CONTROL_SETS", "ControlSet", "RandomPhi", "TrainedLayer", "redrawn"]
+__all__ = ["RandomPhi", "redrawn"]
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import EllipsisType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from invkit.certificates.certify import Certified, epsilon_of, refine_proposals
-from invkit.certificates.curve import allowed_spread
-from invkit.data.patches import Domain, PatchSampler
+from invkit.certificates.certify import Certified, refine_proposals
+from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
 from invkit.errors import InvkitError, SplitError
@@ -21,18 +20,16 @@ from invkit.fiber.refine import refine
 from invkit.images.region import Region
 from invkit.measures.ladder import CONTROL_SAMPLES
 from invkit.parts.scales import layer_scales, scale_sampler
-from invkit.samplers.parts import Parts
+from invkit.samplers.family import FoundLayer
 from invkit.sampling.base import SampleModel
-from invkit.sampling.draw import Reference, draw
+from invkit.sampling.draw import draw
+from invkit.sampling.layer import ScaledLayer, allowed_spread
 from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.split.split import Split
 from invkit.statistics.intervals import bootstrap
 from invkit.training.seeds import derive_seed
-from invkit.vae.trained import TrainedVae
 from invkit.verdict.measures import RandomWeights
 
-ControlSet = Literal["standard", "full"]
-CONTROL_SETS: tuple[str, ...] = get_args(ControlSet)
 WINDOW = 64  # pixels a side
 SAMPLES = 6  # of each image at most that are refined
 TRIAL_STEPS, TRIAL_PRODUCTS = 8, 30
@@ -90,23 +87,6 @@ def _reset(network: nn.Module, seed: int) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class TrainedLayer:
-    """The layer that one with random weights is compared with.
-
-    Args:
-        split: the layer.
-        scale: its s_Phi.
-        eta: of the dose's noise, in units of it.
-        pixel_scale: s_Phi of the `input` control, HU.
-    """
-
-    split: Split
-    scale: float
-    eta: float
-    pixel_scale: float
-
-
-@dataclass(frozen=True)
 class RandomPhi:
     """Layers of the network with weights drawn anew, measured with the samples of the trained ones.
 
@@ -142,26 +122,25 @@ class RandomPhi:
         except InvkitError as error:
             return cls(None, str(error), sampler)
 
-    def trained(self, parts: Parts, layers: Sequence[Split], vae: TrainedVae, domain: Domain) -> Self:
+    def trained(
+        self, layers: Sequence[Split], find: Callable[[Sequence[Split]], Sequence[FoundLayer]]
+    ) -> Self:
         """Return the control with a model for each of these layers, found or trained.
 
         Args:
-            parts: where trained parts come from.
             layers: of the trained network; controls have no weights and are left out.
-            vae: of the domain that is sampled.
-            domain: which images are sampled.
+            find: finds or trains the models of layers.
         """
         if self.denoiser is None:
             return self
         names = [split.layer for split in layers if not split.is_control]
-        splits = {name: Split(self.denoiser, name, allow_bypass=True) for name in names}
-        return replace(
-            self, models={name: parts.layer(split, vae, domain).model for name, split in splits.items()}
-        )
+        found = find([Split(self.denoiser, name, allow_bypass=True) for name in names])
+        models = {name: one.model for name, one in zip(names, found, strict=True) if one.model is not None}
+        return replace(self, models=models)
 
     def measure(
         self,
-        own: TrainedLayer,
+        own: ScaledLayer,
         x: Tensor,
         certified: Sequence[Certified],
         f: LoadedDenoiser,
@@ -192,7 +171,7 @@ class RandomPhi:
         found: dict[str, Any] = {}
         if model is not None:
             found = {"noise_distance": model.meta["eta"]}
-            found |= _drawn(model, x, samples=samples, seed=seed, region=region)
+            found |= _drawn(model, x, own.pixel_scale, samples=samples, seed=seed, region=region)
         if not certified:
             reason = {} if found else {"unavailable": "it is measured by refinement, and nothing was refined"}
             return found | reason, None
@@ -201,10 +180,11 @@ class RandomPhi:
         found = {"noise_distance": eta, **found}
         if not eta > 0:
             return {**found, "unavailable": "with random weights nothing is ever far from anything"}, None
+        other = ScaledLayer.of(split, scale, eta, own.pixel_scale)
         window = _window(x.shape[-2:], region)
         try:
             hard = not _reached(
-                split, certified[0].proposals[:1][window].to(x), x[:1][window], scale * epsilon_of(eta)
+                split, certified[0].proposals[:1][window].to(x), x[:1][window], scale * other.epsilon
             )
         except SplitError:
             return {**found, "unavailable": "no gradient of this layer reaches the image"}, None
@@ -214,16 +194,7 @@ class RandomPhi:
         for image, one in enumerate(certified):
             this = x[image : image + 1][window]
             proposals = one.proposals[:SAMPLES][window].to(x)
-            both = [
-                refine_proposals(
-                    proposals,
-                    Reference(layer, layer.phi(this), unit),
-                    f,
-                    this,
-                    epsilon=epsilon_of(distance),
-                )
-                for layer, unit, distance in ((split, scale, eta), (own.split, own.scale, own.eta))
-            ]
+            both = [refine_proposals(proposals, layer.at(this, f=f)) for layer in (other, own)]
             if both[0] is None or both[1] is None:
                 return {**found, "unavailable": "no gradient of this layer reaches the image"}, None
             random.append(both[0])
@@ -285,16 +256,17 @@ def _certified(
 
 
 def _drawn(
-    model: SampleModel, x: Tensor, *, samples: int, seed: int, region: Region | None
+    model: SampleModel, x: Tensor, pixel_scale: float, *, samples: int, seed: int, region: Region | None
 ) -> dict[str, Any]:
     """Return spread, fiber error and likelihood of the samples of a random layer's own model."""
     drawn = []
     for image in range(len(x)):
         this = x[image : image + 1]
-        z = model.split.phi(this)
-        reference = Reference(model.split, z, model.meta["scale"])
+        target = ScaledLayer.of(model.split, model.meta["scale"], model.meta["eta"], pixel_scale).at(this)
         count = min(samples, CONTROL_SAMPLES)
-        drawn.append(draw(model, this, z, reference, samples=count, seed=seed, image=image))
+        drawn.append(
+            draw(model.prepare(target.z, target.size), target, samples=count, seed=seed, image=image)
+        )
     spread = sample_spread([one.stack for one in drawn], seed=seed, region=region)
     return {
         "spread_hu": spread.to_json(),

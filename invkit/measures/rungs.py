@@ -12,8 +12,9 @@ from invkit.data.bank import PatchBank
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.fiber.distance import activation_distance
 from invkit.sampling.completion import spectral_noise
-from invkit.sampling.draw import Draws, Reference
+from invkit.sampling.draw import Draws
 from invkit.sampling.draws import invariances
+from invkit.sampling.layer import Target
 from invkit.sampling.tiles import Tiling
 from invkit.sampling.training_free import training_free
 from invkit.training.precision import in_float64
@@ -79,24 +80,23 @@ class Yardsticks:
 
     @torch.no_grad()
     def rungs(
-        self, draws: Draws, reference: Reference, image: int, perturb: Perturb | None = None
+        self, draws: Draws, target: Target, image: int, perturb: Perturb | None = None
     ) -> dict[str, Rung]:
         """Measure all rungs for one layer and image, by their names in the ladder.
 
         Args:
             draws: the layer's; noise of their energy is added to x.
-            reference: the layer, z of the image, and s_Phi.
+            target: the image as the layer sees it.
             image: index of the image.
             perturb: what is done to images of the sampled domain before Phi sees them.
         """
-        x = self.x[image : image + 1]
-        f_x = self._output("x", image, x)
+        x, f_x = target.x, target.f_x
         free = training_free(x, f_x, seed=self.seed, image=image, indices=range(NOISE_DRAWS))
 
         def rung(images: Tensor, outputs: Tensor) -> Rung:
-            return Rung(_distances(reference, images), _root_mean_square(outputs - f_x))
+            return Rung(_distances(target, images), _root_mean_square(outputs - f_x))
 
-        near, distance = nearest(self.bank, reference, x, self.compared)
+        near, distance = nearest(self.bank, target, self.compared)
         found = {
             "training_free": rung(free, self._output("training_free", image, free)),
             "nearest": Rung(distance, _root_mean_square(self._each(near) - f_x)),
@@ -129,7 +129,7 @@ class Yardsticks:
 
 
 @torch.no_grad()
-def nearest(bank: PatchBank, reference: Reference, x: Tensor, compared: int) -> tuple[Tensor, Tensor]:
+def nearest(bank: PatchBank, target: Target, compared: int) -> tuple[Tensor, Tensor]:
     """Return the nearest found patch of a bank, `(1, 1, H, W)`, HU, and its distance over s_Phi, `(1,)`.
 
     Phi is computed for the patches whose block means are nearest to the image's alone, so the distance is an upper bound of
@@ -137,12 +137,11 @@ def nearest(bank: PatchBank, reference: Reference, x: Tensor, compared: int) -> 
 
     Args:
         bank: the patches.
-        reference: the layer, z of the image, and s_Phi.
-        x: the image, `(1, 1, H, W)`, HU.
+        target: the image as the layer sees it.
         compared: for how many patches Phi is computed.
     """
-    patches = bank.patches(bank.like(x, compared)).to(x)
-    distances = _distances(reference, patches)
+    patches = bank.patches(bank.like(target.x, compared)).to(target.x)
+    distances = _distances(target, patches)
     best = int(distances.argmin())
     return patches[best : best + 1], distances[best : best + 1]
 
@@ -187,9 +186,9 @@ def from_prior(vae: VAE, size: Sequence[int], *, seed: int, count: int = PRIOR_D
     return tiling.blend_draws(torch.stack([vae.decode(code) for code in codes], dim=1), centre)
 
 
-def _distances(reference: Reference, images: Tensor) -> Tensor:
-    rows = [activation_distance(reference.split.phi(one[None]), reference.z) for one in images]
-    return torch.cat(rows).cpu() / reference.scale
+def _distances(target: Target, images: Tensor) -> Tensor:
+    rows = [activation_distance(target.split.phi(one[None]), target.z) for one in images]
+    return torch.cat(rows).cpu() / target.scale
 
 
 def _root_mean_square(difference: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Do the samples of one denoiser lie in the fiber of another (E15)?"""
 
-__all__ = ["ScaledLayer", "Transfer", "transfer"]
+__all__ = ["Judged", "Transfer", "transfer"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from invkit.statistics.resampling import image_intervals
 
 
 @dataclass(frozen=True)
-class ScaledLayer:
-    """A layer whose fiber is asked about.
+class Judged:
+    """A layer whose fiber is asked about, and the unit of distances in it.
 
     Args:
         phi: maps `(n, 1, H, W)` in HU to the activation (`Split.phi`).
@@ -54,7 +54,7 @@ class Transfer:
 
 @torch.no_grad()
 def transfer(
-    layers: Mapping[str, ScaledLayer],
+    layers: Mapping[str, Judged],
     images: Sequence[Tensor],
     samples: Mapping[str, Sequence[Tensor]],
     groups: Sequence[Any] | None = None,
@@ -128,7 +128,7 @@ def transfer(
     )
 
 
-def _squares(layer: ScaledLayer, images: Tensor, z: Activation, batch: int) -> np.ndarray:
+def _squares(layer: Judged, images: Tensor, z: Activation, batch: int) -> np.ndarray:
     """Return the squared fiber error of each image, `(n,)`."""
     if not len(images):
         return np.empty(0)

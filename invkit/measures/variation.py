@@ -1,6 +1,6 @@
 """What varies in the certified samples of a layer, and what cannot be made to vary: E11 to E15 at a bounded cost."""
 
-__all__ = ["Variation", "Window", "choose_window", "concluded", "measure_variation"]
+__all__ = ["Scene", "Variation", "Window", "choose_window", "concluded", "measure_variation"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,14 +9,12 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from invkit.certificates.certify import Certified, epsilon_of
-from invkit.certificates.curve import allowed_spread
+from invkit.certificates.certify import Certified
 from invkit.data.dose.image import estimate_noise
 from invkit.data.dose.texture import noise_texture
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import InputError, SplitError
 from invkit.fiber.scale import activation_scale
-from invkit.fiber.tangent import Tangent
 from invkit.images.disc import SOFT_TISSUE
 from invkit.images.region import Region
 from invkit.measures.changes.summary import RADII, Anatomy, proposals, summarise
@@ -25,8 +23,9 @@ from invkit.measures.diversity import Diversity, diversity
 from invkit.measures.gain import GainRatios, gain_ratios
 from invkit.measures.lesion import LesionCurve, lesion_curve
 from invkit.measures.noise_split import NoiseSplit, split_noise_anatomy
-from invkit.measures.transfer import ScaledLayer, transfer
+from invkit.measures.transfer import Judged, transfer
 from invkit.sampling.base import SampleModel
+from invkit.sampling.layer import ScaledLayer, allowed_spread
 from invkit.split.split import Split
 from invkit.statistics.intervals import Interval
 from invkit.training.seeds import derive_seed, generator
@@ -156,51 +155,54 @@ def choose_window(x: Tensor, region: Region | None = None) -> Window:
     return Window(slice(top, top + rows), slice(left, left + columns), whole=False)
 
 
+@dataclass(frozen=True)
+class Scene:
+    """The images of an analysis, and what stands beside them when their variation is measured.
+
+    Args:
+        x: the images, `(B, 1, H, W)`, HU.
+        strangers: other images of the same dose and size, `(n, 1, H, W)`, HU.
+        seed: of the analysis.
+        region: that the window is laid around.
+        spacing: of the pixels, mm, where it is known.
+        beside: another denoiser, for the transfer.
+    """
+
+    x: Tensor
+    strangers: Tensor
+    seed: int
+    region: Region | None = None
+    spacing: float | None = None
+    beside: LoadedDenoiser | None = None
+
+
 def measure_variation(
-    split: Split,
-    x: Tensor,
+    layer: ScaledLayer,
+    scene: Scene,
     certified: Sequence[Certified],
-    free: Sequence[Certified],
-    strangers: Tensor,
+    free: Sequence[Certified] = (),
     *,
-    scale: float,
-    eta: float,
-    input_scale: float,
-    seed: int,
     model: SampleModel | None = None,
     reconstruction: Tensor | None = None,
-    region: Region | None = None,
-    beside: LoadedDenoiser | None = None,
-    tangent: Tangent | None = None,
-    spacing: float | None = None,
 ) -> Variation:
     """Measure what varies and what does not, on the first four images and on a window of large ones.
 
     Args:
-        split: the layer.
-        x: the images, `(B, 1, H, W)`, HU.
+        layer: under test.
+        scene: the images.
         certified: for each image its refined draws.
         free: for each image those of the training-free sampler; may be empty.
-        strangers: other images of the same dose and size, `(n, 1, H, W)`, HU.
-        scale: s_Phi.
-        eta: of the dose's noise, in units of s_Phi.
-        input_scale: s_Phi of the `input` control, HU.
-        seed: of the analysis.
-        model: the layer's, if one was trained: changes of v are proposed by it.
+        model: of the layer, if one was trained: changes of v are proposed by it.
         reconstruction: D(E(x)), `(B, 1, H, W)`, HU, if there is one.
-        region: that the window is laid around.
-        beside: another denoiser, for the transfer.
-        tangent: of the layer, where it was traced before.
-        spacing: of the pixels, mm, where it is known.
 
     Raises:
         SplitError: no gradient of the layer reaches the image.
     """
+    split, epsilon, x, seed = layer.split, layer.epsilon, scene.x, scene.seed
     count = min(len(x), IMAGES)
-    epsilon = epsilon_of(eta)
-    windows = [choose_window(one[None], region) for one in x[:count]]
+    windows = [choose_window(one[None], scene.region) for one in x[:count]]
     seen = [window.crop(one[None]) for window, one in zip(windows, x, strict=False)]
-    others = windows[0].crop(strangers[:STRANGERS])
+    others = windows[0].crop(scene.strangers[:STRANGERS])
 
     def differences(found: Sequence[Certified]) -> list[Tensor]:
         return [
@@ -225,8 +227,9 @@ def measure_variation(
         changes = proposals(
             model, part, split.phi(part), others[:1], seed=derive_seed(seed, "anatomy", index) % 2**31
         )
-        strict = STRICT * epsilon * scale
-        survivals.append(survive(split.phi, split.phi_grad, part, changes, strict, tangent))
+        strict = STRICT * epsilon * layer.scale
+        survivals.append(survive(split.phi, split.phi_grad, part, changes, strict, layer.tangent))
+    thresholds = {"epsilon": epsilon * layer.scale, "eta": layer.eta * layer.scale}
     return Variation(
         window=windows[0],
         images=count,
@@ -235,15 +238,15 @@ def measure_variation(
         split=split_of,
         noise=max(known, key=lambda one: one.value, default=None),
         # Certificates are of the whole image: all of their tolerance may have been spent in the window.
-        allowed=allowed_spread(epsilon, input_scale, 1, windows[0].part(x.shape[-2:])),
+        allowed=allowed_spread(epsilon, layer.pixel_scale, 1, windows[0].part(x.shape[-2:])),
         anatomy=summarise(
             survivals,
             scans,
             epsilon=STRICT * epsilon,
-            tolerance=STRICT * epsilon * input_scale,
+            tolerance=STRICT * layer.epsilon_hu,
             seed=seed,
         ),
-        lesions=_lesions(split, seen, {"epsilon": epsilon * scale, "eta": eta * scale}, seed, spacing),
+        lesions=_lesions(split, seen, thresholds, seed, scene.spacing),
         lost=None
         if reconstruction is None or min(seen[0].shape[-2:]) < 20
         else max(
@@ -251,8 +254,8 @@ def measure_variation(
             for part, window, one, noise in zip(seen, windows, reconstruction, scans, strict=False)
         ),
         transfer=None
-        if beside is None or not enough
-        else _transfer(split, scale, seen, moved, others, beside, seed),
+        if scene.beside is None or not enough
+        else _transfer(layer, seen, moved, others, scene.beside, seed),
     )
 
 
@@ -312,8 +315,7 @@ def _lesions(
 
 
 def _transfer(
-    split: Split,
-    scale: float,
+    layer: ScaledLayer,
     seen: Sequence[Tensor],
     moved: Sequence[Tensor],
     strangers: Tensor,
@@ -331,7 +333,7 @@ def _transfer(
     if not unit > 0:
         return None
     found = transfer(
-        {"own": ScaledLayer(split.phi, scale), "other": ScaledLayer(other.phi, unit)},
+        {"own": Judged(layer.split.phi, layer.scale), "other": Judged(other.phi, unit)},
         seen,
         {"own": [part + difference for part, difference in zip(seen, moved, strict=True)]},
         strangers=strangers,

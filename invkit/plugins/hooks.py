@@ -14,7 +14,7 @@ import pluggy
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import PluginError
 from invkit.plugins import hookspecs
-from invkit.plugins.records import Artifact, Backbone, Metric, Section, Source
+from invkit.plugins.records import Artifact, Backbone, Metric, Sampler, Section, Source
 
 MARK = "invkit_impl"  # what pluggy's HookimplMarker("invkit") sets
 
@@ -27,6 +27,7 @@ HOOKS: Mapping[str, tuple[str, type[Any], str]] = MappingProxyType(
         "invkit_report_sections": ("sections", Section, "name"),
         "invkit_artifacts": ("artifacts", Artifact, "sha256"),
         "invkit_backbones": ("backbones", Backbone, "name"),
+        "invkit_samplers": ("samplers", Sampler, "name"),
     }
 )
 

@@ -13,6 +13,7 @@ __all__ = [
     "invkit_denoisers",
     "invkit_metrics",
     "invkit_report_sections",
+    "invkit_samplers",
     "invkit_sources",
 ]
 
@@ -23,7 +24,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from invkit.denoisers.spec import Denoiser
-    from invkit.plugins.records import Artifact, Backbone, Metric, Section, Source
+    from invkit.plugins.records import Artifact, Backbone, Metric, Sampler, Section, Source
 
 hookspec = pluggy.HookspecMarker("invkit")
 hookimpl = pluggy.HookimplMarker("invkit")
@@ -57,3 +58,8 @@ def invkit_artifacts() -> Iterable[Artifact]:
 @hookspec
 def invkit_backbones() -> Iterable[Backbone]:
     """Return perceptual feature networks; called once, when a recipe first names a backbone."""
+
+
+@hookspec
+def invkit_samplers() -> Iterable[Sampler]:
+    """Return samplers; called once, when any name is first looked up, long before `Sampler.family` is called."""

@@ -21,7 +21,7 @@ from invkit.plugins.containment import attempt
 from invkit.plugins.discovery import FoundPlugin, find_plugins
 from invkit.plugins.files import denoisers_of, import_file, parse_reference, public_names
 from invkit.plugins.hooks import HOOKS, has_hooks, hook_callers, unmarked_hooks
-from invkit.plugins.records import Artifact, Backbone, Metric, Section, Source
+from invkit.plugins.records import Artifact, Backbone, Metric, Sampler, Section, Source
 from invkit.plugins.reports import PluginReport, Status, listing, unknown
 
 
@@ -63,6 +63,19 @@ class PluginHost:
     def backbones(self) -> Mapping[str, Backbone]:
         """Return every perceptual backbone by name."""
         return self._all("backbones")
+
+    def samplers(self) -> Mapping[str, Sampler]:
+        """Return every sampler by name."""
+        return self._all("samplers")
+
+    def sampler(self, name: str) -> Sampler:
+        """Return a sampler.
+
+        Raises:
+            UnknownNameError: there is none of this name.
+        """
+        found: Sampler = self.find("samplers", name)
+        return found
 
     def reports(self) -> list[PluginReport]:
         """Return one report a plugin: built-ins, installed ones, files in the order they were added."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Artifact", "Backbone", "Metric", "Section", "Source"]
+__all__ = ["Artifact", "Backbone", "Metric", "Sampler", "Section", "Source"]
 
 import importlib.util
 import re
@@ -80,6 +80,40 @@ class Section:
 
     def __post_init__(self) -> None:
         check_named("report section", self.name, self.render, "render")
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """What draws images that a layer cannot tell apart, for `--sampler NAME`.
+
+    Args:
+        name: how users call it; lower case letters, digits, `_`, `-`.
+        family: makes the `invkit.samplers.Family`, or says where its class is: `"package.module:Class"`. Neither is called
+            before an analysis begins.
+        description: one line for people.
+        domains: of the images that it draws: `"low"`, `"high"`, or both.
+        trained: whether it is a model that is trained for each layer, so that the same for `input` and `const` stands beside it.
+        experimental: whether reports say that it was measured for few layers.
+    """
+
+    name: str
+    family: Callable[[], Any] | str
+    description: str = ""
+    domains: tuple[str, ...] = ("low",)
+    trained: bool = True
+    experimental: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.family, str):
+            if not re.fullmatch(r"[\w.]+:\w+", self.family):
+                raise PluginError(
+                    f"sampler {self.name}: family must be 'package.module:Class', got {self.family!r}"
+                )
+            check_named("sampler", self.name, str, "family")
+        else:
+            check_named("sampler", self.name, self.family, "family")
+        if not self.domains or not set(self.domains) <= {"low", "high"}:
+            raise PluginError(f"sampler {self.name}: domains are 'low' or 'high', got {self.domains!r}")
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ __all__ = [
     "ImageSampler",
     "LayerModel",
     "SampleModel",
-    "Sampler",
     "Scalable",
     "estimated",
 ]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,23 +21,24 @@ from invkit.fiber.distance import Activation
 from invkit.flow.cinn import CINN
 from invkit.regressor.regressor import Regressor
 from invkit.sampling.draws import invariances
+from invkit.sampling.layer import Target
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.training.feed import sent
 from invkit.vae.vae import VAE
 
-Sampler = Literal["cinn", "training-free", "residual"]
 ImageDraws = Callable[[int, int, Sequence[int]], Tensor]
 """From seed, image and indices to draws `(n, 1, H, W)`, HU; draw k depends on these alone where chunks are whole."""
 
 
 class ImageSampler(Protocol):
-    """What draws images that share an activation; trained or not."""
+    """What draws images that share a layer's activation, or that are to be refined until they do; trained or not."""
 
-    def prepare(self, z: Activation, size: Sequence[int]) -> ImageDraws:
-        """Return what draws images of a size `(H, W)` given one activation; what all draws share is computed here."""
+    def draws(self, target: Target) -> ImageDraws:
+        """Return what draws images for one image under test; what all draws share is computed here."""
 
 
+@runtime_checkable
 class SampleModel(ImageSampler, Protocol):
     """What images that share an activation are drawn from, whatever represents them.
 
@@ -68,6 +68,9 @@ class SampleModel(ImageSampler, Protocol):
     @property
     def floor_rows(self) -> Tensor | None:
         """The least each of them can be, `(n,)`."""
+
+    def prepare(self, z: Activation, size: Sequence[int]) -> ImageDraws:
+        """Return what draws images of a size `(H, W)` given one activation; what all draws share is computed here."""
 
     def swap(self, image: Tensor, z: Activation, other: Activation) -> Tensor:
         """Return the image with its own v = t(. | z) but another's z, `(1, 1, H, W)`, HU."""
@@ -128,6 +131,14 @@ class FlowModel:
     nll_rows: Tensor
     patients: Tensor
     floor_rows: Tensor | None = None
+
+    def prepare(self, z: Activation, size: Sequence[int]) -> ImageDraws:
+        """Return what draws images of a size `(H, W)` given an activation `(1, ...)`."""
+        raise NotImplementedError
+
+    def draws(self, target: Target) -> ImageDraws:
+        """Return what draws images that share the activation of an image under test."""
+        return self.prepare(target.z, target.size)
 
     def estimate(self, z: Activation, size: Sequence[int]) -> Tensor:
         """Return g(z), the image estimated from an activation, `(B, 1, H, W)`, HU."""

@@ -1,6 +1,6 @@
 """Drawing N images that share an activation, streamed in chunks: mean, spread and fiber error as they come."""
 
-__all__ = ["Draws", "Reference", "draw", "pixels_at_once"]
+__all__ = ["Draws", "draw", "pixels_at_once"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,35 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from invkit.fiber.distance import Activation, activation_distance
-from invkit.fiber.tangent import Tangent
-from invkit.sampling.base import ImageSampler
+from invkit.fiber.distance import activation_distance
+from invkit.sampling.base import ImageDraws
 from invkit.sampling.draws import CHUNK, chunks
+from invkit.sampling.layer import Target
 from invkit.sampling.stack import Stack
-from invkit.split.split import Split
 from invkit.statistics.moments import StreamingMoments
-from invkit.training.processes.sharing import in_parts
 
 # What Phi and f see at a time. In larger batches on a CPU activations leave its cache, and the C library maps their memory anew:
 # two patches take half the time of 25.
 ON_CPU, ELSEWHERE = 2 * 128 * 128, CHUNK * 128 * 128
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What samples are measured against: the layer, its activation of the image under test, and the layer's scale.
-
-    Args:
-        split: the layer whose fiber is asked for; need not be the layer that the samples were conditioned on.
-        z: Phi(x) of the image under test, `(1, ...)`.
-        scale: s_Phi, the root mean square difference of Phi between different patches.
-        tangent: of the layer, where it was traced for other images.
-    """
-
-    split: Split
-    z: Activation
-    scale: float
-    tangent: Tangent | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +50,8 @@ class Draws:
 
 
 def draw(
-    model: ImageSampler,
-    x: Tensor,
-    z: Activation,
-    reference: Reference,
+    drawn: ImageDraws,
+    target: Target,
     *,
     samples: int,
     seed: int,
@@ -83,14 +62,11 @@ def draw(
 ) -> Draws:
     """Draw samples for one image and measure each.
 
-    What all samples share is computed once. Sample k of an image is the same whatever `samples` is, because chunks are always
-    computed whole. Processes that share the work draw a chunk each, and all get all of them.
+    Sample k of an image is the same whatever `samples` is, because chunks are always computed whole.
 
     Args:
-        model: of the layer.
-        x: the image under test, `(1, 1, H, W)`, HU; used for its size and for f(x).
-        z: the activation the samples are conditioned on.
-        reference: what the samples are measured against.
+        drawn: what draws them, given the image's activation.
+        target: what the samples are measured against; need not be what they were conditioned on.
         samples: N.
         seed: of the analysis.
         image: index of the image.
@@ -101,39 +77,30 @@ def draw(
     Raises:
         ResourceError: there is too little space for them.
     """
-    size = (x.shape[-2], x.shape[-1])
-    drawn = model.prepare(z, size)
-    denoiser = reference.split.denoiser
-    f_x = denoiser(x)
+    split, f = target.split, target.f
     moments, f_moments = StreamingMoments(), StreamingMoments()
-    kept = Stack(samples, (1, *size), folder)
-    pieces = list(chunks(samples))
+    kept = Stack(samples, (1, *target.size), folder)
     fiber_error, f_error = [], []
-
-    def piece(number: int) -> _Piece:
-        indices, wanted = pieces[number]
+    for indices, wanted in chunks(samples):
         images = drawn(seed, image, indices)[:wanted]
         of_images, of_f = StreamingMoments(), StreamingMoments()
         of_images.update(images)
         changes, distances = [], []
         for start, part in _parts(images):
             if perturb is None:
-                of_part, f_part = reference.split.phi_and_f(part)
+                of_part, f_part = split.phi_and_f(part)
             else:
                 at = range(indices.start + start, indices.start + start + len(part))
-                of_part, f_part = reference.split.phi(perturb(part, at)), denoiser(part)
+                of_part, f_part = split.phi(perturb(part, at)), f(part)
             of_f.update(f_part)
-            changes.append(_rms(f_part - f_x))
-            distances.append(activation_distance(of_part, reference.z))
-        # What is measured stays on the device until all of the piece is done.
-        return _Piece(images, of_images, of_f, torch.cat(distances).cpu(), torch.cat(changes).cpu())
-
-    for found in in_parts(len(pieces), piece, device=x.device):
-        kept.append(found.images)
-        # Merged piece by piece, so that it does not matter who drew them.
-        moments, f_moments = moments.merge(found.moments), f_moments.merge(found.f_moments)
-        fiber_error.append((found.distance / reference.scale).float())
-        f_error.append(found.f_error)
+            changes.append(_rms(f_part - target.f_x))
+            distances.append(activation_distance(of_part, target.z))
+        kept.append(images)
+        # Merged chunk by chunk, so that the mean of many is as exact as that of few.
+        moments, f_moments = moments.merge(of_images), f_moments.merge(of_f)
+        # What is measured stays on the device until all of the chunk is done.
+        fiber_error.append((torch.cat(distances).cpu() / target.scale).float())
+        f_error.append(torch.cat(changes).cpu())
         if progress is not None:
             progress(sum(map(len, f_error)))
     return Draws(
@@ -145,17 +112,6 @@ def draw(
         fiber_error=torch.cat(fiber_error),
         f_error=torch.cat(f_error),
     )
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A chunk of draws and what was measured on it, without its unit s_Phi."""
-
-    images: Tensor
-    moments: StreamingMoments
-    f_moments: StreamingMoments
-    distance: Tensor
-    f_error: Tensor
 
 
 def pixels_at_once(device: torch.device) -> int:

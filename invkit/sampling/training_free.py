@@ -1,14 +1,11 @@
 """Draws that need no training: the denoiser's own output, with noise like the noise that it took away."""
 
-__all__ = ["TrainingFree", "training_free"]
+__all__ = ["training_free"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
-from invkit.fiber.distance import Activation
-from invkit.sampling.base import ImageDraws
 from invkit.sampling.completion import spectral_noise
 
 
@@ -26,22 +23,3 @@ def training_free(x: Tensor, f_x: Tensor, *, seed: int, image: int, indices: Seq
         indices: index of each draw; its noise depends on seed, image and this index alone.
     """
     return f_x + spectral_noise(x - f_x, stream="training-free", seed=seed, image=image, indices=indices)
-
-
-@dataclass(frozen=True)
-class TrainingFree:
-    """The same as an `ImageSampler` for one image: what the layer says about it plays no part before refinement.
-
-    Args:
-        x: the image under test, `(1, 1, H, W)`, HU.
-        f_x: f(x), `(1, 1, H, W)`, HU.
-    """
-
-    x: Tensor
-    f_x: Tensor
-
-    def prepare(self, z: Activation, size: Sequence[int]) -> ImageDraws:
-        """Return what draws proposals; they have the size of x."""
-        return lambda seed, image, indices: training_free(
-            self.x, self.f_x, seed=seed, image=image, indices=indices
-        )

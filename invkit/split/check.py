@@ -38,8 +38,14 @@ class SplitReport:
     leak: float
 
 
-def check_split(split: Cut, x_hu: Tensor, *, allow_bypass: bool) -> SplitReport:
+def check_split(split: Cut, x_hu: Tensor, *, allow_bypass: bool, f_x: Tensor | None = None) -> SplitReport:
     """Check a split on images.
+
+    Args:
+        split: the layer.
+        x_hu: finite images, shape `(B, 1, H, W)`, HU.
+        allow_bypass: accept a layer that a skip connection goes round.
+        f_x: f of them, where `check_contract` has found it to be the same twice.
 
     Raises:
         ImageError: `x_hu` is not finite.
@@ -53,7 +59,7 @@ def check_split(split: Cut, x_hu: Tensor, *, allow_bypass: bool) -> SplitReport:
     with torch.no_grad():
         if split.layer == "const":
             return _report(split, x_hu, split.phi(x_hu), exact=False, leak=0.0)
-        expected = _repeated(split, x_hu)
+        expected = _repeated(split, x_hu) if f_x is None else f_x
         if split.layers:
             _require_one_run(split, x_hu, owner)
             _require_rows(split, x_hu, owner)

@@ -38,15 +38,16 @@ class Split(Cut):
         (2, 4, 16, 16)
     """
 
-    def check(self, x_hu: Tensor) -> SplitReport:
+    def check(self, x_hu: Tensor, f_x: Tensor | None = None) -> SplitReport:
         """Check on images that the network can be split here, before anything is trained on it.
 
         Args:
             x_hu: finite images, shape `(B, 1, H, W)`, HU.
+            f_x: f of them, where it is known to be the same at each call; found out otherwise.
 
         Raises:
             SplitError: the layer runs not exactly once, gives no tensor with one row per image, is not
                 exact, or is no cut and the bypass is not allowed; the message says why and how to go on.
             DenoiserError: the network breaks its contract.
         """
-        return check_split(self, x_hu, allow_bypass=self.allow_bypass)
+        return check_split(self, x_hu, allow_bypass=self.allow_bypass, f_x=f_x)

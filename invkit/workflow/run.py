@@ -16,8 +16,8 @@ from invkit.artifacts import write_atomic
 from invkit.data.patches import Domain, PatchSampler
 from invkit.denoisers.loaded import check_contract, load_denoiser
 from invkit.parts.store import Store
+from invkit.parts.workshop import silent
 from invkit.plugins.manager import PluginHost, default_host
-from invkit.samplers.parts import silent
 from invkit.split.split import Split
 from invkit.training.device import usable_device
 from invkit.training.lock import exclusive

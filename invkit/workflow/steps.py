@@ -4,16 +4,18 @@ __all__ = ["RunParts", "file_name", "layer_name"]
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from invkit.analysis.examine import examine
 from invkit.analysis.presentation import report_data
+from invkit.analysis.specs import Runtime, SamplingSpec
+from invkit.analysis.study import Study
 from invkit.analysis.subject import Subject
 from invkit.artifacts import fingerprint, read_sidecar, state_fingerprint
 from invkit.data.patches import Domain, PatchSampler
 from invkit.data.slices import SliceSet
-from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
+from invkit.denoisers.loaded import LoadedDenoiser, check_contract, load_denoiser
 from invkit.denoisers.recipe import Recipe
 from invkit.denoisers.spec import Denoiser, Weights
 from invkit.errors import ConfigError
@@ -21,10 +23,11 @@ from invkit.measures.ladder import Controls
 from invkit.parts.layer import LayerRequest, learn_layer, load_layer
 from invkit.parts.store import Store
 from invkit.parts.vae import VaeRequest, learn_vae
+from invkit.parts.workshop import Workshop
 from invkit.plugins.gather import gather
 from invkit.plugins.manager import PluginHost
 from invkit.report.write import write_report
-from invkit.samplers.parts import FoundLayer
+from invkit.samplers.family import FoundLayer
 from invkit.sampling.base import LayerModel
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
@@ -126,21 +129,22 @@ class RunParts:
     def report(self, domain: Domain, model: str) -> list[Path]:
         """Sample all layers of a denoiser on the test images, and write report and samples."""
         denoiser, subject = self._denoiser(model), self.subject
-        result = examine(
-            self._found(domain, model),
-            denoiser=denoiser,
-            subject=subject,
-            controls=Controls(*(self._layer(domain, model, control) for control in CONTROLS)),
-            low=self._vae("low"),
-            target=self._vae(domain),
-            slices=self.slices,
-            config=self.config.layer,
-            samples=self.config.samples,
-            seed=self.config.seed,
-            domain=domain,
-            refine=self.config.refine,
-            say=self.say,
+        config = self.config
+        workshop = Workshop(
+            self.store, self.slices, False, config.layer, "default", config.seed, self.device, say=self.say
         )
+        domains: tuple[Domain, ...] = ("low", domain)
+        for each in domains:
+            workshop.learned(("vae", each), "VAE", partial(self._vae, each), partial(self._vae, each))
+        study = Study.of(
+            denoiser,
+            subject,
+            check_contract(denoiser, subject.x),
+            SamplingSpec(samples=config.samples, refine=config.refine, domain=domain, seed=config.seed),
+            workshop,
+            controls=Controls(*(self._layer(domain, model, control) for control in CONTROLS)),
+        )
+        result = examine(study, list(self._found(domain, model)), Runtime.of(self.host, self.say))
         folder = self.report_folder(domain, model)
         paths = []
         for image in range(len(subject.x)):
@@ -154,7 +158,7 @@ class RunParts:
     def _found(self, domain: Domain, model: str) -> Iterator[tuple[FoundLayer, SplitReport]]:
         for layer in self.config.denoisers[model].layers:
             found = self._layer(domain, model, layer)
-            yield FoundLayer(found, "trained"), found.split.check(self.subject.x)
+            yield FoundLayer(found.split, found, "trained"), found.split.check(self.subject.x)
 
     @cached_property
     def subject(self) -> Subject:

@@ -11,6 +11,7 @@ from torch import nn
 
 from invkit import artifacts
 from invkit._version import __version__
+from invkit.analysis.specs import Runtime, TrainingSpec
 from invkit.data.patches import Domain, PatchSampler
 from invkit.data.slices import NoiseModel, split_meta
 from invkit.denoisers.loaded import LoadedDenoiser
@@ -27,7 +28,7 @@ from invkit.parts.vae import VaeRequest, learn_vae
 from invkit.plugins.gather import DataSpecs, gather
 from invkit.plugins.load import load
 from invkit.plugins.manager import PluginHost, default_host
-from invkit.samplers.parts import Parts
+from invkit.samplers.vae.family import layer_request
 from invkit.split.split import Split
 from invkit.training.device import usable_device
 from invkit.training.engine import fit
@@ -209,25 +210,15 @@ def train_cinn(
         SplitError: the layer cannot be used.
         DivergedError: a training diverged twice.
     """
-    device, host = usable_device(device), host or default_host()
-    store = Store(host)
-    parts = Parts(
-        store=store,
-        slices=gather(train_data, host, seed, noise, store.root),
-        bundled=train_data is None and noise == "physical",
-        config=LayerConfig.preset(preset),
-        vae_preset=vae_preset,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-    split = Split(load(model, device=device, host=host), layer, allow_bypass=allow_bypass)
-    request = parts.request(split, parts.vae(domain), domain)
-    split.check(
-        PatchSampler(request.slices.part("validation"), request.vae.vae.config.patch).batch(0, 2).x.to(device)
-    )
-    path = out or parts.store.path(KIND, parts.store.key(request.describe()))
-    learn_layer(request, parts.store, out=out, progress=progress)
+    runtime = Runtime.of(host, None, device=device, progress=progress)
+    training = TrainingSpec(train_data, noise, seed, LayerConfig.preset(preset), vae_preset)
+    workshop = training.workshop(runtime)
+    split = Split(load(model, device=runtime.device, host=runtime.host), layer, allow_bypass=allow_bypass)
+    request = layer_request(split, domain, workshop)
+    sampler = PatchSampler(request.slices.part("validation"), request.vae.vae.config.patch)
+    split.check(sampler.batch(0, 2).x.to(runtime.device))
+    path = out or workshop.store.path(KIND, workshop.store.key(request.describe()))
+    learn_layer(request, workshop.store, out=out, progress=progress)
     return path
 
 

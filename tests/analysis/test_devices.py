@@ -16,9 +16,9 @@ from invkit.workflow.run import run
 
 OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 12, "refine": 10}
 OTHERS = {
-    "wavelet": {"representation": "wavelet"},
-    "spatial": {"representation": "spatial"},
-    "conditional": {"representation": "conditional"},
+    "wavelet": {"sampler": "wavelet"},
+    "spatial": {"sampler": "spatial"},
+    "conditional": {"sampler": "conditional"},
     "training-free": {"sampler": "training-free"},
     "residual": {"sampler": "residual"},
     "high dose": {"domain": "high"},

@@ -10,7 +10,7 @@ import invkit
 from invkit.certificates.baseline import BASELINE_SAMPLES, baseline, baseline_figures, plausible_spread
 from invkit.certificates.judge import Placed
 from invkit.fiber.distance import activation_distance
-from invkit.sampling.draw import Reference
+from invkit.sampling.layer import ScaledLayer
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +21,12 @@ def scene():
     split = invkit.Split(denoiser, "output")
     images = 100 * torch.randn(4, 1, 24, 24, generator=torch.Generator().manual_seed(0))
     scale = float(activation_distance(split.phi(images[1:]), split.phi(images[:1])).mean())
-    return Reference(split, split.phi(images[:1]), scale), denoiser, images[:1]
+    return ScaledLayer.of(split, scale, 0.3, scale).at(images[:1]), denoiser, images[:1]
 
 
 def test_it_refines_as_many_as_the_sampler_under_test_but_no_more_than_eight(scene):
-    few = baseline(*scene, count=3, epsilon=1e-3, seed=0, image=0)
-    many = baseline(*scene, count=100, epsilon=1e-3, seed=0, image=0)
+    few = baseline(scene[0], count=3, seed=0, image=0)
+    many = baseline(scene[0], count=100, seed=0, image=0)
     assert len(few.images) == 3
     assert len(many.images) == BASELINE_SAMPLES == 8
     torch.testing.assert_close(few.proposals, many.proposals[:3])
@@ -38,7 +38,7 @@ def test_it_refines_as_many_as_the_sampler_under_test_but_no_more_than_eight(sce
 
 def test_its_figures_are_those_of_what_phi_confirms(scene):
     reference, _, _ = scene
-    found = baseline(*scene, count=8, epsilon=1e-3, seed=0, image=0)
+    found = baseline(scene[0], count=8, seed=0, image=0)
     distance = activation_distance(reference.split.phi(found.images), reference.z) / reference.scale
     certified = found.images[distance <= 1e-3]
     figures, spread = baseline_figures([found], seed=0)
@@ -53,7 +53,7 @@ def test_nothing_was_refined_so_nothing_is_said():
 
 
 def test_only_what_is_plausible_too_counts_against_a_trained_model(scene):
-    found = baseline(*scene, count=8, epsilon=1e-3, seed=0, image=0)
+    found = baseline(scene[0], count=8, seed=0, image=0)
     certified = found.certificates.holds
     inside = torch.arange(8) % 2 == 0
     rows = tuple({"inside": bool(flag)} for flag in inside)
@@ -71,12 +71,13 @@ def test_only_what_is_plausible_too_counts_against_a_trained_model(scene):
 
 def test_a_judge_is_asked_about_the_refined_images(scene):
     class Judge:
-        def place(self, images, x):
-            self.seen = (images, x)
+        def place(self, images, x, f_x):
+            self.seen = (images, x, f_x)
             return Placed(({"inside": True},) * len(images), {"inside": True}, 0.1)
 
     judge = Judge()
-    found = baseline(*scene, count=3, epsilon=1e-3, seed=0, image=0, judge=judge)
+    found = baseline(scene[0], count=3, seed=0, image=0, judge=judge)
     assert torch.equal(judge.seen[0], found.images)
     assert torch.equal(judge.seen[1], scene[2])
+    torch.testing.assert_close(judge.seen[2], scene[1](scene[2]))
     assert len(found.placed.rows) == 3

@@ -1,16 +1,18 @@
 """What is called certified is certified: Phi itself says so, and what cannot be refined is not shown as if it were."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 import invkit
-from invkit.certificates.certify import Scrutiny, certify, epsilon_of
-from invkit.certificates.curve import allowed_spread, path_of
+from invkit.certificates.certify import Scrutiny, certify
+from invkit.certificates.curve import path_of
 from invkit.certificates.figures import certification_figures
 from invkit.fiber.distance import activation_distance
 from invkit.images.region import choose_region
-from invkit.sampling.draw import Reference
+from invkit.sampling.layer import ScaledLayer, allowed_spread, epsilon_of
 from invkit.verdict.measures import Measures
 from invkit.verdict.rules import judge
 
@@ -20,7 +22,7 @@ def network():
     return nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 1, 5, padding=2))
 
 
-def bench(layer, net=None):
+def bench(layer, net=None, *, eta=0.3):
     denoiser = invkit.load(net or network())
     split = invkit.Split(denoiser, layer)
     random = torch.Generator().manual_seed(0)
@@ -28,14 +30,14 @@ def bench(layer, net=None):
     reconstruction = x + 3 * torch.randn(1, 1, 24, 24, generator=random)
     draws = reconstruction + 2 * torch.randn(10, 1, 24, 24, generator=random)
     scale = float(activation_distance(split.phi(draws), split.phi(x)).mean())
-    reference = Reference(split, split.phi(x), scale)
+    reference = ScaledLayer.of(split, scale, eta, scale).at(x)
     return denoiser, reference, x, reconstruction, draws
 
 
 @pytest.mark.parametrize("layer", ["0", "2", "output"])
 def test_certified_samples_lie_within_epsilon_of_the_fiber(layer):
     denoiser, reference, x, reconstruction, draws = bench(layer)
-    found = certify(draws, reference, denoiser, x, reconstruction, epsilon=1e-3, seed=0, image=0)
+    found = certify(draws, reference, reconstruction, seed=0, image=0)
     assert len(found.images) == 10
     distance = activation_distance(reference.split.phi(found.samples), reference.z) / reference.scale
     assert len(found.samples)
@@ -51,9 +53,9 @@ def test_certified_samples_lie_within_epsilon_of_the_fiber(layer):
 
 
 def test_batches_do_not_decide_what_is_found():
-    denoiser, reference, x, reconstruction, draws = bench("0")
-    whole = certify(draws, reference, denoiser, x, reconstruction, epsilon=1e-3, seed=0, image=0)
-    part = certify(draws[:3], reference, denoiser, x, reconstruction, epsilon=1e-3, seed=0, image=0)
+    _denoiser, reference, _x, reconstruction, draws = bench("0")
+    whole = certify(draws, reference, reconstruction, seed=0, image=0)
+    part = certify(draws[:3], reference, reconstruction, seed=0, image=0)
     torch.testing.assert_close(part.images, whole.images[:3], atol=0.05, rtol=0)
 
 
@@ -63,8 +65,8 @@ def test_without_a_gradient_nothing_is_refined():
             return (x / 10).round().detach() * 10
 
     net = nn.Sequential(Steps(), nn.Conv2d(1, 1, 1))
-    denoiser, reference, x, reconstruction, draws = bench("0", net)
-    assert certify(draws, reference, denoiser, x, reconstruction, epsilon=1e-3, seed=0, image=0) is None
+    _denoiser, reference, _x, reconstruction, draws = bench("0", net)
+    assert certify(draws, reference, reconstruction, seed=0, image=0) is None
 
 
 def test_epsilon_is_small_against_scale_and_noise():
@@ -80,11 +82,9 @@ class Floor(nn.Module):
 
 
 def test_what_does_not_converge_is_counted_and_never_shown():
-    denoiser, reference, x, reconstruction, draws = bench("0", nn.Sequential(Floor(), nn.Conv2d(1, 1, 1)))
-    below = Reference(reference.split, -1 - reference.z.abs(), reference.scale)
-    found = certify(
-        draws, below, denoiser, x, reconstruction, epsilon=1e-3, seed=0, image=0, scrutiny=Scrutiny(0.1)
-    )
+    _denoiser, reference, _x, reconstruction, draws = bench("0", nn.Sequential(Floor(), nn.Conv2d(1, 1, 1)))
+    below = replace(reference, z=-1 - reference.z.abs())
+    found = certify(draws, below, reconstruction, seed=0, image=0, scrutiny=Scrutiny())
     assert len(found.images) == 10
     assert len(found.samples) == 0
     assert not found.enough
@@ -99,18 +99,15 @@ def test_what_does_not_converge_is_counted_and_never_shown():
 
 
 def test_the_curve_is_the_spread_at_every_tolerance():
-    denoiser, reference, x, reconstruction, draws = bench("0")
+    _denoiser, reference, _x, reconstruction, draws = bench("0")
     eta, epsilon = 0.3, 1e-3
     found = certify(
         draws,
         reference,
-        denoiser,
-        x,
         reconstruction,
-        epsilon=epsilon,
         seed=0,
         image=0,
-        scrutiny=Scrutiny(eta),
+        scrutiny=Scrutiny(),
     )
     levels = [point.epsilon for point in found.curve]
     assert levels == sorted(levels, reverse=True)
@@ -166,19 +163,16 @@ class Identity(nn.Module):
 
 def test_nothing_is_proven_of_a_region_for_a_layer_that_keeps_everything():
     """Proposals that differ in the region most spend most of the tolerance there."""
-    denoiser, reference, x, reconstruction, draws = bench("0", nn.Sequential(Identity(), nn.Conv2d(1, 1, 1)))
+    _denoiser, reference, x, reconstruction, draws = bench("0", nn.Sequential(Identity(), nn.Conv2d(1, 1, 1)))
     region = choose_region("4,4,8,8", (24, 24))
     louder = x + (draws - x) * (1 + 20 * region.mask.float())
     found = certify(
         louder,
         reference,
-        denoiser,
-        x,
         reconstruction,
-        epsilon=1e-3,
         seed=0,
         image=0,
-        scrutiny=Scrutiny(0.3, region=region, pixel_scale=reference.scale),
+        scrutiny=Scrutiny(region=region),
     )
     figures, judged = certification_figures([found], [], pixel_scale=reference.scale, seed=0, region=region)
     whole, _ = certification_figures([found], [], pixel_scale=reference.scale, seed=0)

@@ -13,9 +13,9 @@ from invkit.denoisers.loaded import load_denoiser, wrap_module
 from invkit.errors import InvkitError
 from invkit.fiber.distance import activation_distance
 from invkit.images.region import Region
-from invkit.measures.random_weights import RandomPhi, TrainedLayer, redrawn
+from invkit.measures.random_weights import RandomPhi, redrawn
 from invkit.parts.scales import layer_scales
-from invkit.sampling.draw import Reference
+from invkit.sampling.layer import ScaledLayer
 from invkit.split.split import Split
 
 
@@ -69,7 +69,7 @@ def test_without_weights_to_draw_there_is_no_control(module, reason, slices):
     with pytest.raises(InvkitError, match=reason):
         redrawn(wrap_module(module))
     control = RandomPhi.of(wrap_module(module), slices, dose=0.25)
-    own = TrainedLayer(Split(wrap_module(module), "output"), 100.0, 0.5, 100.0)
+    own = ScaledLayer.of(Split(wrap_module(module), "output"), 100.0, 0.5, 100.0)
     figures, spreads = control.measure(
         own, torch.zeros(1, 1, 32, 32), (), wrap_module(module), samples=4, seed=0
     )
@@ -83,8 +83,9 @@ def case(slices):
     noise = torch.randn(11, 1, 80, 100, generator=torch.Generator().manual_seed(0))
     x = 40 + 20 * noise[:1]
     split = Split(f, "0")
-    proven = refine_proposals(x + 20 * noise[1:], Reference(split, split.phi(x), 100.0), f, x, epsilon=1e-3)
-    return RandomPhi.of(f, slices, dose=0.25), f, x, proven, TrainedLayer(split, 100.0, 0.5, 50.0)
+    own = ScaledLayer.of(split, 100.0, 0.5, 50.0)
+    proven = refine_proposals(x + 20 * noise[1:], own.at(x))
+    return RandomPhi.of(f, slices, dose=0.25), f, x, proven, own
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +97,8 @@ def measured(case):
 def refined_there(own, x, proven, inside):
     """Return what the trained layer makes of the first six proposals in a window."""
     part = x[inside]
-    reference = Reference(own.split, own.split.phi(part), own.scale)
     proposals = proven.proposals[:6][inside]
-    return refine_proposals(proposals, reference, own.split.denoiser, part, epsilon=1e-3).samples
+    return refine_proposals(proposals, own.at(part)).samples
 
 
 def test_the_same_proposals_are_refined_for_the_random_layer_in_a_window(case, measured):

@@ -11,7 +11,8 @@ from invkit.denoisers.loaded import wrap_module
 from invkit.fiber.distance import activation_distance
 from invkit.measures.ladder import ladder_figures
 from invkit.measures.rungs import NOISE_DRAWS, Yardsticks, equal_energy, from_prior, nearest
-from invkit.sampling.draw import Draws, Reference
+from invkit.sampling.draw import Draws
+from invkit.sampling.layer import ScaledLayer
 from invkit.sampling.stack import Stack
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
@@ -43,7 +44,7 @@ def case():
     denoiser = wrap_module(Half())
     x = 50 * seeded(1, 1, SIDE, SIDE)
     split = Split(denoiser, "keep")
-    return denoiser, x, Reference(split, split.phi(x), scale=4.0)
+    return denoiser, x, ScaledLayer.of(split, 4.0, 0.3, 4.0).at(x)
 
 
 def draws(samples):
@@ -109,7 +110,7 @@ def test_a_bank_that_holds_x_is_at_no_distance(case):
     _, x, reference = case
     others = 80 * seeded(60, 1, SIDE, SIDE, seed=3)
     with_x = PatchBank.of(torch.cat([others[:33], x, others[33:]]))
-    patch, distance = nearest(with_x, reference, x, 8)
+    patch, distance = nearest(with_x, reference, 8)
     assert torch.equal(patch, x)
     assert distance.item() == 0
 
@@ -122,8 +123,8 @@ def test_nearest_is_an_upper_bound_and_exact_where_all_are_compared(case):
     bank = PatchBank.of(images)
     true = activation_distance(reference.split.phi(images), reference.z).min().item() / reference.scale
     assert true == 0
-    assert nearest(bank, reference, x, 60)[1].item() == 0
-    assert nearest(bank, reference, x, 8)[1].item() > 0
+    assert nearest(bank, reference, 60)[1].item() == 0
+    assert nearest(bank, reference, 8)[1].item() > 0
 
 
 def test_every_rung_is_what_phi_and_f_say(case):

@@ -9,7 +9,7 @@ import torch
 from invkit.errors import InputError
 from invkit.measures.diversity import diversity
 from invkit.measures.gain import gain_ratios
-from invkit.measures.transfer import ScaledLayer, transfer
+from invkit.measures.transfer import Judged, transfer
 from invkit.statistics.intervals import Interval
 from invkit.statistics.resampling import image_intervals
 
@@ -35,7 +35,7 @@ def ignored(n, seed, size=8):
 
 def test_one_layers_fiber_under_another():
     x = [torch.randn(1, 1, 8, 8, generator=seeded(s)) for s in range(3)]
-    layers = {"means": ScaledLayer(means, 0.5), "all": ScaledLayer(lambda image: (image, 2 * image), 2.0)}
+    layers = {"means": Judged(means, 0.5), "all": Judged(lambda image: (image, 2 * image), 2.0)}
     samples = {
         "means": [image + ignored(5, s) for s, image in enumerate(x)],
         "all": [image.expand(2, 1, 8, 8) for image in x],
@@ -51,7 +51,7 @@ def test_one_layers_fiber_under_another():
 
 def test_images_without_a_sample_are_left_out():
     x = [torch.zeros(1, 1, 8, 8)] * 2
-    layers = {"all": ScaledLayer(lambda image: image, 1.0)}
+    layers = {"all": Judged(lambda image: image, 1.0)}
     matrix = transfer(layers, x, {"all": [torch.empty(0, 1, 8, 8), torch.ones(3, 1, 8, 8)]}, ["a", "b"])
     assert matrix.error["all"]["all"].value == 1.0
     with pytest.raises(InputError, match="no image has a sample of all"):
@@ -60,7 +60,7 @@ def test_images_without_a_sample_are_left_out():
 
 def test_transfer_refuses_what_does_not_match():
     x = [torch.zeros(1, 1, 8, 8)]
-    layers = {"all": ScaledLayer(lambda image: image, 1.0)}
+    layers = {"all": Judged(lambda image: image, 1.0)}
     with pytest.raises(InputError, match="samples for other"):
         transfer(layers, x, {"other": x})
     with pytest.raises(InputError, match="each of the 1 images"):

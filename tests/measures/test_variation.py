@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from invkit.certificates.certify import Certified, epsilon_of
+from invkit.certificates.certify import Certified
 from invkit.data.dose.image import estimate_noise, simulate_low_dose
 from invkit.data.dose.texture import noise_texture
 from invkit.denoisers.loaded import load_denoiser
@@ -12,11 +12,12 @@ from invkit.denoisers.oracles.oracle import ORACLES
 from invkit.fiber.refine import refine
 from invkit.fiber.scale import activation_scale
 from invkit.images.region import choose_region
-from invkit.measures.variation import choose_window, concluded, measure_variation
+from invkit.measures.variation import Scene, choose_window, concluded, measure_variation
 from invkit.report.data import LayerFigures
 from invkit.report.theme import LIGHT
 from invkit.report.variation import certificate_tables, variation_tables
 from invkit.report.variation_plot import changes_figure
+from invkit.sampling.layer import ScaledLayer, epsilon_of
 from invkit.split.split import Split
 from invkit.statistics.intervals import number
 from invkit.verdict.measures import Certification, Measures
@@ -64,9 +65,8 @@ def measured(name):
         torch.ones(SAMPLES),
     )
     assert proven.certificates.holds.all()
-    variation = measure_variation(
-        split, x, [proven], (), others, scale=scale, eta=ETA, input_scale=input_scale, seed=0
-    )
+    layer = ScaledLayer.of(split, scale, ETA, input_scale)
+    variation = measure_variation(layer, Scene(x, others, seed=0), [proven])
     return variation, proven, x
 
 

@@ -10,7 +10,8 @@ from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.sampling import draw as sampler
 from invkit.sampling.base import LayerModel
-from invkit.sampling.draw import Reference, draw
+from invkit.sampling.draw import draw
+from invkit.sampling.layer import ScaledLayer
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.vae.vae import VAE, VaeConfig
@@ -58,8 +59,8 @@ def parts(device="cpu"):
 
 def drawn(model, samples, device="cpu"):
     x = (torch.randn(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(2)) * 100).to(device)
-    z = model.split.phi(x)
-    return draw(model, x, z, Reference(model.split, z, 0.7), samples=samples, seed=3, image=1)
+    target = ScaledLayer.of(model.split, 0.7, 0.3, 0.7).at(x)
+    return draw(model.draws(target), target, samples=samples, seed=3, image=1)
 
 
 def questions(samples):

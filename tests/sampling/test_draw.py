@@ -10,8 +10,9 @@ from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.sampling import draw as sampler
 from invkit.sampling.base import LayerModel
-from invkit.sampling.draw import Reference, draw
+from invkit.sampling.draw import draw
 from invkit.sampling.draws import invariances
+from invkit.sampling.layer import ScaledLayer
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.vae.vae import VAE, Posterior, VaeConfig
@@ -102,9 +103,13 @@ def image(height: int = 20, width: int = 40) -> torch.Tensor:
 
 def drawn(x: torch.Tensor, layer: str = "0", *, samples: int = 30, seed: int = 3, index: int = 1, **options):
     parts = options.pop("parts", None) or model(layer)
-    z = parts.split.phi(x)
-    measured = options.pop("reference", None) or Reference(parts.split, z, SCALE)
-    return draw(parts, x, z, measured, samples=samples, seed=seed, image=index, **options)
+    measured = options.pop("target", None) or target(parts.split, x)
+    given = parts.prepare(parts.split.phi(x), x.shape[-2:])
+    return draw(given, measured, samples=samples, seed=seed, image=index, **options)
+
+
+def target(split, x: torch.Tensor, scale: float = SCALE):
+    return ScaledLayer.of(split, scale, 0.3, scale).at(x)
 
 
 def rms(difference: torch.Tensor) -> np.ndarray:
@@ -153,7 +158,7 @@ def test_the_layer_measured_on_need_not_be_the_layer_sampled_from():
     """The controls are measured on the layer under test."""
     x = image()
     split = Split(F, "0")
-    found = drawn(x, "input", reference=Reference(split, split.phi(x), 2.0))
+    found = drawn(x, "input", target=target(split, x, 2.0))
     np.testing.assert_allclose(
         found.fiber_error.numpy(), rms(split.phi(found.samples) - split.phi(x)) / 2, rtol=1e-5
     )
@@ -164,7 +169,9 @@ def test_a_set_of_layers_is_measured_as_one():
     x = image(16, 16)
     both = Split(F, "0,1")
     parts = model()
-    found = draw(parts, x, parts.split.phi(x), Reference(both, both.phi(x), 1.0), samples=3, seed=0, image=0)
+    found = draw(
+        parts.prepare(parts.split.phi(x), (16, 16)), target(both, x, 1.0), samples=3, seed=0, image=0
+    )
     first, second = ((a - b).flatten(1) for a, b in zip(both.phi(found.samples), both.phi(x), strict=True))
     np.testing.assert_allclose(found.fiber_error.numpy(), rms(torch.cat([first, second], 1)), rtol=1e-5)
 

@@ -30,7 +30,6 @@ from invkit.training.engine import Shard, fit
 from invkit.training.optimiser import OnePhase
 from invkit.training.precision import in_float64, mixed_precision
 from invkit.training.processes.distributed import by_first
-from invkit.training.processes.sharing import in_parts
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed, generator, seeded
 from invkit.vae.fitting import config_of, fit_config, halves, restored
@@ -104,7 +103,7 @@ def given_patches(
         return chosen(pairs, domain).to(device).half(), torch.cat(outputs).half()
 
     columns: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for step, found in enumerate(in_parts(steps, batch, device=device)):
+    for step, found in enumerate(map(batch, range(steps))):
         for column, value in zip(columns, found, strict=True):
             column.append(value)
         if progress is not None:

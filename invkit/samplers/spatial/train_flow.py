@@ -26,7 +26,6 @@ from invkit.samplers.wavelet.store import wavelet_from, wavelet_state
 from invkit.samplers.wavelet.train import fit_grid
 from invkit.sampling.base import estimated
 from invkit.training.engine import Shard
-from invkit.training.processes.sharing import in_parts
 from invkit.training.progress import Progress
 from invkit.training.seeds import generator
 
@@ -187,7 +186,7 @@ class _SpatialTraining(LayerTraining):
             posterior = vae.encode(vae.pad(self._target(pairs).to(self.device), config.multiple))
             return posterior.mean, posterior.log_var, frame.mean, frame.log_var, pairs.patient
 
-        columns = zip(*in_parts(-(-count // BATCH), batch, device=self.device), strict=True)
+        columns = zip(*map(batch, range(-(-count // BATCH))), strict=True)
         mean, log_var, of_z, log_var_of_z, patients = (torch.cat(column)[:count] for column in columns)
         return _Codes(
             mean,

@@ -25,7 +25,7 @@ from invkit.vae.vae import VAE, VaeConfig
 
 OPTIONS = {
     **TINY_OPTIONS,
-    "representation": "conditional",
+    "sampler": "conditional",
     "train_noise": "image",
     "samples": 12,
     "refine": 10,
@@ -46,7 +46,7 @@ def test_draws_reach_certificates_and_the_report(result, tmp_path):
     assert found.raw.shape == (12, 1, 1, 50, 45)
     layer = found.layers[0]
     assert layer.metrics["certified"]["count"] == len(found.samples) >= 8
-    assert layer.provenance["kind"] == found.provenance["representation"] == "conditional"
+    assert layer.provenance["kind"] == found.provenance["sampler"] == "conditional"
     assert {"rmse_hu", "bands", "lost", "f_x", "pca"} <= layer.provenance["completeness"].keys()
     assert any("'conditional' is experimental" in line for line in found.warnings)
     page = found.report(tmp_path / "report.html").read_text()

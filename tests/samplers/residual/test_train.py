@@ -138,5 +138,3 @@ def test_a_whole_analysis_in_residual_coordinates(network, place, tmp_path):
     proof = result.metrics["certified"]
     assert proof["count"] == len(result.samples) >= 2
     assert {"spread_hu", "beaten"} <= proof["training_free"].keys()
-    with pytest.raises(invkit.UsageError, match="representation"):
-        invkit.analyze(network, "0", sampler="residual", representation="wavelet")

@@ -9,7 +9,8 @@ from invkit.samplers.spatial.code import SpatialConfig, SpatialVae
 from invkit.samplers.spatial.model import CodeFrame, SpatialModel
 from invkit.samplers.wavelet.config import WaveletConfig
 from invkit.samplers.wavelet.flow import WaveletFlow
-from invkit.sampling.draw import Reference, draw
+from invkit.sampling.draw import draw
+from invkit.sampling.layer import ScaledLayer
 from invkit.split.split import Split
 from invkit.training.seeds import generator
 
@@ -82,12 +83,12 @@ def test_swapping_in_the_same_z_gives_the_reconstruction(model, size):
 
 def test_draw_k_is_the_same_bit_for_bit_however_many_are_drawn(model):
     x = images(1, 50)[..., :45]
-    reference = Reference(model.split, x, 1.0)
-    few, many = (draw(model, x, x, reference, samples=n, seed=4, image=1).samples for n in (7, 60))
+    target = ScaledLayer.of(model.split, 1.0, 0.3, 1.0).at(x)
+    few, many = (draw(model.draws(target), target, samples=n, seed=4, image=1).samples for n in (7, 60))
     assert few.shape == (7, 1, 50, 45)
     assert torch.equal(few, many[:7])
     assert not torch.equal(many[0], many[1])
-    other = draw(model, x, x, reference, samples=7, seed=4, image=2).samples
+    other = draw(model.draws(target), target, samples=7, seed=4, image=2).samples
     assert not torch.equal(few, other)
 
 

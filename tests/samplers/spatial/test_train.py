@@ -13,9 +13,10 @@ from invkit.fiber.distance import activation_distance
 from invkit.parts.config import LayerConfig
 from invkit.parts.preset_list import preset_toml
 from invkit.parts.store import Store
+from invkit.parts.workshop import Workshop
 from invkit.plugins.gather import gather
-from invkit.samplers.parts import Parts
 from invkit.samplers.spatial.code import SpatialConfig, SpatialSettings
+from invkit.samplers.spatial.family import Spatial, code_of, flow_request
 from invkit.samplers.spatial.train_flow import load_spatial_flow
 from invkit.samplers.wavelet.config import WaveletConfig
 
@@ -25,7 +26,7 @@ OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 10, "refine": 8}
 @pytest.fixture(scope="module")
 def result(place, image):
     said = []
-    found = invkit.analyze(Small(), "0", image, representation="spatial", say=said.append, **OPTIONS, **place)
+    found = invkit.analyze(Small(), "0", image, sampler="spatial", say=said.append, **OPTIONS, **place)
     return found, said
 
 
@@ -39,7 +40,7 @@ def test_draws_reach_certificates(result):
     after = activation_distance(split.phi(found.samples[:, 0]), split.phi(found.x))
     assert layer.metrics["certified"]["count"] == len(found.samples) >= 2
     assert (after / layer.provenance["scale"] <= 1.001 * layer.metrics["certified"]["epsilon"]).all()
-    assert found.provenance["representation"] == layer.provenance["kind"] == "spatial"
+    assert found.provenance["sampler"] == layer.provenance["kind"] == "spatial"
     assert any("'spatial' is experimental" in warning for warning in found.warnings)
     kept = layer.provenance["completeness"]
     assert kept["numbers"] == SpatialConfig.tiny().d
@@ -63,29 +64,26 @@ def test_parts_are_found_again_and_sample_k_stays_what_it_was(result, place, ima
     found, _ = result
     said = []
     options = OPTIONS | {"samples": 4, "refine": "none"}
-    again = invkit.analyze(Small(), "0", image, representation="spatial", say=said.append, **options, **place)
+    again = invkit.analyze(Small(), "0", image, sampler="spatial", say=said.append, **options, **place)
     assert not [line for line in said if "training it" in line]
     assert torch.equal(again.raw, found.raw[:4])
 
 
 def parts(place, config, say=lambda _: None):
     slices = gather(OPTIONS["train_data"], place["host"], 0, "image")
-    return Parts(
-        Store(place["host"], place["cache"]), slices, bundled=False, config=config, vae_preset="tiny", seed=0,
-        device="cpu", representation="spatial", say=say,
-    )  # fmt: skip
+    store = Store(place["host"], place["cache"])
+    return Workshop(store, slices, False, config, "tiny", 0, "cpu", say=say)
 
 
 def test_high_dose_images_have_a_code_of_their_own(result, place):
-    config = OPTIONS["config"].model_copy(
-        update={"spatial": SpatialConfig.tiny().model_copy(update={"steps": 2})}
-    )
+    config = OPTIONS["config"].model_copy(update={"samplers": {"spatial": {"vae": {"steps": 2}}}})
     here = parts(place, config)
     split = invkit.Split(Small(), "0")
-    model = here.layer(split, here.vae("low"), "high").model
-    assert model.vae is here.spatial_vae("high").vae
+    Spatial().learn(split, "high", here)
+    model = Spatial().find(split, "high", here)
+    assert model.vae is code_of("high", here).vae
     assert model.meta["domain"] == "high"
-    assert model.meta["code"] == here.spatial_vae("high").sha256
+    assert model.meta["code"] == code_of("high", here).sha256
     assert math.isfinite(model.meta["nll"])
 
 
@@ -96,7 +94,7 @@ def test_a_flow_of_another_code_is_refused(result, place):
         OPTIONS["config"].model_copy(update={"samplers": {"spatial": {"vae": {"steps": 3}}}}),
     )
     split = invkit.Split(Small(), "0")
-    request, wrong = (one._spatial(split, one.vae("low"), "low") for one in (here, other))
+    request, wrong = (flow_request(split, "low", one) for one in (here, other))
     path, _ = here.store.find("spatial", here.store.key(request.describe()))
     assert load_spatial_flow(path, request).meta["code"] == request.code.sha256
     with pytest.raises(ArtifactError, match="its code differ"):

@@ -7,6 +7,7 @@ from small_network import TINY_OPTIONS, Small
 
 import invkit
 from invkit.fiber.distance import activation_distance
+from invkit.samplers.wavelet.config import WaveletConfig
 
 OPTIONS = {**TINY_OPTIONS, "samples": 12, "refine": 10}
 
@@ -14,9 +15,7 @@ OPTIONS = {**TINY_OPTIONS, "samples": 12, "refine": 10}
 @pytest.fixture(scope="module", params=["wavelet"])
 def result(request, place, image):
     said = []
-    found = invkit.analyze(
-        Small(), "0", image, representation=request.param, **OPTIONS, **place, say=said.append
-    )
+    found = invkit.analyze(Small(), "0", image, sampler=request.param, **OPTIONS, **place, say=said.append)
     return found, said
 
 
@@ -37,13 +36,15 @@ def test_draws_reach_certificates_and_the_report(result, tmp_path):
     )
     page = found.report(tmp_path / "report.html").read_text()
     assert "refined samples are certified" in page
-    assert found.provenance["representation"] == layer.provenance["kind"]
+    assert found.provenance["sampler"] == layer.provenance["kind"]
 
 
 def test_the_likelihood_has_the_floor_of_the_noise_that_was_added(result):
     found, _ = result
     nll = found.metrics["nll"]
-    floor = 0.5 * np.log(2 * np.pi * np.e * OPTIONS["config"].wavelet.dequantisation ** 2)
+    floor = 0.5 * np.log(
+        2 * np.pi * np.e * OPTIONS["config"].settings("wavelet", WaveletConfig).dequantisation ** 2
+    )
     assert nll["floor"] == pytest.approx(floor)
     value = {name: one["value"] if isinstance(one, dict) else one for name, one in nll.items()}
     assert value["floor"] < value["layer"]
@@ -58,7 +59,7 @@ def test_parts_are_found_again_and_sample_k_stays_what_it_was(result, place, ima
         Small(),
         found.layer,
         image,
-        representation=found.provenance["representation"],
+        sampler=found.provenance["sampler"],
         **options,
         **place,
         say=said.append,
@@ -67,13 +68,11 @@ def test_parts_are_found_again_and_sample_k_stays_what_it_was(result, place, ima
     assert torch.equal(again.raw, found.raw[:5])
 
 
-def test_an_unknown_representation_is_refused(place, image):
-    with pytest.raises(invkit.UsageError, match="wavelet"):
-        invkit.analyze(Small(), "0", image, representation="fourier", **OPTIONS, **place)
+def test_an_unknown_sampler_is_refused(place, image):
+    with pytest.raises(invkit.UnknownNameError, match="wavelet"):
+        invkit.analyze(Small(), "0", image, sampler="fourier", **OPTIONS, **place)
 
 
-def test_training_free_samples_have_no_representation(place, image):
-    with pytest.raises(invkit.UsageError, match="a representation is chosen for"):
-        invkit.analyze(
-            Small(), "0", image, representation="wavelet", sampler="training-free", **OPTIONS, **place
-        )
+def test_training_free_samples_are_low_dose_images(place, image):
+    with pytest.raises(invkit.UsageError, match="training-free draws images of the domain low"):
+        invkit.analyze(Small(), "0", image, sampler="training-free", domain="high", **OPTIONS, **place)

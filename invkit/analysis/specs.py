@@ -1,0 +1,220 @@
+"""What is asked of an analysis, in four parts; each is checked once, with one wording for Python and the command line."""
+
+__all__ = ["ImageSpec", "Runtime", "SamplingSpec", "TrainingSpec"]
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+from invkit.analysis.memory import parse_memory
+from invkit.analysis.subject import Data, Subject, choose_subject
+from invkit.data.patches import Domain
+from invkit.data.slices import NoiseModel, SliceSet
+from invkit.errors import ImageError, UsageError
+from invkit.images.region import RegionSpec, choose_region
+from invkit.parts.config import LayerConfig
+from invkit.parts.store import Store
+from invkit.parts.workshop import Workshop, silent
+from invkit.plugins.gather import DataSpecs, gather
+from invkit.plugins.manager import PluginHost, default_host
+from invkit.training.device import usable_device
+from invkit.training.progress import Progress
+
+Refine = int | Literal["all", "none"]
+ControlSet = Literal["standard", "full"]
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Which image is analysed.
+
+    Args:
+        data: a path, an array or tensor in HU, what was read before, or `None` for a CT slice that is at hand everywhere.
+        dose: reduce its dose to this fraction by simulation; by default it is taken for low dose as it is.
+        hu_range: HU of the smallest and largest value of a PNG or TIFF: two numbers, or a text such as `"-1024,3071"`.
+        spacing: distance of the pixels' centres, mm; by default what DICOM states.
+        region: the pixels that spreads are measured on and figures show; see `choose_region`.
+
+    Raises:
+        UsageError: the spacing or the range is none.
+        ImageError: a range is given for what is in HU already.
+    """
+
+    data: Data = None
+    dose: float | None = None
+    hu_range: tuple[float, float] | str | None = None
+    spacing: float | None = None
+    region: RegionSpec = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hu_range, str):
+            object.__setattr__(self, "hu_range", _range(self.hu_range))
+        if self.hu_range is not None and not isinstance(self.data, str | Path):
+            raise ImageError(
+                "an HU range is for PNG and TIFF files; arrays and the default image are in HU already"
+            )
+        if self.spacing is not None and not 0 < self.spacing < math.inf:
+            raise UsageError(f"the spacing of pixels is a length in mm, above 0, got {self.spacing}")
+
+    def subject(self, seed: int, device: str) -> Subject:
+        """Return the image on a device; it is read here.
+
+        Raises:
+            ImageError: the data are no usable image.
+            UsageError: the dose is not in (0, 1], or the region is none of this image.
+        """
+        assert not isinstance(self.hu_range, str)
+        subject = choose_subject(
+            self.data, seed=seed, dose=self.dose, hu_range=self.hu_range, spacing=self.spacing
+        )
+        region = choose_region(self.region, (subject.x.shape[-2], subject.x.shape[-1]))
+        subject = replace(subject, x=subject.x.to(device), region=region)
+        if region is None:
+            return subject
+        return replace(
+            subject, description=f"{subject.description}; spreads are those of {region.description}"
+        )
+
+
+@dataclass(frozen=True)
+class SamplingSpec:
+    """How images that a layer cannot tell apart are drawn, refined and compared.
+
+    Args:
+        sampler: name of what draws them.
+        samples: N, draws for each image; at least 2.
+        refine: how many of them are refined onto the layer's fiber and certified: a number, `"all"` or `"none"`.
+        controls: `"standard"` refines samples for the layer with random weights; `"full"` trains a model for it, too.
+        domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
+        seed: decides the noise of a simulated dose and every draw.
+        allow_bypass: accept a layer that a skip connection goes round.
+
+    Raises:
+        UsageError: one of them is not what it can be.
+    """
+
+    sampler: str = "vae"
+    samples: int = 250
+    refine: Refine | str = 16
+    controls: ControlSet = "standard"
+    domain: Domain = "low"
+    seed: int = 0
+    allow_bypass: bool = False
+
+    def __post_init__(self) -> None:
+        if self.samples < 2:
+            raise UsageError(f"a spread needs at least 2 samples, got {self.samples}")
+        count = (
+            {"all": self.samples, "none": 0}.get(self.refine, self.refine)
+            if isinstance(self.refine, str)
+            else self.refine
+        )
+        if isinstance(count, str) and count.isdecimal():
+            count = int(count)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise UsageError(f"refine is a number of samples, all or none, got {self.refine!r}")
+        object.__setattr__(self, "refine", count)
+        _one_of("controls", self.controls, get_args(ControlSet))
+        _one_of("domain", self.domain, get_args(Domain))
+
+    @property
+    def refined(self) -> int:
+        """How many draws of each image are refined."""
+        assert isinstance(self.refine, int)
+        return min(self.refine, self.samples)
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """How what is missing is trained.
+
+    Args:
+        data: paths to CT, or `None` for the built-in phantoms.
+        noise: how low dose is made for it: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
+        seed: decides every random number of what has to be trained.
+        config: sizes and steps of what is trained for a layer.
+        vae_preset: size and steps of a VAE that has to be trained.
+        cache: folder for trained parts; by default the user's cache.
+
+    Raises:
+        UsageError: there is no such noise.
+    """
+
+    data: DataSpecs = None
+    noise: NoiseModel = "physical"
+    seed: int = 0
+    config: LayerConfig = field(default_factory=LayerConfig)
+    vae_preset: str = "default"
+    cache: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("noise", self.noise, get_args(NoiseModel))
+
+    def workshop(self, runtime: "Runtime") -> Workshop:
+        """Return where trained parts come from; training data are gathered here."""
+        store = Store(runtime.host, None if self.cache is None else Path(self.cache))
+        slices: SliceSet = gather(self.data, runtime.host, self.seed, self.noise, store.root)
+        return Workshop(
+            store=store,
+            slices=slices,
+            bundled=self.data is None and self.noise == "physical",
+            config=self.config,
+            vae_preset=self.vae_preset,
+            seed=self.seed,
+            device=runtime.device,
+            progress=runtime.progress,
+            say=runtime.say,
+        )
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where an analysis runs, and whom it tells.
+
+    Args:
+        device: where to compute.
+        memory: most that the process may take, in bytes or such as `"1.5G"`; by default what the machine has.
+        host: the plugins.
+        progress: called as a training goes on.
+        say: called with one line for each thing done.
+
+    Raises:
+        UsageError: there is no such device, or the memory is no amount.
+    """
+
+    device: str = "cpu"
+    memory: str | float | None = None
+    host: PluginHost = field(default_factory=default_host)
+    progress: Progress | None = None
+    say: Callable[[str], None] = silent
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", usable_device(self.device))
+        parse_memory(self.memory)
+
+    @cached_property
+    def limit(self) -> int | None:
+        """The memory in bytes."""
+        return parse_memory(self.memory)
+
+    @classmethod
+    def of(cls, host: PluginHost | None, say: Callable[[str], None] | None, **others: object) -> Self:
+        """Return a runtime with the process's own plugins and silence where none are given."""
+        return cls(host=host or default_host(), say=say or silent, **others)  # type: ignore[arg-type]
+
+
+def _one_of(what: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{what} is {' or '.join(known)}, got {value!r}")
+
+
+def _range(text: str) -> tuple[float, float]:
+    """Return `"LOW,HIGH"` as two numbers."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"an HU range is two numbers, as in -1024,3071; got {text!r}") from None
+    return low, high

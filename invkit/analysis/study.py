@@ -1,0 +1,212 @@
+"""What every layer of one analysis is measured with."""
+
+__all__ = ["Study"]
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from invkit.analysis.specs import SamplingSpec
+from invkit.analysis.subject import Subject
+from invkit.certificates.certify import Scrutiny
+from invkit.certificates.judge import Judge
+from invkit.data.bank import PatchBank
+from invkit.data.dose.image import estimate_noise, noise_texture
+from invkit.data.patches import Domain
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.measures.ladder import Controls, reconstruct, strangers
+from invkit.measures.random_weights import RandomPhi
+from invkit.measures.rungs import Yardsticks, from_prior
+from invkit.measures.variation import Scene
+from invkit.parts.scales import ScaleRequest, find_scales
+from invkit.parts.workshop import Workshop
+from invkit.samplers.family import FoundLayer
+from invkit.sampling.base import SampleModel
+from invkit.sampling.layer import ScaledLayer
+from invkit.split.split import Split
+from invkit.training.seeds import derive_seed, generator
+from invkit.vae.trained import TrainedVae
+
+
+@dataclass(frozen=True)
+class Study:
+    """What every layer of one analysis is measured with; controls, VAE and likelihoods are there where samples come of training.
+
+    Args:
+        denoiser: f.
+        subject: the images under test.
+        f_x: f(x), `(B, 1, H, W)`, HU.
+        sampling: what is asked for.
+        workshop: where trained parts come from.
+        yardsticks: what samples are compared with besides the controls.
+        random_phi: the network with weights drawn anew.
+        pixel_scale: s_Phi of `input`, HU.
+        judge: places refined draws among real images.
+        controls: the models of `input` and `const`; `None` where samples need no training.
+        low: the VAE of low-dose images; `None` where none was needed and none was at hand.
+        reconstruction: D(E(x)), `(B, 1, H, W)`, HU; `None` without controls.
+        beside: another denoiser that certified samples are shown to; `None` for none.
+    """
+
+    denoiser: LoadedDenoiser
+    subject: Subject
+    f_x: Tensor
+    sampling: SamplingSpec
+    workshop: Workshop
+    yardsticks: Yardsticks
+    random_phi: RandomPhi
+    pixel_scale: float
+    judge: Judge
+    controls: Controls | None
+    low: TrainedVae | None
+    reconstruction: Tensor | None
+    beside: LoadedDenoiser | None = None
+    _kept: dict[int, Tensor] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        denoiser: LoadedDenoiser,
+        subject: Subject,
+        f_x: Tensor,
+        sampling: SamplingSpec,
+        workshop: Workshop,
+        *,
+        controls: Controls | None,
+        random_phi: RandomPhi | None = None,
+        beside: LoadedDenoiser | None = None,
+    ) -> "Study":
+        """Return a study; other images of the dose and size of those under test are drawn here.
+
+        Args:
+            denoiser: f.
+            subject: the images, on the denoiser's device.
+            f_x: f(x), `(B, 1, H, W)`, HU.
+            sampling: what is asked for.
+            workshop: whose slices' test part other images are drawn from.
+            controls: the models of `input` and `const`, where samples come of training.
+            random_phi: the network with weights drawn anew; by default no model of it is trained.
+            beside: another denoiser, for which it is asked whether it ignores the same.
+        """
+        size = (subject.x.shape[-2], subject.x.shape[-1])
+        slices, dose, seed = workshop.slices, workshop.config.dose, sampling.seed
+        others, patients = strangers(slices, size, dose=dose, seed=seed)
+        low = workshop.found_vae("low") if controls is None else workshop.vae("low")
+        reconstruction = prior = None
+        if controls is not None and low is not None:
+            reconstruction = reconstruct(low.vae, subject.x)
+            prior = from_prior(workshop.vae(sampling.domain).vae, size, seed=seed)
+        return cls(
+            denoiser=denoiser,
+            subject=subject,
+            f_x=f_x,
+            sampling=sampling,
+            workshop=workshop,
+            yardsticks=Yardsticks(
+                denoiser=denoiser,
+                x=subject.x,
+                reconstruction=reconstruction,
+                strangers=others.to(subject.x),
+                patients=patients,
+                prior=prior,
+                bank=PatchBank.drawn(slices.part("test"), size, dose=dose, seed=derive_seed(seed, "bank")),
+                seed=seed,
+            ),
+            random_phi=random_phi or RandomPhi.of(denoiser, slices, dose=dose, seed=workshop.seed),
+            pixel_scale=_scales(Split(denoiser, "input"), workshop)[0]
+            if controls is None
+            else float(controls.input.meta["scale"]),
+            judge=Judge(denoiser, low, slices, size, dose, seed),
+            controls=controls,
+            low=low,
+            reconstruction=reconstruction,
+            beside=beside,
+        )
+
+    @property
+    def domain(self) -> Domain:
+        """Which images are sampled."""
+        return self.sampling.domain
+
+    @property
+    def seed(self) -> int:
+        """Of every draw."""
+        return self.sampling.seed
+
+    @property
+    def scrutiny(self) -> Scrutiny:
+        """What is found out about refined draws."""
+        return Scrutiny(self.judge, self.subject.region)
+
+    @property
+    def vae_rmse(self) -> float | None:
+        """Error of the VAE's reconstruction of the images, HU; `None` without it."""
+        if self.reconstruction is None:
+            return None
+        errors = (self.reconstruction - self.subject.x).flatten(1).square().mean(1).sqrt()
+        return errors.square().mean().sqrt().item()
+
+    @property
+    def vae_limit(self) -> float | None:
+        """The VAE's 99 % quantile of its own error on held-out patches, HU; `None` where nothing was trained."""
+        if self.controls is None or self.low is None:
+            return None
+        return float(self.low.meta["held_out"]["rmse_quantiles_hu"]["0.99"])
+
+    def scaled(self, found: FoundLayer) -> ScaledLayer:
+        """Return a layer with its units: its model's, or measured on held-out patches where there is none."""
+        if found.model is not None:
+            scale, eta = float(found.model.meta["scale"]), float(found.model.meta["eta"])
+        else:
+            scale, eta = _scales(found.split, self.workshop)
+        return ScaledLayer.of(found.split, scale, eta, self.pixel_scale)
+
+    def kept(self, model: SampleModel | None) -> Tensor | None:
+        """Return what a model's representation keeps of the images, D(E(x)), `(B, 1, H, W)`, HU.
+
+        There is none where nothing was trained. It is computed once for all layers that share a VAE.
+        """
+        if model is None:
+            return None
+        code = getattr(model, "vae", model)
+        if self.low is not None and self.reconstruction is not None and code is self.low.vae:
+            return self.reconstruction
+        if id(code) not in self._kept:
+            self._kept[id(code)] = torch.cat([model.reconstruct(one[None]) for one in self.subject.x])
+        return self._kept[id(code)]
+
+    def scene(self, *, alone: bool) -> Scene:
+        """Return the images as their variation is measured; `alone` leaves the other denoiser out."""
+        return Scene(
+            x=self.subject.x,
+            strangers=self.yardsticks.strangers,
+            seed=self.seed,
+            region=self.subject.region,
+            spacing=self.subject.spacing,
+            beside=None if alone else self.beside,
+        )
+
+    def fresh_noise(self, image: int) -> Callable[[Tensor, Sequence[int]], Tensor]:
+        """Return a function that adds fresh low-dose noise to high-dose samples of these indices."""
+        level = self.subject.noise[image]
+        if level == 0:
+            # x is taken as it is: of its own noise, high dose would have the part that is left out here.
+            level = estimate_noise(self.subject.x[image, 0]) * (1 - self.workshop.config.dose) ** 0.5
+
+        def add(images: Tensor, indices: Sequence[int]) -> Tensor:
+            size = (images.shape[-2], images.shape[-1])
+            noise = [
+                noise_texture(1, *size, generator=generator(self.seed, "n", image, index))
+                for index in indices
+            ]
+            return images + level * torch.cat(noise).to(images)
+
+        return add
+
+
+def _scales(split: Split, workshop: Workshop) -> tuple[float, float]:
+    config = workshop.config
+    request = ScaleRequest(split, workshop.slices, config.pairs, config.dose, workshop.seed)
+    return find_scales(request, workshop.store, device=workshop.device)

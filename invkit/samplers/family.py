@@ -1,0 +1,113 @@
+"""A family of samplers: the models of layers that draw in one way, found or trained."""
+
+__all__ = ["Family", "FoundLayer", "find_layers", "open_family"]
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from invkit.data.patches import Domain
+from invkit.errors import ArtifactError, PluginError, UsageError
+from invkit.parts.workshop import Workshop
+from invkit.plugins.records import Sampler
+from invkit.sampling.base import ImageSampler, SampleModel
+from invkit.split.split import Split
+
+
+class Family:
+    """What a sampler is made of; a plugin's is a subclass, or has the same methods."""
+
+    what = "sampler"
+    """What a model of a layer is called while it is trained."""
+
+    def find(self, split: Split, domain: Domain, workshop: Workshop) -> ImageSampler | None:
+        """Return what draws for a layer, or `None` where it has to be trained first.
+
+        Where the sampler is trained, it is a `SampleModel`, which has likelihoods and swaps; else whatever has `draws`.
+
+        Args:
+            split: the layer, or a control.
+            domain: which images are drawn, `"low"` or `"high"`.
+            workshop: where trained parts come from.
+        """
+        raise NotImplementedError
+
+    def learn(self, split: Split, domain: Domain, workshop: Workshop) -> None:
+        """Train what `find` then finds.
+
+        Raises:
+            DivergedError: a training diverged twice.
+        """
+        raise PluginError(f"{type(self).__name__} finds nothing for layer {split.layer}, and trains nothing")
+
+
+@dataclass(frozen=True)
+class FoundLayer:
+    """What draws for a layer, and whether it was `"found"` (bundled or cached), `"trained"` just now, or `"not needed"`."""
+
+    split: Split
+    sampler: ImageSampler
+    origin: str
+
+    @property
+    def model(self) -> SampleModel | None:
+        """The trained model that draws; `None` where nothing was trained."""
+        return self.sampler if isinstance(self.sampler, SampleModel) else None
+
+
+def open_family(sampler: Sampler, domain: Domain) -> Family:
+    """Return the family of a sampler.
+
+    Raises:
+        UsageError: it does not draw images of this domain.
+        PluginError: it cannot be made.
+    """
+    if domain not in sampler.domains:
+        raise UsageError(
+            f"the sampler {sampler.name} draws images of the domain {' or '.join(sampler.domains)}, not {domain}: choose "
+            "another sampler or domain"
+        )
+    try:
+        if isinstance(sampler.family, str):
+            module, _, name = sampler.family.partition(":")
+            made = getattr(importlib.import_module(module), name)()
+        else:
+            made = sampler.family()
+    except Exception as error:
+        raise PluginError(
+            f"the sampler {sampler.name} cannot be made: {type(error).__name__}: {error}"
+        ) from error
+    family: Family = made
+    return family
+
+
+def find_layers(
+    sampler: Sampler, family: Family, splits: Sequence[Split], domain: Domain, workshop: Workshop
+) -> list[FoundLayer]:
+    """Return what draws for layers and controls; what is missing is trained.
+
+    Raises:
+        ArtifactError: what was trained is not found again.
+        PluginError: a trained sampler's model is none.
+    """
+    layers = []
+    for split in splits:
+        found, origin = family.find(split, domain, workshop), "found" if sampler.trained else "not needed"
+        if found is None:
+            workshop.say(
+                f"no {family.what} for {split.layer} matches: training it on {workshop.slices.description}"
+            )
+            family.learn(split, domain, workshop)
+            found, origin = family.find(split, domain, workshop), "trained"
+        if found is None:
+            raise ArtifactError(
+                f"the {family.what} of {split.layer} was trained, and is not in {workshop.store.root}"
+            )
+        layer = FoundLayer(split, found, origin)
+        if sampler.trained and layer.model is None:
+            raise PluginError(
+                f"the sampler {sampler.name} says that it is trained, and gave a {type(found).__name__} for {split.layer}, which "
+                "has not all that a SampleModel has"
+            )
+        layers.append(layer)
+    return layers

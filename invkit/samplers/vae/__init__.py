@@ -1,0 +1,1 @@
+"""The published method: codes of a VAE-WGAN, and a cINN for each layer."""
