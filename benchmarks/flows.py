@@ -17,15 +17,12 @@ from torch import Tensor, nn
 
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
-from invkit.training.precision import autocast
 
 __all__ = ["rows"]
 
 D, HIDDEN, CONDITION, COUPLINGS, BATCH = 128, 1024, 128, 20, 128
 FREIA, ZUKO = f"FrEIA {version('FrEIA')}", f"zuko {version('zuko')}"
 RATE = 1e-4
-CPU = torch.device("cpu")
-BF16 = False
 
 
 def our_flow(**changes: object) -> CINN:
@@ -39,7 +36,7 @@ def our_flow(**changes: object) -> CINN:
         affine=False,
         context=CONDITION,
     )
-    flow = CINN(config.model_copy(update={"bf16": BF16, **changes}), (CONDITION,))
+    flow = CINN(config.model_copy(update=changes), (CONDITION,))
     flow.embedder = nn.Identity()
     return started(flow)
 
@@ -88,17 +85,13 @@ def zuko_flow() -> nn.Module:
     return flow
 
 
-def step(
-    parameters: list[nn.Parameter], loss: Callable[[], Tensor], *, fused: bool, bf16: bool
-) -> Callable[[], None]:
+def step(parameters: list[nn.Parameter], loss: Callable[[], Tensor], *, fused: bool) -> Callable[[], None]:
     """Return one optimiser step with Adam."""
     adam = torch.optim.Adam(parameters, lr=RATE, fused=fused or None)
 
     def run() -> None:
         adam.zero_grad(set_to_none=True)
-        with autocast(CPU, bf16):
-            value = loss()
-        value.backward()
+        loss().backward()
         adam.step()
 
     return run
@@ -110,7 +103,7 @@ def losses(codes: Tensor, condition: Tensor) -> dict[str, tuple[nn.Module, Calla
 
     def of_freia() -> Tensor:
         v, log_det = freia(codes, c=[condition])
-        return (0.5 * v.float().square().sum(-1) - log_det).mean()
+        return (0.5 * v.square().sum(-1) - log_det).mean()
 
     def of_zuko() -> Tensor:
         return -rival(condition).log_prob(codes).mean()
@@ -119,17 +112,15 @@ def losses(codes: Tensor, condition: Tensor) -> dict[str, tuple[nn.Module, Calla
 
 
 def training() -> list[Row]:
-    """Time a training step; `-equal` gives the rivals the same autocast and the same fused optimiser."""
+    """Time a training step; `-equal` gives the rivals the same fused optimiser."""
     random = torch.Generator().manual_seed(1)
     codes, condition = (torch.randn(BATCH, n, generator=random) for n in (D, CONDITION))
     made = []
     for name, equal, target in (("flow-step", False, 2.0), ("flow-step-equal", True, 1.0)):
         flow = our_flow()
-        ours = step(
-            list(flow.parameters()), lambda f=flow: f.nll(codes, condition).mean(), fused=True, bf16=False
-        )
+        ours = step(list(flow.parameters()), lambda f=flow: f.nll(codes, condition).mean(), fused=True)
         rivals = {
-            rival: step(list(module.parameters()), loss, fused=equal, bf16=equal and BF16)
+            rival: step(list(module.parameters()), loss, fused=equal)
             for rival, (module, loss) in losses(codes, condition).items()
         }
         made.append(
@@ -139,17 +130,17 @@ def training() -> list[Row]:
 
 
 @torch.no_grad()
-def samplers(n: int, *, bf16: bool) -> dict[str, Callable[[], object]]:
+def samplers(n: int) -> dict[str, Callable[[], object]]:
     """Return the rivals' ways to draw n codes given one condition."""
     freia, rival = freia_flow(), zuko_flow()
     condition = torch.randn(1, CONDITION, generator=torch.Generator().manual_seed(2))
 
     def of_freia() -> object:
-        with torch.no_grad(), autocast(CPU, bf16):
+        with torch.no_grad():
             return freia(torch.randn(n, D), c=[condition.expand(n, -1)], rev=True)
 
     def of_zuko() -> object:
-        with torch.no_grad(), autocast(CPU, bf16):
+        with torch.no_grad():
             return rival(condition[0]).sample((n,))
 
     return {FREIA: of_freia, ZUKO: of_zuko}
@@ -160,18 +151,14 @@ def sampling() -> list[Row]:
     flow = our_flow()
     condition = torch.randn(1, CONDITION, generator=torch.Generator().manual_seed(2))
     made = []
-    for name, n, equal, target in (
-        ("sample-250", 250, False, 3.0),
-        ("sample-250-equal", 250, True, 1.0),
-        ("sample-10000", 10_000, False, 4.0),
-    ):
+    for name, n, target in (("sample-250", 250, 3.0), ("sample-10000", 10_000, 4.0)):
 
         def ours(n: int = n) -> object:
             with torch.no_grad():
                 return flow.sample(condition, torch.randn(n, 1, D))
 
         seconds = 60 if n > 1000 else 15
-        rivals = samplers(n, bf16=equal and BF16)
+        rivals = samplers(n)
         made.append(
             versus(name, f"{n} codes given one condition", ours, rivals, target=target, seconds=seconds)
         )
@@ -186,7 +173,7 @@ def double_coupling() -> Row:
     for separate in (False, True):
         flow = our_flow(blocks=1, depth=2, separate=separate)
         parameters = list(flow.parameters())
-        ways.append(step(parameters, lambda f=flow: f.nll(codes, condition).mean(), fused=True, bf16=False))
+        ways.append(step(parameters, lambda f=flow: f.nll(codes, condition).mean(), fused=True))
     rival = {"four networks, as published, ours": ways[1]}
     return versus("double-coupling", "a training step of one block", ways[0], rival, target=1.0, seconds=10)
 

@@ -30,7 +30,7 @@ class CinnConfig(BaseModel):
         embedder_hidden: width of the embedder's perceptron.
         embedder_channels: channels of the first strided convolution; they double with each, up to eight
             times.
-        bf16: run the coupling networks in bf16; the maps themselves stay in fp32.
+        bf16: false. It switched something once; files state it, and the keys that they are found by count it.
         seed: of the mixing and of the start of all parameters.
         batch: rows in a step.
         steps: optimiser steps.
@@ -59,7 +59,7 @@ class CinnConfig(BaseModel):
     context: int = Field(64, ge=1)
     embedder_hidden: int = Field(256, ge=1)
     embedder_channels: int = Field(64, ge=1)
-    bf16: bool = False
+    bf16: Literal[False] = False
     seed: int = 0
     batch: int = Field(192, ge=1)
     steps: int = Field(2000, ge=1)

@@ -2,19 +2,14 @@
 
 __all__ = ["Block", "Coupling", "CouplingNet"]
 
-import copy
-from typing import Self
-
 import torch
 from torch import Tensor, nn
 
 from invkit.flow.actnorm import ActNorm
 from invkit.flow.base import Part
 from invkit.flow.config import CinnConfig
-from invkit.flow.half import HalfPerceptron
 from invkit.flow.layers import activation, linear, soft_clamp
 from invkit.flow.mixing import make_mixing
-from invkit.training.precision import autocast
 
 
 class CouplingNet(nn.Module):
@@ -27,7 +22,7 @@ class CouplingNet(nn.Module):
         inputs: size of a.
         k: size of h.
         outputs: size of the result.
-        config: `hidden`, `depth`, `activation` and `bf16` are read.
+        config: `hidden`, `depth` and `activation` are read.
         generator: where the start comes from.
     """
 
@@ -45,30 +40,11 @@ class CouplingNet(nn.Module):
         self.last = linear(hidden, outputs, generator=generator)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
-        self.bf16 = config.bf16
-        self.activation = config.activation
-        self._half: HalfPerceptron | None = None
 
     def forward(self, a: Tensor, h: Tensor) -> Tensor:
-        """Map a `(..., B, inputs)` and h `(B, k)` to `(..., B, outputs)` in the precision of a."""
-        # What torch.func transforms do not know can only be autocast.
-        if self.bf16 and a.dtype == torch.float32 and not torch._C._are_functorch_transforms_active():
-            return self._halved()(a, h)
-        with autocast(a.device, enabled=self.bf16):
-            result: Tensor = self.last(self.inner(self.code(a) + self.condition(h)))
-            return result.to(a.dtype)
-
-    def _halved(self) -> HalfPerceptron:
-        if self._half is None:
-            others = [layer for layer in (*self.inner, self.last) if isinstance(layer, nn.Linear)]
-            self._half = HalfPerceptron(self.code, self.condition, others, self.activation)
-        return self._half
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        twin = self.__class__.__new__(self.__class__)
-        memo[id(self)] = twin
-        twin.__dict__ = copy.deepcopy({**self.__dict__, "_half": None}, memo)
-        return twin
+        """Map a `(..., B, inputs)` and h `(B, k)` to `(..., B, outputs)`."""
+        result: Tensor = self.last(self.inner(self.code(a) + self.condition(h)))
+        return result
 
 
 class Coupling(Part):
@@ -77,8 +53,7 @@ class Coupling(Part):
     ``b' = b * exp(s1(a, h)) + t1(a, h)``, then ``a' = a * exp(s2(b', h)) + t2(b', h)``;
     ``log_det = sum s1 + sum s2`` (Dinh et al. 2017, section 3.2; with a condition as in Rombach et al. 2020).
 
-    Scales are bounded softly by `clamp`; the map itself, s and log_det keep the precision of the input even
-    where the networks run in bf16.
+    Scales are bounded softly by `clamp`.
 
     Args:
         d: number of dimensions.

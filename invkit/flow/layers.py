@@ -1,6 +1,6 @@
 """Linear and convolutional layers that start from an explicit generator, and the soft bound of log-scales."""
 
-__all__ = ["SLOPE", "Activation", "activation", "conv", "linear", "soft_clamp"]
+__all__ = ["Activation", "activation", "conv", "linear", "soft_clamp"]
 
 import math
 from typing import Literal, TypeVar

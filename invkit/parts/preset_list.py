@@ -57,7 +57,7 @@ def preset_used(host: PluginHost, what: str, name: str) -> dict[str, Any]:
         return vae_preset(name).model_dump(mode="json")
     if what == CINN:
         config = LayerConfig.preset(name)
-        stated = config.model_dump(mode="json")
+        stated = config.model_dump(mode="json", exclude={"cinn": {"bf16"}})  # nothing to set any more
         default = LayerConfig()
         for field in ("samplers", "samplers_preset"):
             if getattr(config, field) != getattr(default, field):
