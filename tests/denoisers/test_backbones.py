@@ -92,6 +92,12 @@ def test_vgg19_is_torchvisions_up_to_its_last_convolution(state, vgg19_file):
     assert float(x.grad.abs().max()) > 0
 
 
+def test_torchvisions_own_file_serves_as_it_is(state, tmp_path):
+    torch.save(state, tmp_path / "vgg19.pth")
+    found = vgg19(tmp_path / "vgg19.pth").state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
 def test_the_file_is_named_by_the_environment(vgg19_file, monkeypatch):
     monkeypatch.setenv("INVKIT_VGG19", str(vgg19_file))
     assert isinstance(vgg19(), VggFeatures)
@@ -126,14 +132,14 @@ def test_a_url_is_read_like_the_weights_of_a_denoiser(state, monkeypatch):
 
 def test_files_that_are_no_vgg19_are_refused(tmp_path, state):
     path = tmp_path / "vgg19.safetensors"
-    with pytest.raises(ArtifactError, match="not a readable"):
+    with pytest.raises(ArtifactError, match="cannot read"):
         vgg19(path)
     path.mkdir()
-    with pytest.raises(ArtifactError, match="not a readable"):
+    with pytest.raises(ArtifactError, match="cannot read"):
         vgg19(path)
     path = tmp_path / "other.safetensors"
     path.write_bytes(b"\x80\x04\x95 a pickle")
-    with pytest.raises(ArtifactError, match="not a readable"):
+    with pytest.raises(ArtifactError, match="neither safetensors nor"):
         vgg19(path)
     save_file({"features.0.bias": state["features.0.bias"]}, path)
     with pytest.raises(ArtifactError, match=r"features\.0\.weight is missing or of another shape"):

@@ -7,16 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_bytes
-from torch import Tensor
-
 from invkit import artifacts
 from invkit.denoisers.spec import NAME, Affine, Denoiser, Upstream, Weights
-from invkit.denoisers.weights.convert import state_of
 from invkit.denoisers.weights.installed import Installed, affine, models_folder, read_record, tombstone
 from invkit.denoisers.weights.read import LARGEST, download, load_into, provenance_of
 from invkit.denoisers.weights.rename import fitted
+from invkit.denoisers.weights.state import state_of
 from invkit.errors import ArtifactError, DenoiserError, UsageError
 from invkit.training.lock import exclusive
 
@@ -64,7 +60,7 @@ def install(
     found = hashlib.sha256(data).hexdigest()
     label = source if url else Path(source).name
     stated = provenance_of(data)
-    matched = fitted(_state(data, label), spec, label=label)
+    matched = fitted(state_of(data, label=label), spec, label=label)
     try:
         load_into(matched.build(), matched.tensors, owner=label)
     except DenoiserError as error:
@@ -147,16 +143,6 @@ def _digest(sha256: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", sha256.lower()):
         raise UsageError(f"--sha256 wants 64 hexadecimal digits, got {sha256!r}")
     return sha256.lower()
-
-
-def _state(data: bytes, label: str) -> dict[str, Tensor]:
-    # A safetensors file begins with the length of its JSON header, whose first byte follows.
-    if data[8:9] != b"{":
-        return state_of(data, label=label)
-    try:
-        return load_bytes(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{label} is not a readable safetensors file: {error}") from None
 
 
 def _preprocessing(
