@@ -11,7 +11,14 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.pixels.decoders.base import Decoder
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    JPEG2000Lossless,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    RLELossless,
+)
 
 from invkit.data.dicom.header import Frame, PixelLayout
 from invkit.errors import ImageError
@@ -24,6 +31,10 @@ HU_RANGE = (-4096.0, 65535.0)
 
 # Typed loosely, because pydicom annotates each of these keywords as if it were all of them.
 DECODING: dict[str, Any] = {"correct_unused_bits": False, "allow_excess_frames": True}
+
+# On damaged data pylibjpeg-rle stops with a panic of Rust, which is no Exception, and OpenJPEG within gdcm and pylibjpeg
+# writes to the terminal; these do neither, and are there without any extra.
+SILENT = {RLELossless: "pydicom", JPEG2000: "pillow", JPEG2000Lossless: "pillow"}
 
 END_OF_IMAGE = b"\xff\xd9"
 EXTRA = "pip install 'invkit[dicom]'"
@@ -65,8 +76,9 @@ def _stored_frames(data: Dataset, layout: PixelLayout) -> NDArray[Any]:
         check_length(len(data.PixelData), layout)
     elif syntax != RLELossless:
         _check_ends(data, layout)
-    # pylibjpeg-rle stops on damaged data with a panic of Rust, which is no Exception, and prints it.
-    plugin = "pydicom" if syntax == RLELossless else ""
+    plugin = SILENT.get(syntax, "")
+    if plugin not in decoder.available_plugins:
+        plugin = ""  # all there are, one after the other
     try:
         stored, _ = decoder.as_array(data, raw=True, decoding_plugin=plugin, **DECODING)
     except RuntimeError:
