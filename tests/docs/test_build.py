@@ -7,8 +7,6 @@ from docs_pages import DOCS
 
 @pytest.mark.slow
 def test_the_pages_build_without_warnings(tmp_path):
-    pytest.importorskip("myst_parser", reason="needs the extra docs")
-    pytest.importorskip("furo", reason="needs the extra docs")
     words = [
         sys.executable,
         "-m",

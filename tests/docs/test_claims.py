@@ -77,9 +77,6 @@ def test_presets_exist():
         assert f"`{name}`" in text
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("invkit_yang2018") is None, reason="needs the plugins chen2017 and yang2018"
-)
 def test_recipes_have_the_presets_that_the_pages_name():
     from invkit.plugins.manager import PluginHost
 
@@ -91,9 +88,6 @@ def test_recipes_have_the_presets_that_the_pages_name():
         assert {*recipe.presets, "default"} == named
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("invkit_yang2018") is None, reason="needs the plugins chen2017 and yang2018"
-)
 @pytest.mark.parametrize("model", ["chen2017", "yang2018"])
 def test_the_layers_of_a_plugin_are_those_of_its_page(model):
     from invkit.plugins.manager import PluginHost

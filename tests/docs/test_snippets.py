@@ -3,7 +3,6 @@ import doctest
 import importlib
 import importlib.util
 import json
-import re
 import subprocess
 import sys
 import tomllib
@@ -12,7 +11,6 @@ import pytest
 from docs_pages import ROOT, page, pages
 
 SOURCES = sorted((ROOT / "invkit").rglob("*.py"))
-PLUGINS = all(importlib.util.find_spec(name) for name in ("invkit_chen2017", "invkit_yang2018"))
 EXAMPLES = [path for path in SOURCES if ">>> " in path.read_text(encoding="utf-8")]
 LONG = ROOT / "invkit" / "analysis" / "analyze.py"
 
@@ -33,8 +31,6 @@ def run(examples, name):
     "found", [page for page in pages() if prompts(page.blocks("python"))], ids=lambda found: found.name
 )
 def test_examples_of_a_page_run(found, tmp_path, monkeypatch):
-    if not PLUGINS and re.search("chen2017|yang2018", found.text):
-        pytest.skip("needs the plugins chen2017 and yang2018")
     monkeypatch.chdir(tmp_path)
     run("\n".join(prompts(found.blocks("python"))), found.name)
 
@@ -66,7 +62,6 @@ def test_other_snippets_are_well_formed(found):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PLUGINS, reason="needs the plugins chen2017 and yang2018")
 def test_the_first_example_of_readme_and_api_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -177,7 +177,6 @@ def test_large_images_are_measured_on_a_window_of_soft_tissue():
 
 @pytest.mark.slow
 def test_the_first_layer_of_chen2017_sees_its_noise():
-    pytest.importorskip("invkit_chen2017", reason="needs the plugin chen2017")
     from invkit.plugins.load import load
 
     split = Split(load("chen2017"), "1")

@@ -56,7 +56,6 @@ def value(figure):
 
 
 def denoiser(name):
-    pytest.importorskip(f"invkit_{name}", reason=f"needs the plugin {name}")
     return load(f"{name}.bundled")
 
 
@@ -90,7 +89,6 @@ def test_no_patient_and_no_path_stands_in_provenance(domain):
 
 
 def test_likelihoods_are_in_the_order_that_theory_demands():
-    pytest.importorskip("invkit_yang2018", reason="needs the plugin yang2018")
     rows = {name: cinn(name) for name in ("input", "3", "const")}
     patients = rows["3"].tensors["patients"].tolist()
     for lower, higher in (("input", "3"), ("3", "const")):
@@ -174,7 +172,6 @@ def test_the_inverse_of_the_bundled_flows_is_exact():
 
 
 def test_training_data_of_another_split_are_refused_before_anything_is_trained(tmp_path):
-    pytest.importorskip("invkit_chen2017", reason="needs the plugin chen2017")
     said = []
     options = {"train_data": ["phantoms:12"], "config": LayerConfig.preset("tiny"), "vae_preset": "tiny"}
     with pytest.raises(ArtifactError, match="different splits"):

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def result():
-    pytest.importorskip("invkit_yang2018", reason="needs the plugin yang2018")
     phantom = load_slices(["phantoms:12"], size=320).part("test").slices[0]
     return invkit.analyze("yang2018", "3", phantom.image, dose=0.25, samples=100, refine="none")
 

@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel
 import numpy as np
 import pytest
 from canaries import CANARY, assert_silent, marked
@@ -60,7 +61,6 @@ def test_nifti_without_its_reader_names_the_extra(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("axes", [("R", "A", "S"), ("L", "P", "S"), ("L", "A", "I"), ("S", "R", "A")])
 def test_nifti_is_turned_as_dicom_images_are(tmp_path, axes):
-    nibabel = pytest.importorskip("nibabel", reason="needs the extra nifti")
     from invkit.data.prepare.pixels import read_pixels
 
     random = np.random.default_rng(0)
