@@ -226,7 +226,7 @@ def vessel(
 def lesions(
     canvas: Canvas, random: Random, shape: Shape, count: int, *, inside: np.ndarray | None = None
 ) -> None:
-    """Lay low-contrast lesions of 3 to 14 mm into an organ, where it is deep enough."""
+    """Lay low-contrast lesions of 2 to 20 mm into an organ, where it is deep enough."""
     deep = shape.depth if inside is None else np.minimum(shape.depth, inside[shape.box])
     rows, columns = np.nonzero(deep[::4, ::4] > 6)
     for _ in range(count if rows.size else 0):
