@@ -8,9 +8,8 @@ from typing import Any
 
 from torch.distributed.distributed_c10d import PrefixStore
 
-import invkit.errors
 from invkit.errors import InvkitError, ResourceError
-from invkit.training.processes.interrupt import Interrupted
+from invkit.training.processes.failure import described, rebuilt
 
 FAILURE, LEFT, GONE = "failure", "left", "gone"
 LISTEN = 0.25  # seconds between looks at the board of a process that waits
@@ -37,9 +36,9 @@ class Board:
 
     def report(self, error: BaseException) -> bool:
         """Write why this process fails; return whether it is the first. What was written stays."""
-        described = json.dumps({"rank": self._rank, **_described(error)})
+        told = json.dumps({"rank": self._rank, **described(error)})
         try:
-            return self._store.compare_set(FAILURE, "", described).decode() == described
+            return self._store.compare_set(FAILURE, "", told).decode() == told
         except RuntimeError:
             return True  # the store is gone, with whoever would have read it
 
@@ -51,7 +50,7 @@ class Board:
             found = json.loads(self._store.get(FAILURE))
         except RuntimeError as error:
             return LostContactError(f"lost contact with the first process ({error})")
-        return _rebuilt(found) if found["rank"] != self._rank else None
+        return rebuilt(found, f"process {found['rank']}") if found["rank"] != self._rank else None
 
     def listen(self) -> None:
         """Raise what made another process fail; look no oftener than four times a second.
@@ -87,25 +86,3 @@ class Board:
         while count < self._world and time.monotonic() < until:
             time.sleep(0.02)
             count = self._store.add(name, 0)
-
-
-def _described(error: BaseException) -> dict[str, Any]:
-    if isinstance(error, Interrupted):
-        return {"type": "Interrupted", "signal": int(error.signal), "message": str(error)}
-    if isinstance(error, KeyboardInterrupt):
-        return {"type": "Interrupted", "signal": 2, "message": "stopped by Ctrl-C"}
-    if isinstance(error, InvkitError):
-        known = [kind.__name__ for kind in type(error).__mro__ if hasattr(invkit.errors, kind.__name__)]
-        return {"type": known[0], "message": str(error)}
-    if isinstance(error, MemoryError):
-        return {"type": "ResourceError", "message": "there is not enough memory"}
-    # The message of any other error may quote pixels or a patient's attributes.
-    return {"type": "InvkitError", "message": f"this is a bug in invkit: {type(error).__name__}"}
-
-
-def _rebuilt(found: dict[str, Any]) -> InvkitError:
-    message = f"process {found['rank']}: {found['message']}"
-    if found["type"] == "Interrupted":
-        return Interrupted(found["signal"], message)
-    kind: type[InvkitError] = getattr(invkit.errors, found["type"])
-    return kind(message)
