@@ -175,8 +175,7 @@ def analyze_layers(
     )
     result = examine(study, list(zip(found, checks, strict=True)), runtime)
     result = replace(result, warnings=(*_experimental(record), *result.warnings))
-    add_plugin_metrics(result, host)
-    return result
+    return with_plugin_metrics(result, host)
 
 
 def _check_patients(denoiser: LoadedDenoiser, workshop: Workshop, domain: Domain) -> None:
@@ -233,17 +232,25 @@ def _another(denoiser: LoadedDenoiser, host: PluginHost, device: str) -> LoadedD
     return None
 
 
-def add_plugin_metrics(result: AnalysisResult, host: PluginHost) -> None:
-    """Compute the plugins' metrics and put them beside the first layer's figures, under their own names.
+def with_plugin_metrics(result: AnalysisResult, host: PluginHost) -> AnalysisResult:
+    """Compute the plugins' metrics of every layer and put them beside its figures, under their own names.
 
-    A metric that fails costs the user neither the analysis nor the others: its entry says so.
+    A metric sees a result whose first layer is the one that is asked about. One that fails costs the user neither the analysis nor
+    the others: its entry says so.
     """
-    for metric in host.metrics().values():
-        try:
-            value = metric.compute(result)
-        except Exception as error:
-            # The message of a stranger's error may quote anything, so only its kind is kept.
-            result.metrics[metric.name] = None
-            warnings.warn(f"metric {metric.name} failed: {type(error).__name__}", stacklevel=2)
-        else:
-            result.metrics[metric.name] = dict(value) if isinstance(value, Mapping) else float(value)
+    layers = []
+    for layer in result.layers:
+        figures = dict(layer.figures)
+        for metric in host.metrics().values():
+            try:
+                value = metric.compute(replace(result, layers=(layer,)))
+                figures[metric.name] = dict(value) if isinstance(value, Mapping) else float(value)
+            except Exception as error:
+                # The message of a stranger's error may quote anything, so only its kind is kept.
+                figures[metric.name] = None
+                warnings.warn(
+                    f"metric {metric.name} failed for layer {layer.layer}: {type(error).__name__}",
+                    stacklevel=2,
+                )
+        layers.append(replace(layer, figures=figures))
+    return replace(result, layers=tuple(layers))

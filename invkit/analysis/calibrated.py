@@ -27,7 +27,7 @@ def with_calibration(result: LayerResult, model: SampleModel) -> LayerResult:
     warned = record is not None and record.matters
     return dataclasses.replace(
         result,
-        metrics={**result.metrics, "calibration": None if record is None else record.to_json()},
+        figures={**result.figures, "calibration": record},
         verdict=dataclasses.replace(
             verdict,
             sentences=verdict.sentences if warned else (*verdict.sentences, sentence),

@@ -3,6 +3,7 @@
 __all__ = ["examine"]
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -54,7 +55,8 @@ def examine(
             + ("" if found.model is not None else ", without training")
         )
         measured.append(measure_layer(study, found, check))
-    retained, regression = _curves(study, layers, measured)
+    retained, regression = _curves(study, layers)
+    measured = [_with_curves(layer, retained, regression) for layer in measured]
     several = [curve for curve in (retained, regression) if curve is not None and len(measured) > 1]
     return AnalysisResult(
         model=study.denoiser.name,
@@ -72,22 +74,27 @@ def examine(
 
 
 def _curves(
-    study: Study, layers: Sequence[tuple[FoundLayer, SplitReport]], measured: Sequence[LayerResult]
+    study: Study, layers: Sequence[tuple[FoundLayer, SplitReport]]
 ) -> tuple[RetainedCurve | None, RegressionCurve | None]:
-    """Return what layers keep over depth, where their models tell, and note each layer's part of it beside its figures."""
+    """Return what layers keep over depth, where their models tell."""
     models = [found.model for found, _ in layers if found.model is not None and not found.split.is_control]
     if study.controls is None:
         return None, None
     bypassed = [found.split.layer for found, check in layers if check.bypass]
     retained, regression = layer_curves(models, study.controls, bypassed=bypassed, seed=study.seed)
-    for layer in measured:
-        if retained is not None and layer.layer in retained.layers:
-            of_layer = retained.retained[retained.layers.index(layer.layer)]
-            layer.metrics["retained_information"] = of_layer.to_json()
-        if regression is not None and layer.layer in regression.layers:
-            of_layer = regression.rmse[regression.layers.index(layer.layer)]
-            layer.metrics["regression_rmse_hu"] = of_layer.to_json()
     return retained, regression
+
+
+def _with_curves(
+    layer: LayerResult, retained: RetainedCurve | None, regression: RegressionCurve | None
+) -> LayerResult:
+    """Return a layer with its part of the curves beside its figures."""
+    figures = dict(layer.figures)
+    if retained is not None and layer.layer in retained.layers:
+        figures["retained_information"] = retained.retained[retained.layers.index(layer.layer)]
+    if regression is not None and layer.layer in regression.layers:
+        figures["regression_rmse_hu"] = regression.rmse[regression.layers.index(layer.layer)]
+    return replace(layer, figures=figures)
 
 
 def _warnings(study: Study, layers: Sequence[tuple[FoundLayer, SplitReport]]) -> list[str]:

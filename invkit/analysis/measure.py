@@ -15,7 +15,7 @@ from invkit.analysis.outcome import LayerResult
 from invkit.analysis.study import Study
 from invkit.certificates.baseline import baseline
 from invkit.certificates.certify import Certified, certify, refine_proposals
-from invkit.certificates.figures import certification_figures
+from invkit.certificates.figures import certification
 from invkit.fiber.distance import activation_distance
 from invkit.measures.ladder import ladder, ladder_figures, swapped
 from invkit.measures.rungs import Rung
@@ -63,11 +63,11 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
         unrefined = "no gradient of this layer reaches the image"
     certified = [] if unrefined else [one.certified for one in images if one.certified is not None]
     free = [one.free for one in images if one.free is not None]
-    metrics, measures = _figures(study, layer, found, images, certified, free)
+    figures, measures = _figures(study, layer, found, images, certified, free)
     if model is not None:
-        metrics["representation_rmse_hu"] = None if kept is None else (kept - x).square().mean().sqrt().item()
+        figures["representation_rmse_hu"] = None if kept is None else (kept - x).square().mean().sqrt().item()
     if not found.split.is_control:
-        metrics["random_phi"], random = study.random_phi.measure(
+        figures["random_phi"], random = study.random_phi.measure(
             layer,
             x,
             certified,
@@ -81,14 +81,14 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
     if not unrefined:
         scene = study.scene(alone=found.split.is_control)
         variation = measure_variation(layer, scene, certified, free, model=model, reconstruction=kept)
-        metrics["variation"] = variation.to_json()
+        figures["variation"] = variation
     conclusion, verdict = concluded(measures, judge(measures), variation, unrefined)
     result = LayerResult(
         layer=found.split.layer,
         note=layer_note(found.split),
         draws=tuple(one.draws for one in images),
         swap=None if model is None else _swapped(study, model, images),
-        metrics=metrics,
+        figures=figures,
         verdict=verdict,
         conclusion=conclusion,
         trained=found.origin,
@@ -207,14 +207,14 @@ def _figures(
     f_std = f_std if region is None else region.pixels(f_std)
     f_error = root_mean_square([one.draws.f_error for one in images], seed=seed)
     spread, spread_f = spread_of(lambda one: one.draws), Interval(f_std.square().mean().sqrt().item())
-    metrics: dict[str, Any] = {
-        "fiber_error": {name: value.to_json() for name, value in shown.items()},
-        "fiber_error_eta": _over(fiber_error["samples"], eta).to_json() if eta > 0 else None,
+    figures: dict[str, Any] = {
+        "fiber_error": shown,
+        "fiber_error_eta": _over(fiber_error["samples"], eta) if eta > 0 else None,
         "noise_distance": eta,
         "ladder": in_other_units,
-        "f_error_hu": f_error.to_json(),
-        "spread_hu": spread.to_json(),
-        "spread_f_hu": spread_f.to_json(),
+        "f_error_hu": f_error,
+        "spread_hu": spread,
+        "spread_f_hu": spread_f,
     }
     measures = Measures(
         layer=f"layer {found.split.layer} of {study.denoiser.name}",
@@ -228,13 +228,11 @@ def _figures(
     )
     if study.controls is not None and found.model is not None:
         controls, measures = _beside_controls(study, found.model, measures, spread_of)
-        metrics |= controls
-    proof, certification = certification_figures(
-        certified, free, pixel_scale=layer.pixel_scale, seed=seed, region=region
-    )
+        figures |= controls
+    proof = certification(certified, free, pixel_scale=layer.pixel_scale, seed=seed, region=region)
     if proof is not None:
-        metrics["certified"] = proof
-    return metrics, dataclasses.replace(measures, certification=certification)
+        figures["certified"] = proof
+    return figures, dataclasses.replace(measures, certification=proof)
 
 
 def _beside_controls(
@@ -254,14 +252,14 @@ def _beside_controls(
         "const": _nll(study.controls.const, study.seed),
         "floor": Interval(model.meta["floor"]),
     }
-    metrics = {
-        "spread_input_hu": spread_input.to_json(),
-        "spread_const_hu": spread_const.to_json(),
+    figures = {
+        "spread_input_hu": spread_input,
+        "spread_const_hu": spread_const,
         "vae_rmse_hu": study.vae_rmse,
         "vae_limit_hu": study.vae_limit,
-        "nll": {name: value.to_json() for name, value in nll.items()},
+        "nll": nll,
     }
-    return metrics, dataclasses.replace(
+    return figures, dataclasses.replace(
         measures,
         layer=f"`{control}`" if control else measures.layer,
         control=control,

@@ -3,6 +3,7 @@
 __all__ = ["LayerResult", "Outcome"]
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from invkit.measures.regressed import RegressionCurve
 from invkit.measures.retained import RetainedCurve
 from invkit.sampling.draw import Draws
 from invkit.sampling.stack import StackedImages
+from invkit.statistics.tree import as_json
 from invkit.verdict.conclusion import Conclusion
 from invkit.verdict.rules import Verdict
 
@@ -32,7 +34,7 @@ class LayerResult:
         draws: for each image, its N draws.
         swap: D(t^-1(v | z)) with the v of this image and the z of its partner (the next image, or a
             held-out one where there is only one image), `(B, 1, H, W)`, HU; `None` where samples have no v.
-        metrics: figures under the names of the `--json` schema.
+        figures: by their keys, as measures give them: intervals, numbers, texts and groups of them.
         verdict: what they say.
         trained: whether the layer's cINN was `"found"`, bundled or cached, or `"trained"` just now; or `"not needed"`.
         provenance: of the layer's cINN.
@@ -50,7 +52,7 @@ class LayerResult:
     note: str
     draws: tuple[Draws, ...]
     swap: Tensor | None
-    metrics: dict[str, Any]
+    figures: dict[str, Any]
     verdict: Verdict
     trained: str
     provenance: dict[str, Any]
@@ -61,6 +63,12 @@ class LayerResult:
     calibration: CalibrationRecord | None = None
     conclusion: Conclusion | None = None
     kept: Tensor | None = None
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The figures as JSON values, under the names of the `--json` schema."""
+        found: dict[str, Any] = as_json(self.figures)
+        return found
 
     @property
     def raw(self) -> Tensor:
@@ -202,7 +210,7 @@ class Outcome:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The first layer's figures."""
+        """The first layer's figures, as JSON values."""
         return self.layers[0].metrics
 
     def to_json(self) -> dict[str, Any]:
@@ -232,8 +240,8 @@ class Outcome:
                 }
                 for result in self.layers
             },
-            "retained": None if self.retained is None else self.retained.to_json(),
-            "regression": None if self.regression is None else self.regression.to_json(),
+            "retained": as_json(self.retained),
+            "regression": as_json(self.regression),
             "provenance": self.provenance,
         }
 

@@ -13,9 +13,11 @@ from invkit.analysis.outcome import LayerResult, Outcome
 from invkit.artifacts import write_atomic
 from invkit.errors import InvkitError
 from invkit.images.window import WINDOWS, Window
+from invkit.measures.table import Figure
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.report.data import LayerFigures, ReportData, Section
 from invkit.report.html import render_html
+from invkit.statistics.tree import expanded
 
 SHOWN = 8
 
@@ -67,6 +69,10 @@ def report_data(
         window=_window(result.x[image]),
         retained=result.retained,
         regression=result.regression,
+        others=tuple(
+            Figure(metric.name, metric.name, metric.unit, metric.description)
+            for metric in (host or default_host()).metrics().values()
+        ),
     )
 
 
@@ -140,7 +146,7 @@ def _layer(result: Outcome, layer: LayerResult, image: int) -> LayerFigures:
         certified_mean=pixels(certified.mean(0)) if proven is not None and proven.enough else None,
         certified_std=pixels(certified.std(0)) if proven is not None and proven.enough else None,
         refined=(len(certified), 0 if proven is None else len(proven.images)),
-        metrics=layer.metrics,
+        metrics=expanded(layer.figures),
         calibration=layer.calibration,
         certificates=() if proven is None else proven.rows(image),
     )

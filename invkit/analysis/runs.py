@@ -18,6 +18,7 @@ from invkit.analysis.presentation import report_data
 from invkit.artifacts import sha256_file, write_atomic
 from invkit.errors import ResourceError, UsageError
 from invkit.plugins.manager import PluginHost
+from invkit.report.table import write_csv
 from invkit.report.write import write_report
 
 SCHEMA = "invkit.manifest/1"
@@ -103,6 +104,9 @@ def save_run(
         place = folder if image == 0 else folder / f"image-{image + 1}"
         data = report_data(result, image=image, command=command, created=created, host=host)
         reports.append(write_report(place, data).html)
+        if image == 0:
+            # Figures are of all images together, so they are the same in every report.
+            write_atomic(folder / "figures.csv", write_csv(data.layers, data.others).encode())
     result.write_samples(folder / "samples.safetensors")
     manifest: dict[str, Any] = {
         "schema": SCHEMA,

@@ -106,7 +106,7 @@ class CalibrationRecord:
             )
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
         tests = self.summary
         return {

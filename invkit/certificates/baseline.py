@@ -1,10 +1,9 @@
 """The baseline of every trained sampler: training-free proposals, refined to the same epsilon."""
 
-__all__ = ["BASELINE_SAMPLES", "baseline", "baseline_figures", "plausible_spread"]
+__all__ = ["BASELINE_SAMPLES", "baseline", "baseline_found", "plausible_spread"]
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from invkit.sampling.layer import Target
 from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.sampling.training_free import training_free
 from invkit.statistics.intervals import Interval
+from invkit.verdict.measures import Baseline
 
 BASELINE_SAMPLES = 8  # of each image at most: the baseline may cost half of what is proven at the default
 
@@ -70,36 +70,36 @@ def _inside(found: Certified) -> Tensor:
     return torch.tensor([bool(row["inside"]) for row in found.placed.rows])
 
 
-def baseline_figures(
-    found: Sequence[Certified], *, seed: int, region: Region | None = None
-) -> tuple[dict[str, Any] | None, Interval | None]:
-    """Return the baseline's figures as JSON values, and the spread of what is certified and plausible, HU; nothing for nothing.
+def baseline_found(
+    found: Sequence[Certified], own: Sequence[Certified], *, seed: int, region: Region | None = None
+) -> Baseline | None:
+    """Return what the baseline came to beside the sampler under test; `None` where none was refined.
 
     Args:
         found: the refined proposals of each image.
+        own: the refined samples of each image.
         seed: of the bootstrap.
         region: which pixels count; all by default.
     """
     if not found:
-        return None, None
+        return None
     count = min(len(one.samples) for one in found)
-
-    def rms(values: Sequence[Tensor]) -> float | dict[str, float] | None:
-        return root_mean_square(values, seed=seed).to_json()
-
-    figures: dict[str, Any] = {
-        "count": count,
-        "refined": len(found[0].images),
-        "fiber_error_before": rms([one.certificates.before for one in found]),
-        "moved_hu": rms([one.certificates.moved for one in found]),
-    }
-    figures["plausible"], plausible = plausible_spread(found, seed=seed, region=region)
-    if len(found[0].images) >= 2:
-        proposed = sample_spread([one.proposals for one in found], seed=seed, region=region)
-        figures["proposal_spread_hu"] = proposed.to_json()
-    if count >= 2:
-        spread = sample_spread([one.samples for one in found], seed=seed, region=region)
-        figures["spread_hu"] = spread.to_json()
-    if plausible is not None:
-        figures["plausible_spread_hu"] = plausible.to_json()
-    return figures, plausible
+    plausible, plausible_hu = plausible_spread(found, seed=seed, region=region)
+    proposals = [
+        sample_spread([one.proposals for one in each], seed=seed, region=region)
+        for each in (found, own)
+        if len(each[0].images) >= 2
+    ]
+    return Baseline(
+        count=count,
+        refined=len(found[0].images),
+        spread=plausible_hu,
+        plausible=plausible,
+        own=plausible_spread(own, seed=seed, region=region)[1],
+        proposed=(proposals[0], proposals[1]) if len(proposals) == 2 else None,
+        certified=sample_spread([one.samples for one in found], seed=seed, region=region)
+        if count >= 2
+        else None,
+        fiber_error_before=root_mean_square([one.certificates.before for one in found], seed=seed),
+        moved=root_mean_square([one.certificates.moved for one in found], seed=seed),
+    )

@@ -53,9 +53,9 @@ def path_of(eta: float, epsilon: float) -> tuple[float, ...]:
 def curve_figures(
     images: Sequence[Sequence[CurvePoint]], *, pixel_scale: float, seed: int, part: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Return the curve as JSON values, one entry a tolerance, the largest first.
+    """Return the curve, one entry a tolerance, the largest first.
 
-    `spread_hu` is pooled over the images and `null` where one of them has fewer than two samples within epsilon.
+    `spread_hu` is pooled over the images and `None` where one of them has fewer than two samples within epsilon.
     `spread_epsilon_hu` is what the same epsilon allows at most in the `input` control, where z is the image in HU.
 
     Args:
@@ -79,12 +79,12 @@ def curve_figures(
     ]
 
 
-def _spread(points: Sequence[CurvePoint], seed: int) -> float | dict[str, float] | None:
+def _spread(points: Sequence[CurvePoint], seed: int) -> Interval | None:
     if any(len(point.squares) == 0 for point in points):
         return None
     groups = [index for index, point in enumerate(points) for _ in point.squares] if len(points) > 1 else None
     mean = bootstrap(torch.cat([point.squares for point in points]), groups=groups, seed=seed)
-    return Interval(mean.value**0.5, mean.low**0.5, mean.high**0.5).to_json()
+    return Interval(mean.value**0.5, mean.low**0.5, mean.high**0.5)
 
 
 def _mean_error(points: Sequence[CurvePoint]) -> float | None:

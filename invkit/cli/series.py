@@ -16,14 +16,6 @@ if TYPE_CHECKING:
     from invkit.analysis.series import SeriesResult
     from invkit.analysis.subject import Data
 
-COLUMNS = {
-    "certified.spread_hu": "certified spread HU",
-    "certified.count": "certified",
-    "spread_hu": "spread HU",
-    "spread_f_hu": "spread of f HU",
-    "fiber_error.samples": "fiber error",
-}
-
 
 def series_run(
     images: Data, out: Path | None, model: str, layers: Sequence[str], options: dict[str, Any]
@@ -48,6 +40,7 @@ def series_run(
 def show_series(result: SeriesResult, json: bool) -> None:
     """Print the figures of every slice and of all, and where the report lies."""
     from invkit.analysis.pooling import leaves
+    from invkit.measures.table import SLICES, shown_at
 
     if json:
         found = result.to_json()
@@ -55,9 +48,11 @@ def show_series(result: SeriesResult, json: bool) -> None:
         emit_json(found.pop("schema"), {**found, **places})
         return
 
+    columns = shown_at(SLICES)
+
     def row(name: str, layer: str, metrics: dict[str, Any]) -> tuple[str, ...]:
         figures = dict(leaves(metrics))
-        return name, layer, *(f"{figures[key]:.3g}" if key in figures else "" for key in COLUMNS)
+        return name, layer, *(f"{figures[key]:.3g}" if key in figures else "" for key in columns)
 
     rows = [
         row(str(one["slice"]), layer, one["layers"][layer]["metrics"])
@@ -65,7 +60,7 @@ def show_series(result: SeriesResult, json: bool) -> None:
         for layer in result.layers
     ]
     rows += [row("all", layer, result.metrics[layer]) for layer in result.layers]
-    emit_table(("slice", "layer", *COLUMNS.values()), rows)
+    emit_table(("slice", "layer", *(of.heading for of in columns.values())), rows)
     for warning, count in result.warnings.items():
         emit_text(f"Warning ({count} of {len(result)} slices): {warning}")
     emit_text(str(result.report.resolve()))

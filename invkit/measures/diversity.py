@@ -31,9 +31,9 @@ class Diversity:
     rank: Interval
     samples: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {"rmse_hu": self.rmse.to_json(), "rank": self.rank.to_json(), "samples": self.samples}
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys."""
+        return {"rmse_hu": self.rmse, "rank": self.rank, "samples": self.samples}
 
 
 def diversity(

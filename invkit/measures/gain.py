@@ -34,9 +34,9 @@ class GainRatios:
     to_noise: Interval
     to_random: Interval
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {name: getattr(self, name).to_json() for name in self.__dataclass_fields__}
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def gain_ratios(

@@ -130,7 +130,7 @@ def swapped(
 def ladder_figures(
     rungs: Sequence[dict[str, Rung]], eta: float, yardsticks: Yardsticks, *, seed: int
 ) -> tuple[dict[str, Interval], dict[str, Any]]:
-    """Return the fiber errors of all rungs, and the same ladder in other units as JSON values.
+    """Return the fiber errors of all rungs, and the same ladder in other units.
 
     Args:
         rungs: of each image, by their names.
@@ -152,8 +152,8 @@ def ladder_figures(
         return Interval(value.value / eta, value.low / eta, value.high / eta)
 
     return errors, {
-        "eta": {name: over(value).to_json() for name, value in errors.items()} if eta > 0 else None,
-        "f_error_hu": {name: value.to_json() for name, value in changes.items()},
+        "eta": {name: over(value) for name, value in errors.items()} if eta > 0 else None,
+        "f_error_hu": changes,
         "bank": len(yardsticks.bank),
         "compared": yardsticks.compared,
     }

@@ -56,13 +56,13 @@ class LesionCurve:
     largest: float
     places: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values, one row a size."""
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys, one row a size."""
         rows = [
             {
                 "radius_px": self.radius[index],
                 "radius_mm": self.radius_mm[index] if np.isfinite(self.radius_mm[index]) else None,
-                "contrast_hu": self.contrast[index].to_json(),
+                "contrast_hu": self.contrast[index],
                 "unseen": self.unseen[index],
                 "monotone": self.monotone[index],
             }

@@ -49,11 +49,9 @@ class NoiseSplit:
         """Whether anatomy was found: the share exceeds what noise alone gets, beyond both intervals."""
         return self.share.above(self.floor)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values; powers in HU^2."""
-        intervals = {
-            name: getattr(self, name).to_json() for name in ("total", "noise", "anatomy", "share", "floor")
-        }
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys; powers in HU^2."""
+        intervals = {name: getattr(self, name) for name in ("total", "noise", "anatomy", "share", "floor")}
         bands = {
             name: list(getattr(self, name))
             for name in ("frequency", "difference_power", "noise_power", "anatomy_power")

@@ -149,7 +149,7 @@ class RandomPhi:
         seed: int,
         region: Region | None = None,
     ) -> tuple[dict[str, Any], RandomWeights | None]:
-        """Return the figures as JSON values, and the certified spreads with random and with trained weights.
+        """Return the figures by their keys, and the certified spreads with random and with trained weights.
 
         What the trained layer's samples were refined from is refined here for both, in a window of 64 x 64 pixels: with random
         weights refinement takes long. Epsilon is chosen by the same rule from each layer's own s_Phi and eta. There are no
@@ -236,9 +236,7 @@ def _certified(
         "count": count,
         "refined": len(random[0].images),
         "epsilon": random[0].certificates.epsilon,
-        "fiber_error_before": root_mean_square(
-            [one.certificates.before for one in random], seed=seed
-        ).to_json(),
+        "fiber_error_before": root_mean_square([one.certificates.before for one in random], seed=seed),
     }
     count = min(len(one.samples) for one in trained)
     figures["trained_count"] = count
@@ -248,10 +246,10 @@ def _certified(
     beside = sample_spread([one.samples for one in trained], seed=seed)
     allowed = allowed_spread(trained[0].certificates.epsilon, pixel_scale, count)
     errors = [one.f_error[one.certificates.holds] for one in random]
-    figures["spread_hu"] = spread.to_json()
-    figures["trained_spread_hu"] = beside.to_json()
+    figures["spread_hu"] = spread
+    figures["trained_spread_hu"] = beside
     figures["trained_spread_epsilon_hu"] = allowed
-    figures["f_error_hu"] = root_mean_square(errors, seed=seed).to_json()
+    figures["f_error_hu"] = root_mean_square(errors, seed=seed)
     return figures, RandomWeights(spread, beside, allowed)
 
 
@@ -269,7 +267,7 @@ def _drawn(
         )
     spread = sample_spread([one.stack for one in drawn], seed=seed, region=region)
     return {
-        "spread_hu": spread.to_json(),
-        "fiber_error": root_mean_square([one.fiber_error for one in drawn], seed=seed).to_json(),
-        "nll": bootstrap(model.nll_rows, groups=model.patients.tolist(), seed=seed).to_json(),
+        "spread_hu": spread,
+        "fiber_error": root_mean_square([one.fiber_error for one in drawn], seed=seed),
+        "nll": bootstrap(model.nll_rows, groups=model.patients.tolist(), seed=seed),
     }

@@ -39,16 +39,16 @@ class RegressionCurve:
     reasons: tuple[str, ...]
     trusted: bool | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys."""
         return {
             "layers": [
-                {"layer": layer, "rmse_hu": one.to_json(), **ended.to_json()}
+                {"layer": layer, "rmse_hu": one, **ended.figures()}
                 for layer, one, ended in zip(self.layers, self.rmse, self.convergence, strict=True)
             ],
-            "const_rmse_hu": None if self.const is None else self.const.to_json(),
+            "const_rmse_hu": self.const,
             "falls": [
-                {"shallow": fall.shallow, "deep": fall.deep, "difference_hu": fall.difference.to_json()}
+                {"shallow": fall.shallow, "deep": fall.deep, "difference_hu": fall.difference}
                 for fall in self.falls
             ],
             "trusted": self.trusted,

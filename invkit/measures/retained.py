@@ -53,17 +53,17 @@ class RetainedCurve:
     trusted: bool | None
     convergence: tuple[Convergence, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys."""
         return {
             "layers": [
-                {"layer": layer, "retained": one.to_json(), **(ended.to_json() if ended else {})}
+                {"layer": layer, "retained": one, **(ended.figures() if ended else {})}
                 for layer, one, ended in zip(
                     self.layers, self.retained, self.convergence or [None] * len(self.layers), strict=True
                 )
             ],
             "rises": [
-                {"shallow": rise.shallow, "deep": rise.deep, "difference": rise.difference.to_json()}
+                {"shallow": rise.shallow, "deep": rise.deep, "difference": rise.difference}
                 for rise in self.rises
             ],
             "trusted": self.trusted,

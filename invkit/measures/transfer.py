@@ -43,12 +43,12 @@ class Transfer:
     error: Mapping[str, Mapping[str, Interval]]
     random: Mapping[str, Interval]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys."""
         return {
             "layers": list(self.layers),
-            "error": {a: {b: one.to_json() for b, one in row.items()} for a, row in self.error.items()},
-            "random": {b: one.to_json() for b, one in self.random.items()},
+            "error": self.error,
+            "random": self.random,
         }
 
 

@@ -70,7 +70,7 @@ class Window:
         """Return how much of an image of this size `(H, W)` it is, in (0, 1]."""
         return self.size[0] * self.size[1] / (size[0] * size[1])
 
-    def to_json(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return place and size in pixels."""
         return {
             "row": self.rows.start,
@@ -112,21 +112,21 @@ class Variation:
     transfer: dict[str, Any] | None
     lost: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values, without what could not be measured."""
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys, without what could not be measured."""
         found: dict[str, Any] = {
-            "window": self.window.to_json(),
+            "window": self.window,
             "images": self.images,
-            "noise_hu": None if self.noise is None else self.noise.to_json(),
+            "noise_hu": self.noise,
             "noise_epsilon_hu": self.allowed,
             "representation_lost": self.lost,
         }
         for name in ("diversity", "gain", "split", "anatomy"):
             value = getattr(self, name)
             if value is not None:
-                found[name] = value.to_json()
+                found[name] = value
         if self.lesions:
-            found["lesion"] = {name: curve.to_json() for name, curve in self.lesions.items()}
+            found["lesion"] = self.lesions
         if self.transfer is not None:
             found["transfer"] = self.transfer
         return found
@@ -342,9 +342,9 @@ def _transfer(
     return {
         "denoiser": beside.name,
         "layer": "output",
-        "error_own": found.error["own"]["own"].to_json(),
-        "error": found.error["own"]["other"].to_json(),
-        "error_random": found.random["other"].to_json(),
+        "error_own": found.error["own"]["own"],
+        "error": found.error["own"]["other"],
+        "error_random": found.random["other"],
     }
 
 

@@ -10,29 +10,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from invkit.measures.table import TERMINAL, known, shown_at
 from invkit.report.data import ReportData, plain
-from invkit.report.table import KNOWN, SPREAD_OF_F, ladder, overview, rows
+from invkit.report.table import ladder, overview, rows
 
-# The report has all figures; these say most.
-IN_SHORT = (
-    "certified.count",
-    "certified.refined",
-    "certified.spread_hu",
-    "certified.spread_epsilon_hu",
-    "certified.f_error_hu",
-    "certified.training_free.spread_hu",
-    "spread_hu",
-    "spread_input_hu",
-    "spread_f_hu",
-    "noise_distance",
-    "vae_rmse_hu",
-    "vae_limit_hu",
-    "nll.layer",
-    "nll.input",
-    "nll.const",
-    "nll.floor",
-    "retained_information",
-)
+# Of an overview, what does not fit on a terminal.
+LEFT_OUT = "Spread of f, HU"
 
 
 def _text(text: object, style: str = "") -> Text:
@@ -64,7 +47,12 @@ def print_report(data: ReportData, console: Console | None = None, report: Path 
         headings, table = ladder(data.layers[0].metrics)
         if table:
             console.print(_table(headings, table))
-        found = [row for row in rows(data.layers[0].metrics) if row.key in IN_SHORT or row.key not in KNOWN]
+        short, table_of_all = shown_at(TERMINAL), known()
+        found = [
+            row
+            for row in rows(data.layers[0].metrics, data.others)
+            if row.key in short or row.key not in table_of_all
+        ]
         console.print(_table(["Figure", "Value [95 % interval]"], [[row.label, row.value] for row in found]))
     for line in data.provenance:
         console.print(Padding(_text(line, "dim"), (0, 0, 0, 1)))
@@ -77,7 +65,7 @@ def print_report(data: ReportData, console: Console | None = None, report: Path 
 
 def _brief(headings: list[str], lines: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     """Return what of an overview fits on a terminal: the first figure's interval in one word, no other, and not the spread of f."""
-    kept = [index for index, heading in enumerate(headings) if index > 1 and heading != SPREAD_OF_F]
+    kept = [index for index, heading in enumerate(headings) if index > 1 and heading != LEFT_OUT]
     cut = []
     for line in lines:
         value, _, interval = line[1].partition(" [")

@@ -17,7 +17,9 @@ from invkit.errors import InputError
 from invkit.images.window import WINDOWS, Window
 from invkit.measures.regressed import RegressionCurve
 from invkit.measures.retained import RetainedCurve
+from invkit.measures.table import Figure
 from invkit.statistics.intervals import Difference, Interval
+from invkit.statistics.tree import Measured, as_json
 
 Image = NDArray[Any]
 # control characters but for line feed and tab, lone surrogates, and marks that change the direction of writing, which can
@@ -34,8 +36,8 @@ def plain(text: object) -> str:
 
 def jsonable(value: Any) -> Any:
     """Return a value as JSON can hold it: intervals as objects, arrays as lists, null for no number."""
-    if isinstance(value, Interval | Difference):
-        return jsonable(value.to_json())
+    if isinstance(value, Interval | Difference | Measured):
+        return jsonable(as_json(value))
     if isinstance(value, Mapping):
         return {plain(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -155,6 +157,7 @@ class ReportData:
         window: display window for images, HU.
         retained: what the layers retain of the code, over depth.
         regression: how well the image is estimated from the layers, over depth.
+        others: what is known of the figures of plugins' metrics.
     """
 
     model: str
@@ -175,6 +178,7 @@ class ReportData:
     window: Window = WINDOWS["abdomen"]
     retained: RetainedCurve | None = None
     regression: RegressionCurve | None = None
+    others: tuple[Figure, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layers:

@@ -12,23 +12,16 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from invkit.measures.table import TILES, shown_at
 from invkit.report.data import Image, LayerFigures, ReportData, jsonable, plain
 from invkit.report.plates import Plate, plates
 from invkit.report.rows import windowed_png
-from invkit.report.table import KNOWN, ladder, overview, rows
 from invkit.report.table import figure as metric
+from invkit.report.table import ladder, overview, rows
 from invkit.report.variation import certificate_tables, variation_tables
 from invkit.statistics.intervals import number
 
 TEMPLATES = Path(__file__).parent / "templates"
-TILES = (
-    "certified.spread_hu",
-    "spread_hu",
-    "spread_input_hu",
-    "spread_f_hu",
-    "fiber_error.samples",
-    "fiber_error.vae",
-)
 GALLERY = 12
 
 LIMITS = (
@@ -111,7 +104,9 @@ def render_html(data: ReportData, figures: Sequence[Plate] | None = None) -> str
         galleries=[{"key": layer.key, "images": _gallery(layer, data)} for layer in data.layers],
         window=f"Shown from {number(low)} HU (black) to {number(high)} HU (white).",
         overview=overview(data.layers),
-        tables=[(layer.key, rows(layer.metrics), ladder(layer.metrics)) for layer in data.layers],
+        tables=[
+            (layer.key, rows(layer.metrics, data.others), ladder(layer.metrics)) for layer in data.layers
+        ],
         varied={
             layer.key: [*certificate_tables(layer.certificates), *variation_tables(layer.metrics)]
             for layer in data.layers
@@ -153,14 +148,13 @@ def _uri(png: bytes) -> str:
 
 def _tiles(layer: LayerFigures) -> list[Tile]:
     tiles = []
-    for key in TILES:
+    for key, of in shown_at(TILES).items():
         value = metric(layer.metrics, key)
         if value is None:
             continue
-        label, unit, _ = KNOWN[key]
         middle, lowest, highest = value.numbers()
         bounds = f"{lowest} to {highest}" if value.known else ""
-        tiles.append(Tile(label, middle, unit, bounds))
+        tiles.append(Tile(of.label, middle, of.unit, bounds))
     return tiles
 
 

@@ -16,18 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from invkit.artifacts import write_atomic
+from invkit.measures.table import SLICES, shown_at
 from invkit.report.data import plain
 from invkit.report.table import figure, rows
 
 TEMPLATES = Path(__file__).parent / "templates"
-COLUMNS = {
-    "certified.spread_hu": "Certified spread, HU",
-    "certified.count": "Certified",
-    "spread_hu": "Spread, HU",
-    "spread_f_hu": "Spread of f, HU",
-    "fiber_error.samples": "Fiber error",
-    "vae_rmse_hu": "Error of the VAE, HU",
-}
 
 
 @dataclass(frozen=True)
@@ -73,14 +66,14 @@ def _html(folder: Path, page: SeriesPage) -> str:
     )
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    tables = []
+    tables, columns = [], shown_at(SLICES)
     for layer in page.layers:
         metrics = [one["layers"][layer]["metrics"] for one in page.slices]
-        present = [key for key in COLUMNS if figure(page.metrics[layer], key)]
+        present = [key for key in columns if figure(page.metrics[layer], key)]
         tables.append(
             {
                 "layer": layer,
-                "headings": [COLUMNS[key] for key in present],
+                "headings": [columns[key].heading for key in present],
                 "slices": [
                     (one["slice"], one["report"], [_value(values, key) for key in present])
                     for one, values in zip(page.slices, metrics, strict=True)

@@ -46,7 +46,7 @@ class Convergence:
             f"{number(self.gain)}{unit}, more than {number(self.tolerance)}{unit}."
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return JSON values."""
         return {"converged": self.converged, "last_gain": self.gain, "steps": self.steps}
 

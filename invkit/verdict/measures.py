@@ -4,7 +4,7 @@ __all__ = ["LADDER", "Baseline", "Certification", "Figure", "Measures", "RandomW
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from invkit.statistics.intervals import Interval
 
@@ -35,6 +35,9 @@ class Baseline:
         plausible: how many of the certified ones are plausible.
         own: certified, plausible spread of the sampler under test, HU; `None` for fewer than two such samples.
         proposed: spread of the proposals before refinement, HU, and of those of the sampler under test; `None` where unknown.
+        certified: spread of the certified ones, plausible or not, HU; `None` for fewer than two.
+        fiber_error_before: of the proposals, in units of s_Phi.
+        moved: by refinement, HU.
     """
 
     count: int
@@ -43,6 +46,23 @@ class Baseline:
     plausible: int = 0
     own: Figure | None = None
     proposed: tuple[Figure, Figure] | None = None
+    certified: Figure | None = None
+    fiber_error_before: Figure | None = None
+    moved: Figure | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys."""
+        return {
+            "count": self.count,
+            "refined": self.refined,
+            "fiber_error_before": self.fiber_error_before,
+            "moved_hu": self.moved,
+            "plausible": self.plausible,
+            "proposal_spread_hu": None if self.proposed is None else self.proposed[0],
+            "spread_hu": self.certified,
+            "plausible_spread_hu": self.spread,
+            "beaten": self.beaten,
+        }
 
     @property
     def beaten(self) -> bool:
@@ -69,6 +89,12 @@ class Certification:
             the most.
         real: which images `outside` compares with, for people.
         traits: in what it compares them.
+        proposed: spread of what the samples were refined from, HU; `None` for fewer than two.
+        fiber_error_before: of that, in units of s_Phi.
+        fiber_error: of all refined samples, in units of s_Phi.
+        moved: by refinement, HU.
+        curve: what other tolerances leave, one row a tolerance, the largest first.
+        plausible: where the certified samples stand among held-out images; `None` where that is not known.
     """
 
     count: int
@@ -82,6 +108,34 @@ class Certification:
     retreated: int = 0
     real: str = ""
     traits: tuple[str, ...] = ()
+    proposed: Figure | None = None
+    fiber_error_before: Figure | None = None
+    fiber_error: Figure | None = None
+    moved: Figure | None = None
+    curve: tuple[Mapping[str, Any], ...] = ()
+    plausible: Mapping[str, Any] | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys, without what could not be measured."""
+        found: dict[str, Any] = {
+            "count": self.count,
+            "refined": self.refined,
+            "epsilon": self.epsilon,
+            "spread_epsilon_hu": self.allowed,
+            "proposal_spread_hu": self.proposed,
+            "retreated": self.retreated,
+            "fiber_error_before": self.fiber_error_before,
+            "fiber_error": self.fiber_error,
+            "moved_hu": self.moved,
+            "curve": self.curve,
+        }
+        if self.spread is not None:
+            found |= {"spread_hu": self.spread, "f_error_hu": self.f_error}
+        if self.plausible is not None:
+            found["plausible"] = self.plausible
+        if self.baseline is not None:
+            found |= {"plausible_spread_hu": self.baseline.own, "training_free": self.baseline}
+        return found
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from invkit.calibration.record import CalibrationRecord
+from invkit.statistics.tree import as_json
 
 
 def accuracy(value, half=0.02):
@@ -70,7 +71,7 @@ def test_a_misfit_matters_above_what_is_called_small(figures, matters):
     assert not found.holds
     assert found.matters is matters
     assert ("is not calibrated" in found.sentence("layer 3")) is matters
-    assert found.to_json()["matters"] is matters
+    assert as_json(found)["matters"] is matters
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_the_side_is_named_where_it_is_known(reach, word):
 
 
 def test_json_holds_what_the_file_holds():
-    found = record(sbc=False, distance=0.2).to_json()
+    found = as_json(record(sbc=False, distance=0.2))
     assert found["sbc"] == {"holds": False, "distance": 0.2, "share_outside": 0.01}
     assert found["failing"] == ["sbc"]
     assert found["reach"]["value"] == 1.0

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 import invkit
-from invkit.certificates.baseline import BASELINE_SAMPLES, baseline, baseline_figures, plausible_spread
+from invkit.certificates.baseline import BASELINE_SAMPLES, baseline, baseline_found, plausible_spread
 from invkit.certificates.judge import Placed
 from invkit.fiber.distance import activation_distance
 from invkit.sampling.layer import ScaledLayer
+from invkit.statistics.tree import as_json
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +42,17 @@ def test_its_figures_are_those_of_what_phi_confirms(scene):
     found = baseline(scene[0], count=8, seed=0, image=0)
     distance = activation_distance(reference.split.phi(found.images), reference.z) / reference.scale
     certified = found.images[distance <= 1e-3]
-    figures, spread = baseline_figures([found], seed=0)
-    assert figures["refined"] == 8
-    assert figures["count"] == len(certified) >= 2
+    beside = baseline_found([found], [found], seed=0)
+    spread = beside.certified
+    assert beside.refined == 8
+    assert beside.count == len(certified) >= 2
     assert spread.value == pytest.approx(certified.double().std(0).square().mean().sqrt().item(), rel=1e-4)
-    assert figures["spread_hu"] == spread.to_json()
+    assert beside.spread == spread
+    assert as_json(beside)["spread_hu"] == spread.to_json()
 
 
 def test_nothing_was_refined_so_nothing_is_said():
-    assert baseline_figures([], seed=0) == (None, None)
+    assert baseline_found([], [], seed=0) is None
 
 
 def test_only_what_is_plausible_too_counts_against_a_trained_model(scene):
@@ -62,9 +65,9 @@ def test_only_what_is_plausible_too_counts_against_a_trained_model(scene):
     count, spread = plausible_spread([placed], seed=0)
     assert count == len(kept) >= 2
     assert spread.value == pytest.approx(kept.double().std(0).square().mean().sqrt().item(), rel=1e-4)
-    figures, compared = baseline_figures([placed], seed=0)
-    assert compared == spread
-    assert figures["count"] == int(certified.sum()) > figures["plausible"] == count
+    beside = baseline_found([placed], [placed], seed=0)
+    assert beside.spread == beside.own == spread
+    assert beside.count == int(certified.sum()) > beside.plausible == count
     nothing = replace(found, placed=Placed(({"inside": False},) * 8, {"inside": True}, 0.1))
     assert plausible_spread([nothing], seed=0) == (0, None)
 

@@ -9,10 +9,11 @@ from torch import nn
 import invkit
 from invkit.certificates.certify import Scrutiny, certify
 from invkit.certificates.curve import path_of
-from invkit.certificates.figures import certification_figures
+from invkit.certificates.figures import certification
 from invkit.fiber.distance import activation_distance
 from invkit.images.region import choose_region
 from invkit.sampling.layer import ScaledLayer, allowed_spread, epsilon_of
+from invkit.statistics.tree import as_json
 from invkit.verdict.measures import Measures
 from invkit.verdict.rules import judge
 
@@ -90,7 +91,8 @@ def test_what_does_not_converge_is_counted_and_never_shown():
     assert not found.enough
     assert not any(row["certified"] for row in found.rows(0))
     assert all(len(point.squares) == 0 for point in found.curve)
-    figures, judged = certification_figures([found], [], pixel_scale=100.0, seed=0)
+    judged = certification([found], [], pixel_scale=100.0, seed=0)
+    figures = as_json(judged)
     assert figures["count"] == 0
     assert "spread_hu" not in figures
     assert all(point["spread_hu"] is None and point["count"] == 0 for point in figures["curve"])
@@ -122,7 +124,7 @@ def test_the_curve_is_the_spread_at_every_tolerance():
     count = at_default.refined
     held = found.images[:count][found.certificates.holds[:count]]
     expected = held.double().var(0).mean().sqrt().item()
-    (figures, _) = certification_figures([found], [], pixel_scale=100.0, seed=0)
+    figures = as_json(certification([found], [], pixel_scale=100.0, seed=0))
     row = figures["curve"][4]
     assert row["spread_hu"]["value"] == pytest.approx(expected, rel=1e-4)
     assert row["spread_epsilon_hu"] == pytest.approx(0.1 * (row["count"] / (row["count"] - 1)) ** 0.5)
@@ -174,8 +176,9 @@ def test_nothing_is_proven_of_a_region_for_a_layer_that_keeps_everything():
         image=0,
         scrutiny=Scrutiny(region=region),
     )
-    figures, judged = certification_figures([found], [], pixel_scale=reference.scale, seed=0, region=region)
-    whole, _ = certification_figures([found], [], pixel_scale=reference.scale, seed=0)
+    judged = certification([found], [], pixel_scale=reference.scale, seed=0, region=region)
+    figures = as_json(judged)
+    whole = as_json(certification([found], [], pixel_scale=reference.scale, seed=0))
     assert judged.count == len(draws)
     # Held against what the whole image allows it would pass for a proof.
     assert whole["spread_epsilon_hu"] < figures["spread_hu"]["value"] < figures["spread_epsilon_hu"]

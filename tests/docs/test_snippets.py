@@ -79,3 +79,10 @@ def test_the_first_example_of_readme_and_api_runs(tmp_path, monkeypatch):
 def test_importing_invkit_imports_no_torch():
     code = "import invkit, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_worked_example_of_a_new_figure_prints_what_the_page_says(capsys):
+    found = page("design.md")
+    (code,) = (block for block in found.blocks("python") if "def figures" in block)
+    exec(compile(code, "design.md", "exec"), {"__name__": "example"})
+    assert capsys.readouterr().out == found.blocks("text")[-1]

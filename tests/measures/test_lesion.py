@@ -8,6 +8,7 @@ import torch
 from invkit.errors import InputError, UsageError
 from invkit.images.disc import disc, disc_places
 from invkit.measures.lesion import disc_contrast, lesion_curve
+from invkit.statistics.tree import as_json
 
 
 def rms(image):
@@ -103,7 +104,7 @@ def test_curve_falls_with_size_and_has_units():
         assert contrast.high == pytest.approx(1.1 * expected, rel=0.03)
     assert curve.radius_mm == pytest.approx((1.4, 2.8))
     assert curve.places == 16
-    row = curve.to_json()["sizes"][0]
+    row = as_json(curve)["sizes"][0]
     assert row["unseen"] == 0.0
     assert row["monotone"] == 1.0
 
@@ -113,7 +114,7 @@ def test_curve_of_one_patient_and_of_a_blind_layer():
     curve = lesion_curve(lambda image: 0 * image, [image], [1.0], [2.0], largest=-300.0, places=3)
     assert curve.unseen == (1.0,)
     assert curve.contrast[0].value == 300.0
-    assert curve.to_json()["sizes"][0]["radius_mm"] is None
+    assert as_json(curve)["sizes"][0]["radius_mm"] is None
 
 
 def test_refuses_what_cannot_be_measured():

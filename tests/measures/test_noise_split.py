@@ -10,6 +10,7 @@ from invkit.data.dose.texture import noise_texture
 from invkit.errors import InputError
 from invkit.measures.noise_split import split_noise_anatomy
 from invkit.statistics.intervals import Interval
+from invkit.statistics.tree import as_json
 
 SIZE = 48
 
@@ -84,7 +85,7 @@ def test_what_the_noise_hides_is_a_lower_bound():
 
 def test_json_has_the_verdict_and_the_bands():
     split = split_noise_anatomy([ct_noise(2, 10, 1)], [ct_noise(8, 10, 2)], bands=4, draws=50)
-    record = split.to_json()
+    record = as_json(split)
     assert len(record["frequency"]) == len(record["anatomy_power"]) == 5
     assert record["found"] is split.found
     assert Interval.of(record["share"]) == split.share

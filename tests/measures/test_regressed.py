@@ -6,6 +6,7 @@ import pytest
 from invkit.errors import InputError
 from invkit.measures.regressed import regression_curve
 from invkit.statistics.convergence import Convergence, convergence
+from invkit.statistics.tree import as_json
 
 PATIENTS = np.repeat(np.arange(20), 8).tolist()
 ENDED = Convergence(100, 0.0, 0.05)
@@ -48,7 +49,7 @@ def test_an_error_that_falls_with_depth_is_named_in_hu():
     assert difference.low < expected < difference.high
     assert found.trusted is False
     assert "which cannot be" in found.reasons[0]
-    assert found.to_json()["falls"][0]["difference_hu"]["value"] == pytest.approx(expected)
+    assert as_json(found)["falls"][0]["difference_hu"]["value"] == pytest.approx(expected)
     assert curve({"1": rows["3"], "3": rows["1"]}, bypassed=("1",)).trusted is True
 
 
@@ -80,7 +81,7 @@ def test_a_regression_that_still_improved_is_not_trusted():
         "more than 0.05 HU.",
     )
     assert found.const is None
-    assert [layer["converged"] for layer in found.to_json()["layers"]] == [True, False]
+    assert [layer["converged"] for layer in as_json(found)["layers"]] == [True, False]
 
 
 def test_one_patient_says_nothing_of_order():

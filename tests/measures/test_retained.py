@@ -7,6 +7,7 @@ from invkit.errors import InputError
 from invkit.measures.retained import retained_curve
 from invkit.statistics.convergence import Convergence
 from invkit.statistics.intervals import Interval
+from invkit.statistics.tree import as_json
 
 PATIENTS = np.repeat(np.arange(20), 8).tolist()
 
@@ -42,7 +43,7 @@ def test_a_rise_is_named():
     assert found.rises[0].difference.value == pytest.approx(0.2 / 1.2, abs=0.01)
     assert found.trusted is False
     assert "3 seems to retain" in found.reasons[0]
-    assert found.to_json()["rises"][0]["deep"] == "3"
+    assert as_json(found)["rises"][0]["deep"] == "3"
 
 
 def test_equal_layers_seldom_seem_to_rise():
@@ -72,7 +73,7 @@ def test_a_training_that_was_cut_short_is_not_trusted():
         "The training of 3 had not converged: the second half of its steps still gained 0.02 of what the code "
         "holds, more than 0.005 of what the code holds.",
     )
-    assert found.to_json()["layers"][1]["converged"] is False
+    assert as_json(found)["layers"][1]["converged"] is False
     unknown = curve({"1": -0.9}, convergence={"1": Convergence(None, None, 0.005)})
     assert unknown.trusted is False and "Nothing says" in unknown.reasons[0]
 
@@ -87,7 +88,7 @@ def test_one_patient_says_nothing_of_order():
     found = retained_curve({"1": [-0.2], "3": [-0.5]}, [0.2], [-1.0])
     assert found.trusted is None
     assert found.retained[1] == Interval(0.7 / 1.2) or found.retained[1].value == pytest.approx(0.7 / 1.2)
-    assert found.to_json()["trusted"] is None
+    assert as_json(found)["trusted"] is None
 
 
 def test_refuses_rows_that_do_not_match():

@@ -12,6 +12,7 @@ from invkit.measures.gain import gain_ratios
 from invkit.measures.transfer import Judged, transfer
 from invkit.statistics.intervals import Interval
 from invkit.statistics.resampling import image_intervals
+from invkit.statistics.tree import as_json
 
 
 def seeded(seed):
@@ -46,7 +47,7 @@ def test_one_layers_fiber_under_another():
     assert matrix.error["all"]["means"] == Interval(0.0, 0.0, 0.0)
     expected = np.sqrt(np.mean([means(image).square().mean().item() for image in x])) / 0.5
     assert matrix.random["means"].value == pytest.approx(expected, rel=1e-5)
-    assert matrix.to_json()["error"]["all"]["all"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert as_json(matrix)["error"]["all"]["all"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
 def test_images_without_a_sample_are_left_out():
@@ -89,7 +90,7 @@ def test_mean_over_pairs_is_that_of_all_pairs():
     assert found.rmse.value == pytest.approx(np.sqrt(np.mean(pairs)), rel=1e-5)
     assert found.rmse.known
     assert not found.rank.known
-    assert isinstance(found.to_json()["rank"], float)
+    assert isinstance(as_json(found)["rank"], float)
 
 
 def test_diversity_refuses_too_few_samples():
@@ -114,7 +115,7 @@ def test_gain_of_a_linear_layer():
     assert found.to_noise.value == pytest.approx(math.sqrt(10), rel=1e-5)
     assert found.random.value == pytest.approx(0.25, rel=0.03)  # |J|_F^2 / 64 = 16 / 4 / 64
     assert found.to_random.low <= found.to_random.value <= found.to_random.high
-    assert set(found.to_json()) == {"differences", "noise", "random", "to_noise", "to_random"}
+    assert set(as_json(found)) == {"differences", "noise", "random", "to_noise", "to_random"}
 
 
 def test_what_the_layer_ignores_has_no_gain():

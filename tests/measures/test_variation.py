@@ -20,6 +20,7 @@ from invkit.report.variation_plot import changes_figure
 from invkit.sampling.layer import ScaledLayer, epsilon_of
 from invkit.split.split import Split
 from invkit.statistics.intervals import number
+from invkit.statistics.tree import as_json
 from invkit.verdict.measures import Certification, Measures
 from invkit.verdict.rules import judge
 
@@ -152,7 +153,7 @@ def test_a_band_that_holds_noise_alone_is_no_anatomy():
 
 
 def test_tables_hold_every_change_and_every_size(injective):
-    figures = injective[0].to_json()
+    figures = as_json(injective[0])
     changes, lesions = variation_tables({"variation": figures})
     assert [row[0] for row in changes.rows] == [kind["label"] for kind in figures["anatomy"]["changes"]]
     assert [row[0] for row in lesions.rows] == ["2", "4", "8"]
@@ -212,7 +213,7 @@ def test_the_first_layer_of_chen2017_sees_its_noise():
 
 def test_the_figure_has_a_row_for_each_change_and_none_for_nothing(injective):
     image = np.zeros((8, 8))
-    figures = injective[0].to_json()
+    figures = as_json(injective[0])
     shown = LayerFigures("features", image, image, image, image[None], metrics={"variation": figures})
     figure = changes_figure("an oracle", [shown], LIGHT)
     labels = [text.get_text() for text in figure.axes[0].texts]

@@ -54,14 +54,14 @@ class Kind:
     certified: int
     tried: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys."""
         return {
             "kind": self.kind,
             "label": self.label,
             "radius_px": self.radius,
             "proposed_hu": self.proposed,
-            "left_hu": None if self.left is None else self.left.to_json(),
+            "left_hu": self.left,
             "largest_hu": self.largest,
             "allowed_hu": self.allowed,
             "scans_hu": self.scans,
@@ -101,15 +101,15 @@ class Anatomy:
         known = [kind for kind in self.kinds if kind.largest is not None and not kind.found]
         return max((max(kind.largest or 0.0, kind.allowed or 0.0) for kind in known), default=0.0)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys."""
         return {
             "epsilon": self.epsilon,
             "certified": self.certified,
             "tried": self.tried,
             "found": any(kind.found for kind in self.kinds),
             "bound_hu": self.bound,
-            "changes": [kind.to_json() for kind in self.kinds],
+            "changes": list(self.kinds),
         }
 
 
