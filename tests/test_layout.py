@@ -132,3 +132,26 @@ def test_the_citation_has_that_version():
 def test_a_package_is_marked_as_typed(path):
     name = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["name"]
     assert (path.parent / name.replace("-", "_") / "py.typed").is_file()
+
+
+# What people call with keywords, and the commands, whose options are their parameters.
+FACADES = {"analyze", "analyze_series", "evaluate", "train_denoiser", "train_vae", "train_cinn"}
+DOSE = {"simulate_dose", "add_dose_noise", "train_conditional"}  # the physics of one scan, by keyword
+MOST_PARAMETERS = 8
+
+
+def parameters(function):
+    arguments = function.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return [name for name in names if name not in ("self", "cls")]
+
+
+def test_nothing_below_the_facades_takes_many_parameters():
+    found = {
+        f"{name}.{node.name}": len(parameters(node))
+        for name, path in MODULES.items()
+        if not name.startswith("invkit.cli")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name not in FACADES | DOSE
+    }
+    assert {name: count for name, count in found.items() if count > MOST_PARAMETERS} == {}

@@ -1,6 +1,6 @@
 """The lesion test: which contrast a disc needs before a layer sees it (E14)."""
 
-__all__ = ["DiscContrast", "LesionCurve", "disc_contrast", "lesion_curve"]
+__all__ = ["DiscContrast", "DiscSearch", "LesionCurve", "disc_contrast", "lesion_curve"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from invkit.images.disc import disc, disc_places
 from invkit.statistics.intervals import Interval, as_vector, resampling_weights
 
 DOUBLINGS = 12  # contrasts that are tried, from largest / 2 ** 11 to largest
+DRAWS = 1000  # of the bootstrap
 HALVINGS = 8  # of the interval in which the threshold is crossed
 
 
@@ -69,6 +70,21 @@ class LesionCurve:
             for index in range(len(self.radius))
         ]
         return {"sizes": rows, "largest_hu": self.largest, "places": self.places}
+
+
+@dataclass(frozen=True)
+class DiscSearch:
+    """Which discs are put into images.
+
+    Args:
+        places: discs for each image and size.
+        largest: largest contrast to try, HU; below 0 for discs that are darker.
+        halvings: as in `disc_contrast`.
+    """
+
+    places: int = 8
+    largest: float = 1000.0
+    halvings: int = HALVINGS
 
 
 @torch.no_grad()
@@ -151,13 +167,9 @@ def lesion_curve(
     radii: Sequence[float],
     groups: Sequence[Any] | None = None,
     *,
+    search: DiscSearch | None = None,
     spacing: float | None = None,
-    places: int = 8,
-    margin: int = 0,
-    largest: float = 1000.0,
-    halvings: int = HALVINGS,
     seed: int = 0,
-    draws: int = 1000,
 ) -> LesionCurve:
     """Return c*(size): the contrast of discs below which the layer's change is below the threshold (E14).
 
@@ -173,13 +185,9 @@ def lesion_curve(
         thresholds: one an image, in units of the activation.
         radii: pixels.
         groups: labels of the images (patients).
+        search: which discs are tried.
         spacing: mm per pixel.
-        places: discs for each image and size.
-        margin: pixels that discs keep from the border.
-        largest: largest contrast to try, HU; below 0 for discs that are darker.
-        halvings: as in `disc_contrast`.
         seed: of places and resampling.
-        draws: bootstrap samples.
 
     Raises:
         InputError: no image has soft tissue for a disc of some size, or numbers do not match.
@@ -189,16 +197,25 @@ def lesion_curve(
             f"every image needs a threshold and, if given, a label; got {len(images)} images, "
             f"{len(thresholds)} thresholds"
         )
+    search = search or DiscSearch()
     labels = list(range(len(images))) if groups is None else list(groups)
-    medians, unseen, monotone, fewest = [], [], [], len(images) * places
+    medians, unseen, monotone, fewest = [], [], [], len(images) * search.places
     for size, radius in enumerate(radii):
         found: list[DiscContrast] = []
         owners: list[Any] = []
         for index, (image, threshold) in enumerate(zip(images, thresholds, strict=True)):
-            centres = disc_places(image, radius, places, seed=seed + 7919 * size + index, margin=margin)
+            centres = disc_places(image, radius, search.places, seed=seed + 7919 * size + index)
             if len(centres):
                 found.append(
-                    disc_contrast(phi, image, centres, radius, threshold, largest=largest, halvings=halvings)
+                    disc_contrast(
+                        phi,
+                        image,
+                        centres,
+                        radius,
+                        threshold,
+                        largest=search.largest,
+                        halvings=search.halvings,
+                    )
                 )
                 owners += [labels[index]] * len(centres)
         if not found:
@@ -206,20 +223,26 @@ def lesion_curve(
                 f"no image has soft tissue for a disc of radius {radius:g} pixels; give larger images or smaller discs"
             )
         contrast = torch.cat([one.contrast for one in found]).abs()
-        medians.append(_median(contrast, owners if len(set(owners)) > 1 else None, seed, draws))
+        medians.append(_median(contrast, owners if len(set(owners)) > 1 else None, seed))
         unseen.append(float(torch.cat([one.unseen for one in found]).double().mean()))
         monotone.append(float(torch.cat([one.monotone for one in found]).double().mean()))
         fewest = min(fewest, len(contrast))
     millimetres = tuple(radius * (np.nan if spacing is None else spacing) for radius in radii)
     return LesionCurve(
-        tuple(map(float, radii)), millimetres, tuple(medians), tuple(unseen), tuple(monotone), largest, fewest
+        tuple(map(float, radii)),
+        millimetres,
+        tuple(medians),
+        tuple(unseen),
+        tuple(monotone),
+        search.largest,
+        fewest,
     )
 
 
-def _median(values: Tensor, owners: Sequence[Any] | None, seed: int, draws: int) -> Interval:
+def _median(values: Tensor, owners: Sequence[Any] | None, seed: int) -> Interval:
     """Return the median and its interval, over owners, or over places where there is one owner."""
     vector = as_vector(values)
-    weights = resampling_weights(len(vector), owners, seed=seed, draws=draws)
+    weights = resampling_weights(len(vector), owners, seed=seed, draws=DRAWS)
     if weights is None:
         return Interval(float(np.median(vector)))
     order = np.argsort(vector, kind="stable")

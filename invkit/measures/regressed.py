@@ -63,7 +63,6 @@ def regression_curve(
     *,
     convergence: Mapping[str, Convergence],
     bypassed: Collection[str] = (),
-    level: float = 0.95,
     seed: int = 0,
     draws: int = 2000,
 ) -> RegressionCurve:
@@ -82,7 +81,6 @@ def regression_curve(
         groups: labels of the rows (patients).
         convergence: of each layer's regression.
         bypassed: layers that a skip connection goes round; those after them may know more, so they are not compared.
-        level: of all pairs together.
         seed: of the resampling.
         draws: bootstrap samples.
 
@@ -118,7 +116,7 @@ def regression_curve(
     if not single:
         table = np.stack(vectors, axis=1)
         unit = np.ones(len(table))
-        wrong = rises(names, table, unit, groups, bypassed=bypassed, level=level, seed=seed, draws=draws)
+        wrong = rises(names, table, unit, groups, bypassed=bypassed, seed=seed, draws=draws)
         of = dict(zip(names, found, strict=True))
         falls = tuple(
             Rise(

@@ -15,6 +15,7 @@ from invkit.statistics.convergence import Convergence
 from invkit.statistics.intervals import Interval, Values, as_vector
 
 Array = NDArray[np.float64]
+LEVEL = 0.95  # of all pairs of layers together
 RESOLVED = 1e-4  # of what the code holds; smaller differences are of the fits, not of the layers
 
 
@@ -79,7 +80,6 @@ def retained_curve(
     *,
     convergence: Mapping[str, Convergence] | None = None,
     bypassed: Collection[str] = (),
-    level: float = 0.95,
     seed: int = 0,
     draws: int = 2000,
 ) -> RetainedCurve:
@@ -93,7 +93,7 @@ def retained_curve(
     The same codes are judged under every layer, so differences are paired; intervals are over patients. A pair counts as a
     rise where its difference lies above 0 by more than c cluster-robust standard errors, c being the quantile of the largest
     studentised difference among all pairs when the sign of each patient's part is random (wild bootstrap-t; Cameron,
-    Gelbach, Miller 2008): so a curve in order has a rise with a probability of about 1 - level, however many layers. Less than
+    Gelbach, Miller 2008): so a curve in order has a rise with a probability of about 5 %, however many layers. Less than
     0.0001 is no rise: layers from which the code is known exactly differ by the last digits of their fits alone.
 
     Args:
@@ -103,7 +103,6 @@ def retained_curve(
         groups: labels of the rows (patients).
         convergence: of the training of each layer; its gains are in shares of NLL_const - E[H(q)].
         bypassed: layers that a skip connection goes round; those after them may know more, so they are not compared.
-        level: of the intervals.
         seed: of the resampling.
         draws: bootstrap samples.
 
@@ -136,9 +135,7 @@ def retained_curve(
         return RetainedCurve(names, retained, (), tuple(reasons), False if reasons else None, ended)
     table = np.stack(vectors, axis=1)
     scale = const - least
-    found = rises(
-        names, table, scale, groups, bypassed=bypassed, least=RESOLVED, level=level, seed=seed, draws=draws
-    )
+    found = rises(names, table, scale, groups, bypassed=bypassed, least=RESOLVED, seed=seed, draws=draws)
     for rise in found:
         reasons.append(
             f"{rise.deep} seems to retain {rise.difference.text()} more than {rise.shallow} before it, which cannot be: "
@@ -155,7 +152,6 @@ def rises(
     *,
     bypassed: Collection[str] = (),
     least: float = 0.0,
-    level: float,
     seed: int,
     draws: int,
 ) -> tuple[Rise, ...]:
@@ -168,7 +164,6 @@ def rises(
         groups: labels of the rows.
         bypassed: layers that others are not held against.
         least: differences up to this are none.
-        level: of all pairs together.
         seed: of the signs.
         draws: resamplings.
     """
@@ -193,7 +188,7 @@ def rises(
     shift = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, count)) @ by_group
     # All signs alike give a spread of 0.
     spread = np.maximum((square - shift**2 / count) * count / (count - 1), 1e-12 * square)
-    largest = np.quantile((shift / np.sqrt(spread)).max(axis=1), level)
+    largest = np.quantile((shift / np.sqrt(spread)).max(axis=1), LEVEL)
     error = np.sqrt(square * count / (count - 1))
     return tuple(
         Rise(names[first], names[second], Interval(float(one), float(one - reach), float(one + reach)))

@@ -21,7 +21,7 @@ from invkit.measures.changes.summary import RADII, Anatomy, proposals, summarise
 from invkit.measures.changes.survive import Survival, survive
 from invkit.measures.diversity import Diversity, diversity
 from invkit.measures.gain import GainRatios, gain_ratios
-from invkit.measures.lesion import LesionCurve, lesion_curve
+from invkit.measures.lesion import DiscSearch, LesionCurve, lesion_curve
 from invkit.measures.noise_split import NoiseSplit, split_noise_anatomy
 from invkit.measures.transfer import Judged, transfer
 from invkit.sampling.base import SampleModel
@@ -303,9 +303,8 @@ def _lesions(
                 seen,
                 [threshold] * len(seen),
                 RADII,
+                search=DiscSearch(places=DISCS, halvings=HALVINGS),
                 spacing=spacing,
-                places=DISCS,
-                halvings=HALVINGS,
                 seed=seed,
             )
         except InputError:

@@ -32,7 +32,7 @@ from invkit.flow.train import CinnTask, fit_config, nll_rows
 from invkit.parts.layer_file import KIND, LayerRequest, LearnedFlow, read_layer, write_layer
 from invkit.parts.scales import layer_scales
 from invkit.parts.store import Store
-from invkit.regressor.regress import Judge, Regressed, squared_error, train_regressor
+from invkit.regressor.regress import Judge, Regressed, Regression, squared_error, train_regressor
 from invkit.regressor.regressor import Regressor
 from invkit.sampling.base import LayerModel, estimated
 from invkit.split.split import Split
@@ -202,16 +202,13 @@ class LayerTraining:
             return self.split.phi(x), target
 
         return train_regressor(
-            partial(pairs, "train"),
-            partial(pairs, "validation"),
+            Regression(partial(pairs, "train"), partial(pairs, "validation"), self.split.phi, self._judge()),
             config,
             self.work / "regressor",
-            phi=self.split.phi,
             seed=self.seed("g"),
             progress=self.progress,
             device=self.device,
             stage=f"{self.split.layer}: regressor",
-            judge=self._judge(),
         )
 
     def _judge(self) -> Judge:

@@ -1,6 +1,15 @@
 """Fitting of regressors g: z -> x_hat: a descent in closed form, and a training of the network where that does not do."""
 
-__all__ = ["Judge", "Pairs", "Regressed", "RegressorTask", "squared_error", "tolerable", "train_regressor"]
+__all__ = [
+    "Judge",
+    "Pairs",
+    "Regressed",
+    "Regression",
+    "RegressorTask",
+    "squared_error",
+    "tolerable",
+    "train_regressor",
+]
 
 import math
 import time
@@ -133,51 +142,60 @@ class Regressed:
     learning: Mapping[str, Sequence[tuple[int, float]]]
 
 
+@dataclass(frozen=True)
+class Regression:
+    """What a regressor is fitted to.
+
+    Args:
+        pairs: `pairs(step, shard)` returns z and x of that part of a step's batch; a pure function.
+        held_out: the same for other patients.
+        phi: from images `(B, 1, H, W)`, HU, to activations.
+        judge: returns further held-out figures of g.
+    """
+
+    pairs: Pairs
+    held_out: Pairs
+    phi: Phi
+    judge: Judge | None = None
+
+
 def train_regressor(
-    pairs: Pairs,
-    held_out: Pairs,
+    data: Regression,
     config: RegressorConfig,
     folder: Path,
     *,
-    phi: Phi,
     seed: int = 0,
     identity: str | None = None,
     progress: Progress | None = None,
     device: torch.device | str = "cpu",
     stage: str = "regressor",
-    judge: Judge | None = None,
 ) -> Regressed:
-    """Build a regressor for what `pairs` gives and fit it: by a descent through Phi, and where that does not get far by training.
+    """Build a regressor for what the pairs give and fit it: by a descent through Phi, and where that does not get far by training.
 
     A descent gets far where it takes more than half of its error off the linear part. Elsewhere, as where much of x is lost or the
     image is another than the one that z is of, the network is trained on the linear part, and the better of the two is kept; of the
     training the best state of all looks, the linear part alone included. Where z is constant there is nothing to train.
 
     Args:
-        pairs: `pairs(step, shard)` returns z and x of that part of a step's batch; a pure function.
-        held_out: the same for other patients.
-        config: sizes and steps; `pairs` should give batches of `config.batch` patches of side `config.patch`.
+        data: what it is fitted to.
+        config: sizes and steps; the pairs should give batches of `config.batch` patches of side `config.patch`.
         folder: run folder of the engine; an interrupted training goes on.
-        phi: from images `(B, 1, H, W)`, HU, to activations.
         seed: of the initialisation.
         identity: what is trained on what; a folder that holds another training is refused.
         progress: is told how far the training is.
         device: where it trains.
         stage: what progress calls it.
-        judge: returns further held-out figures of g.
 
     Raises:
         DivergedError: the training diverged, or z is not finite.
     """
-    descended, looks = _descended(
-        pairs, held_out, config, phi, seed=seed, progress=progress, device=device, stage=stage, judge=judge
-    )
+    descended, looks = _descended(data, config, seed=seed, progress=progress, device=device, stage=stage)
     rmse = descended.metrics["rmse_hu"]
-    if rmse <= max(FAR * looks[0], ENOUGH_HU) or _constant(pairs):
+    if rmse <= max(FAR * looks[0], ENOUGH_HU) or _constant(data.pairs):
         return descended
-    z, x = pairs(0, WHOLE)
+    z, x = data.pairs(0, WHOLE)
     regressor = Regressor(z, (x.shape[-2], x.shape[-1]), config, seed=seed).to(device)
-    task = RegressorTask(regressor, pairs, held_out, identity=identity, judge=judge)
+    task = RegressorTask(regressor, data.pairs, data.held_out, identity=identity, judge=data.judge)
     result = fit(
         task,
         FitConfig(
@@ -201,19 +219,17 @@ def train_regressor(
 
 
 def _descended(
-    pairs: Pairs,
-    held_out: Pairs,
+    data: Regression,
     config: RegressorConfig,
-    phi: Phi,
     *,
     seed: int,
     progress: Progress | None,
     device: torch.device | str,
     stage: str,
-    judge: Judge | None,
 ) -> tuple[Regressed, Sequence[float]]:
     """Return the regressor of a descent, without network, and its held-out RMSE after so many stages."""
     begun = time.monotonic()
+    pairs, judge = data.pairs, data.judge
     z, x = pairs(0, WHOLE)
     regressor = Regressor(z, (x.shape[-2], x.shape[-1]), config, seed=seed).to(device)
     regressor.net = None
@@ -239,8 +255,8 @@ def _descended(
     looks = descend(
         regressor,
         batches(pairs, config.stage_batches),
-        batches(held_out, config.stage_batches),
-        phi,
+        batches(data.held_out, config.stage_batches),
+        data.phi,
         lambda looks: len(looks) % 2 == 1 and len(looks) > 1 and _converged([*enumerate(looks)]),
         told=told,
     )

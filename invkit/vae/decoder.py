@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from invkit.vae.encoder import SLOPE, Residual
+from invkit.vae.encoder import SLOPE, Residual, Sizes
 
 
 class Decoder(nn.Module):
@@ -15,48 +15,30 @@ class Decoder(nn.Module):
     Sub-pixel convolutions (Shi et al. 2016) do the two steps up.
 
     Args:
-        patch: side of the square patches, a multiple of `2 * stem`.
-        d: length of the code.
-        stem: side of the pixel blocks that the last convolution gives.
-        width: channels.
-        inner: channels of the 3x3 convolutions inside the blocks.
-        fine: residual blocks on the grid of `patch / stem`.
-        coarse: residual blocks on the grid of half that size.
-        neck: channels on the coarse grid that the linear layer gives.
-        pool: side of the pixel blocks whose means a second, linear path from the code gives.
+        sizes: those that E and D have in common.
+        blocks: residual blocks on the grid of `patch / stem`, and on that of half its size.
         given: images that it is given besides the code.
     """
 
-    def __init__(
-        self,
-        *,
-        patch: int,
-        d: int,
-        stem: int,
-        width: int,
-        inner: int,
-        fine: int,
-        coarse: int,
-        neck: int,
-        pool: int,
-        given: int = 0,
-    ):
+    def __init__(self, sizes: Sizes, blocks: tuple[int, int], *, given: int = 0):
         super().__init__()
-        self.grid = patch // (2 * stem)
-        self.neck_width = neck
-        self.spread = nn.Linear(d, neck * self.grid**2)
-        self.neck = nn.Conv2d(neck, width, 1)
-        self.coarse = nn.Sequential(*(Residual(width, inner) for _ in range(coarse)))
+        stem, width = sizes.stem, sizes.width
+        self.grid = sizes.grid
+        self.neck_width = sizes.neck
+        self.spread = nn.Linear(sizes.d, sizes.neck * self.grid**2)
+        self.neck = nn.Conv2d(sizes.neck, width, 1)
+        self.coarse = nn.Sequential(*(Residual(width, sizes.inner) for _ in range(blocks[1])))
         self.up = nn.Sequential(nn.Conv2d(width, 4 * width, 1), nn.PixelShuffle(2))
         # With the smooth image in view, sharpening its edges is a local task, which is learned fast.
         pixels = (1 + given) * stem * stem
         self.view = nn.Sequential(nn.PixelUnshuffle(stem), nn.Conv2d(pixels, width, 3, padding=1))
-        self.fine = nn.Sequential(*(Residual(width, inner) for _ in range(fine)))
+        self.fine = nn.Sequential(*(Residual(width, sizes.inner) for _ in range(blocks[0])))
         self.head = nn.Conv2d(width, stem * stem, 3, padding=1)
         self.unfold = nn.PixelShuffle(stem)
-        self.linear = nn.Linear(d, (patch // pool) ** 2)
-        self.blocks = nn.Unflatten(1, (1, patch // pool, patch // pool))
-        self.size = patch
+        means = sizes.patch // sizes.pool
+        self.linear = nn.Linear(sizes.d, means**2)
+        self.blocks = nn.Unflatten(1, (1, means, means))
+        self.size = sizes.patch
 
     @property
     def last(self) -> Tensor:

@@ -1,13 +1,49 @@
 """The encoder E: a patch becomes mean and log-variance of a Gaussian over codes."""
 
-__all__ = ["SIZES", "Encoder", "Residual"]
+__all__ = ["Encoder", "Residual", "Sizes"]
+
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional
 
 SLOPE = 0.2
-SIZES = {"patch", "d", "stem", "width", "inner", "neck", "pool"}  # that E and D have in common
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What E and D have in common.
+
+    Args:
+        patch: side of the square patches, a multiple of `2 * stem`.
+        d: length of the code.
+        stem: side of the pixel blocks that become channels.
+        width: channels.
+        inner: channels of the 3x3 convolutions inside the blocks.
+        neck: channels on the coarse grid at the linear layer.
+        pool: side of the pixel blocks whose means a second, linear path between image and code has.
+    """
+
+    patch: int
+    d: int
+    stem: int
+    width: int
+    inner: int
+    neck: int
+    pool: int
+
+    @classmethod
+    def of(cls, config: BaseModel) -> Self:
+        """Return the sizes that a VAE's configuration states."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
+
+    @property
+    def grid(self) -> int:
+        """Side of the coarse grid."""
+        return self.patch // (2 * self.stem)
 
 
 class Residual(nn.Module):
@@ -40,46 +76,26 @@ class Encoder(nn.Module):
     convolutions work on small grids with many channels, where a CPU is fastest.
 
     Args:
-        patch: side of the square patches, a multiple of `2 * stem`.
-        d: length of the code.
-        stem: side of the pixel blocks that become channels.
-        width: channels.
-        inner: channels of the 3x3 convolutions inside the blocks.
-        fine: residual blocks on the grid of `patch / stem`.
-        coarse: residual blocks on the grid of half that size.
-        neck: channels on the coarse grid that the linear layer sees.
-        pool: side of the pixel blocks whose means a second, linear path to the code sees.
+        sizes: those that E and D have in common.
+        blocks: residual blocks on the grid of `patch / stem`, and on that of half its size.
         inputs: images that it sees; the code is that of the first.
     """
 
-    def __init__(
-        self,
-        *,
-        patch: int,
-        d: int,
-        stem: int,
-        width: int,
-        inner: int,
-        fine: int,
-        coarse: int,
-        neck: int,
-        pool: int,
-        inputs: int = 1,
-    ):
+    def __init__(self, sizes: Sizes, blocks: tuple[int, int], *, inputs: int = 1):
         super().__init__()
-        grid = patch // (2 * stem)
+        stem, width, pool = sizes.stem, sizes.width, sizes.pool
         pixels = inputs * stem * stem
         self.stem = nn.Sequential(nn.PixelUnshuffle(stem), nn.Conv2d(pixels, width, 3, padding=1))
-        self.fine = nn.Sequential(*(Residual(width, inner) for _ in range(fine)))
+        self.fine = nn.Sequential(*(Residual(width, sizes.inner) for _ in range(blocks[0])))
         self.down = nn.Conv2d(width, width, 2, stride=2)
-        self.coarse = nn.Sequential(*(Residual(width, inner) for _ in range(coarse)))
-        self.neck = nn.Conv2d(width, neck, 1)
-        self.head = nn.Linear(neck * grid * grid, 2 * d)
+        self.coarse = nn.Sequential(*(Residual(width, sizes.inner) for _ in range(blocks[1])))
+        self.neck = nn.Conv2d(width, sizes.neck, 1)
+        self.head = nn.Linear(sizes.neck * sizes.grid**2, 2 * sizes.d)
         self.pool = nn.AvgPool2d(pool)
-        self.linear = nn.Linear((patch // pool) ** 2, d)
+        self.linear = nn.Linear((sizes.patch // pool) ** 2, sizes.d)
         # A narrow posterior from the start: with variance 1 the decoder would see noise alone.
         with torch.no_grad():
-            self.head.bias[d:] = -3.0
+            self.head.bias[sizes.d :] = -3.0
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance, each `(B, d)` float32, of scaled patches `(B, inputs, patch, patch)`."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from invkit.errors import ConfigError, ImageError
 from invkit.vae.critic import Critic
 from invkit.vae.decoder import Decoder
-from invkit.vae.encoder import SIZES, Encoder
+from invkit.vae.encoder import Encoder, Sizes
 from invkit.vae.equaliser import Equaliser
 from invkit.vae.losses import kl_divergence
 
@@ -283,9 +283,9 @@ class VAE(HuVae[VaeConfig]):
 
     def __init__(self, config: VaeConfig):
         super().__init__(config)
-        sizes = config.model_dump(include=SIZES)
-        self.encoder = Encoder(**sizes, fine=config.encoder_blocks[0], coarse=config.encoder_blocks[1])
-        self.decoder = Decoder(**sizes, fine=config.decoder_blocks[0], coarse=config.decoder_blocks[1])
+        sizes = Sizes.of(config)
+        self.encoder = Encoder(sizes, config.encoder_blocks)
+        self.decoder = Decoder(sizes, config.decoder_blocks)
         self.equaliser = Equaliser()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

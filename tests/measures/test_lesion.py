@@ -7,7 +7,7 @@ import torch
 
 from invkit.errors import InputError, UsageError
 from invkit.images.disc import disc, disc_places
-from invkit.measures.lesion import disc_contrast, lesion_curve
+from invkit.measures.lesion import DiscSearch, disc_contrast, lesion_curve
 from invkit.statistics.tree import as_json
 
 
@@ -95,7 +95,13 @@ def test_curve_falls_with_size_and_has_units():
     images = [torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(s)) * 5 for s in range(4)]
     thresholds = [0.9, 1.0, 1.0, 1.1]
     curve = lesion_curve(
-        lambda image: image, images, thresholds, [2.0, 4.0], ["a", "b", "c", "d"], spacing=0.7, places=4
+        lambda image: image,
+        images,
+        thresholds,
+        [2.0, 4.0],
+        ["a", "b", "c", "d"],
+        search=DiscSearch(places=4),
+        spacing=0.7,
     )
     for radius, contrast in zip((2.0, 4.0), curve.contrast, strict=True):
         expected = 1 / rms(disc(32, 32, (16, 16), radius))
@@ -111,7 +117,9 @@ def test_curve_falls_with_size_and_has_units():
 
 def test_curve_of_one_patient_and_of_a_blind_layer():
     image = torch.zeros(1, 1, 32, 32)
-    curve = lesion_curve(lambda image: 0 * image, [image], [1.0], [2.0], largest=-300.0, places=3)
+    curve = lesion_curve(
+        lambda image: 0 * image, [image], [1.0], [2.0], search=DiscSearch(places=3, largest=-300.0)
+    )
     assert curve.unseen == (1.0,)
     assert curve.contrast[0].value == 300.0
     assert as_json(curve)["sizes"][0]["radius_mm"] is None

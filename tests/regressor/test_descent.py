@@ -10,7 +10,7 @@ from torch import nn
 from invkit.data.slices import HU_RANGE
 from invkit.errors import DivergedError, UsageError
 from invkit.regressor.descent import descend
-from invkit.regressor.regress import train_regressor
+from invkit.regressor.regress import Regression, train_regressor
 from invkit.regressor.regressor import Regressor, RegressorConfig
 from invkit.regressor.ridge import Moments
 from invkit.training.engine import Shard
@@ -116,15 +116,12 @@ def test_the_same_again_bit_for_bit():
 
 def test_no_network_is_trained_where_the_descent_gets_far(tmp_path):
     told = []
-    found = train_regressor(
-        pairs_of(bent),
-        pairs_of(bent, seed=1),
-        SMALL,
-        tmp_path / "run",
-        phi=bent,
-        progress=told.append,
-        judge=lambda regressor, stages: {"stages": float(len(regressor.stages)), "asked": float(stages)},
-    )
+
+    def judge(regressor, stages):
+        return {"stages": float(len(regressor.stages)), "asked": float(stages)}
+
+    data = Regression(pairs_of(bent), pairs_of(bent, seed=1), bent, judge)
+    found = train_regressor(data, SMALL, tmp_path / "run", progress=told.append)
     assert found.regressor.net is None
     assert not (tmp_path / "run").exists()
     curve = dict(found.learning["rmse_hu"])
@@ -145,7 +142,7 @@ def test_the_network_is_trained_where_the_descent_does_not_get_far(tmp_path):
         return of
 
     config = SMALL.model_copy(update={"stages": 2, "steps": 160})
-    found = train_regressor(pairs(0), pairs(1), config, tmp_path, phi=bent)
+    found = train_regressor(Regression(pairs(0), pairs(1), bent), config, tmp_path)
     start = dict(found.learning["rmse_hu"])[0]
     assert found.regressor.net is not None
     assert not len(found.regressor.stages)
@@ -155,7 +152,7 @@ def test_the_network_is_trained_where_the_descent_does_not_get_far(tmp_path):
 
 def test_nothing_is_trained_where_z_is_constant(tmp_path):
     pairs = pairs_of(torch.zeros_like)
-    found = train_regressor(pairs, pairs, SMALL, tmp_path / "run", phi=torch.zeros_like)
+    found = train_regressor(Regression(pairs, pairs, torch.zeros_like), SMALL, tmp_path / "run")
     assert found.regressor.net is None
     assert not (tmp_path / "run").exists()
 
@@ -189,4 +186,4 @@ def test_an_activation_that_is_not_finite_ends_in_a_clear_error(tmp_path):
         return bent(x) / 0.0
 
     with pytest.raises(DivergedError, match="not finite"):
-        train_regressor(pairs_of(broken), pairs_of(broken, seed=1), SMALL, tmp_path, phi=broken)
+        train_regressor(Regression(pairs_of(broken), pairs_of(broken, seed=1), broken), SMALL, tmp_path)

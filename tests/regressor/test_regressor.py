@@ -6,7 +6,7 @@ from regressor_pairs import pairs_of
 from torch import nn
 
 from invkit.errors import ArtifactError, DenoiserError, UsageError
-from invkit.regressor.regress import RegressorTask, squared_error, train_regressor
+from invkit.regressor.regress import Regression, RegressorTask, squared_error, train_regressor
 from invkit.regressor.regressor import Regressor, RegressorConfig
 from invkit.training.engine import FitConfig, Shard, fit
 from invkit.training.precision import precision_of_training, train_in
@@ -111,11 +111,9 @@ def test_learns_the_identity_on_input(tmp_path):
     pairs = pairs_of(lambda x: x.clone())
     config = SMALL.model_copy(update={"steps": 60})
     found = train_regressor(
-        pairs,
-        pairs_of(lambda x: x.clone(), seed=1),
+        Regression(pairs, pairs_of(lambda x: x.clone(), seed=1), torch.clone),
         config,
         tmp_path,
-        phi=torch.clone,
         identity="input",
     )
     assert found.metrics["rmse_hu"] < 3.0
@@ -146,7 +144,7 @@ def filtered(x):
 def test_pixels_at_the_edge_are_estimated_too(tmp_path):
     pairs, others = pairs_of(filtered), pairs_of(filtered, seed=1)
     config = SMALL.model_copy(update={"steps": 60, "calibration": 8})
-    regressor = train_regressor(pairs, others, config, tmp_path, phi=filtered).regressor
+    regressor = train_regressor(Regression(pairs, others, filtered), config, tmp_path).regressor
     z, x = others(3, Shard(0, 1))
     error = (regressor(z) - x).square()
     inside = error[..., 2:-2, 2:-2]
@@ -215,7 +213,7 @@ def test_judges_are_asked_at_each_look_and_the_best_state_is_kept(tmp_path):
     pairs, others = pairs_of(filtered), pairs_of(filtered, seed=1)
     start = Regressor(pairs(0, Shard(0, 1))[0], (24, 24), config)
     before = RegressorTask(start, pairs, others).evaluate(0)["rmse_hu"]
-    found = train_regressor(pairs, others, config, tmp_path, phi=filtered, judge=judge)
+    found = train_regressor(Regression(pairs, others, filtered, judge), config, tmp_path)
     figures = found.metrics
     looks = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     looks = {line["step"]: line["evaluation"] for line in looks if "evaluation" in line}
@@ -245,7 +243,7 @@ def test_training_is_doubled_until_that_gains_little(tmp_path):
     assert not task.enough([(0, 2.0), (4, 1.2), (8, 0.69)])
     # Without a rate nothing is gained, so the first doubling is the last.
     still = config.model_copy(update={"lr": 1e-12})
-    train_regressor(pairs, pairs, still, tmp_path, phi=filtered)
+    train_regressor(Regression(pairs, pairs, filtered), still, tmp_path)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert max(steps) == 8
     assert "doublings" not in RegressorConfig().model_dump(mode="json")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from invkit.errors import ImageError
 from invkit.parts.config import SamplerSettings
 from invkit.vae.decoder import Decoder
-from invkit.vae.encoder import SIZES, Encoder
+from invkit.vae.encoder import Encoder, Sizes
 from invkit.vae.pca import fit_pca, linear_vae
 from invkit.vae.vae import HU_RANGE, HuVae, Posterior
 
@@ -126,11 +126,9 @@ class ConditionalVae(HuVae[ConditionalConfig]):
 
     def __init__(self, config: ConditionalConfig):
         super().__init__(config)
-        sizes = config.model_dump(include=SIZES)
-        fine, coarse = config.encoder_blocks
-        self.encoder = Encoder(**sizes, fine=fine, coarse=coarse, inputs=2)
-        fine, coarse = config.decoder_blocks
-        self.decoder = Decoder(**sizes, fine=fine, coarse=coarse, given=1)
+        sizes = Sizes.of(config)
+        self.encoder = Encoder(sizes, config.encoder_blocks, inputs=2)
+        self.decoder = Decoder(sizes, config.decoder_blocks, given=1)
         self.register_buffer("unit", torch.tensor(100.0))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
