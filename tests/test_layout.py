@@ -155,3 +155,29 @@ def test_nothing_below_the_facades_takes_many_parameters():
         if isinstance(node, ast.FunctionDef) and node.name not in FACADES | DOSE
     }
     assert {name: count for name, count in found.items() if count > MOST_PARAMETERS} == {}
+
+
+# Folders of tests about what is not in the package; support holds what several tests share.
+BESIDE = {"benchmarks", "docs", "tools"}
+
+
+def strays(paths):
+    """The tests, named from the folder of tests, whose folder is none of the package, nor one beside it."""
+    return [
+        str(path)
+        for path in sorted(paths)
+        if not (path.parts[0] in BESIDE and (ROOT / path.parent).is_dir())
+        and not ((PACKAGE / path.parent).is_dir() and "support" not in path.parts)
+    ]
+
+
+def test_tests_mirror_the_source():
+    tests = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(tests) > 150
+    assert strays(tests) == []
+
+
+def test_a_test_that_is_left_behind_is_found():
+    there, gone = Path("flow/test_cinn.py"), Path("metrics/test_cinn.py")
+    nested, shared = Path("tools/old/test_a.py"), Path("support/test_a.py")
+    assert strays([there, gone, nested, shared]) == [str(gone), str(shared), str(nested)]
