@@ -21,8 +21,8 @@ from invkit.denoisers.loaded import LoadedDenoiser, check_contract
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import InvkitError, UsageError
 from invkit.images.region import RegionSpec
-from invkit.measures.ladder import Controls
-from invkit.measures.random_weights import RandomPhi
+from invkit.measures.comparison import Controls
+from invkit.measures.random_weights import WeightRandomisation
 from invkit.parts.config import LayerConfig
 from invkit.parts.workshop import Workshop
 from invkit.plugins.gather import DataSpecs
@@ -158,9 +158,11 @@ def analyze_layers(
             controls = Controls(of_input.model, of_const.model)
     else:
         found = find_layers(record, family, splits, sampling.domain, workshop)
-    random_phi = RandomPhi.of(denoiser, workshop.slices, dose=workshop.config.dose, seed=workshop.seed)
+    randomised = WeightRandomisation.of(
+        denoiser, workshop.slices, dose=workshop.config.dose, seed=workshop.seed
+    )
     if sampling.controls == "full" and record.trained:
-        random_phi = random_phi.trained(
+        randomised = randomised.trained(
             splits, lambda those: find_layers(record, family, those, sampling.domain, workshop)
         )
     study = Study.of(
@@ -170,7 +172,7 @@ def analyze_layers(
         sampling,
         workshop,
         controls=controls,
-        random_phi=random_phi,
+        randomised=randomised,
         beside=_another(denoiser, host, runtime.device),
     )
     result = examine(study, list(zip(found, checks, strict=True)), runtime)

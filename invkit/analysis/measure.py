@@ -1,4 +1,4 @@
-"""Measuring one layer on the images under test: samples, ladder, figures, verdict."""
+"""Measuring one layer on the images under test: samples, references, figures, verdict."""
 
 __all__ = ["layer_note", "measure_layer"]
 
@@ -17,8 +17,8 @@ from invkit.certificates.baseline import baseline
 from invkit.certificates.certify import Certified, certify, refine_proposals
 from invkit.certificates.figures import certification
 from invkit.fiber.distance import activation_distance
-from invkit.measures.ladder import ladder, ladder_figures, swapped
-from invkit.measures.rungs import Rung
+from invkit.measures.comparison import compare, comparison_figures, swapped
+from invkit.measures.references import Distances
 from invkit.measures.variation import concluded, measure_variation
 from invkit.samplers.family import FoundLayer
 from invkit.sampling.base import SampleModel
@@ -39,7 +39,7 @@ class _Image:
     Args:
         target: the image as the layer sees it.
         draws: of the layer's sampler.
-        rungs: the ladder, by name.
+        distances: of samples, controls and references, by name.
         controls: draws of `input` and `const`; empty where there are no such models.
         certified: the refined draws; `None` where nothing was refined.
         free: refined training-free proposals beside them.
@@ -47,7 +47,7 @@ class _Image:
 
     target: Target
     draws: Draws
-    rungs: dict[str, Rung]
+    distances: dict[str, Distances]
     controls: dict[str, Draws]
     certified: Certified | None
     free: Certified | None
@@ -67,7 +67,7 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
     if model is not None:
         figures["representation_rmse_hu"] = None if kept is None else (kept - x).square().mean().sqrt().item()
     if not found.split.is_control:
-        figures["random_phi"], random = study.random_phi.measure(
+        figures["random_phi"], random = study.randomised.measure(
             layer,
             x,
             certified,
@@ -130,23 +130,25 @@ def _measured(
         if proven is not None and sampling.sampler != "training-free":
             free = baseline(target, count=count, seed=study.seed, image=image, judge=study.judge)
     if study.controls is None:
-        rungs = study.yardsticks.rungs(drawn, target, image)
+        distances = study.references.distances(drawn, target, image)
         if sampling.sampler == "training-free":
-            # What is sampled is this rung itself.
-            del rungs["training_free"]
-        rungs["samples"] = Rung(drawn.fiber_error, drawn.f_error)
-        return _Image(target, drawn, rungs, {}, proven, free)
-    beside = ladder(
+            # What is sampled is this reference itself.
+            del distances["training_free"]
+        distances["samples"] = Distances(drawn.fiber_error, drawn.f_error)
+        return _Image(target, drawn, distances, {}, proven, free)
+    beside = compare(
         drawn,
         target,
         study.controls,
-        study.yardsticks,
+        study.references,
         seed=study.seed,
         image=image,
         samples=sampling.samples,
         perturb=perturb,
     )
-    return _Image(target, drawn, beside.rungs, {"input": beside.input, "const": beside.const}, proven, free)
+    return _Image(
+        target, drawn, beside.distances, {"input": beside.input, "const": beside.const}, proven, free
+    )
 
 
 def _why_not_refined(study: Study, layer: ScaledLayer, *, trained: bool) -> str:
@@ -165,7 +167,7 @@ def _why_not_refined(study: Study, layer: ScaledLayer, *, trained: bool) -> str:
 def _swapped(study: Study, model: SampleModel, images: Sequence[_Image]) -> Tensor:
     """Return swaps with the next image, or with another one where there is only one image."""
     z = [one.target.z for one in images]
-    partners = [*z[1:], z[0]] if len(z) > 1 else [model.split.phi(study.yardsticks.strangers[:1])]
+    partners = [*z[1:], z[0]] if len(z) > 1 else [model.split.phi(study.references.images[:1])]
     return swapped(model, _own(study, images), z, partners)
 
 
@@ -198,8 +200,8 @@ def _figures(
     def spread_of(draws: Callable[[_Image], Draws]) -> Interval:
         return sample_spread([draws(one).stack for one in images], seed=seed, region=region)
 
-    fiber_error, in_other_units = ladder_figures(
-        [one.rungs for one in images], eta, study.yardsticks, seed=seed
+    fiber_error, in_other_units = comparison_figures(
+        [one.distances for one in images], eta, study.references, seed=seed
     )
     true_y = _true_high_dose(study, layer, images)
     shown = fiber_error if true_y is None else {**fiber_error, "true_y": true_y}
@@ -224,7 +226,7 @@ def _figures(
         noise_distance=eta,
         domain=study.domain,
         untrained=study.controls is None,
-        bank=len(study.yardsticks.bank),
+        bank=len(study.references.bank),
     )
     if study.controls is not None and found.model is not None:
         controls, measures = _beside_controls(study, found.model, measures, spread_of)

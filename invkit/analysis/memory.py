@@ -26,7 +26,7 @@ from invkit.denoisers.loaded import PIXELS_AT_ONCE as REFINED_AT_ONCE
 from invkit.errors import InvkitError, ResourceError, SplitError, UsageError
 from invkit.fiber.distance import activation_distance
 from invkit.fiber.refine import refine
-from invkit.measures.ladder import CONTROL_SAMPLES
+from invkit.measures.comparison import CONTROL_SAMPLES
 from invkit.sampling.base import SampleModel
 from invkit.sampling.draw import pixels_at_once
 from invkit.sampling.draws import CHUNK

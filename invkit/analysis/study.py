@@ -16,9 +16,9 @@ from invkit.data.bank import PatchBank
 from invkit.data.dose.image import estimate_noise, noise_texture
 from invkit.data.patches import Domain
 from invkit.denoisers.loaded import LoadedDenoiser
-from invkit.measures.ladder import Controls, reconstruct, strangers
-from invkit.measures.random_weights import RandomPhi
-from invkit.measures.rungs import Yardsticks, from_prior
+from invkit.measures.comparison import Controls, reconstruct, reference_images
+from invkit.measures.random_weights import WeightRandomisation
+from invkit.measures.references import References, from_prior
 from invkit.measures.variation import Scene
 from invkit.parts.scales import ScaleRequest, find_scales
 from invkit.parts.workshop import Workshop
@@ -40,8 +40,8 @@ class Study:
         f_x: f(x), `(B, 1, H, W)`, HU.
         sampling: what is asked for.
         workshop: where trained parts come from.
-        yardsticks: what samples are compared with besides the controls.
-        random_phi: the network with weights drawn anew.
+        references: what samples are compared with besides the controls.
+        randomised: the network with weights drawn anew.
         pixel_scale: s_Phi of `input`, HU.
         judge: places refined draws among real images.
         controls: the models of `input` and `const`; `None` where samples need no training.
@@ -55,8 +55,8 @@ class Study:
     f_x: Tensor
     sampling: SamplingSpec
     workshop: Workshop
-    yardsticks: Yardsticks
-    random_phi: RandomPhi
+    references: References
+    randomised: WeightRandomisation
     pixel_scale: float
     judge: Judge
     controls: Controls | None
@@ -75,7 +75,7 @@ class Study:
         workshop: Workshop,
         *,
         controls: Controls | None,
-        random_phi: RandomPhi | None = None,
+        randomised: WeightRandomisation | None = None,
         beside: LoadedDenoiser | None = None,
     ) -> "Study":
         """Return a study; other images of the dose and size of those under test are drawn here.
@@ -87,12 +87,12 @@ class Study:
             sampling: what is asked for.
             workshop: whose slices' test part other images are drawn from.
             controls: the models of `input` and `const`, where samples come of training.
-            random_phi: the network with weights drawn anew; by default no model of it is trained.
+            randomised: the network with weights drawn anew; by default no model of it is trained.
             beside: another denoiser, for which it is asked whether it ignores the same.
         """
         size = (subject.x.shape[-2], subject.x.shape[-1])
         slices, dose, seed = workshop.slices, workshop.config.dose, sampling.seed
-        others, patients = strangers(slices, size, dose=dose, seed=seed)
+        others, patients = reference_images(slices, size, dose=dose, seed=seed)
         low = workshop.found_vae("low") if controls is None else workshop.vae("low")
         reconstruction = prior = None
         if controls is not None and low is not None:
@@ -104,17 +104,17 @@ class Study:
             f_x=f_x,
             sampling=sampling,
             workshop=workshop,
-            yardsticks=Yardsticks(
+            references=References(
                 denoiser=denoiser,
                 x=subject.x,
                 reconstruction=reconstruction,
-                strangers=others.to(subject.x),
+                images=others.to(subject.x),
                 patients=patients,
                 prior=prior,
                 bank=PatchBank.drawn(slices.part("test"), size, dose=dose, seed=derive_seed(seed, "bank")),
                 seed=seed,
             ),
-            random_phi=random_phi or RandomPhi.of(denoiser, slices, dose=dose, seed=workshop.seed),
+            randomised=randomised or WeightRandomisation.of(denoiser, slices, dose=dose, seed=workshop.seed),
             pixel_scale=_scales(Split(denoiser, "input"), workshop)[0]
             if controls is None
             else float(controls.input.meta["scale"]),
@@ -181,7 +181,7 @@ class Study:
         """Return the images as their variation is measured; `alone` leaves the other denoiser out."""
         return Scene(
             x=self.subject.x,
-            strangers=self.yardsticks.strangers,
+            reference_images=self.references.images,
             seed=self.seed,
             region=self.subject.region,
             spacing=self.subject.spacing,

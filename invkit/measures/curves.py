@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from invkit.measures.ladder import Controls
+from invkit.measures.comparison import Controls
 from invkit.measures.regressed import RegressionCurve, regression_curve
 from invkit.measures.retained import RetainedCurve, retained_curve
 from invkit.regressor.regress import tolerable

@@ -1,6 +1,6 @@
 """The same network with weights drawn anew: how much of what is found needs no training to be ignored."""
 
-__all__ = ["RandomPhi", "redrawn"]
+__all__ = ["WeightRandomisation", "redrawn"]
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
 from invkit.errors import InvkitError, SplitError
 from invkit.fiber.refine import refine
 from invkit.images.region import Region
-from invkit.measures.ladder import CONTROL_SAMPLES
+from invkit.measures.comparison import CONTROL_SAMPLES
 from invkit.parts.scales import layer_scales, scale_sampler
 from invkit.samplers.family import FoundLayer
 from invkit.sampling.base import SampleModel
@@ -87,7 +87,7 @@ def _reset(network: nn.Module, seed: int) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class RandomPhi:
+class WeightRandomisation:
     """Layers of the network with weights drawn anew, measured with the samples of the trained ones.
 
     What these layers ignore, the architecture ignores; training has a part only in what goes beyond it.

@@ -59,7 +59,7 @@ def transfer(
     samples: Mapping[str, Sequence[Tensor]],
     groups: Sequence[Any] | None = None,
     *,
-    strangers: Tensor | None = None,
+    references: Tensor | None = None,
     batch: int = 8,
     seed: int = 0,
     draws: int = 1000,
@@ -67,7 +67,7 @@ def transfer(
     """Return the matrix of fiber errors: root mean square of (Phi_B(x_A) - Phi_B(x)) / scale_B, x_A being A's samples.
 
     Metamers of one model shown to another, as in Feather et al. (Nature Neuroscience 26, 2023). On the diagonal it is E1. Off
-    it, a small error says that B ignores what A ignores; an error as large as that of strangers, that what A ignores is what
+    it, a small error says that B ignores what A ignores; an error as large as that of references, that what A ignores is what
     B lives on.
 
     Args:
@@ -75,7 +75,7 @@ def transfer(
         images: x, each `(1, 1, H, W)`, HU.
         samples: by name of the layer they are certified for: for each image `(n, 1, H, W)`, HU; n may be 0.
         groups: labels of the images (patients).
-        strangers: other images of the same dose and size, `(k, 1, H, W)`, HU.
+        references: other images of the same dose and size, `(k, 1, H, W)`, HU.
         batch: images that go through a layer at once.
         seed: of the resampling.
         draws: bootstrap samples.
@@ -101,8 +101,8 @@ def transfer(
             z = layer.phi(x)
             for owner, of_images in samples.items():
                 squares[owner][name].append(_squares(layer, of_images[index], z, batch))
-            if strangers is not None:
-                random[name].append(_squares(layer, strangers, z, batch))
+            if references is not None:
+                random[name].append(_squares(layer, references, z, batch))
 
     def interval(rows: Sequence[np.ndarray], name: str) -> Interval:
         known = [index for index, of_image in enumerate(rows) if len(of_image)]
@@ -123,8 +123,8 @@ def transfer(
         layers=tuple(layers),
         error={a: {b: interval(rows, a) for b, rows in of_a.items()} for a, of_a in squares.items()},
         random={}
-        if strangers is None
-        else {b: interval(rows, "the strangers") for b, rows in random.items()},
+        if references is None
+        else {b: interval(rows, "the reference images") for b, rows in random.items()},
     )
 
 

@@ -37,7 +37,7 @@ SIDE = 128  # pixels: of larger images a window is measured
 IMAGES = 4  # that the costly measures are taken on
 SCANS = 64  # differences of two noise realisations
 DIRECTIONS = 4  # of each kind, for the Jacobian
-STRANGERS = 8
+REFERENCE_IMAGES = 8
 DISCS = 4  # places for each size
 HALVINGS = 2
 STRICT = 0.1  # of epsilon: a local change is diluted by the mean over all elements of the activation
@@ -161,7 +161,7 @@ class Scene:
 
     Args:
         x: the images, `(B, 1, H, W)`, HU.
-        strangers: other images of the same dose and size, `(n, 1, H, W)`, HU.
+        reference_images: others of the same dose and size, `(n, 1, H, W)`, HU.
         seed: of the analysis.
         region: that the window is laid around.
         spacing: of the pixels, mm, where it is known.
@@ -169,7 +169,7 @@ class Scene:
     """
 
     x: Tensor
-    strangers: Tensor
+    reference_images: Tensor
     seed: int
     region: Region | None = None
     spacing: float | None = None
@@ -202,7 +202,7 @@ def measure_variation(
     count = min(len(x), IMAGES)
     windows = [choose_window(one[None], scene.region) for one in x[:count]]
     seen = [window.crop(one[None]) for window, one in zip(windows, x, strict=False)]
-    others = windows[0].crop(scene.strangers[:STRANGERS])
+    others = windows[0].crop(scene.reference_images[:REFERENCE_IMAGES])
 
     def differences(found: Sequence[Certified]) -> list[Tensor]:
         return [
@@ -317,7 +317,7 @@ def _transfer(
     layer: ScaledLayer,
     seen: Sequence[Tensor],
     moved: Sequence[Tensor],
-    strangers: Tensor,
+    references: Tensor,
     beside: LoadedDenoiser,
     seed: int,
 ) -> dict[str, Any] | None:
@@ -327,7 +327,9 @@ def _transfer(
     except SplitError:
         return None
     unit = (
-        activation_scale(other.phi, strangers, 2 * len(strangers), seed=seed) if len(strangers) > 1 else 0.0
+        activation_scale(other.phi, references, 2 * len(references), seed=seed)
+        if len(references) > 1
+        else 0.0
     )
     if not unit > 0:
         return None
@@ -335,7 +337,7 @@ def _transfer(
         {"own": Judged(layer.split.phi, layer.scale), "other": Judged(other.phi, unit)},
         seen,
         {"own": [part + difference for part, difference in zip(seen, moved, strict=True)]},
-        strangers=strangers,
+        references=references,
         seed=seed,
     )
     return {

@@ -14,7 +14,7 @@ from invkit.report.data import Image, LayerFigures
 from invkit.report.table import figure as metric
 from invkit.report.theme import Theme, label
 from invkit.statistics.intervals import Interval, number
-from invkit.verdict.measures import LADDER
+from invkit.verdict.measures import REFERENCES
 
 BANDS = 10
 NAMES = {
@@ -53,7 +53,7 @@ UNIT = "Distance of the layer's activation from that of x  (1 = two different pa
 
 
 def _ladder(layer: LayerFigures) -> dict[str, Interval]:
-    found = {name: metric(layer.metrics, f"fiber_error.{name}") for name in NAMES if name in LADDER}
+    found = {name: metric(layer.metrics, f"fiber_error.{name}") for name in NAMES if name in REFERENCES}
     return {name: value for name, value in found.items() if value is not None and np.isfinite(value.value)}
 
 

@@ -13,7 +13,7 @@ from invkit.measures.table import LAYERS, NATS, Figure, known, shown_at
 from invkit.report.data import LayerFigures
 from invkit.statistics.intervals import Interval
 from invkit.statistics.tree import leaves
-from invkit.verdict.measures import LADDER
+from invkit.verdict.measures import REFERENCES
 
 # shown in tables of their own
 ELSEWHERE = ("ladder.eta.", "ladder.f_error_hu.", "variation.")
@@ -98,7 +98,7 @@ def _text(of: Figure, value: Any) -> str:
 def ladder(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return headings and one row a rung of the ladder, the nearest first, in its three units; no rows for no ladder."""
     table = []
-    for name, what in LADDER.items():
+    for name, what in REFERENCES.items():
         value = figure(metrics, f"fiber_error.{name}")
         if value is None:
             continue

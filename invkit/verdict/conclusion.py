@@ -2,7 +2,7 @@
 
 Not interpretable
     Any of these is a reason: nothing was refined; fewer than 8 samples are certified; the image is out of distribution; the
-    ladder of fiber errors or the likelihoods are out of order; the representation is incomplete. The last four are about the
+    order of fiber errors or the likelihoods are out of order; the representation is incomplete. The last four are about the
     models that proposals come from. A certificate needs none of them, so what was certified is said all the same.
 Noise
     What noise of the dose explains of the certified differences (E13). It is called invisible where it exceeds what epsilon
@@ -173,7 +173,7 @@ def _reasons(measures: Measures, evidence: Evidence) -> list[str]:
     if error is not None and limit is not None and distribution_warning(error, limit) is not None:
         reasons.append("the image is out of distribution")
     if measures.domain == "low" and not measures.untrained and ladder_faults(measures.fiber_error):
-        reasons.append("the ladder of fiber errors is out of order")
+        reasons.append("the fiber errors of samples, controls and references are out of order")
     if likelihood_faults(measures.nll):
         reasons.append("the likelihoods are out of order")
     if evidence.lost is not None and evidence.lost > INCOMPLETE:

@@ -1,6 +1,6 @@
-"""The figures of one layer that a verdict is passed on, and the rungs of the ladder they stand on."""
+"""The figures of one layer that a verdict is passed on, and what samples are compared with."""
 
-__all__ = ["LADDER", "Baseline", "Certification", "Figure", "Measures", "RandomWeights"]
+__all__ = ["REFERENCES", "Baseline", "Certification", "Figure", "Measures", "RandomWeights"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from invkit.statistics.intervals import Interval
 
 Figure = Interval | float
 
-LADDER = {
+REFERENCES = {
     "vae": "the VAE's reconstruction of x",
     "input": "samples of the `input` control",
     "samples": "the samples",
@@ -160,7 +160,7 @@ class Measures:
     Args:
         layer: what is judged, for people, e.g. `"layer 3 of yang2018"`.
         spread: spread of the samples, HU.
-        fiber_error: relative fiber errors under the keys of `LADDER`.
+        fiber_error: relative fiber errors under the keys of `REFERENCES`.
         spread_input: spread of the `input` control's samples, HU.
         spread_f: spread of f of the samples, HU.
         noise_distance: eta / s_Phi, in the unit of the fiber errors.

@@ -8,7 +8,7 @@ Spread
     needs a proof of its own, which figures of this module do not give. A spread that does not exceed the
     `input` control's is called *the method's floor*: there z is the whole image, so nothing of it can come
     from the layer.
-Ladder
+Comparison
     Fiber errors are in order where the samples, the VAE's reconstruction and the `input` control's samples
     each lie below what knows nothing of x: a random image, the `const` control's samples, draws from the
     code's prior. The samples have to lie below the nearest found of a bank of other patches as well. What is
@@ -49,7 +49,7 @@ Distribution
 
 __all__ = [
     "ENOUGH_FOR_A_MAP",
-    "LADDER",
+    "REFERENCES",
     "Baseline",
     "Certification",
     "Measures",
@@ -66,7 +66,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from invkit.statistics.intervals import Interval, number
-from invkit.verdict.measures import LADDER, Baseline, Certification, Figure, Measures
+from invkit.verdict.measures import REFERENCES, Baseline, Certification, Figure, Measures
 
 KNOW_X = ("samples", "vae", "input")
 BELOW = {"random": KNOW_X, "const": KNOW_X, "unconditional": KNOW_X, "nearest": ("samples",)}
@@ -95,16 +95,16 @@ def distribution_warning(vae_rmse: float, vae_limit: float) -> str | None:
 
 
 def ladder_faults(fiber_error: Mapping[str, Figure]) -> tuple[str, ...]:
-    """Return one sentence for each rung of the ladder that is not below one it must be below."""
-    rungs = {name: Interval.of(value) for name, value in fiber_error.items()}
+    """Return one sentence for each fiber error that is not below one it must be below."""
+    errors = {name: Interval.of(value) for name, value in fiber_error.items()}
     faults = []
     for upper, names in BELOW.items():
         for name in names:
-            if name not in rungs or upper not in rungs or rungs[upper].above(rungs[name]):
+            if name not in errors or upper not in errors or errors[upper].above(errors[name]):
                 continue
             faults.append(
-                f"For this layer, {LADDER[name]} ({rungs[name].text()}) cannot be told to be closer to x "
-                f"than {LADDER[upper]} ({rungs[upper].text()})."
+                f"For this layer, {REFERENCES[name]} ({errors[name].text()}) cannot be told to be closer to x "
+                f"than {REFERENCES[upper]} ({errors[upper].text()})."
             )
     return tuple(faults)
 
@@ -162,13 +162,13 @@ def _spread(measures: Measures) -> tuple[list[str], bool | None]:
 
 
 def _fiber(measures: Measures) -> list[str]:
-    rungs = {name: Interval.of(value) for name, value in measures.fiber_error.items()}
-    if "samples" not in rungs:
+    errors = {name: Interval.of(value) for name, value in measures.fiber_error.items()}
+    if "samples" not in errors:
         return []
-    samples = rungs["samples"]
+    samples = errors["samples"]
     text = f"A sample's activation differs from that of x by {samples.text()}, where two patches differ by 1"
-    if "vae" in rungs:
-        text += f" and the VAE's own reconstruction by {rungs['vae'].text()}"
+    if "vae" in errors:
+        text += f" and the VAE's own reconstruction by {errors['vae'].text()}"
     sentences = [text + "."]
     if measures.domain == "high":
         sentences.append(
@@ -186,9 +186,9 @@ def _fiber(measures: Measures) -> list[str]:
         sentences.append(
             f"That is {ratio} times the distance between two scans of the same anatomy at this dose: {words}."
         )
-    if "vae" in rungs and "input" in rungs and rungs["input"].above(rungs["vae"]):
+    if "vae" in errors and "input" in errors and errors["input"].above(errors["vae"]):
         sentences.append(
-            f"Even given the whole image, samples differ by {rungs['input'].text()}, more than the VAE's "
+            f"Even given the whole image, samples differ by {errors['input'].text()}, more than the VAE's "
             "reconstruction: the flow or its condition loses part of x."
         )
     return sentences
@@ -196,12 +196,12 @@ def _fiber(measures: Measures) -> list[str]:
 
 def _beside_noise(measures: Measures) -> list[str]:
     """Compare the samples with noise of their energy, with f(x) plus noise, and with other patches."""
-    rungs = {name: Interval.of(value) for name, value in measures.fiber_error.items()}
-    if "samples" not in rungs or measures.domain == "high" or measures.control is not None:
+    errors = {name: Interval.of(value) for name, value in measures.fiber_error.items()}
+    if "samples" not in errors or measures.domain == "high" or measures.control is not None:
         return []
-    samples, sentences = rungs["samples"], []
-    if {"noise_white", "noise_residual"} <= rungs.keys():
-        white, coloured = rungs["noise_white"], rungs["noise_residual"]
+    samples, sentences = errors["samples"], []
+    if {"noise_white", "noise_residual"} <= errors.keys():
+        white, coloured = errors["noise_white"], errors["noise_residual"]
         text = (
             f"Noise of the same energy as the samples' differences from x changes the activation by {white.text()} where it "
             f"is white, and by {coloured.text()} with the spectrum of what the VAE loses: the samples "
@@ -214,13 +214,13 @@ def _beside_noise(measures: Measures) -> list[str]:
                 + "keep to the fiber no better than noise of their size. Only what is certified says something about "
                 "the layer."
             )
-    if "training_free" in rungs and not rungs["training_free"].above(samples):
+    if "training_free" in errors and not errors["training_free"].above(samples):
         sentences.append(
-            f"f(x) plus noise, which needs no training, comes as close to the fiber ({rungs['training_free'].text()})."
+            f"f(x) plus noise, which needs no training, comes as close to the fiber ({errors['training_free'].text()})."
         )
-    if "nearest" in rungs and measures.bank:
+    if "nearest" in errors and measures.bank:
         sentences.append(
-            f"The nearest found of {measures.bank:,} patches of other patients differs by {rungs['nearest'].text()}."
+            f"The nearest found of {measures.bank:,} patches of other patients differs by {errors['nearest'].text()}."
         )
     return sentences
 

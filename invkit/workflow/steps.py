@@ -19,7 +19,7 @@ from invkit.denoisers.loaded import LoadedDenoiser, check_contract, load_denoise
 from invkit.denoisers.recipe import Recipe
 from invkit.denoisers.spec import Denoiser, Weights
 from invkit.errors import ConfigError
-from invkit.measures.ladder import Controls
+from invkit.measures.comparison import Controls
 from invkit.parts.layer import LayerRequest, learn_layer, load_layer
 from invkit.parts.store import Store
 from invkit.parts.vae import VaeRequest, learn_vae

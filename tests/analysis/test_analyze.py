@@ -12,7 +12,7 @@ import invkit
 from invkit.analysis.presentation import report_data
 from invkit.errors import SplitError
 from invkit.fiber.distance import activation_distance
-from invkit.verdict.measures import LADDER
+from invkit.verdict.measures import REFERENCES
 
 OPTIONS = {**TINY_OPTIONS, "samples": 30}
 
@@ -83,8 +83,8 @@ def test_f_of_every_sample_is_measured(result, network):
 
 def test_the_numbers_that_must_never_be_missing_are_there(result):
     for layer in result.layers:
-        assert layer.metrics["fiber_error"].keys() == LADDER.keys()
-        assert layer.metrics["ladder"]["f_error_hu"].keys() == LADDER.keys()
+        assert layer.metrics["fiber_error"].keys() == REFERENCES.keys()
+        assert layer.metrics["ladder"]["f_error_hu"].keys() == REFERENCES.keys()
         eta = layer.metrics["noise_distance"]
         for name, value in layer.metrics["fiber_error"].items():
             relative, in_eta = (

@@ -10,7 +10,7 @@ from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.measures.table import known
 from invkit.training.processes import allocator
 from invkit.vae.vae import PRESETS as VAE_PRESETS
-from invkit.verdict.measures import LADDER
+from invkit.verdict.measures import REFERENCES
 
 CODE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "invkit").rglob("*.py")))
 FIGURE = re.compile(r"<!-- (end )?figure: ([\w-]+) -->")
@@ -66,7 +66,7 @@ def test_every_public_name_is_in_the_api_page():
 
 def test_every_figure_of_a_table_is_explained():
     explained = coded(page("figures.md").text)
-    assert {f"fiber_error.{name}" for name in LADDER} <= explained
+    assert {f"fiber_error.{name}" for name in REFERENCES} <= explained
     assert {key for key in known() if key not in explained} == set()
 
 

@@ -13,7 +13,7 @@ from invkit.denoisers.loaded import load_denoiser, wrap_module
 from invkit.errors import InvkitError
 from invkit.fiber.distance import activation_distance
 from invkit.images.region import Region
-from invkit.measures.random_weights import RandomPhi, redrawn
+from invkit.measures.random_weights import WeightRandomisation, redrawn
 from invkit.parts.scales import layer_scales
 from invkit.sampling.layer import ScaledLayer
 from invkit.split.split import Split
@@ -68,7 +68,7 @@ class Fixed(nn.Module):
 def test_without_weights_to_draw_there_is_no_control(module, reason, slices):
     with pytest.raises(InvkitError, match=reason):
         redrawn(wrap_module(module))
-    control = RandomPhi.of(wrap_module(module), slices, dose=0.25)
+    control = WeightRandomisation.of(wrap_module(module), slices, dose=0.25)
     own = ScaledLayer.of(Split(wrap_module(module), "output"), 100.0, 0.5, 100.0)
     figures, spreads = control.measure(
         own, torch.zeros(1, 1, 32, 32), (), wrap_module(module), samples=4, seed=0
@@ -85,7 +85,7 @@ def case(slices):
     split = Split(f, "0")
     own = ScaledLayer.of(split, 100.0, 0.5, 50.0)
     proven = refine_proposals(x + 20 * noise[1:], own.at(x))
-    return RandomPhi.of(f, slices, dose=0.25), f, x, proven, own
+    return WeightRandomisation.of(f, slices, dose=0.25), f, x, proven, own
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def test_one_layers_fiber_under_another():
         "means": [image + ignored(5, s) for s, image in enumerate(x)],
         "all": [image.expand(2, 1, 8, 8) for image in x],
     }
-    matrix = transfer(layers, x, samples, ["a", "b", "c"], strangers=torch.zeros(4, 1, 8, 8), batch=2)
+    matrix = transfer(layers, x, samples, ["a", "b", "c"], references=torch.zeros(4, 1, 8, 8), batch=2)
     assert matrix.error["means"]["means"].value == pytest.approx(0.0, abs=1e-6)
     assert matrix.error["means"]["all"].value == pytest.approx(3 * math.sqrt(2.5) / 2, rel=1e-5)
     assert matrix.error["all"]["means"] == Interval(0.0, 0.0, 0.0)

@@ -13,7 +13,7 @@ from invkit.report.plates import plates
 from invkit.report.plots import ladder_figure, spectrum_figure
 from invkit.report.rows import checks_figure, samples_figure, std_limit, windowed_png
 from invkit.report.theme import DARK, LIGHT, label, render
-from invkit.verdict.measures import LADDER
+from invkit.verdict.measures import REFERENCES
 
 WINDOW = Window(50, 400)
 BUILDERS = {
@@ -127,13 +127,13 @@ def test_the_line_of_the_dose_noise_lies_within_the_axis(layer, eta):
 
 
 def test_all_rungs_of_one_layer_are_drawn_and_the_chief_ones_of_several(layer):
-    everything = {name: 0.05 * (1 + index) for index, name in enumerate(LADDER)}
+    everything = {name: 0.05 * (1 + index) for index, name in enumerate(REFERENCES)}
     one = layer(metrics={"fiber_error": everything, "noise_distance": 0.3})
 
     def points(figure):
         return [line for line in figure.axes[0].lines if line.get_marker() == "o"]
 
-    assert len(points(built("ladder", [one]))) == len(LADDER) == 10
+    assert len(points(built("ladder", [one]))) == len(REFERENCES) == 10
     assert len(points(built("ladder", [one, one]))) == 2 * 5
 
 

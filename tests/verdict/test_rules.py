@@ -5,7 +5,7 @@ import pytest
 from invkit.statistics.intervals import Interval
 from invkit.verdict.measures import RandomWeights
 from invkit.verdict.rules import (
-    LADDER,
+    REFERENCES,
     Baseline,
     Certification,
     Measures,
@@ -82,7 +82,7 @@ def test_ladder_in_order_has_no_faults():
 def test_a_rung_no_closer_than_random_is_a_fault(name):
     faults = ladder_faults(GOOD | {name: Interval(0.95, 0.85, 1.05)})
     assert len(faults) == 2
-    assert all(LADDER[name] in fault for fault in faults)
+    assert all(REFERENCES[name] in fault for fault in faults)
 
 
 def test_ladder_faults_are_warnings_for_samples_in_the_fiber_s_domain_only():

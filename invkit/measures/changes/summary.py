@@ -114,7 +114,7 @@ class Anatomy:
 
 
 def proposals(
-    model: SampleModel | None, x: Tensor, z: Activation, stranger: Tensor, *, seed: int
+    model: SampleModel | None, x: Tensor, z: Activation, reference: Tensor, *, seed: int
 ) -> list[list[Change]]:
     """Return the changes of anatomy to try on one image, in sets that are put into it together.
 
@@ -126,7 +126,7 @@ def proposals(
         model: the layer's; without one nothing is changed by a model.
         x: the image, `(1, 1, H, W)`, HU.
         z: its activation.
-        stranger: another image of the same size, `(1, 1, H, W)`, HU.
+        reference: another image of the same size, `(1, 1, H, W)`, HU.
         seed: of all choices.
     """
     discs: list[Change] = []
@@ -139,7 +139,7 @@ def proposals(
     sets: list[list[Change | None]] = [[*discs], [gone, moved]]
     if model is not None:
         own = model.swap(x, z, z)
-        other = model.swap(stranger, model.split.phi(stranger), z)
+        other = model.swap(reference, model.split.phi(reference), z)
         sets.append([given("v swapped", "changes by the v of another image", other - own)])
         if isinstance(model, Scalable):
             longer = model.scaled(x, z, SCALED) - own

@@ -85,7 +85,7 @@ def learn_conditional_vae(
 class ConditionalRequest(LayerRequest):
     """What decides how a layer's cINN on the codes of a VAE that is given f(x) comes out.
 
-    The VAE without a condition does not: it stands for a rung of the ladder only.
+    The VAE without a condition does not: it is a reference only.
 
     Args:
         code: the VAE that is given f(x), of the layer's denoiser and the target domain.

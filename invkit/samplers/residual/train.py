@@ -29,7 +29,7 @@ TILES = 8  # rows of the table from one patch
 
 @dataclass(frozen=True)
 class ResidualRequest(LayerRequest):
-    """What decides how a layer's flow of residuals comes out. The VAE does not: it stands for a rung of the ladder only."""
+    """What decides how a layer's flow of residuals comes out. The VAE does not: it is a reference only."""
 
     def describe(self) -> dict[str, Any]:
         """Return the request as JSON values; its fingerprint is the key of the result."""

@@ -38,7 +38,7 @@ KIND = "wavelet"
 
 @dataclass(frozen=True)
 class WaveletRequest(LayerRequest):
-    """What decides how a layer's wavelet flow comes out. The VAE does not: it stands for a rung of the ladder only."""
+    """What decides how a layer's wavelet flow comes out. The VAE does not: it is a reference only."""
 
     @property
     def settings(self) -> WaveletConfig:

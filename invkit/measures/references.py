@@ -1,6 +1,6 @@
 """What stands beside a layer's samples without any model of the layer: other images, noise, and what f alone gives."""
 
-__all__ = ["Rung", "Yardsticks", "equal_energy", "from_prior", "nearest"]
+__all__ = ["Distances", "References", "equal_energy", "from_prior", "nearest"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ Perturb = Callable[[Tensor, Sequence[int]], Tensor]
 
 
 @dataclass(frozen=True)
-class Rung:
+class Distances:
     """How far images that stand in the place of one x are from it, one entry an image.
 
     Args:
@@ -46,7 +46,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Yardsticks:
+class References:
     """What every layer of one analysis is compared with besides its controls: E2 of the method.
 
     What does not depend on the layer, f of these images first of all, is computed once.
@@ -54,8 +54,8 @@ class Yardsticks:
     Args:
         denoiser: f.
         x: the images under test, `(B, 1, H, W)`, HU.
-        reconstruction: D(E(x)), `(B, 1, H, W)`, HU; `None` where there is no VAE, and no rung of it.
-        strangers: other held-out images of the same dose and size, `(n, 1, H, W)`, HU.
+        reconstruction: D(E(x)), `(B, 1, H, W)`, HU; `None` where there is no VAE, and no distance of it.
+        images: other held-out images of the same dose and size, `(n, 1, H, W)`, HU.
         patients: number of the patient that each of them is from.
         prior: images decoded from draws of the code's prior, `(n, 1, H, W)`, HU; `None` likewise.
         bank: held-out patches that are searched for the nearest.
@@ -65,7 +65,7 @@ class Yardsticks:
     denoiser: LoadedDenoiser
     x: Tensor
     reconstruction: Tensor | None
-    strangers: Tensor
+    images: Tensor
     patients: tuple[int, ...]
     prior: Tensor | None
     bank: PatchBank
@@ -79,10 +79,10 @@ class Yardsticks:
         return min(len(self.bank), max(AT_LEAST, min(SHORTLIST, PIXELS // pixels)))
 
     @torch.no_grad()
-    def rungs(
+    def distances(
         self, draws: Draws, target: Target, image: int, perturb: Perturb | None = None
-    ) -> dict[str, Rung]:
-        """Measure all rungs for one layer and image, by their names in the ladder.
+    ) -> dict[str, Distances]:
+        """Measure all references for one layer and image, by name.
 
         Args:
             draws: the layer's; noise of their energy is added to x.
@@ -93,33 +93,33 @@ class Yardsticks:
         x, f_x = target.x, target.f_x
         free = training_free(x, f_x, seed=self.seed, image=image, indices=range(NOISE_DRAWS))
 
-        def rung(images: Tensor, outputs: Tensor) -> Rung:
-            return Rung(_distances(target, images), _root_mean_square(outputs - f_x))
+        def at(images: Tensor, outputs: Tensor) -> Distances:
+            return Distances(_distances(target, images), _root_mean_square(outputs - f_x))
 
         near, distance = nearest(self.bank, target, self.compared)
         found = {
-            "training_free": rung(free, self._output("training_free", image, free)),
-            "nearest": Rung(distance, _root_mean_square(self._each(near) - f_x)),
+            "training_free": at(free, self._output("training_free", image, free)),
+            "nearest": Distances(distance, _root_mean_square(self._each(near) - f_x)),
             "random": replace(
-                rung(self.strangers, self._output("strangers", 0, self.strangers)), patients=self.patients
+                at(self.images, self._output("images", 0, self.images)), patients=self.patients
             ),
         }
         if self.prior is not None:
             prior = self.prior if perturb is None else perturb(self.prior, range(len(self.prior)))
-            found["unconditional"] = rung(prior, self._output("prior", 0, self.prior))
+            found["unconditional"] = at(prior, self._output("prior", 0, self.prior))
         textures: dict[str, Tensor | None] = {"noise_white": None}
         if self.reconstruction is not None:
             kept = self.reconstruction[image : image + 1]
-            found["vae"] = rung(kept, self._output("vae", image, kept))
+            found["vae"] = at(kept, self._output("vae", image, kept))
             textures["noise_residual"] = x - kept
         energy = _root_mean_square(draws.stack[:NOISE_DRAWS].to(x) - x).to(x)
         for name, texture in textures.items():
             noisy = x + equal_energy(energy, x, texture, seed=self.seed, image=image)
-            found[name] = rung(noisy, self._each(noisy))
+            found[name] = at(noisy, self._each(noisy))
         return found
 
     def _output(self, name: str, image: int, images: Tensor) -> Tensor:
-        """Return f of images, which the next layer's rungs ask for again."""
+        """Return f of images, which the next layer's distances ask for again."""
         if (name, image) not in self._outputs:
             self._outputs[name, image] = self._each(images)
         return self._outputs[name, image]

@@ -1,12 +1,12 @@
-"""The rungs between the same image and any other: what a layer's samples are compared with, on one image."""
+"""What a layer's samples are compared with, on one image: what stands between the same image and any other."""
 
 __all__ = [
+    "Comparison",
     "Controls",
-    "Ladder",
-    "ladder",
-    "ladder_figures",
+    "compare",
+    "comparison_figures",
     "reconstruct",
-    "strangers",
+    "reference_images",
     "swapped",
 ]
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.fiber.distance import Activation
-from invkit.measures.rungs import Perturb, Rung, Yardsticks
+from invkit.measures.references import Distances, Perturb, References
 from invkit.sampling.base import SampleModel
 from invkit.sampling.draw import Draws, draw
 from invkit.sampling.layer import Target
@@ -28,7 +28,7 @@ from invkit.sampling.spread import root_mean_square
 from invkit.sampling.tiles import Tiling
 from invkit.statistics.intervals import Interval
 from invkit.vae.vae import VAE
-from invkit.verdict.measures import LADDER
+from invkit.verdict.measures import REFERENCES
 
 CONTROL_SAMPLES = 50
 RANDOM_IMAGES = 64
@@ -43,38 +43,38 @@ class Controls:
 
 
 @dataclass(frozen=True)
-class Ladder:
+class Comparison:
     """What stands between one image and any other, for one layer.
 
     Args:
-        rungs: by their names in `invkit.verdict.measures.LADDER`.
+        distances: by their names in `invkit.verdict.measures.REFERENCES`.
         input: draws of the `input` control.
         const: draws of the `const` control.
     """
 
-    rungs: dict[str, Rung]
+    distances: dict[str, Distances]
     input: Draws
     const: Draws
 
 
-def ladder(
+def compare(
     draws: Draws,
     target: Target,
     controls: Controls,
-    yardsticks: Yardsticks,
+    references: References,
     *,
     seed: int,
     image: int,
     samples: int,
     perturb: Perturb | None = None,
-) -> Ladder:
-    """Measure the rungs between the same image and any other: E1 and E2 of the method.
+) -> Comparison:
+    """Measure how far stand-ins for an image are from it: E1 and E2 of the method.
 
     Args:
         draws: the layer's.
         target: the image as the layer sees it.
         controls: the two control models.
-        yardsticks: what stands there without a model.
+        references: what stands there without a model.
         seed: of the analysis.
         image: index of the image.
         samples: N; the controls draw at most 50.
@@ -87,15 +87,18 @@ def ladder(
         return draw(drawn, target, samples=count, seed=seed, image=image, perturb=perturb)
 
     models = {"samples": draws, "input": control(controls.input), "const": control(controls.const)}
-    rungs = yardsticks.rungs(draws, target, image, perturb)
-    rungs |= {name: Rung(drawn.fiber_error, drawn.f_error) for name, drawn in models.items()}
-    return Ladder(rungs, models["input"], models["const"])
+    distances = references.distances(draws, target, image, perturb)
+    distances |= {name: Distances(drawn.fiber_error, drawn.f_error) for name, drawn in models.items()}
+    return Comparison(distances, models["input"], models["const"])
 
 
-def strangers(
+def reference_images(
     slices: SliceSet, size: Sequence[int], *, dose: float, seed: int
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """Return other held-out low-dose images of the size of that under test, `(64, 1, H, W)`, HU, and the patient of each."""
+    """Return reference images, others of held-out patients at low dose, and the patient of each.
+
+    They have the size of those under test, `(64, 1, H, W)`, HU; of large ones there are fewer.
+    """
     side = max(size)
     count = max(8, min(RANDOM_IMAGES, RANDOM_IMAGES * 128 * 128 // (side * side)))
     drawn = PatchSampler(slices.part("test"), side, dose=dose, seed=seed).batch(0, count)
@@ -127,26 +130,26 @@ def swapped(
     return torch.cat(swaps)
 
 
-def ladder_figures(
-    rungs: Sequence[dict[str, Rung]], eta: float, yardsticks: Yardsticks, *, seed: int
+def comparison_figures(
+    distances: Sequence[dict[str, Distances]], eta: float, references: References, *, seed: int
 ) -> tuple[dict[str, Interval], dict[str, Any]]:
-    """Return the fiber errors of all rungs, and the same ladder in other units.
+    """Return the fiber errors of all of them, and the same in other units.
 
     Args:
-        rungs: of each image, by their names.
+        distances: of each image, by their names.
         eta: of the layer, in units of its s_Phi.
-        yardsticks: what the rungs were measured with.
+        references: what they were measured with.
         seed: of the bootstrap.
     """
-    names = [name for name in LADDER if name in rungs[0]]
+    names = [name for name in REFERENCES if name in distances[0]]
 
-    def mean(name: str, of: Callable[[Rung], Tensor]) -> Interval:
+    def mean(name: str, of: Callable[[Distances], Tensor]) -> Interval:
         return root_mean_square(
-            [of(found[name]) for found in rungs], seed=seed, patients=rungs[0][name].patients
+            [of(found[name]) for found in distances], seed=seed, patients=distances[0][name].patients
         )
 
-    errors = {name: mean(name, lambda rung: rung.fiber_error) for name in names}
-    changes = {name: mean(name, lambda rung: rung.f_error) for name in names}
+    errors = {name: mean(name, lambda one: one.fiber_error) for name in names}
+    changes = {name: mean(name, lambda one: one.f_error) for name in names}
 
     def over(value: Interval) -> Interval:
         return Interval(value.value / eta, value.low / eta, value.high / eta)
@@ -154,6 +157,6 @@ def ladder_figures(
     return errors, {
         "eta": {name: over(value) for name, value in errors.items()} if eta > 0 else None,
         "f_error_hu": changes,
-        "bank": len(yardsticks.bank),
-        "compared": yardsticks.compared,
+        "bank": len(references.bank),
+        "compared": references.compared,
     }

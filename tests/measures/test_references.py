@@ -9,8 +9,8 @@ from torch import nn
 from invkit.data.bank import PatchBank
 from invkit.denoisers.loaded import wrap_module
 from invkit.fiber.distance import activation_distance
-from invkit.measures.ladder import ladder_figures
-from invkit.measures.rungs import NOISE_DRAWS, Yardsticks, equal_energy, from_prior, nearest
+from invkit.measures.comparison import comparison_figures
+from invkit.measures.references import NOISE_DRAWS, References, equal_energy, from_prior, nearest
 from invkit.sampling.draw import Draws
 from invkit.sampling.layer import ScaledLayer
 from invkit.sampling.stack import Stack
@@ -18,7 +18,7 @@ from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.statistics.intervals import bootstrap
 from invkit.vae.vae import VAE, VaeConfig
-from invkit.verdict.measures import LADDER
+from invkit.verdict.measures import REFERENCES
 
 SIDE = 32
 
@@ -52,25 +52,25 @@ def draws(samples):
     return Draws(Stack.of([samples], len(samples)), *[empty] * 6)
 
 
-def yardsticks(denoiser, x, **changes):
+def references(denoiser, x, **changes):
     base = {
         "reconstruction": x + 3,
-        "strangers": 80 * seeded(5, 1, SIDE, SIDE, seed=1),
+        "images": 80 * seeded(5, 1, SIDE, SIDE, seed=1),
         "patients": (0, 0, 1, 1, 2),
         "prior": 80 * seeded(4, 1, SIDE, SIDE, seed=2),
         "bank": PatchBank.of(80 * seeded(40, 1, SIDE, SIDE, seed=3)),
         "seed": 0,
     }
-    return Yardsticks(denoiser=denoiser, x=x, **(base | changes))
+    return References(denoiser=denoiser, x=x, **(base | changes))
 
 
 def test_other_images_are_resampled_by_patient(case):
     denoiser, x, reference = case
-    yards = yardsticks(denoiser, x)
-    rungs = yards.rungs(draws(x + seeded(8, 1, SIDE, SIDE, seed=9)), reference, 0)
-    assert [name for name, rung in rungs.items() if rung.patients is not None] == ["random"]
-    errors, _ = ladder_figures([rungs], 0.5, yards, seed=3)
-    squares = rungs["random"].fiber_error.double().square()
+    yards = references(denoiser, x)
+    distances = yards.distances(draws(x + seeded(8, 1, SIDE, SIDE, seed=9)), reference, 0)
+    assert [name for name, one in distances.items() if one.patients is not None] == ["random"]
+    errors, _ = comparison_figures([distances], 0.5, yards, seed=3)
+    squares = distances["random"].fiber_error.double().square()
     expected = bootstrap(squares, groups=[0, 0, 1, 1, 2], seed=3)
     assert errors["random"].low == pytest.approx(expected.low**0.5)
     assert errors["random"].high == pytest.approx(expected.high**0.5)
@@ -81,7 +81,7 @@ def test_noise_of_equal_energy_is_as_far_as_a_linear_layer_says(case):
     denoiser, x, reference = case
     samples = x + torch.tensor([5.0, 10.0, 20.0, 40.0]).view(4, 1, 1, 1) * seeded(4, 1, SIDE, SIDE, seed=9)
     energy = (samples - x).flatten(1).square().mean(1).sqrt()
-    found = yardsticks(denoiser, x).rungs(draws(samples), reference, 0)
+    found = references(denoiser, x).distances(draws(samples), reference, 0)
     for name in ("noise_white", "noise_residual"):
         assert len(found[name].fiber_error) == 4
     # E |2 n_left|^2 / n_left = 4 sigma^2, in units of the scale 4; a draw of 512 numbers keeps to it within a few %
@@ -130,12 +130,12 @@ def test_nearest_is_an_upper_bound_and_exact_where_all_are_compared(case):
 def test_every_rung_is_what_phi_and_f_say(case):
     denoiser, x, reference = case
     samples = x + seeded(NOISE_DRAWS + 4, 1, SIDE, SIDE, seed=5)
-    beside = yardsticks(denoiser, x)
-    found = beside.rungs(draws(samples), reference, 0)
-    assert set(found) | {"samples", "input", "const"} == set(LADDER)
+    beside = references(denoiser, x)
+    found = beside.distances(draws(samples), reference, 0)
+    assert set(found) | {"samples", "input", "const"} == set(REFERENCES)
     for name, images in (
         ("vae", beside.reconstruction),
-        ("random", beside.strangers),
+        ("random", beside.images),
         ("unconditional", beside.prior),
     ):
         distance = activation_distance(reference.split.phi(images), reference.z) / reference.scale
@@ -150,23 +150,23 @@ def test_every_rung_is_what_phi_and_f_say(case):
 
 def test_f_is_computed_once_for_what_no_layer_changes(case, monkeypatch):
     denoiser, x, reference = case
-    beside = yardsticks(denoiser, x)
+    beside = references(denoiser, x)
     one = draws(x + seeded(2, 1, SIDE, SIDE, seed=5))
     calls = []
     plain = type(denoiser).__call__
     monkeypatch.setattr(type(denoiser), "__call__", lambda self, image: calls.append(1) or plain(self, image))
-    beside.rungs(one, reference, 0)
+    beside.distances(one, reference, 0)
     first = len(calls)
-    beside.rungs(one, reference, 0)
+    beside.distances(one, reference, 0)
     # again only the nearest patch and two kinds of noise of two draws each
     assert len(calls) - first == 1 + 2 * 2
 
 
 def test_high_dose_images_of_the_prior_get_fresh_noise(case):
     denoiser, x, reference = case
-    beside = yardsticks(denoiser, x)
+    beside = references(denoiser, x)
     one = draws(x + seeded(2, 1, SIDE, SIDE, seed=5))
-    shifted = beside.rungs(one, reference, 0, lambda images, _: images + 7)
+    shifted = beside.distances(one, reference, 0, lambda images, _: images + 7)
     wanted = activation_distance(reference.split.phi(beside.prior + 7), reference.z) / reference.scale
     torch.testing.assert_close(shifted["unconditional"].fiber_error, wanted)
 
@@ -174,7 +174,7 @@ def test_high_dose_images_of_the_prior_get_fresh_noise(case):
 def test_larger_images_are_compared_with_fewer_patches(case):
     denoiser, x, _ = case
     bank = PatchBank(torch.zeros(100, 1), lambda _: x)
-    many = dataclasses.replace(yardsticks(denoiser, x), bank=bank)
+    many = dataclasses.replace(references(denoiser, x), bank=bank)
     assert many.compared == 48
     assert dataclasses.replace(many, x=torch.zeros(1, 1, 256, 128)).compared == 24
     assert dataclasses.replace(many, x=torch.zeros(1, 1, 512, 512)).compared == 8
