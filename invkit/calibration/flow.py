@@ -20,7 +20,6 @@ from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.precision import in_float64
 from invkit.training.seeds import derive_seed, generator
 
-BATCH = 32
 TESTS = ("sbc", "tarp", "c2st", "c2st_given_z")
 FOLDS = 5
 HIDDEN = 16  # of the classifier that sees z

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NoiseModel", "Slice", "SliceSet", "join_slices", "load_slices", "split_hash", "split_meta"]
+__all__ = ["NoiseModel", "Slice", "SliceSet", "join_slices", "load_slices", "split_meta"]
 
 import hashlib
 import os
@@ -174,11 +174,6 @@ class SliceSet:
         for source, names in ranked.items():
             result |= {(source, patient): part for patient, part in partition(names).items()}
         return result
-
-
-def split_hash(slices: SliceSet) -> str:
-    """Return the one hash of who is in which part, for the provenance of everything trained on these slices."""
-    return slices.split
 
 
 def split_meta(slices: SliceSet) -> dict[str, Any]:

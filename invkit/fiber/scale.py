@@ -1,4 +1,4 @@
-"""How far samples are from the fiber of z, and how far they spread (E1, E2 and E11 of the method).
+"""The scales of an activation, and in how many directions samples vary (E1 and E11 of the method).
 
 Distances between activations are root mean squares over all their elements. Divided by `activation_scale`
 they have a plain meaning: 0 is the same activation, about 1 that of another image drawn at random.
@@ -8,9 +8,6 @@ __all__ = [
     "activation_scale",
     "dose_noise_distance",
     "effective_rank",
-    "fiber_error",
-    "pairwise_rmse",
-    "spread",
 ]
 
 import math
@@ -32,34 +29,6 @@ Phi = Callable[[Tensor], Any]
 def _parts(z: Activation) -> tuple[Tensor, ...]:
     """Return an activation as a tuple of tensors; several layers may be cut at once."""
     return (z,) if isinstance(z, Tensor) else tuple(z)
-
-
-def fiber_error(z_samples: Activation, z: Activation, scale: float) -> Tensor:
-    """Return the root mean square over all elements of `(Phi(x_bar) - Phi(x)) / scale`, per sample and image.
-
-    Args:
-        z_samples: activations of the samples, `(N, B, ...)`, or a sequence of such tensors for a set of
-            layers.
-        z: activations of the images, `(B, ...)`, or the matching sequence.
-        scale: s_Phi of `activation_scale`; 1 for the activation's own unit.
-
-    Returns:
-        Shape `(N, B)`, float64; infinite where the scale is 0 and the activations differ all the same.
-
-    Raises:
-        InputError: shapes that do not match.
-    """
-    samples, reference = _parts(z_samples), _parts(z)
-    if [part.shape[1:] for part in samples] != [part.shape for part in reference]:
-        shapes = [[tuple(part.shape) for part in parts] for parts in (samples, reference)]
-        raise InputError(f"activations differ in shape: samples {shapes[0]}, images {shapes[1]}")
-    error = torch.stack(
-        [
-            activation_distance(tuple(part[index] for part in samples), reference)
-            for index in range(len(samples[0]))
-        ]
-    )
-    return torch.where(error == 0, error, error / scale)
 
 
 def _chain(n: int, pairs: int, seed: int) -> list[int]:
@@ -136,35 +105,6 @@ def dose_noise_distance(phi: Phi, y: Tensor, noise: Tensor, *, scale: float = 1.
     variances = [moment.std.square().flatten(1) for moment in moments]
     elements = sum(variance.shape[1] for variance in variances)
     return torch.stack([variance.sum(1) for variance in variances]).sum(0).mul(2 / elements).sqrt() / scale
-
-
-def spread(samples: Tensor) -> Tensor:
-    """Return the root mean square over pixels of the per-pixel standard deviation over samples.
-
-    Args:
-        samples: shape `(N, B, 1, H, W)`, HU.
-
-    Returns:
-        Shape `(B,)`, HU, float64.
-
-    Raises:
-        InputError: fewer than two samples.
-    """
-    moments = StreamingMoments()
-    moments.update(samples)
-    return moments.std.square().flatten(1).mean(1).sqrt()
-
-
-def pairwise_rmse(samples: Tensor) -> Tensor:
-    """Return the root mean square difference between two different samples of an image (E11).
-
-    Args:
-        samples: shape `(N, B, 1, H, W)`, HU.
-
-    Returns:
-        Shape `(B,)`, HU, float64; equals the square root of two times `spread`.
-    """
-    return spread(samples) * math.sqrt(2)
 
 
 def effective_rank(samples: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Checks of a flow: exactness of the inverse and of log_det, and the swap of invariances between images."""
+"""Checks of a flow: exactness of the inverse and of log_det."""
 
-__all__ = ["log_det_error", "round_trip_error", "swap"]
+__all__ = ["log_det_error", "round_trip_error"]
 
 import copy
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from invkit.flow.base import Part
-from invkit.flow.cinn import CINN
 
 
 @torch.no_grad()
@@ -45,19 +44,3 @@ def log_det_error(part: Part, z_bar: Tensor, h: Tensor) -> float:
         truth = torch.linalg.slogdet(jacobian).logabsdet
         largest = max(largest, float((exact(row, condition)[1][0] - truth).detach().abs()))
     return largest
-
-
-@torch.no_grad()
-def swap(cinn: CINN, z_bar: Tensor, condition: Tensor) -> Tensor:
-    """Return codes with the invariances of one image and the condition of another, shape `(B, B, d)`.
-
-    Entry `[i, j]` is t^-1(t(z_bar_i | z_i) | z_j); on the diagonal it is z_bar itself, up to rounding.
-
-    Args:
-        cinn: the flow.
-        z_bar: codes, shape `(B, d)`.
-        condition: conditions of the same images, shape `(B, ...)`.
-    """
-    h = cinn.embed(condition)
-    v, _ = cinn(z_bar, h)
-    return cinn.inverse(v[:, None].expand(-1, len(v), -1), h)

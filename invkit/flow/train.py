@@ -1,9 +1,8 @@
 """Training of the flow on a table of codes, and the held-out figures that compare layers pair by pair."""
 
-__all__ = ["CinnFit", "CinnTask", "fit_config", "nll_rows", "train_cinn"]
+__all__ = ["CinnTask", "fit_config", "nll_rows", "train_cinn"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from invkit.training.optimiser import cosine
 from invkit.training.precision import in_float64
 from invkit.training.progress import Progress
 from invkit.training.seeds import generator
+from invkit.training.task import FitResult
 
 ROWS_AT_ONCE = 1024
 SOLVED_PART = 0.1
@@ -145,27 +145,6 @@ def fit_config(config: CinnConfig, *, seed: int = 0) -> FitConfig:
     )
 
 
-@dataclass(frozen=True)
-class CinnFit:
-    """What a training gave, NLL in nats per dimension over the held-out rows.
-
-    Args:
-        steps: steps of the state that was kept; 0 where training did not improve on the closed-form start.
-        nll: of that state.
-        nll_start: of the start.
-        nll_floor: entropy of the posteriors, the lower bound.
-        stopped_early: whether patience ran out.
-        seconds: time that training took.
-    """
-
-    steps: int
-    nll: float
-    nll_start: float
-    nll_floor: float
-    stopped_early: bool
-    seconds: float
-
-
 def train_cinn(
     cinn: CINN,
     train: CodeTable,
@@ -176,7 +155,7 @@ def train_cinn(
     progress: Progress | None = None,
     device: torch.device | str = "cpu",
     stage: str = "cINN",
-) -> CinnFit:
+) -> FitResult:
     """Train a flow in place, and keep the state with the lowest held-out NLL, its start included.
 
     Args:
@@ -195,15 +174,7 @@ def train_cinn(
     cinn.to(device)
     task = CinnTask(cinn, train, held_out, seed=seed)
     config = fit_config(cinn.config, seed=seed)
-    result = fit(task, config, folder, progress=progress, device=device, stage=stage)
-    return CinnFit(
-        steps=result.best_step,
-        nll=result.metrics["nll"],
-        nll_start=result.start["nll"],
-        nll_floor=result.start["nll_floor"],
-        stopped_early=result.stopped_early,
-        seconds=result.seconds,
-    )
+    return fit(task, config, folder, progress=progress, device=device, stage=stage)
 
 
 class _Adam(torch.optim.Adam):

@@ -18,7 +18,7 @@ from invkit.images.window import WINDOWS, Window
 from invkit.measures.regressed import RegressionCurve
 from invkit.measures.retained import RetainedCurve
 from invkit.measures.table import Figure
-from invkit.statistics.intervals import Difference, Interval
+from invkit.statistics.intervals import Interval
 from invkit.statistics.tree import Measured, as_json
 
 Image = NDArray[Any]
@@ -36,7 +36,7 @@ def plain(text: object) -> str:
 
 def jsonable(value: Any) -> Any:
     """Return a value as JSON can hold it: intervals as objects, arrays as lists, null for no number."""
-    if isinstance(value, Interval | Difference | Measured):
+    if isinstance(value, Interval | Measured):
         return jsonable(as_json(value))
     if isinstance(value, Mapping):
         return {plain(key): jsonable(item) for key, item in value.items()}

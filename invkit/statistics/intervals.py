@@ -1,6 +1,6 @@
 """Uncertainty of measured figures: bootstrap intervals over images or patients, and paired differences."""
 
-__all__ = ["Difference", "Interval", "bootstrap", "number", "paired_difference", "resampling_weights"]
+__all__ = ["Interval", "bootstrap", "number", "resampling_weights"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -95,27 +95,6 @@ class Interval:
         if not self.known:
             return self.value
         return {"value": self.value, "low": self.low, "high": self.high}
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The mean of paired differences with its standard error (not a number for fewer than two groups)."""
-
-    value: float
-    standard_error: float
-    groups: int
-
-    @property
-    def in_errors(self) -> float:
-        """The difference in units of its standard error."""
-        if self.standard_error == 0.0:
-            return math.copysign(math.inf, self.value) if self.value else 0.0
-        return self.value / self.standard_error
-
-    def to_json(self) -> dict[str, float | int | None]:
-        """Return `{"value", "standard_error", "groups"}`."""
-        error = self.standard_error if math.isfinite(self.standard_error) else None
-        return {"value": self.value, "standard_error": error, "groups": self.groups}
 
 
 def as_vector(values: Values, name: str = "values") -> NDArray[np.float64]:
@@ -215,27 +194,3 @@ def bootstrap(
             )
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
-
-
-def paired_difference(a: Values, b: Values, groups: Sequence[Any] | None = None) -> Difference:
-    """Return the mean of `a - b` over pairs, with its standard error (cluster-robust where groups are given).
-
-    Args:
-        a: shape `(n,)`.
-        b: shape `(n,)`, paired with `a`.
-        groups: labels, one a pair; pairs of one group (patient) are not taken for independent.
-
-    Raises:
-        InputError: the two differ in length, or hold values that are not finite.
-    """
-    first, second = as_vector(a, "a"), as_vector(b, "b")
-    if first.shape != second.shape:
-        raise InputError(f"pairs need two vectors of one length, got {len(first)} and {len(second)}")
-    differences = first - second
-    members = _members(len(differences), groups)
-    mean = float(differences.mean())
-    if len(members) < 2:
-        return Difference(mean, math.nan, len(members))
-    sums = np.array([(differences[indices] - mean).sum() for indices in members])
-    variance = len(members) / (len(members) - 1) * float((sums**2).sum()) / len(differences) ** 2
-    return Difference(mean, math.sqrt(variance), len(members))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from invkit.statistics.intervals import Difference, Interval
+from invkit.statistics.intervals import Interval
 
 
 @runtime_checkable
@@ -19,7 +19,7 @@ class Measured(Protocol):
 
 def expanded(value: Any) -> Any:
     """Return a tree in which every measure is a mapping of its figures; intervals stay what they are."""
-    if isinstance(value, Interval | Difference):
+    if isinstance(value, Interval):
         return value
     if isinstance(value, Measured):
         return expanded(value.figures())
@@ -50,7 +50,7 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def as_json(tree: Any) -> Any:
     """Return figures as JSON values: an interval as its value with `low` and `high`, `null` for no number."""
-    if isinstance(tree, Interval | Difference):
+    if isinstance(tree, Interval):
         return tree.to_json()
     if isinstance(tree, Measured):
         return as_json(tree.figures())

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from dose_noise import noisy_pair
 
-from invkit.data.dose.rays import add_dose_noise, noise_realisations, simulate_dose
+from invkit.data.dose.rays import noise_realisations, simulate_dose
 from invkit.data.fields import DoseFields, dose_fields, one_realisation
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
@@ -148,7 +149,7 @@ def test_realisations_are_those_of_the_simulator(phantoms, physical_truth):
     own, added = noise_realisations(image, item.spacing, seeds=[3, 8], clean=physical_truth, **given)
     for number, seed in enumerate((3, 8)):
         if physical_truth:
-            y, x = add_dose_noise(image, item.spacing, seed=seed, **given)
+            y, x = noisy_pair(image, item.spacing, seed=seed, **given)
             torch.testing.assert_close(own[number], (y - image)[0], atol=1e-3, rtol=0)
         else:
             assert own is None

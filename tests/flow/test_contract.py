@@ -11,7 +11,7 @@ from invkit.flow.base import Part
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.coupling import Block, Coupling
-from invkit.flow.diagnostics import log_det_error, round_trip_error, swap
+from invkit.flow.diagnostics import log_det_error, round_trip_error
 from invkit.flow.mixing import Permutation, Rotation
 from invkit.training.seeds import generator
 
@@ -165,13 +165,3 @@ def test_an_outer_autocast_does_not_reach_the_map():
         back = cinn.inverse(v, h)
     assert torch.equal(v, cinn(z_bar, h)[0])
     assert torch.equal(back, cinn.inverse(v, h))
-
-
-def test_swap_keeps_the_diagonal():
-    cinn = shaken(CINN(SMALL, (2, D)).double())
-    z_bar = torch.randn(4, D, generator=source(), dtype=torch.float64)
-    condition = torch.randn(4, 2, D, generator=source(), dtype=torch.float64)
-    swapped = swap(cinn, z_bar, condition)
-    torch.testing.assert_close(torch.stack([swapped[i, i] for i in range(4)]), z_bar)
-    v, _ = cinn(z_bar, cinn.embed(condition))
-    torch.testing.assert_close(swapped[0, 1], cinn.inverse(v[:1], cinn.embed(condition[1:2]))[0])

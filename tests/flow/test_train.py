@@ -61,8 +61,8 @@ def check_linear_gaussian(problem, config, rows, rank, folder):
     result = train_cinn(cinn, train, held_out, folder, seed=5)
     truth = problem.nll_rows(held_out, 5)
     gap = float((nll_rows(cinn, held_out, 5) - truth).mean())
-    assert result.nll == pytest.approx(float(nll_rows(cinn, held_out, 5).mean()), abs=1e-6)
-    assert result.nll <= result.nll_start
+    assert result.metrics["nll"] == pytest.approx(float(nll_rows(cinn, held_out, 5).mean()), abs=1e-6)
+    assert result.metrics["nll"] <= result.start["nll"]
     assert -0.01 < gap <= 0.02
     with torch.no_grad():
         samples = cinn.sample(held_out.condition[:1], randn(8192, 1, problem.d, seed=6))[:, 0]
@@ -230,7 +230,7 @@ def test_a_training_that_does_not_help_keeps_the_start(task, tmp_path):
     cinn.config = cinn.config.model_copy(update={"lr": 0.5})
     before = {name: tensor.clone() for name, tensor in cinn.state_dict().items()}
     result = train_cinn(cinn, task.train, task.held_out, tmp_path, seed=1)
-    assert (result.steps, result.nll) == (0, result.nll_start)
+    assert (result.best_step, result.metrics["nll"]) == (0, result.start["nll"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in cinn.state_dict().items())
 
 
@@ -254,8 +254,8 @@ def test_training_learns_what_no_linear_start_can(tmp_path):
     )
     cinn, held_out = CINN(config, (2,)), rows(512, 2)
     result = train_cinn(cinn, rows(4096, 1), held_out, tmp_path)
-    assert result.nll_start - result.nll_floor > 1.0
-    assert result.nll - result.nll_floor < 0.15
+    assert result.start["nll"] - result.start["nll_floor"] > 1.0
+    assert result.metrics["nll"] - result.metrics["nll_floor"] < 0.15
     assert not cinn.training
 
 

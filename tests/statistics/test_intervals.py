@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from invkit.errors import InputError
-from invkit.statistics.intervals import Interval, bootstrap, number, paired_difference
+from invkit.statistics.intervals import Interval, bootstrap, number
 
 
 def test_covers_a_gaussian_mean_as_often_as_it_says():
@@ -63,7 +63,6 @@ def test_one_patient_has_no_interval():
     assert interval.value == 1.5
     assert not interval.known
     assert interval.to_json() == 1.5
-    assert math.isnan(paired_difference([1.0, 2.0], [0.0, 0.0], groups=["a", "a"]).standard_error)
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf], [[1.0], [2.0]]])
@@ -72,32 +71,11 @@ def test_unusable_values_are_refused(values):
         bootstrap(values)
 
 
-def test_wrong_labels_level_and_pairs_are_refused():
+def test_wrong_labels_and_level_are_refused():
     with pytest.raises(InputError, match="2 group labels for 3"):
         bootstrap([1.0, 2.0, 3.0], groups=["a", "b"])
     with pytest.raises(InputError, match="level"):
         bootstrap([1.0, 2.0], level=95)
-    with pytest.raises(InputError, match="one length"):
-        paired_difference([1.0], [1.0, 2.0])
-
-
-def test_paired_difference_has_the_textbook_standard_error():
-    rng = np.random.default_rng(6)
-    a, b = rng.normal(1.0, 1.0, 30), rng.normal(0.0, 1.0, 30)
-    difference = paired_difference(a, b)
-    assert difference.value == pytest.approx((a - b).mean())
-    assert difference.standard_error == pytest.approx(stats.sem(a - b))
-    assert difference.in_errors == pytest.approx(stats.ttest_rel(a, b).statistic)
-
-
-def test_clustered_pairs_count_as_their_clusters():
-    rng = np.random.default_rng(7)
-    patients = rng.normal(size=12)
-    difference = paired_difference(
-        np.repeat(patients, 5), np.zeros(60), groups=np.repeat(np.arange(12), 5).tolist()
-    )
-    assert difference.standard_error == pytest.approx(stats.sem(patients))
-    assert difference.groups == 12
 
 
 def test_json_round_trip_and_words():

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import torch
+from dose_noise import noisy_pair
 
 from invkit.data.dose.geometry import ScannerGeometry
 from invkit.data.dose.kernel import KERNELS
 from invkit.data.dose.physics import WATER
-from invkit.data.dose.rays import add_dose_noise
 
 SOURCE, CHANNEL_ANGLE, CHANNELS = 595.0, 1.2858 / 1085.6, 736
 
@@ -101,7 +101,7 @@ def noise_of_both(size, pixel, views, *, body, bone, n, photons=2e5):
     fan = np.array([fan_reconstruction(noise, size, pixel, response) for noise in noises]) / WATER * 1000
     clean = torch.from_numpy(image).float()[None, None].expand(n, -1, -1, -1)
     geometry = ScannerGeometry(views=views)
-    noisy, _ = add_dose_noise(
+    noisy, _ = noisy_pair(
         clean, (pixel, pixel), dose=1.0, seed=0, photons=photons, electronic=0.0, geometry=geometry
     )
     return (noisy - clean)[:, 0].numpy(), fan, x, y

@@ -2,7 +2,6 @@
 
 __all__ = [
     "SIMULATION_VERSION",
-    "add_dose_noise",
     "calibrate_photons",
     "noise_realisations",
     "simulate_dose",
@@ -176,53 +175,6 @@ def simulate_dose(
     return y + scan.reconstruct(low - full).to(y)
 
 
-def add_dose_noise(
-    clean: Tensor,
-    spacing: tuple[float, float],
-    *,
-    dose: float,
-    seed: int,
-    photons: float | None = None,
-    noise: float | None = None,
-    electronic: float = ELECTRONIC,
-    kernel: str | Kernel = "standard",
-    geometry: ScannerGeometry = GEOMETRY,
-    bowtie: bool = False,
-    modulation: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Return noise-free slices with the noise of full dose, y, and with that of low dose, x; `(B, 1, H, W)`, HU.
-
-    As in `simulate_dose`, x is y plus noise that is uncorrelated with that of y. In all x has the noise of a
-    scan at low dose.
-
-    Args:
-        clean: noise-free slices, shape `(B, 1, H, W)`, HU.
-        spacing: distance of rows and of columns, mm.
-        dose: of x, as a fraction of the full dose, in (0, 1]; at 1, x equals y.
-        seed: decides the noise, together with the index of an image in the batch.
-        photons: of an unattenuated ray at full dose; either this or `noise` is needed.
-        noise: standard deviation of the noise of y in soft tissue, HU.
-        electronic: standard deviation of the detector's own noise, photons.
-        kernel: reconstruction kernel, by name or itself.
-        geometry: the scanner.
-        bowtie: a bowtie filter is in the beam.
-        modulation: the tube's current is modulated over the rotation.
-
-    Raises:
-        UsageError: an argument is out of its range, or not exactly one of `photons` and `noise` is given.
-        ImageError: clean is not of shape `(B, 1, H, W)`.
-    """
-    scan = _scan(clean, spacing, electronic, kernel, geometry, bowtie, modulation)
-    _check(dose, photons, noise)
-    if photons is None and noise is None:
-        raise UsageError("a noise-free slice does not show its dose: give photons, or the noise in HU")
-    if not len(clean):
-        return clean.clone(), clean.clone()
-    full, low = _draw(clean, scan, dose, seed, photons, noise)
-    y = clean + scan.reconstruct(full).to(clean)
-    return y, y.clone() if dose == 1 else y + scan.reconstruct(low - full).to(clean)
-
-
 def noise_realisations(
     image: Tensor,
     spacing: tuple[float, float],
@@ -236,8 +188,8 @@ def noise_realisations(
 ) -> tuple[Tensor | None, Tensor]:
     """Return several realisations of one slice's noise: of full dose, and what the lower dose adds; `(n, 1, H, W)`, HU.
 
-    They are what `add_dose_noise`, or `simulate_dose` for a slice with its own noise in it, add for each seed, at a third
-    of the cost: the rays are traced once, and all is reconstructed together.
+    What the lower dose adds is that of `simulate_dose` for each seed, at a third of the cost: the rays are traced once, and all
+    is reconstructed together.
 
     Args:
         image: the slice, shape `(1, 1, H, W)`, HU.

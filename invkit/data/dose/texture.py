@@ -1,6 +1,6 @@
 """Noise with the texture of CT: Gaussian fields with a noise power spectrum measured on two scanners."""
 
-__all__ = ["MEASURED_NPS", "MEASURED_NPS_SOURCE", "noise_power", "noise_texture"]
+__all__ = ["MEASURED_NPS", "noise_power", "noise_texture"]
 
 from functools import lru_cache
 
@@ -10,11 +10,8 @@ from torch import Tensor
 
 from invkit.errors import UsageError
 
-MEASURED_NPS_SOURCE = (
-    "COVID-19-NY-SBU, The Cancer Imaging Archive, doi 10.7937/TCIA.BBAG-2923, CC BY 4.0 "
-    "(GE LightSpeed VCT, kernel STANDARD; Toshiba Aquilion ONE, kernel FC17)"
-)
-
+# Of COVID-19-NY-SBU, The Cancer Imaging Archive, doi 10.7937/TCIA.BBAG-2923, CC BY 4.0 (GE LightSpeed VCT, kernel
+# STANDARD; Toshiba Aquilion ONE, kernel FC17).
 # Radial noise power over cycles per pixel, largest value about 1: the median over 40 flat 48 x 48 soft-tissue
 # patches (cubic trend removed, Hann window) of the slices with the flattest tissue, one of GE and two of
 # Toshiba, pixels of 0.87 to 0.95 mm, smoothed by hand to within 24 % (GE) and 13 % (Toshiba) of what was

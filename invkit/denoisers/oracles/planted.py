@@ -38,7 +38,10 @@ class Residual(nn.Module):
 
 
 class Injective(nn.Module):
-    """Two residual blocks, invertible on all images: no two images share an activation."""
+    """Two residual blocks, invertible on all images: no two images share an activation.
+
+    abs(Phi(x + d) - Phi(x)) / abs(d) is never less than (1 - L)^2.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,11 +52,6 @@ class Injective(nn.Module):
         """Map images `(B, 1, H, W)`."""
         out: Tensor = self.out(self.blocks(x))
         return out
-
-    @property
-    def least_gain(self) -> float:
-        """The least abs(Phi(x + d) - Phi(x)) / abs(d) that is possible: (1 - L)^2."""
-        return (1 - CONTRACTION) ** len(self.blocks)
 
 
 class Planted(nn.Module):

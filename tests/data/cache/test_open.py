@@ -11,7 +11,7 @@ from invkit.data.cache.open import Mapped
 from invkit.data.cache.split import check_same_split
 from invkit.data.patches import BODY, PatchSampler
 from invkit.data.prepare.prepare import prepare
-from invkit.data.slices import Slice, SliceSet, join_slices, load_slices, split_hash, split_meta
+from invkit.data.slices import Slice, SliceSet, join_slices, load_slices, split_meta
 from invkit.errors import ArtifactError, DataError, UsageError
 
 
@@ -196,7 +196,7 @@ def test_the_split_hash_tells_who_is_in_which_part():
             Slice(name, source, 1.0, None, lambda: None, exam=exam, part=part)
             for source, exam, name, part in entries
         ]
-        return split_hash(as_set(*slices))
+        return as_set(*slices).split
 
     base = [("ldct", "L", "L001", "train"), ("ldct", "L", "L002", "test")]
     assert of(*base) == of(*base[::-1]) == of(*base, base[0])

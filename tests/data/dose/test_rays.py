@@ -6,13 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from dose_noise import noisy_pair
 from fan_beam import noise_of_both
 
 from invkit.data.dose.geometry import ScannerGeometry
 from invkit.data.dose.image import estimate_noise
 from invkit.data.dose.kernel import KERNELS
 from invkit.data.dose.physics import WATER
-from invkit.data.dose.rays import add_dose_noise, calibrate_photons, simulate_dose
+from invkit.data.dose.rays import calibrate_photons, simulate_dose
 from invkit.data.phantoms.phantom import make_phantom
 from invkit.errors import ImageError, UsageError
 
@@ -31,7 +32,7 @@ def water(radius=120.0):
 def low(clean, dose, *, n=6, seed=0, **options):
     """Return n noisy slices at full and low dose, with quantum noise only and few views by default."""
     options = {"photons": 4e5, "electronic": 0.0, "geometry": FEW_VIEWS} | options
-    return add_dose_noise(clean.expand(n, -1, -1, -1), SPACING, dose=dose, seed=seed, **options)
+    return noisy_pair(clean.expand(n, -1, -1, -1), SPACING, dose=dose, seed=seed, **options)
 
 
 def deviation(noise, where=CENTRE):
@@ -96,7 +97,7 @@ def test_the_mean_stays_within_one_hu():
 def test_noise_has_the_power_spectrum_of_its_kernel(name):
     pixel = 0.8
     clean = torch.zeros(6, 1, 96, 96)
-    y, _ = add_dose_noise(
+    y, _ = noisy_pair(
         clean,
         (pixel, pixel),
         dose=1.0,
@@ -179,7 +180,7 @@ def rings(disc):
 def test_a_slice_is_calibrated_by_its_own_noise(region):
     pixel = {"abdomen": 0.75, "head": 0.46}[region]
     clean = torch.from_numpy(make_phantom(3, 0, region=region))[None, None]
-    y, _ = add_dose_noise(clean, (pixel, pixel), dose=1.0, seed=0, noise=14.0, geometry=FEW_VIEWS)
+    y, _ = noisy_pair(clean, (pixel, pixel), dose=1.0, seed=0, noise=14.0, geometry=FEW_VIEWS)
     true = calibrate_photons(clean, (pixel, pixel), noise=14.0, geometry=FEW_VIEWS)[0]
     found = calibrate_photons(y, (pixel, pixel), geometry=FEW_VIEWS)[0]
     assert math.sqrt(true / found) == pytest.approx(1, abs=0.15)  # of the noise, as estimate_noise promises
@@ -225,6 +226,4 @@ def test_what_cannot_be_calibrated_is_refused():
         simulate_dose(water()[0], SPACING, dose=0.5, seed=0)
     with pytest.raises(ImageError, match="State the photons"):
         simulate_dose(torch.zeros(1, 1, 64, 64), SPACING, dose=0.5, seed=0, geometry=FEW_VIEWS)
-    with pytest.raises(UsageError, match="photons, or the noise in HU"):
-        add_dose_noise(water(), SPACING, dose=0.5, seed=0)
     assert estimate_noise(torch.zeros(1, 1, 64, 64)) == 0

@@ -10,13 +10,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from dose_noise import noisy_pair
 from fan_beam import noise_of_both
 
 from invkit.data.dose.geometry import ScannerGeometry
 from invkit.data.dose.kernel import KERNELS
 from invkit.data.dose.physics import WATER
 from invkit.data.dose.projection import project
-from invkit.data.dose.rays import add_dose_noise, calibrate_photons, simulate_dose
+from invkit.data.dose.rays import calibrate_photons, simulate_dose
 from invkit.data.phantoms.phantom import make_phantom
 
 pytestmark = pytest.mark.slow
@@ -49,7 +50,7 @@ def test_doses_of_a_phantom(region):
     clean, spacing = phantom(region), (PIXEL[region],) * 2
     tissue, added, total, mean = soft(clean), [], [], []
     for dose in (0.5, 0.25, 0.1):
-        y, x = add_dose_noise(clean, spacing, dose=dose, seed=1, noise=NOISE, electronic=0.0)
+        y, x = noisy_pair(clean, spacing, dose=dose, seed=1, noise=NOISE, electronic=0.0)
         full = float((y - clean)[tissue].std())
         added.append(float((x - y)[tissue].var()) / full**2 / (1 / dose - 1))
         total.append(float((x - clean)[tissue].std()) / full * math.sqrt(dose))
@@ -68,7 +69,7 @@ def test_doses_of_a_water_disc(dose):
     clean, distance = disc()
     centre = distance < 75
     many = clean.expand(3, -1, -1, -1)
-    y, x = add_dose_noise(many, (0.75, 0.75), dose=dose, seed=1, noise=NOISE, electronic=0.0)
+    y, x = noisy_pair(many, (0.75, 0.75), dose=dose, seed=1, noise=NOISE, electronic=0.0)
     full, added, total = (float(noise[:, 0, centre].std()) for noise in (y - clean, x - y, x - clean))
     law = (added / full) ** 2 / (1 / dose - 1)
     row(
@@ -86,7 +87,7 @@ def test_electronic_noise_of_a_water_disc(dose):
     many = clean.expand(3, -1, -1, -1)
     variances = []
     for level in (0.0, electronic):
-        y, x = add_dose_noise(many, (0.75, 0.75), dose=dose, seed=1, photons=photons, electronic=level)
+        y, x = noisy_pair(many, (0.75, 0.75), dose=dose, seed=1, photons=photons, electronic=level)
         variances.append(float((x - y)[:, 0, distance < 20].var()))
     mean = photons * math.exp(-WATER * 300)
     model = 1 + electronic**2 * (1 / dose + 1) / mean
@@ -102,9 +103,7 @@ def test_electronic_noise_of_a_water_disc(dose):
 def test_noise_power_of_a_kernel(name):
     pixel = 0.6
     clean, _ = disc(pixel)
-    y, _ = add_dose_noise(
-        clean.expand(2, -1, -1, -1), (pixel, pixel), dose=1.0, seed=1, photons=1e6, kernel=name
-    )
+    y, _ = noisy_pair(clean.expand(2, -1, -1, -1), (pixel, pixel), dose=1.0, seed=1, photons=1e6, kernel=name)
     noise, side = (y - clean)[:, 0].numpy(), 96
     window, power = np.outer(np.hanning(side), np.hanning(side)), []
     for image in noise:
@@ -153,7 +152,7 @@ def test_photons_from_the_noise_of_a_slice():
     for region, pixel in PIXEL.items():
         for index in range(4):
             clean = phantom(region, index)
-            y, _ = add_dose_noise(clean, (pixel, pixel), dose=1.0, seed=index, noise=NOISE)
+            y, _ = noisy_pair(clean, (pixel, pixel), dose=1.0, seed=index, noise=NOISE)
             true = calibrate_photons(clean, (pixel, pixel), noise=NOISE)[0]
             ratios.append(math.sqrt(true / calibrate_photons(y, (pixel, pixel))[0]))
     ratios = np.array(ratios)
@@ -183,7 +182,7 @@ def test_a_direct_fan_beam_scan():
 
 def test_time_of_a_slice():
     clean, spacing = phantom("abdomen"), (0.75, 0.75)
-    y, _ = add_dose_noise(clean, spacing, dose=1.0, seed=0, noise=NOISE)
+    y, _ = noisy_pair(clean, spacing, dose=1.0, seed=0, noise=NOISE)
     begun, cpu = [], []
     for _ in range(5):
         wall, process = time.perf_counter(), time.process_time()
