@@ -4,7 +4,6 @@ __all__ = ["exclusive"]
 
 import contextlib
 import errno
-import fcntl
 import os
 import threading
 import time
@@ -12,12 +11,15 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from invkit.errors import ResourceError
 from invkit.training.processes.distributed import barrier, current_scope
 from invkit.training.progress import Progress, ProgressEvent
 
 LOCK_NAME = ".lock"
 POLL_SECONDS = 0.2
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 
 # Locks held here: (process, thread, file) -> depth. The process is in the key because a fork copies it.
 _held: dict[tuple[int, int, str], int] = {}
@@ -27,7 +29,7 @@ _held: dict[tuple[int, int, str], int] = {}
 def exclusive(folder: Path, *, progress: Progress | None = None, stage: str = "waiting") -> Iterator[None]:
     """Hold `folder` (made if missing) for this thread; others wait until it is left or its process has ended.
 
-    The kernel frees the lock of a process that dies. Entering again in the same thread does not wait. Who
+    The system frees the lock of a process that dies. Entering again in the same thread does not wait. Who
     had to wait should look again whether there is anything left to do. Processes of a group that invkit has opened
     hold it together: rank 0 for all of them, and all must come.
 
@@ -47,12 +49,11 @@ def exclusive(folder: Path, *, progress: Progress | None = None, stage: str = "w
         finally:
             _held[key] -= 1
         return
-    descriptor = None
+    lock = None
     try:
         scope = current_scope()
         if scope is None or scope.shard.rank == 0:
-            descriptor = _open(folder)
-            _acquire(descriptor, folder, progress, stage)
+            lock = _acquired(folder, progress, stage)
         if scope is not None:
             barrier()
         _held[key] = 0
@@ -61,36 +62,30 @@ def exclusive(folder: Path, *, progress: Progress | None = None, stage: str = "w
         finally:
             del _held[key]
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        if lock is not None:
+            lock.release()
 
 
-def _open(folder: Path) -> int:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise ResourceError(
-            f"cannot write in {folder}: {error.strerror or error}. "
-            "Choose another folder or mend its permissions"
-        ) from error
-
-
-def _acquire(descriptor: int, folder: Path, progress: Progress | None, stage: str) -> None:
-    begun = time.monotonic()
+def _acquired(folder: Path, progress: Progress | None, stage: str) -> FileLock:
+    lock, begun = FileLock(folder / LOCK_NAME), time.monotonic()
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+            return lock
+        except Timeout:
+            pass
         except OSError as error:
-            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                # Some network file systems have no locks; a training there is still better than none.
-                warnings.warn(
-                    f"the file system of {folder} has no locks: run one process at a time", stacklevel=4
-                )
-                return
-            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
-                raise ResourceError(f"cannot lock {folder}: {error.strerror or error}") from error
+            if error.errno not in NO_LOCKS:
+                raise ResourceError(
+                    f"cannot write in {folder}: {error.strerror or error}. "
+                    "Choose another folder or mend its permissions"
+                ) from error
+            # Some network file systems have no locks; a training there is still better than none.
+            warnings.warn(
+                f"the file system of {folder} has no locks: run one process at a time", stacklevel=4
+            )
+            return lock
         if progress is not None:
             progress(ProgressEvent(stage, 0, 0, time.monotonic() - begun))
         time.sleep(POLL_SECONDS)

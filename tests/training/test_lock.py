@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 import textwrap
@@ -91,4 +92,13 @@ def test_a_killed_process_frees_its_lock(tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_typed_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="Choose another folder"), exclusive(tmp_path / "file" / "run"):
+        pass
+
+
+def test_a_file_system_without_locks_is_warned_of_and_used(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr("invkit.training.lock.FileLock.acquire", refuse)
+    with pytest.warns(UserWarning, match="run one process at a time"), exclusive(tmp_path):
         pass
