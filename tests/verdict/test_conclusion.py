@@ -86,7 +86,7 @@ def test_noise_that_epsilon_alone_allows_is_not_called_invisible(noise):
         ),
         ({}, {"certification": Certification(7, 16, 1e-3, 0.6)}, "only 7 of 16"),
         ({}, {"vae_rmse": 60.1}, "out of distribution"),
-        ({}, {"fiber_error": GOOD | {"samples": 1.2}}, "ladder"),
+        ({}, {"fiber_error": GOOD | {"samples": 1.2}}, "fiber errors of samples"),
         ({}, {"nll": NLL | {"layer": 0.3}}, "likelihoods"),
         ({"lost": 0.51}, {}, "representation is incomplete: it loses 51 %"),
     ],
