@@ -33,7 +33,11 @@ __all__ = [
     "SplitError",
     "UnknownNameError",
     "UsageError",
+    "require_choice",
 ]
+
+
+from collections.abc import Sequence
 
 
 class InvkitError(Exception):
@@ -104,3 +108,18 @@ class ResourceError(InvkitError, OSError):
     """The machine does not give what is needed: disk, memory or permission."""
 
     exit_code = 6
+
+
+def require_choice(what: str, value: object, known: Sequence[str]) -> None:
+    """Refuse a choice that is none of those there are, in the same words in Python and on the command line.
+
+    Args:
+        what: is chosen, as the argument is called.
+        value: that was given.
+        known: the choices.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if value not in known:
+        raise UsageError(f"{what} is {' or '.join(known)}, got {value!r}")

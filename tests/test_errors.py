@@ -28,7 +28,7 @@ TREE = {
 
 def test_the_tree_is_complete_and_exported():
     defined = {name for name, value in vars(errors).items() if inspect.isclass(value)}
-    assert defined == set(TREE) == set(errors.__all__)
+    assert defined == set(TREE) == {name for name in errors.__all__ if name.endswith("Error")}
     assert set(TREE) <= set(invkit.__all__)
 
 
@@ -56,3 +56,9 @@ def test_no_error_is_a_subclass_of_what_swallows_another():
     for name, (_, builtin, _) in TREE.items():
         others = {ValueError, LookupError, OSError} - {builtin}
         assert not any(issubclass(getattr(errors, name), other) for other in others)
+
+
+def test_a_choice_is_refused_in_the_same_words_everywhere():
+    errors.require_choice("domain", "low", ("low", "high"))
+    with pytest.raises(errors.UsageError, match=r"^domain is low or high, got 'mid'$"):
+        errors.require_choice("domain", "mid", ("low", "high"))

@@ -3,7 +3,7 @@
 __all__ = ["ImageSpec", "Runtime", "SamplingSpec", "TrainingSpec"]
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from invkit.analysis.memory import parse_memory
 from invkit.analysis.subject import Data, Subject, choose_subject
 from invkit.data.patches import Domain
 from invkit.data.slices import NoiseModel, SliceSet
-from invkit.errors import ImageError, UsageError
+from invkit.errors import ImageError, UsageError, require_choice
 from invkit.images.region import RegionSpec, choose_region
 from invkit.parts.config import LayerConfig
 from invkit.parts.store import Store
@@ -117,8 +117,8 @@ class SamplingSpec:
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise UsageError(f"refine is a number of samples, all or none, got {self.refine!r}")
         object.__setattr__(self, "refine", count)
-        _one_of("controls", self.controls, get_args(ControlSet))
-        _one_of("domain", self.domain, get_args(Domain))
+        require_choice("controls", self.controls, get_args(ControlSet))
+        require_choice("domain", self.domain, get_args(Domain))
 
     @property
     def refined(self) -> int:
@@ -151,7 +151,7 @@ class TrainingSpec:
     cache: str | Path | None = None
 
     def __post_init__(self) -> None:
-        _one_of("noise", self.noise, get_args(NoiseModel))
+        require_choice("noise", self.noise, get_args(NoiseModel))
 
     def workshop(self, runtime: "Runtime") -> Workshop:
         """Return where trained parts come from; training data are gathered here."""
@@ -204,11 +204,6 @@ class Runtime:
     def of(cls, host: PluginHost | None, say: Callable[[str], None] | None, **others: object) -> Self:
         """Return a runtime with the process's own plugins and silence where none are given."""
         return cls(host=host or default_host(), say=say or silent, **others)  # type: ignore[arg-type]
-
-
-def _one_of(what: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UsageError(f"{what} is {' or '.join(known)}, got {value!r}")
 
 
 def _range(text: str) -> tuple[float, float]:

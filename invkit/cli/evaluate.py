@@ -5,16 +5,17 @@ from __future__ import annotations
 __all__ = ["register"]
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from invkit.cli.terminal.console import emit_json, emit_table, say
-from invkit.cli.terminal.options import JsonOption, ModelArgument, PluginOption, chosen_model, chosen_noise
+from invkit.cli.terminal.options import JsonOption, ModelArgument, PluginOption, chosen_model
 from invkit.cli.terminal.progress import TextProgress
 from invkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from invkit.data.slices import NoiseModel
     from invkit.quality.evaluate import Evaluation
 
 
@@ -65,7 +66,7 @@ def evaluate(
         part=part,
         window=window,
         dose=dose,
-        noise=chosen_noise(noise, "--noise"),
+        noise=cast("NoiseModel", noise),
         seed=seed,
         device=device,
         progress=TextProgress(),

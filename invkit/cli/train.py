@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["register"]
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,11 +14,13 @@ from invkit.cli.terminal.options import (
     JsonOption,
     ModelArgument,
     PluginOption,
-    chosen_domain,
     chosen_model,
-    chosen_noise,
 )
 from invkit.cli.terminal.progress import TextProgress
+
+if TYPE_CHECKING:
+    from invkit.data.patches import Domain
+    from invkit.data.slices import NoiseModel
 
 DataOption = Annotated[
     list[str] | None,
@@ -82,7 +84,7 @@ def denoiser(
         name,
         out=out or Path(f"{name}.safetensors"),
         train_data=train_data,
-        noise=chosen_noise(noise),
+        noise=cast("NoiseModel", noise),
         preset=preset,
         backbone=backbone,
         dose=dose,
@@ -108,10 +110,10 @@ def vae(
     from invkit.workflow.train import train_vae
 
     path = train_vae(
-        chosen_domain(domain),
+        cast("Domain", domain),
         out=out,
         train_data=train_data,
-        noise=chosen_noise(noise),
+        noise=cast("NoiseModel", noise),
         preset=preset,
         dose=dose,
         seed=seed,
@@ -149,10 +151,10 @@ def cinn(
     path = train_cinn(
         name,
         layer,
-        domain=chosen_domain(domain),
+        domain=cast("Domain", domain),
         out=out,
         train_data=train_data,
-        noise=chosen_noise(noise),
+        noise=cast("NoiseModel", noise),
         preset=preset,
         vae_preset=vae_preset,
         seed=seed,

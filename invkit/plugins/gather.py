@@ -4,9 +4,10 @@ __all__ = ["DataSpecs", "gather"]
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from invkit.data.slices import PHANTOMS, NoiseModel, SliceSet, join_slices, load_slices
-from invkit.errors import DataError, InvkitError, PluginError, UsageError
+from invkit.errors import DataError, InvkitError, PluginError, require_choice
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Source
 
@@ -40,8 +41,7 @@ def gather(
         PluginError: a data source failed.
         UsageError: a spec is malformed, or the same data are named twice.
     """
-    if noise not in ("image", "physical"):
-        raise UsageError(f"noise is made in the image or is physical, got {noise!r}")
+    require_choice("noise", noise, get_args(NoiseModel))
     if isinstance(specs, SliceSet):
         return specs
     found = _gathered(specs, host, seed, keep / "phantoms" if keep else None)

@@ -4,7 +4,7 @@ __all__ = ["train_cinn", "train_denoiser", "train_vae"]
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.recipe import Perceptual
 from invkit.denoisers.spec import Denoiser
 from invkit.denoisers.task import DenoiserTask
-from invkit.errors import UsageError
+from invkit.errors import UsageError, require_choice
 from invkit.parts.config import LayerConfig
 from invkit.parts.layer import KIND, learn_layer
 from invkit.parts.preset_file import preset_label, recipe_preset
@@ -166,6 +166,7 @@ def train_vae(
     Raises:
         DivergedError: the training diverged twice, or the posterior collapsed.
     """
+    require_choice("domain", domain, get_args(Domain))
     device, host = usable_device(device), host or default_host()
     store = Store(host)
     slices = gather(train_data, host, seed, noise, store.root)
@@ -210,6 +211,7 @@ def train_cinn(
         SplitError: the layer cannot be used.
         DivergedError: a training diverged twice.
     """
+    require_choice("domain", domain, get_args(Domain))
     runtime = Runtime.of(host, None, device=device, progress=progress)
     training = TrainingSpec(train_data, noise, seed, LayerConfig.preset(preset), vae_preset)
     workshop = training.workshop(runtime)

@@ -6,14 +6,12 @@ __all__ = [
     "JsonOption",
     "ModelArgument",
     "PluginOption",
-    "chosen_domain",
     "chosen_model",
-    "chosen_noise",
     "host_with",
 ]
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -62,29 +60,3 @@ def chosen_model(model: str | None, plugins: Sequence[str] | None) -> str:
         model = brought[0]
     host.denoiser(model)
     return model
-
-
-def chosen_domain(domain: str) -> Literal["low", "high"]:
-    """Return the domain.
-
-    Raises:
-        UsageError: it is neither `low` nor `high`.
-    """
-    if domain == "low":
-        return "low"
-    if domain == "high":
-        return "high"
-    raise UsageError(f"--domain is low or high, got {domain!r}")
-
-
-def chosen_noise(noise: str, option: str = "--train-noise") -> Literal["image", "physical"]:
-    """Return how noise is made.
-
-    Raises:
-        UsageError: it is neither `image` nor `physical`.
-    """
-    if noise == "image":
-        return "image"
-    if noise == "physical":
-        return "physical"
-    raise UsageError(f"{option} is image or physical, got {noise!r}")
