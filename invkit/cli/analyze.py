@@ -34,89 +34,91 @@ def analyze(
         typer.Option(
             "--layer",
             "-l",
-            help="Layer key or module name, `a,b` for a set, input, const or output; may be repeated.",
+            help="Layer key or module name, `a,b` for a set, or input, const or output; may be repeated.",
         ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option("--input", "-i", metavar="PATH", help="DICOM file, folder or zip, .npy, .png or .tiff."),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", "-n", help="Draws for each image.")] = 250,
+    samples: Annotated[int, typer.Option("--samples", "-n", help="Number of samples per image.")] = 250,
     refine: Annotated[
         str,
         typer.Option(
             "--refine",
             metavar="K|all|none",
-            help="Draws of each image that are refined onto the layer's fiber and certified.",
+            help="How many samples per image to refine onto the layer's fiber and certify.",
         ),
     ] = "16",
     controls: Annotated[
         str,
         typer.Option(
-            "--controls", help="standard, or full: also train a model for the layer with random weights."
+            "--controls", help="standard, or full: also train a model for the weight-randomised layer."
         ),
     ] = "standard",
-    domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
+    domain: Annotated[str, typer.Option("--domain", help="Dose of the sampled images: low or high.")] = "low",
     sampler: Annotated[
         str,
         typer.Option(
             "--sampler",
-            help="vae (the published method), training-free, or a plugin's: what draws the samples.",
+            help="Sampler: vae (the published method), training-free, or one from a plugin.",
         ),
     ] = "vae",
     dose: Annotated[
-        float | None, typer.Option("--dose", help="Reduce the image's dose to this fraction by simulation.")
+        float | None, typer.Option("--dose", help="Simulate this fraction of the image's dose.")
     ] = None,
     hu_range: Annotated[
         str | None,
-        typer.Option("--hu-range", metavar="LOW,HIGH", help="HU of black and white of a PNG or TIFF."),
+        typer.Option("--hu-range", metavar="LOW,HIGH", help="HU values of black and white in a PNG or TIFF."),
     ] = None,
     spacing: Annotated[
         float | None,
-        typer.Option("--spacing", metavar="MM", help="Size of a pixel, where DICOM does not state it."),
+        typer.Option("--spacing", metavar="MM", help="Pixel spacing, where DICOM does not state it."),
     ] = None,
     region: Annotated[
         str | None,
         typer.Option(
             "--roi",
             metavar="X,Y,W,H|FILE",
-            help="Measure spreads and show figures there; or a mask, .npy or .png.",
+            help="Region of interest for spreads and figures: a box, or a mask (.npy or .png).",
         ),
     ] = None,
     train_data: Annotated[
         list[str] | None,
         typer.Option(
-            "--train-data", metavar="PATH", help="CT that missing parts are trained on. Default: phantoms."
+            "--train-data", metavar="PATH", help="CT data for training missing parts. Default: phantoms."
         ),
     ] = None,
     noise: Annotated[
         str,
         typer.Option(
-            "--train-noise", help="physical (simulated on the rays of a scanner) or image (stationary)."
+            "--train-noise", help="Noise model: physical (in the projection domain) or image (stationary)."
         ),
     ] = "physical",
     preset: Annotated[
-        str, typer.Option("--preset", help="Sizes and steps of what has to be trained.")
+        str, typer.Option("--preset", help="Model sizes and training steps of missing parts.")
     ] = "default",
     vae_preset: Annotated[
         str | None,
-        typer.Option("--vae-preset", metavar="NAME|FILE", help="Of a VAE that has to be trained."),
+        typer.Option(
+            "--vae-preset", metavar="NAME|FILE", help="Preset for the VAE, if one has to be trained."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Decides every random number.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed for all random numbers.")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where the run goes.")
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Output folder of the run.")
     ] = None,
     allow_bypass: Annotated[
-        bool, typer.Option("--allow-bypass", help="Accept a layer with a skip around it.")
+        bool, typer.Option("--allow-bypass", help="Accept a layer that a skip connection bypasses.")
     ] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
     memory: Annotated[
-        str | None, typer.Option("--memory", metavar="SIZE", help="Take no more than this, such as 1.5G.")
+        str | None, typer.Option("--memory", metavar="SIZE", help="Memory limit, such as 1.5G.")
     ] = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Sample images that a layer cannot tell apart by the model, and measure how far that holds."""
+    """Sample images that a layer should not be able to tell apart, and measure how well that holds."""
     name = chosen_model(model, plugin)
     with importing():
         from invkit.analysis.analyze import analyze as run

@@ -62,7 +62,7 @@ class Commands(TyperGroup):
                 say("stopped")
                 raise typer.Exit(130) from None
             except MemoryError:
-                say_error("there is not enough memory. Give smaller images or fewer samples at once")
+                say_error("out of memory. Use smaller images or fewer samples")
                 raise typer.Exit(6) from None
             except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
                 raise
@@ -78,7 +78,7 @@ def report_bug(error: Exception) -> None:
         f"this is a bug in invkit: {type(error).__name__} in {os.path.basename(last.filename)}:{last.lineno}"
     )
     if os.environ.get("INVKIT_DEBUG") != "1":
-        say("Run it again with INVKIT_DEBUG=1 to see where, and report that")
+        say("Run it again with INVKIT_DEBUG=1 for the traceback, and include that in your report")
         return
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
@@ -90,7 +90,7 @@ def report_bug(error: Exception) -> None:
 app = typer.Typer(
     cls=Commands,
     name="invkit",
-    help="Show what an image denoiser ignores: split it at a layer, sample what that layer cannot see.",
+    help="Show what an image denoiser ignores: split it at a layer and sample what that layer cannot see.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,

@@ -23,16 +23,16 @@ PathsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PATH]...",
-        help="Folder, file, or FULL,LOW for two of them; `ldct`, or nothing, for the folder in LDCTBENCH_DATAFOLDER.",
+        help="Folder or file, or FULL,LOW for a pair; `ldct`, or nothing, for the folder in LDCTBENCH_DATAFOLDER.",
     ),
 ]
 SlopeOption = Annotated[
     float | None,
-    typer.Option("--slope", help="Rescale Slope of DICOM files that state none; with --intercept."),
+    typer.Option("--slope", help="Rescale Slope for DICOM files that lack one; needs --intercept."),
 ]
 InterceptOption = Annotated[
     float | None,
-    typer.Option("--intercept", help="Rescale Intercept of DICOM files that state none; with --slope."),
+    typer.Option("--intercept", help="Rescale Intercept for DICOM files that lack one; needs --slope."),
 ]
 EXAMPLES = 3
 
@@ -40,7 +40,7 @@ EXAMPLES = 3
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(
-        help="Look through CT data, prepare them for training, simulate a lower dose.", no_args_is_help=True
+        help="Scan CT data, prepare them for training, simulate a lower dose.", no_args_is_help=True
     )
     group.command("scan")(scan)
     group.command("prepare")(prepare)
@@ -54,7 +54,7 @@ def scan(
     intercept: InterceptOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what lies below a path: patients, series, doses, partners, gaps, and what was skipped and why."""
+    """List the CT data under a path: patients, series, doses, pairs, gaps, and what was skipped and why."""
     from invkit.data.prepare import scan as scans
 
     report = scans.scan(paths or (), rescale=stated_rescale(slope, intercept)).describe()
@@ -67,25 +67,29 @@ def scan(
 def prepare(
     paths: PathsArgument = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="CACHE", help="Folder of the cache; needed.")
+        Path | None, typer.Option("--out", "-o", metavar="CACHE", help="Cache folder (required).")
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", help="Processes; default: what the work is worth, up to the cores."),
+        typer.Option(
+            "--workers",
+            help="Number of processes. Default: as many as the work justifies, at most one per core.",
+        ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", help="hash-rank or ldct-benchmark; default: the cache's own, hash-rank for a new one."
+            "--split",
+            help="hash-rank or ldct-benchmark. Default: that of the cache; hash-rank for a new one.",
         ),
     ] = None,
     slope: SlopeOption = None,
     intercept: InterceptOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a cache that training maps into memory, or bring one up to date. Called again, it goes on."""
+    """Build or update a memory-mapped cache for training. Run again, it resumes."""
     if out is None:
-        raise UsageError("name the folder of the cache with --out")
+        raise UsageError("name the cache folder with --out")
     from invkit.data.prepare import prepare as preparing
 
     done = preparing.prepare(
@@ -141,7 +145,7 @@ def _print_scan(report: dict[str, Any]) -> None:
     )
     for gap in report["gaps"]:
         emit_text(
-            f"gap: {gap['series']} of {gap['patient']} lacks {gap['missing']} between {gap['start']:g} and {gap['stop']:g} mm"
+            f"gap: {gap['series']} of {gap['patient']} is missing {gap['missing']} between {gap['start']:g} and {gap['stop']:g} mm"
         )
     files: dict[str, list[str]] = {}
     for skip in report["skipped"]:
@@ -160,6 +164,6 @@ def _print_prepared(done: Prepared) -> None:
     shares = ", ".join(f"{count} {part}" for part, count in done.parts.items())
     emit_text(f"split {done.split[:12]} by {done.rule}: {shares} patients")
     for part in (part for part, count in done.parts.items() if not count):
-        emit_text(f"no patient is in the part {part}: training needs more patients")
+        emit_text(f"the {part} part has no patients: training needs more patients")
     for reason, count in Counter(done.skipped).most_common():
         emit_text(f"skipped, {count} x: {reason}")

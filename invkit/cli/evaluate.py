@@ -31,32 +31,35 @@ def evaluate(
         typer.Option(
             "--data",
             metavar="PATH",
-            help="CT, with its low-dose partners or at full dose alone; may be repeated. Default: phantoms.",
+            help="CT data, paired with low dose or full dose only; may be repeated. Default: phantoms.",
         ),
     ] = None,
     part: Annotated[str, typer.Option("--part", help="test, validation, train or all patients.")] = "test",
     window: Annotated[
         str,
-        typer.Option("--window", help="auto: that of the exam type; C, L or N for chest, abdomen or head."),
+        typer.Option(
+            "--window", help="Display window: auto (by exam type), or C, L or N for chest, abdomen or head."
+        ),
     ] = "auto",
-    dose: Annotated[
-        float, typer.Option("--dose", help="Of low-dose images that have to be simulated.")
-    ] = 0.25,
+    dose: Annotated[float, typer.Option("--dose", help="Dose fraction of simulated low-dose images.")] = 0.25,
     noise: Annotated[
-        str, typer.Option("--noise", help="How: physical (on the rays of a scanner) or image (stationary).")
+        str,
+        typer.Option(
+            "--noise", help="Noise model: physical (in the projection domain) or image (stationary)."
+        ),
     ] = "physical",
-    seed: Annotated[int, typer.Option("--seed", help="Decides every random number.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed for all random numbers.")] = 0,
     table: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures of every slice.")
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the metrics of every slice.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure SSIM, PSNR, RMSE and VIF against full dose, before and after denoising, for each exam type."""
+    """Measure SSIM, PSNR, RMSE and VIF against full dose, before and after denoising, per exam type."""
     name = chosen_model(model, plugin)
     if table is not None and table.exists():
-        raise UsageError(f"{table} exists already. Choose another name; nothing is overwritten")
+        raise UsageError(f"{table} exists already. Choose another name; existing files are never overwritten")
     from invkit.artifacts import write_atomic
     from invkit.quality.evaluate import evaluate as run
 
@@ -107,4 +110,4 @@ def show(found: Evaluation) -> None:
             f"Low dose is simulated for {simulated} of {slices} slices, at {found.about['dose']} of their dose"
         )
     if any(exam.patients < found.enough for exam in found.exams):
-        say(f"Intervals need {found.enough} patients of an exam type")
+        say(f"Intervals need {found.enough} patients per exam type")

@@ -32,7 +32,7 @@ def layers(
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the layers of a denoiser: the plugin's keys and the controls."""
+    """List the layers of a denoiser: the keys that its plugin defines, and the controls."""
     name = chosen_model(model, plugin)
     spec, _ = host_with(plugin).denoiser(name)
     found = {
@@ -52,7 +52,7 @@ def layers(
         ],
     )
     if not modules:
-        say(f"Any module can be named too: `invkit layers {name} --modules` lists them")
+        say(f"Any module will do as well: `invkit layers {name} --modules` lists them")
 
 
 def describe_layers(spec: Denoiser) -> list[dict[str, str]]:

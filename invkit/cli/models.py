@@ -19,9 +19,7 @@ from invkit.plugins.manager import PluginHost
 if TYPE_CHECKING:
     from invkit.denoisers.spec import Denoiser
 
-commands = typer.Typer(
-    help="List the denoisers, add weights to them, remove added ones.", rich_markup_mode=None
-)
+commands = typer.Typer(help="List denoisers; add and remove weights.", rich_markup_mode=None)
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 @commands.callback(invoke_without_command=True)
 def without_command(context: typer.Context, plugin: PluginOption = None, json: JsonOption = False) -> None:
-    """List the denoisers, add weights to them, remove added ones; without a command they are listed."""
+    """List denoisers; add and remove weights. Without a command, list them."""
     if context.invoked_subcommand is None:
         list_models(plugin, json)
 
@@ -66,24 +64,28 @@ def add(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="FILE|URL", help="A .safetensors, .pt or .pth state dict, or an https URL of one."
+            metavar="FILE|URL", help="A .safetensors, .pt or .pth state dict, or the https URL of one."
         ),
     ],
-    tag: Annotated[str, typer.Option("--tag", help="Name of the weights: NAME.TAG is used from then on.")],
-    model: Annotated[str | None, typer.Option("--model", "-m", help="The denoiser they are for.")] = None,
-    sha256: Annotated[str | None, typer.Option("--sha256", help="Of the file; needed for a URL.")] = None,
-    trained_on: Annotated[str | None, typer.Option("--trained-on", help="One line for people.")] = None,
-    terms: Annotated[str | None, typer.Option("--license", help="Terms of their use.")] = None,
+    tag: Annotated[str, typer.Option("--tag", help="Tag of the weights, which are then called NAME.TAG.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The denoiser these weights are for.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", help="Checksum of the file; required for a URL.")
+    ] = None,
+    trained_on: Annotated[
+        str | None, typer.Option("--trained-on", help="Training data, in one line of free text.")
+    ] = None,
+    terms: Annotated[str | None, typer.Option("--license", help="Licence of the weights.")] = None,
     normalise: Annotated[
         str | None,
-        typer.Option(
-            "--normalise", metavar="MEAN,STD", help="HU that become 0, and the width in HU that becomes 1."
-        ),
+        typer.Option("--normalise", metavar="MEAN,STD", help="Input normalisation in HU: (x - MEAN) / STD."),
     ] = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Keep trained weights of others as safetensors, under a tag that names them for ever. No code in them is run."""
+    """Add third-party weights, stored as safetensors under a permanent tag. No code in the file is run."""
     spec = chosen_denoiser(model, source, host_with(plugin))
     from invkit.denoisers.weights.install import install  # imports torch
 
@@ -94,19 +96,15 @@ def add(
         emit_json("invkit.models.add/1", {**describe_added(record), "added": not there})
         return
     emit_text(f"{record.name}: {record.path}, sha256 of the source {record.meta['source_sha256']}")
-    say(
-        f"It was there already: {record.name}"
-        if there
-        else f"Use it with `invkit analyze --model {record.name}`"
-    )
+    say(f"Already added: {record.name}" if there else f"Use it with `invkit analyze --model {record.name}`")
 
 
 @commands.command("remove")
 def remove_weights(
-    name: Annotated[str, typer.Argument(metavar="NAME.TAG", help="What `invkit models add` made.")],
+    name: Annotated[str, typer.Argument(metavar="NAME.TAG", help="Weights added with `invkit models add`.")],
     json: JsonOption = False,
 ) -> None:
-    """Delete added weights. Their tag stays taken: it can name no other weights later."""
+    """Delete added weights. Their tag stays reserved and cannot name other weights later."""
     path = remove(name)
     if json:
         emit_json("invkit.models.remove/1", {"name": name, "removed": str(path)})
@@ -158,10 +156,10 @@ def chosen_denoiser(model: str | None, source: str, host: PluginHost) -> Denoise
         model = stated_model(Path(source))
         if model is None:
             raise UsageError(
-                f"{source} does not say what it is for: add --model with one of {', '.join(host.denoisers())}"
+                f"{source} does not say which denoiser it is for: add --model with one of {', '.join(host.denoisers())}"
             )
     if "." in model:
-        raise UsageError(f"--model takes the denoiser alone, got {model!r}; the tag goes to --tag")
+        raise UsageError(f"--model takes the denoiser only, got {model!r}; the tag goes in --tag")
     spec: Denoiser = host.find("denoisers", model)
     return spec
 
@@ -178,4 +176,4 @@ def affine(text: str | None) -> Affine | None:
         mean, std = (float(part) for part in text.split(","))
         return Affine(mean, std)
     except ValueError:
-        raise UsageError(f"--normalise wants two numbers, as in -542.5,502.2; got {text!r}") from None
+        raise UsageError(f"--normalise takes two numbers, such as -542.5,502.2; got {text!r}") from None

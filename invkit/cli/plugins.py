@@ -15,7 +15,7 @@ from invkit.cli.terminal.options import JsonOption, PluginOption, host_with
 from invkit.errors import PluginError
 from invkit.plugins.skeleton import write_skeleton
 
-commands = typer.Typer(help="List, check and make plugins.", rich_markup_mode=None)
+commands = typer.Typer(help="List, check and create plugins.", rich_markup_mode=None)
 
 
 def register(app: typer.Typer) -> None:
@@ -25,14 +25,14 @@ def register(app: typer.Typer) -> None:
 
 @commands.callback(invoke_without_command=True)
 def without_command(context: typer.Context, plugin: PluginOption = None, json: JsonOption = False) -> None:
-    """List, check and make plugins; without a command they are listed."""
+    """List, check and create plugins. Without a command, list them."""
     if context.invoked_subcommand is None:
         list_plugins(plugin, json)
 
 
 @commands.command("list")
 def list_plugins(plugin: PluginOption = None, json: JsonOption = False) -> None:
-    """List every plugin, also the broken ones, with the reason."""
+    """List all plugins, including broken ones and why they fail."""
     reports = host_with(plugin).reports()
     if json:
         emit_json(
@@ -59,10 +59,10 @@ def list_plugins(plugin: PluginOption = None, json: JsonOption = False) -> None:
 
 @commands.command("check")
 def check(
-    name: Annotated[str, typer.Argument(help="Name of the plugin or of its distribution, or FILE[:ATTR].")],
+    name: Annotated[str, typer.Argument(help="Plugin or distribution name, or FILE[:ATTR].")],
     json: JsonOption = False,
 ) -> None:
-    """Test everything a plugin brings against the contract."""
+    """Check everything a plugin provides against its contract."""
     from invkit.testing import check_plugin  # imports torch
 
     report = check_plugin(name)
@@ -82,13 +82,11 @@ def check(
 
 @commands.command("new")
 def new(
-    name: Annotated[str, typer.Argument(help="Name of the denoiser; lower case letters, digits, `_`, `-`.")],
-    folder: Annotated[
-        Path | None, typer.Argument(help="Where to write it; `invkit-NAME` by default.")
-    ] = None,
+    name: Annotated[str, typer.Argument(help="Name of the denoiser: lower-case letters, digits, `_`, `-`.")],
+    folder: Annotated[Path | None, typer.Argument(help="Folder to create. Default: `invkit-NAME`.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Write a new plugin: a distribution of two files."""
+    """Create a new plugin: a distribution of two files."""
     written = write_skeleton(name, folder or Path(f"invkit-{name}"))
     if json:
         emit_json("invkit.plugins.new/1", {"files": [str(path) for path in written]})

@@ -23,7 +23,7 @@ def presets(
     what: Annotated[str | None, typer.Argument(help="A denoiser, `vae` or `cinn`.")] = None,
     name: Annotated[str | None, typer.Argument(help="One of its presets, or a .toml file.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it to a new .toml file.")
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the preset to a new .toml file.")
     ] = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
@@ -35,24 +35,24 @@ def presets(
     if name is None:
         listed = preset_list(host)
         if what is not None and what not in listed:
-            raise UsageError(f"there are no presets for {what!r}; there are for: {', '.join(listed)}")
+            raise UsageError(f"there are no presets for {what!r}, only for: {', '.join(listed)}")
         chosen = {key: names for key, names in listed.items() if what in (None, key)}
         if json:
             emit_json("invkit.presets/1", {"presets": chosen})
             return
         emit_table(("for", "presets"), [(key, ", ".join(names)) for key, names in chosen.items()])
-        say(
-            "`invkit presets FOR PRESET --out my.toml` writes one to change; `--preset my.toml` trains with it"
-        )
+        say("`invkit presets FOR PRESET --out my.toml` writes one to edit; `--preset my.toml` trains with it")
         return
     assert what is not None
     if out is not None:
         if out.exists():
-            raise UsageError(f"{out} exists already. Choose another name; nothing is overwritten")
+            raise UsageError(
+                f"{out} exists already. Choose another name; existing files are never overwritten"
+            )
         from invkit.artifacts import write_atomic
 
         write_atomic(out, preset_toml(host, what, name).encode())
-        say(f"Wrote {out}: change it, and train with `--preset {out}`")
+        say(f"Wrote {out}: edit it, then train with `--preset {out}`")
     if json:
         emit_json("invkit.preset/1", {"for": what, "preset": name, "fields": preset_used(host, what, name)})
     elif out is None:

@@ -24,22 +24,22 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    config: Annotated[str, typer.Argument(help="A TOML file, or tiny, small or paper, which are shipped.")],
+    config: Annotated[str, typer.Argument(help="A TOML file, or one of the built-in tiny, small and paper.")],
     change: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="FIELD=VALUE", help="Change a field, as in vae.steps=100; may be repeated."
+            "--set", metavar="FIELD=VALUE", help="Override a field, such as vae.steps=100; may be repeated."
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FOLDER", help="Where the run is kept. Default: runs/CONFIG."),
+        typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the run. Default: runs/CONFIG."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train denoisers, VAEs and cINNs, sample, report. The same command goes on where it was stopped."""
+    """Train denoisers, VAEs and cINNs, sample, and report. Run again, it resumes where it stopped."""
     host = host_with(plugin)
     from invkit.workflow.file import read_config
     from invkit.workflow.run import run as run_steps
@@ -57,7 +57,7 @@ def show(outcome: RunOutcome, json: bool) -> None:
         emit_json("invkit.run/1", {**places(outcome), "done": outcome.done, "layers": rows})
         return
     emit_table(
-        ("denoiser", "domain", "layer", "spread HU", "fiber error", "of input", "spread of f HU"),
+        ("denoiser", "domain", "layer", "spread HU", "fiber error", "input control", "spread of f HU"),
         [
             (
                 report.model,

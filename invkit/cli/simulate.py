@@ -23,34 +23,40 @@ def register(group: typer.Typer) -> None:
 
 def simulate(
     source: Annotated[
-        Path, typer.Argument(help="A DICOM file, folder or zip with one series, or .npy in HU.")
+        Path, typer.Argument(help="A DICOM file, folder or zip with one series, or a .npy file in HU.")
     ],
-    dose: Annotated[float, typer.Option("--dose", help="Fraction of the source's own dose, e.g. 0.25.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the slices are written.")],
-    seed: Annotated[int, typer.Option("--seed", help="Decides the noise.")] = 0,
+    dose: Annotated[float, typer.Option("--dose", help="Fraction of the original dose, e.g. 0.25.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Output folder for the slices.")],
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise.")] = 0,
     photons: Annotated[
         float | None,
-        typer.Option("--photons", help="Per unattenuated ray at full dose. Default: read from the noise."),
+        typer.Option(
+            "--photons", help="Photons per unattenuated ray at full dose. Default: estimated from the noise."
+        ),
     ] = None,
     electronic: Annotated[
         float | None,
-        typer.Option("--electronic", help="Standard deviation of electronic noise, photons. Default: 3.16."),
+        typer.Option(
+            "--electronic", help="Standard deviation of the electronic noise, in photons. Default: 3.16."
+        ),
     ] = None,
     kernel: Annotated[str, typer.Option("--kernel", help="Reconstruction kernel.")] = "standard",
-    bowtie: Annotated[bool, typer.Option("--bowtie", help="Put a bowtie filter into the beam.")] = False,
+    bowtie: Annotated[bool, typer.Option("--bowtie", help="Simulate a bowtie filter.")] = False,
     modulation: Annotated[
-        bool, typer.Option("--modulation", help="Modulate the tube current over the rotation.")
+        bool, typer.Option("--modulation", help="Simulate tube current modulation over the rotation.")
     ] = False,
     spacing: Annotated[
         str | None,
-        typer.Option("--spacing", metavar="MM[,MM]", help="Distance of rows and columns, where not stated."),
+        typer.Option(
+            "--spacing", metavar="MM[,MM]", help="Row and column spacing, where the file does not state it."
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes. Default: one per core.")
+        int | None, typer.Option("--workers", help="Number of processes. Default: one per core.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Simulate a lower dose of a whole series. Called again after an interruption, it goes on where it stopped."""
+    """Simulate a whole series at a lower dose. Run again after an interruption, it resumes where it stopped."""
     from invkit.data.dose.physics import ELECTRONIC
     from invkit.workflow.simulate import DoseSettings, simulate_series
 
@@ -63,7 +69,7 @@ def simulate(
         values = asdict(done) | {"folder": str(done.folder), "settings": asdict(settings)}
         emit_json("invkit.simulate/1", values)
     else:
-        emit_text(f"{done.folder}: {done.slices} slices at dose {dose:g}, {done.made} of them made now")
+        emit_text(f"{done.folder}: {done.slices} slices at dose {dose:g}, {done.made} of them new")
 
 
 def chosen_spacing(text: str | None) -> tuple[float, float] | None:
@@ -80,6 +86,6 @@ def chosen_spacing(text: str | None) -> tuple[float, float] | None:
         numbers = []
     if len(numbers) not in (1, 2):
         raise UsageError(
-            f"--spacing is a distance in mm, or two as 0.7,0.8 for rows and columns, got {text!r}"
+            f"--spacing takes a distance in mm, or two such as 0.7,0.8 for rows and columns, got {text!r}"
         )
     return numbers[0], numbers[-1]

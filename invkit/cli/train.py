@@ -27,28 +27,29 @@ DataOption = Annotated[
     typer.Option(
         "--train-data",
         metavar="PATH",
-        help="CT to train on: a DICOM folder, zip or .npy, or `phantoms`; may be repeated. Default: phantoms.",
+        help="Training CT: a DICOM folder, zip or .npy, or `phantoms`; may be repeated. Default: phantoms.",
     ),
 ]
 NoiseOption = Annotated[
     str,
     typer.Option(
-        "--train-noise", help="physical (simulated on the rays of a scanner) or image (stationary)."
+        "--train-noise", help="Noise model: physical (in the projection domain) or image (stationary)."
     ),
 ]
 PresetOption = Annotated[
     str,
     typer.Option(
-        "--preset", metavar="NAME|FILE", help="Sizes and steps: a name of `invkit presets`, or a .toml file."
+        "--preset",
+        metavar="NAME|FILE",
+        help="Model sizes and training steps: a preset from `invkit presets`, or a .toml file.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Decides every random number.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed for all random numbers.")]
 DoseOption = Annotated[
-    float, typer.Option("--train-dose", help="Dose of the low-dose images, of the slices' own.")
+    float,
+    typer.Option("--train-dose", help="Dose of the low-dose images, as a fraction of the slices' dose."),
 ]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="The safetensors file to write.")
-]
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Output .safetensors file.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")]
 
 
@@ -68,7 +69,7 @@ def denoiser(
     noise: NoiseOption = "physical",
     preset: PresetOption = "default",
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help="Features of the perceptual term.")
+        str | None, typer.Option("--backbone", help="Feature network of the perceptual loss.")
     ] = None,
     dose: DoseOption = 0.25,
     seed: SeedOption = 0,
@@ -76,7 +77,7 @@ def denoiser(
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a denoiser by its recipe. Called again after an interruption, it goes on where it stopped."""
+    """Train a denoiser with its recipe. Run again after an interruption, it resumes where it stopped."""
     name = chosen_model(model, plugin)
     from invkit.workflow.train import train_denoiser
 
@@ -96,7 +97,7 @@ def denoiser(
 
 
 def vae(
-    domain: Annotated[str, typer.Option("--domain", help="low or high dose.")] = "low",
+    domain: Annotated[str, typer.Option("--domain", help="Dose of the images: low or high.")] = "low",
     out: OutOption = None,
     train_data: DataOption = None,
     noise: NoiseOption = "physical",
@@ -106,7 +107,7 @@ def vae(
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
-    """Train the VAE-WGAN that codes images of one dose."""
+    """Train the VAE-WGAN that encodes images of one dose."""
     from invkit.workflow.train import train_vae
 
     path = train_vae(
@@ -126,20 +127,23 @@ def vae(
 def cinn(
     model: ModelArgument = None,
     layer: Annotated[
-        str, typer.Option("--layer", help="Key or module name of a layer, input, const or output.")
+        str, typer.Option("--layer", help="Layer key or module name, or input, const or output.")
     ] = "3",
-    domain: Annotated[str, typer.Option("--domain", help="low or high: which images are sampled.")] = "low",
+    domain: Annotated[str, typer.Option("--domain", help="Dose of the sampled images: low or high.")] = "low",
     out: OutOption = None,
     train_data: DataOption = None,
     noise: NoiseOption = "physical",
     preset: PresetOption = "default",
     vae_preset: Annotated[
-        str, typer.Option("--vae-preset", metavar="NAME|FILE", help="Of the VAE, if it has to be trained.")
+        str,
+        typer.Option(
+            "--vae-preset", metavar="NAME|FILE", help="Preset for the VAE, if one has to be trained."
+        ),
     ] = "default",
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     allow_bypass: Annotated[
-        bool, typer.Option("--allow-bypass", help="Accept a layer with a skip around it.")
+        bool, typer.Option("--allow-bypass", help="Accept a layer that a skip connection bypasses.")
     ] = False,
     plugin: PluginOption = None,
     json: JsonOption = False,

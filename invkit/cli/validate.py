@@ -25,12 +25,12 @@ def register(app: typer.Typer) -> None:
 def validate(
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="ID", help="A row, or what several begin with; may be repeated."),
+        typer.Option("--only", metavar="ID", help="ID of a row, or a prefix of several; may be repeated."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Decides every random number.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed for all random numbers.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Hold flow, samples and certificates against oracles: denoisers whose invariances are known in closed form."""
+    """Check flow, samples and certificates against denoisers whose invariances are known in closed form."""
     from invkit.validate.check import validate as run  # imports torch
 
     found = run(only or (), seed=seed, progress=TextProgress())
@@ -41,7 +41,7 @@ def validate(
     if found.failed:
         raise CheckFailedError(
             f"{len(found.failed)} of {len(found.rows)} rows do not hold: {', '.join(found.failed)}. "
-            "Results of this installation are not to be trusted; report the table with `invkit --version`"
+            "Do not trust results of this installation; report this table with the output of `invkit --version`"
         )
 
 

@@ -44,8 +44,8 @@ def test_layers_as_a_table(invoke, stranger):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["layers"], 2, "there is no --plugin"),
-        (["layers", "--plugin", "FILE:several"], 2, "name a model, one of one, two; --plugin brings 2"),
+        (["layers"], 2, "no --plugin was given"),
+        (["layers", "--plugin", "FILE:several"], 2, "name a model, one of one, two; --plugin provides 2"),
         (["layers", "strnger", "--plugin", "FILE"], 4, "did you mean 'stranger'?"),
         (["layers", "stranger.tag", "--plugin", "FILE"], 4, "no weights of stranger 'tag'"),
         (["models", "--plugin", "missing.py"], 4, "there is no Python file 'missing.py'"),

@@ -67,7 +67,7 @@ def test_prepare_makes_a_cache_and_then_keeps_it(invoke, folder, tmp_path):
     assert again.stdout.splitlines()[0] == str((tmp_path / "cache").resolve())
     assert "0 shards written, 3 kept, 0 removed" in again.stdout
     assert "2 train, 1 validation, 0 test patients" in again.stdout
-    assert "no patient is in the part test" in again.stdout
+    assert "the test part has no patients" in again.stdout
 
 
 @pytest.mark.parametrize(

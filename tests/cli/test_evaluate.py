@@ -33,7 +33,7 @@ def test_it_prints_a_table_and_writes_every_slice(invoke, stranger, ct, tmp_path
         assert len(list(csv.DictReader(stream))) == 24
     again = invoke(*words, "--csv", table)
     assert (again.exit_code, again.stdout) == (2, "")
-    assert "nothing is overwritten" in again.stderr
+    assert "existing files are never overwritten" in again.stderr
 
 
 def test_it_prints_json(invoke, stranger, ct):

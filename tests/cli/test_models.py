@@ -49,22 +49,22 @@ def test_adding_says_where_and_which_bytes(invoke, stranger, checkpoint):
     assert "sha256 of the source" in result.stdout
     assert "invkit analyze --model stranger.best" in result.stderr
     result = invoke("models", "add", checkpoint, "--plugin", stranger, "--model", "stranger", "--tag", "best")
-    assert "was there already" in result.stderr
+    assert "Already added" in result.stderr
     assert "removed" in invoke("models", "remove", "stranger.best").stdout
 
 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["FILE", "--tag", "a"], 2, "does not say what it is for: add --model"),
-        (["FILE", "--tag", "a", "--model", "stranger.b"], 2, "the tag goes to --tag"),
+        (["FILE", "--tag", "a"], 2, "does not say which denoiser it is for: add --model"),
+        (["FILE", "--tag", "a", "--model", "stranger.b"], 2, "the tag goes in --tag"),
         (["FILE", "--tag", "a", "--model", "strnger"], 4, "did you mean 'stranger'?"),
         (["FILE", "--tag", "A", "--model", "stranger"], 2, "must match"),
         (["FILE", "--tag", "a", "--model", "stranger", "--sha256", "0" * 64], 3, "not the promised file"),
         (
             ["FILE", "--tag", "a", "--model", "stranger", "--normalise", "1"],
             2,
-            "--normalise wants two numbers",
+            "--normalise takes two numbers",
         ),
         (["FILE", "--tag", "a", "--model", "stranger", "--normalise", "1,0"], 4, "positive std"),
         (["https://example.org/a.pt", "--tag", "a", "--model", "stranger"], 2, "add --sha256"),

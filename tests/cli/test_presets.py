@@ -35,7 +35,9 @@ def test_a_changed_copy_trains(invoke, tmp_path, monkeypatch):
     monkeypatch.setenv("INVKIT_CACHE", str(tmp_path / "cache"))
     copy, out = tmp_path / "my.toml", tmp_path / "net.safetensors"
     assert invoke("presets", "chen2017", "tiny", "--out", copy).stdout.strip() == str(copy)
-    assert "nothing is overwritten" in invoke("presets", "chen2017", "tiny", "--out", copy).stderr
+    assert (
+        "existing files are never overwritten" in invoke("presets", "chen2017", "tiny", "--out", copy).stderr
+    )
     copy.write_text(copy.read_text().replace("steps = 20", "steps = 2"))
     words = ("--train-data", "phantoms:4", "--preset", copy, "--out", out)
     result = invoke("train", "denoiser", "chen2017", *words)

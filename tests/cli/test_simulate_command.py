@@ -44,7 +44,7 @@ def test_a_summary_as_json(run, tmp_path):
 
 def test_a_summary_as_text(run):
     result = run("--spacing", "2", "--photons", "1e5")
-    assert result.stdout.strip().endswith("2 slices at dose 0.25, 2 of them made now")
+    assert result.stdout.strip().endswith("2 slices at dose 0.25, 2 of them new")
 
 
 @pytest.mark.parametrize(

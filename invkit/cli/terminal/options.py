@@ -20,12 +20,12 @@ from invkit.plugins.manager import PluginHost, default_host
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 ModelArgument = Annotated[
-    str | None, typer.Argument(help="Denoiser, `arch` or `arch.tag`; what --plugin brings, if left out.")
+    str | None, typer.Argument(help="Denoiser, `arch` or `arch.tag`. Default: the one from --plugin.")
 ]
 PluginOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--plugin", metavar="FILE[:ATTR]", help="Also use a denoiser from a Python file; may be repeated."
+        "--plugin", metavar="FILE[:ATTR]", help="Load a denoiser from a Python file; may be repeated."
     ),
 ]
 
@@ -53,7 +53,7 @@ def chosen_model(model: str | None, plugins: Sequence[str] | None) -> str:
             for name in host.add_file(reference).provides.get("denoisers", ())
         ]
         if len(brought) != 1:
-            found = f"--plugin brings {len(brought)}" if plugins else "there is no --plugin"
+            found = f"--plugin provides {len(brought)}" if plugins else "no --plugin was given"
             raise UsageError(
                 f"name a model, one of {', '.join(brought or sorted(host.denoisers()))}; {found}"
             )
