@@ -37,9 +37,6 @@ __all__ = [
 ]
 
 
-from collections.abc import Sequence
-
-
 class InvkitError(Exception):
     """Base of all errors that a user can cause; the message says what, why, and what to do."""
 
@@ -110,7 +107,7 @@ class ResourceError(InvkitError, OSError):
     exit_code = 6
 
 
-def require_choice(what: str, value: object, known: Sequence[str]) -> None:
+def require_choice(what: str, value: object, known: tuple[str, ...]) -> None:
     """Refuse a choice that is none of those there are, in the same words in Python and on the command line.
 
     Args:
