@@ -2,14 +2,16 @@
 
 __all__ = ["IN_MEMORY", "Stack", "StackedImages"]
 
-import mmap
 import os
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from invkit.errors import ResourceError
@@ -21,9 +23,9 @@ IN_MEMORY = 2**25  # bytes: 16 images of 512 x 512
 class Stack:
     """Images of one size, filled once from first to last and then read as often as one likes; float32, on the CPU.
 
-    Like a tensor it has a length and can be sliced. From a file a slice is read into memory of its own, so going through all
-    images part by part takes no more memory however many there are. `tensor` is all of them: from a file it is mapped, and its
-    pages are let go of with the tensor.
+    Like a tensor it has a length and can be sliced. Of a file only the part that is written or read is mapped, and a slice has
+    memory of its own, so going through all images part by part takes no more memory however many there are. `tensor` is all of
+    them: from a file it is mapped, and its pages are let go of with the tensor.
 
     Args:
         count: how many images.
@@ -43,7 +45,7 @@ class Stack:
             self._memory = torch.empty(self.shape, dtype=torch.float32)
             return
         self._file = _nameless(count * self._row, folder)
-        weakref.finalize(self, os.close, self._file)
+        weakref.finalize(self, self._file.close)
 
     @classmethod
     def of(cls, images: Iterable[Tensor], count: int, folder: Path | None = None) -> "Stack":
@@ -56,19 +58,14 @@ class Stack:
         return stack
 
     def append(self, images: Tensor) -> None:
-        """Put images `(n, 1, H, W)` behind those that are there.
-
-        Raises:
-            ResourceError: the file cannot be written.
-        """
+        """Put images `(n, 1, H, W)` behind those that are there."""
         end = self._filled + len(images)
         assert end <= len(self) and tuple(images.shape[1:]) == self.shape[1:]
         plain = images.detach().to("cpu", torch.float32)
         if self._memory is not None:
             self._memory[self._filled : end] = plain
         else:
-            for offset, image in enumerate(plain, self._filled):
-                _write(self._file, memoryview(image.contiguous().numpy()).cast("B"), offset * self._row)
+            self._mapped("r+", self._filled, len(images))[:] = plain.numpy()
         self._filled = end
 
     def __len__(self) -> int:
@@ -83,10 +80,11 @@ class Stack:
         if self._memory is not None:
             return self._memory[rows]
         wanted = range(len(self))[rows]
-        images = torch.empty(len(wanted), *self.shape[1:], dtype=torch.float32)
-        for image, row in zip(images, wanted, strict=True):
-            _read(self._file, memoryview(image.numpy()).cast("B"), row * self._row)
-        return images
+        if not wanted:
+            return torch.empty(0, *self.shape[1:])
+        first, last = sorted((wanted[0], wanted[-1]))
+        part = self._mapped("r", first, last - first + 1)
+        return torch.from_numpy(np.array(part[[row - first for row in wanted]] if wanted.step != 1 else part))
 
     @property
     def tensor(self) -> Tensor:
@@ -94,8 +92,11 @@ class Stack:
         if self._memory is not None:
             return self._memory
         # A private mapping: who changes it all the same changes no one else's.
-        whole = mmap.mmap(self._file, len(self) * self._row, flags=mmap.MAP_PRIVATE)
-        return torch.frombuffer(whole, dtype=torch.float32).view(self.shape)
+        return torch.from_numpy(self._mapped("c", 0, len(self)))
+
+    def _mapped(self, mode: Literal["r", "r+", "c"], first: int, count: int) -> NDArray[Any]:
+        """Return some rows of the file, in memory only while they are used."""
+        return np.memmap(self._file, np.float32, mode, first * self._row, (count, *self.shape[1:]))
 
     def parts(self) -> Iterator[Tensor]:
         """Yield all images in order, few at a time."""
@@ -107,18 +108,18 @@ def _filled(count: int, images: Tensor) -> Stack:
     return Stack.of([images], count)
 
 
-def _nameless(size: int, folder: Path | None) -> int:
-    """Return a new file of this size that is in no folder any more, and goes when it is closed."""
+def _nameless(size: int, folder: Path | None) -> BinaryIO:
+    """Return a new file of this size that has no name where the system can do that, and goes when it is closed."""
     try:
-        file, name = tempfile.mkstemp(prefix=".draws-", dir=folder)
-        os.unlink(name)
+        file = tempfile.TemporaryFile(prefix=".draws-", dir=folder)  # noqa: SIM115
         try:
+            # Writing to a mapped page that there is no space for would kill the process.
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file, 0, size)
+                os.posix_fallocate(file.fileno(), 0, size)
             else:
-                os.truncate(file, size)
+                file.truncate(size)
         except OSError:
-            os.close(file)
+            file.close()
             raise
     except OSError as error:
         place = folder or Path(tempfile.gettempdir())
@@ -127,22 +128,6 @@ def _nameless(size: int, folder: Path | None) -> int:
             "another folder (--out, TMPDIR), or draw fewer samples"
         ) from None
     return file
-
-
-def _write(file: int, data: memoryview, offset: int) -> None:
-    try:
-        while data:
-            written = os.pwrite(file, data, offset)
-            data, offset = data[written:], offset + written
-    except OSError as error:
-        raise ResourceError(f"cannot write samples: {error.strerror or error}") from None
-
-
-def _read(file: int, data: memoryview, offset: int) -> None:
-    while data:
-        got = os.preadv(file, [data], offset)
-        assert got > 0
-        data, offset = data[got:], offset + got
 
 
 class StackedImages:
