@@ -1,7 +1,7 @@
 """How time and memory grow: with samples, pixels and depth of the layer, stated memory against used, and with the training data.
 
-    python benchmarks/growth.py            # all tables, about 40 minutes of processor time
-    python benchmarks/growth.py samples    # one of samples, pixels, layer, slice, data
+    python benchmarks/studies/growth.py            # all tables, about 40 minutes of processor time
+    python benchmarks/studies/growth.py samples    # one of samples, pixels, layer, slice, data
 
 Each row is one whole command in a process of its own. Analyses are of a built-in phantom with a quarter of the dose, with all
 parts trained and a warm cache; trainings are of chen2017, for 300 steps, on pairs of random slices in a cache of `invkit data

@@ -1,4 +1,4 @@
-"""What a row of the table behind a cINN costs, part by part: `OMP_NUM_THREADS=1 python benchmarks/codes.py`.
+"""What a row of the table behind a cINN costs, part by part: `OMP_NUM_THREADS=1 python benchmarks/studies/codes.py`.
 
 A row is a patch, the posterior of its code, and the code of the image that g estimates from the layer's activation. Times are
 medians of processor time for 32 patches of 128 x 128 pixels, with the bundled parts.

@@ -1,4 +1,4 @@
-"""The parts of benchmarks/flow_study.py that its answer rests on: masks, the toy problem, the rival's likelihood."""
+"""The parts of benchmarks/studies/flow_study.py that its answer rests on: masks, the toy problem, the rival's likelihood."""
 
 import importlib
 import math
@@ -11,18 +11,18 @@ from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.table import CodeTable
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+STUDIES = Path(__file__).parents[3] / "benchmarks" / "studies"
 
 
 @pytest.fixture
 def rows(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(STUDIES))
     return importlib.import_module("flow_rows")
 
 
 @pytest.fixture
 def study(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(STUDIES))
     return importlib.import_module("flow_study")
 
 

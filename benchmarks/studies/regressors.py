@@ -1,4 +1,4 @@
-"""How well regressors know the image: `OMP_NUM_THREADS=1 python benchmarks/regressors.py --layer 8 --variant stages=0`.
+"""How well regressors know the image: `OMP_NUM_THREADS=1 python benchmarks/studies/regressors.py --layer 8 --variant stages=0`.
 
 Each variant is a fit of g on the built-in phantoms, the settings of `default` with some changed; `stages=0` leaves it to a network
 alone. RMSE and the NLL of codes are of validation patches, after half the stages or steps and at the end; both are ends of whole

@@ -1,7 +1,7 @@
 """Which flow is soonest: held-out NLL of flows at equal steps and equal time, and why random masks beat half-splits.
 
-    OMP_NUM_THREADS=1 python benchmarks/flow_study.py --steps 400 --seconds 30
-    OMP_NUM_THREADS=1 python benchmarks/flow_study.py --why
+    OMP_NUM_THREADS=1 python benchmarks/studies/flow_study.py --steps 400 --seconds 30
+    OMP_NUM_THREADS=1 python benchmarks/studies/flow_study.py --why
 
 All flows see the same codes of the same phantoms: E's posterior given the code of g(z), which is what `invkit analyze` trains a
 layer's cINN on; VAE and regressor are the bundled ones. Each is trained by `CinnTask` on one thread, with the same rows, noise

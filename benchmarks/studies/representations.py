@@ -1,4 +1,4 @@
-"""What a layer's certified spread is in each representation: `python benchmarks/representations.py --layer 3`.
+"""What a layer's certified spread is in each representation: `python benchmarks/studies/representations.py --layer 3`.
 
 Trains what is missing, draws for the default image, refines, and prints one row for each representation: what it keeps of held-out
 patches, how far its draws lie from the fiber, and the spread that is certified, and that is plausible too. The training-free

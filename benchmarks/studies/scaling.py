@@ -1,6 +1,6 @@
 """The plan for 1, 8 and 64 GPUs: what the run `paper` computes and sends, counted; how long that takes, by assumption.
 
-python benchmarks/scaling.py [--patches-per-second RATE]
+python benchmarks/studies/scaling.py [--patches-per-second RATE]
 
 Operations of each training step are counted on its real networks, on one or two patches, forwards and backwards. Nothing is
 timed, so it does not matter how busy the machine is. Prints the tables of docs/scaling.md.
