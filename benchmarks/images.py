@@ -24,8 +24,8 @@ from invkit.training.precision import (
     train_in,
 )
 from invkit.vae.train import VaeTask
-from invkit.vae.trained import build, load_vae
-from invkit.vae.vae import VAE, VaeConfig
+from invkit.vae.trained import load_vae
+from invkit.vae.vae import VAE, VaeConfig, build_critic
 
 __all__ = ["rows"]
 
@@ -95,7 +95,7 @@ def vae_step() -> Row:
     faster = faster_precision(CPU)
     steps, bare = [], []
     for shipped in (True, False):
-        vae, critic = build(VaeConfig(), 0, CPU)
+        vae, critic = VAE(VaeConfig()), build_critic(VaeConfig())
         task = VaeTask(vae, critic, sampler, sampler, domain="low", seed=0)
         adam: torch.optim.Optimizer = task.optimizers["generator"]
         if not shipped:

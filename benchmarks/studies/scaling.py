@@ -27,8 +27,7 @@ from invkit.regressor.regressor import Regressor, RegressorConfig
 from invkit.split.split import Split
 from invkit.training.processes.distributed import Shard
 from invkit.vae.train import VaeTask
-from invkit.vae.trained import build
-from invkit.vae.vae import VaeConfig
+from invkit.vae.vae import VAE, VaeConfig, build_critic
 from invkit.workflow.config import RunConfig
 from invkit.workflow.file import read_config
 
@@ -168,7 +167,7 @@ def of_denoiser(name: str, config: RunConfig) -> Training:
 
 def of_vae(config: VaeConfig) -> Training:
     """Count the VAE-WGAN's training with its critic."""
-    vae, critic = build(config, 0, "cpu")
+    vae, critic = VAE(config), build_critic(config)
     task = VaeTask(vae, critic, Random(config.patch), Random(config.patch), domain="low", seed=0)
     step, shard = max(config.critic_begins, 0), Shard(0, config.batch)
     flops, kernels, sent = 0.0, 0, 0

@@ -49,6 +49,10 @@ class PatchBatch:
     noise: Tensor
     patient: Tensor
 
+    def of(self, domain: Domain) -> Tensor:
+        """Return x for `"low"`, y for `"high"`."""
+        return self.x if domain == "low" else self.y
+
 
 class PatchSampler:
     """Draws patch pairs: every source equally likely, then every patient, slice and place.

@@ -4,13 +4,11 @@ __all__ = [
     "KIND",
     "LayerRequest",
     "LayerTraining",
-    "find_layer",
     "learn",
     "learn_layer",
     "load_layer",
 ]
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 
 from invkit.calibration.keep import record_calibration
+from invkit.data.partition import Part
 from invkit.data.patches import PatchBatch, PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
 from invkit.fiber.distance import Activation
@@ -42,19 +41,13 @@ from invkit.training.history import learning_curve
 from invkit.training.processes.distributed import broadcast_json
 from invkit.training.processes.sharing import spread_out
 from invkit.training.processes.workers import side_by_side
-from invkit.training.progress import Progress, ProgressEvent, TimeLeft
+from invkit.training.progress import Progress, reported
 from invkit.training.seeds import derive_seed
-from invkit.training.task import FitResult
+from invkit.training.task import FitConfig, FitResult, Task
 
 BATCH = 32
 JUDGED = 64
 KNOWN = 0.02  # nats per dimension that g may leave open of a code where z tells nearly all of it
-
-
-def find_layer(request: LayerRequest, store: Store) -> LayerModel | None:
-    """Return the trained cINN of a request, bundled or cached, or `None`."""
-    found = store.find(KIND, store.key(request.describe()))
-    return None if found is None else load_layer(found[0], request, sha256=found[1])
 
 
 def load_layer(path: Path, request: LayerRequest, *, sha256: str | None = None) -> LayerModel:
@@ -134,10 +127,12 @@ class LayerTraining:
         """Train the flow given g; return what measures it."""
         config = self.config.where_known() if self.known else self.config
         train, validation, test = (self._table(part, rows, regressor) for part, rows in config.parts.items())
-        cinn, result = self._cinn(train.table, validation.table, "cinn", "cinn", "flow", config=config.cinn)
+        cinn, result = self.fit_cinn(
+            train.table, validation.table, purpose="cinn", folder="cinn", stage="flow", config=config.cinn
+        )
 
         def measured() -> LearnedFlow:
-            flow = self._measured(cinn, result, test.table, test.patients)
+            flow = self.measured_cinn(cinn, result, test.table, test.patients)
             calibrated, calibration = record_calibration(
                 cinn, test.table, test.patients.tolist(), seed=self.seed("calibration")
             )
@@ -214,7 +209,7 @@ class LayerTraining:
     def _judge(self) -> Judge:
         """Return what tells how well codes of validation patches are known from z alone, without a flow."""
         drawn = self.samplers["validation"].batch(0, JUDGED)
-        target = self._target(drawn).to(self.device)
+        target = self.target(drawn).to(self.device)
 
         def judge(regressor: Regressor, stages: int) -> dict[str, float]:
             x = drawn.x.to(self.device)
@@ -227,30 +222,50 @@ class LayerTraining:
 
         return judge
 
-    def _cinn(
-        self,
-        train: CodeTable,
-        validation: CodeTable,
-        purpose: str,
-        folder: str,
-        stage: str,
-        *,
-        config: CinnConfig | None = None,
-    ) -> tuple[CINN, FitResult]:
-        """Return a cINN that was trained on a table, with seeds of a purpose of its own."""
-        config, seed = config or self.config.cinn, self.seed(purpose)
-        cinn = CINN(config, train.condition_shape).to(self.device)
-        result = fit(
-            CinnTask(cinn, train, validation, seed=seed),
-            fit_config(config, seed=seed),
+    def fitted(self, task: Task, config: FitConfig, folder: str, stage: str) -> FitResult:
+        """Train what a task says; return what came of it.
+
+        Args:
+            task: whose networks are on the device.
+            config: how long and how carefully.
+            folder: of this stage, below that of the run.
+            stage: what progress calls it.
+        """
+        return fit(
+            task,
+            config,
             self.work / folder,
             progress=self.progress,
             device=self.device,
             stage=f"{self.split.layer}: {stage}",
         )
-        return cinn, result
 
-    def _measured(self, cinn: CINN, result: FitResult, test: CodeTable, patients: Tensor) -> LearnedFlow:
+    def fit_cinn(
+        self,
+        train: CodeTable,
+        validation: CodeTable,
+        *,
+        purpose: str,
+        folder: str,
+        stage: str,
+        config: CinnConfig | None = None,
+    ) -> tuple[CINN, FitResult]:
+        """Return a cINN that was trained on a table.
+
+        Args:
+            train: codes and conditions.
+            validation: those that decide when training stops.
+            purpose: names its random numbers.
+            folder: as for `fitted`.
+            stage: as for `fitted`.
+            config: by default that of the layer's settings.
+        """
+        config, seed = config or self.config.cinn, self.seed(purpose)
+        cinn = CINN(config, train.condition_shape).to(self.device)
+        task = CinnTask(cinn, train, validation, seed=seed)
+        return cinn, self.fitted(task, fit_config(config, seed=seed), folder, stage)
+
+    def measured_cinn(self, cinn: CINN, result: FitResult, test: CodeTable, patients: Tensor) -> LearnedFlow:
         """Return a cINN, rounded to what is stored, with its likelihoods of a table."""
         round_half(cinn)
         rows = nll_rows(cinn, test, seed=self.seed("nll"))
@@ -259,23 +274,20 @@ class LayerTraining:
 
     def _table(self, part: str, rows: int, regressor: Regressor) -> "_Rows":
         columns: list[list[Tensor]] = [[] for _ in range(4)]
-        steps, begun = -(-rows // BATCH), time.monotonic()
-        left = TimeLeft(steps)
+        steps = -(-rows // BATCH)
+        stage = f"{self.split.layer}: codes, {part}"
         with torch.no_grad():
 
             def batch(step: int, split: Split) -> tuple[Tensor, ...]:
                 pairs = self.samplers[part].batch(step, BATCH)
-                target = self._target(pairs).to(self.device)
+                target = self.target(pairs).to(self.device)
                 codes = self.coded(split, pairs.x.to(self.device), target, regressor)
                 return *codes, pairs.patient
 
-            for step, found in enumerate(spread_out(steps, batch, self.split, device=self.device)):
+            batches = spread_out(steps, batch, self.split, device=self.device)
+            for found in reported(batches, stage, steps, self.progress):
                 for column, value in zip(columns, found, strict=True):
                     column.append(value)
-                if self.progress is not None:
-                    now = time.monotonic() - begun
-                    stage = f"{self.split.layer}: codes, {part}"
-                    self.progress(ProgressEvent(stage, step + 1, steps, now, left.update(step + 1, now)))
         mean, log_var, condition, patients = (torch.cat(column) for column in columns)
         return _Rows(CodeTable(mean, log_var, condition).rows(slice(rows)), patients.cpu()[:rows])
 
@@ -287,11 +299,11 @@ class LayerTraining:
         """
         config = self.config
         count = min(config.regressed, config.held_out)
-        sampler = self._samplers(config.regressor.patch)["test"]
+        sampler = self.sampler("test", config.regressor.patch)
 
         def errors(step: int, split: Split) -> Tensor:
             pairs = sampler.batch(step, BATCH)
-            target = self._target(pairs).to(self.device)
+            target = self.target(pairs).to(self.device)
             size = (target.shape[-2], target.shape[-1])
             estimate = regressor(split.phi(pairs.x.to(self.device)), size, phi=split.phi)
             return squared_error(estimate, target)
@@ -304,13 +316,19 @@ class LayerTraining:
         seed, pairs = self.request.seed, self.config.pairs
         return layer_scales(self.split, self.samplers["test"], pairs=pairs, seed=seed, device=self.device)
 
+    def sampler(self, part: Part, size: int, purpose: str = "") -> PatchSampler:
+        """Return the patches of one part of the slices.
+
+        Args:
+            part: which.
+            size: side of the patches, pixels.
+            purpose: names their random numbers; by default the part does.
+        """
+        slices, seed = self.request.slices.part(part), self.seed(purpose or part)
+        return PatchSampler(slices, size, dose=self.config.dose, seed=seed)
+
     def _samplers(self, size: int) -> dict[str, PatchSampler]:
-        return {
-            name: PatchSampler(
-                self.request.slices.part(name), size, dose=self.config.dose, seed=self.seed(name)
-            )
-            for name in ("train", "validation", "test")
-        }
+        return {part: self.sampler(part, size) for part in self.config.parts}
 
     def feed(self, sampler: PatchSampler, count: int) -> Feed[tuple[int, Shard]]:
         """Return low-dose patches and those of the domain, `(count / world, 1, s, s)`, HU, by step and shard, on the device."""
@@ -318,12 +336,13 @@ class LayerTraining:
         def part(key: tuple[int, Shard]) -> tuple[Tensor, Tensor]:
             step, shard = key
             drawn = sampler.batch(step, count, shard.slice(count))
-            return drawn.x, self._target(drawn)
+            return drawn.x, self.target(drawn)
 
         return Feed(part, self.device)
 
-    def _target(self, pairs: PatchBatch) -> Tensor:
-        return pairs.x if self.request.domain == "low" else pairs.y
+    def target(self, pairs: PatchBatch) -> Tensor:
+        """Return the patches of the domain that is sampled, `(n, 1, s, s)`, HU."""
+        return pairs.of(self.request.domain)
 
     def seed(self, purpose: str) -> int:
         """Return the seed of one purpose."""

@@ -1,11 +1,11 @@
-"""A layer's flow as a file: what decides it, what is written of it, and what all representations read of it again."""
+"""A layer's flow as a file: what decides it, what is written of it, and what all samplers read of it again."""
 
 __all__ = ["LayerRequest", "LearnedFlow", "read_layer", "write_layer"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from invkit.data.patches import Domain
 from invkit.data.slices import SliceSet, split_meta
 from invkit.flow.store import cinn_from
 from invkit.parts.config import LayerConfig
+from invkit.parts.workshop import Workshop
 from invkit.regressor.regressor import Regressor
 from invkit.split.split import Split
 from invkit.training.task import FitResult
@@ -40,12 +41,21 @@ class LayerRequest:
         seed: decides every random number.
     """
 
+    kind: ClassVar[str] = KIND
+    """Of the file."""
+
     split: Split
     vae: TrainedVae
     slices: SliceSet
     config: LayerConfig
     domain: Domain = "low"
     seed: int = 0
+
+    @classmethod
+    def of(cls, split: Split, domain: Domain, workshop: Workshop, **more: Any) -> Self:
+        """Return the request for a layer or control with what a workshop has; `more` are the fields of a subclass."""
+        vae = workshop.vae(domain)
+        return cls(split, vae, workshop.slices, workshop.config, domain, workshop.seed, **more)
 
     @property
     def device(self) -> torch.device:
@@ -55,7 +65,7 @@ class LayerRequest:
     def describe(self) -> dict[str, Any]:
         """Return the request as JSON values; its fingerprint is the key of the result."""
         return {
-            "kind": KIND,
+            "kind": self.kind,
             "phi": self.split.describe(),
             "vae": self.vae.sha256,
             "data": self.slices.fingerprint,
@@ -150,7 +160,7 @@ def write_layer(
 def read_layer(
     path: Path, request: LayerRequest, sha256: str | None, read: FlowReader = cinn_from, part: Part = "cinn"
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return what the models of all representations hold of a layer's file, by field, and what else it keeps of held-out patches.
+    """Return what all models hold of a layer's file, by field, and what else it keeps of held-out patches.
 
     Args:
         path: the file.

@@ -4,18 +4,21 @@ __all__ = ["Workshop", "silent"]
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from invkit.data.patches import Domain
 from invkit.data.slices import SliceSet
+from invkit.parts.code import CodeRequest, CodeTraining, learn_code
 from invkit.parts.config import LayerConfig
 from invkit.parts.preset_file import vae_preset
 from invkit.parts.store import Store
 from invkit.parts.vae import VaeRequest, find_vae, learn_vae
 from invkit.training.progress import Progress
 from invkit.vae.trained import TrainedVae, load_vae
+from invkit.vae.vae import CodeConfig
 
 Part = TypeVar("Part")
+Config = TypeVar("Config", bound=CodeConfig)
 
 
 def silent(_: str) -> None:
@@ -51,16 +54,17 @@ class Workshop:
 
     def found_vae(self, domain: Domain) -> TrainedVae | None:
         """Return the VAE of a domain, `"low"` or `"high"`, or `None` where it would have to be trained."""
-        known = self._learned.get(("vae", domain))
+        request = self._vae_request(domain)
+        known = self._learned.get((request.kind, request.domain))
         if isinstance(known, TrainedVae):
             return known
-        return find_vae(self._vae_request(domain), self.store, bundled=self.bundled, device=self.device)
+        return find_vae(request, self.store, bundled=self.bundled, device=self.device)
 
     def vae(self, domain: Domain) -> TrainedVae:
         """Return the VAE of a domain, `"low"` or `"high"`."""
         request = self._vae_request(domain)
         return self.learned(
-            ("vae", domain),
+            (request.kind, request.domain),
             f"VAE for {domain}-dose images",
             lambda: self.found_vae(domain),
             lambda: load_vae(
@@ -68,10 +72,38 @@ class Workshop:
             ),
         )
 
+    def code(
+        self,
+        request: CodeRequest[Config],
+        training: type[CodeTraining[Config, Any]],
+        read: Callable[..., Part],
+        *,
+        what: str,
+    ) -> Part:
+        """Return a code that several layers share: found, or else trained; looked for once in an analysis.
+
+        Args:
+            request: what is wanted.
+            training: trains it.
+            read: reads it, as `read(path, sha256=None, device="cpu")`.
+            what: it is, for people.
+        """
+        key = self.store.key(request.describe())
+
+        def find() -> Part | None:
+            found = self.store.find(request.kind, key)
+            return None if found is None else read(found[0], sha256=found[1], device=self.device)
+
+        def learn() -> Part:
+            path = learn_code(training, request, self.store, device=self.device, progress=self.progress)
+            return read(path, device=self.device)
+
+        return self.learned((request.kind, key), what, find, learn)
+
     def learned(
         self, key: object, what: str, find: Callable[[], Part | None], learn: Callable[[], Part]
     ) -> Part:
-        """Return a part that several layers share, such as a code: found, or else trained; looked for once in an analysis.
+        """Return a part that several layers share: found, or else trained; looked for once in an analysis.
 
         Args:
             key: under which it is remembered.

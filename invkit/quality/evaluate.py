@@ -5,7 +5,6 @@ __all__ = ["ENOUGH", "PARTS", "Evaluation", "ExamQuality", "SliceQuality", "eval
 import csv
 import io
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -27,7 +26,7 @@ from invkit.quality.benchmark import FIGURES, benchmark_figures
 from invkit.quality.whole_slices import SlicePair, exam_type, slice_pairs
 from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.device import usable_device
-from invkit.training.progress import Progress, ProgressEvent, TimeLeft
+from invkit.training.progress import Progress, reported
 
 Part = Literal["test", "validation", "train", "all"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -171,14 +170,11 @@ def evaluate(
             f"there are no slices in the {slices.description}: give data of more patients, or --part all"
         )
     chosen = chosen_windows(slices, window)
-    rows = []
-    begun, total = time.monotonic(), len(slices.slices)
-    left = TimeLeft(total)
-    for step, pair in enumerate(slice_pairs(slices, dose=dose, seed=seed), start=1):
-        rows.append(_measured(denoiser, pair, chosen[pair.exam]))
-        if progress is not None:
-            now = time.monotonic() - begun
-            progress(ProgressEvent("evaluating", step, total, now, left.update(step, now)))
+    pairs = slice_pairs(slices, dose=dose, seed=seed)
+    rows = [
+        _measured(denoiser, pair, chosen[pair.exam])
+        for pair in reported(pairs, "evaluating", len(slices.slices), progress)
+    ]
     about = {
         "model": denoiser.name,
         "weights": denoiser.weights_tag,

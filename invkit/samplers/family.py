@@ -1,13 +1,17 @@
 """A family of samplers: the models of layers that draw in one way, found or trained."""
 
-__all__ = ["Family", "FoundLayer", "find_layers", "open_family"]
+__all__ = ["Family", "FoundLayer", "TrainedFamily", "find_layers", "open_family"]
 
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from invkit.data.patches import Domain
 from invkit.errors import ArtifactError, PluginError, UsageError
+from invkit.parts.layer import LayerTraining, learn
+from invkit.parts.layer_file import LayerRequest
 from invkit.parts.workshop import Workshop
 from invkit.plugins.records import Sampler
 from invkit.sampling.base import ImageSampler, SampleModel
@@ -39,6 +43,45 @@ class Family:
             DivergedError: a training diverged twice.
         """
         raise PluginError(f"{type(self).__name__} finds nothing for layer {split.layer}, and trains nothing")
+
+
+class TrainedFamily(Family):
+    """A family whose models are trained for each layer and kept as one file each.
+
+    It has three parts: what decides how the model of a layer comes out, what trains it, and what reads it.
+    """
+
+    what = "flow"
+    training: type[LayerTraining]
+    """Trains the model of a layer."""
+
+    def request(self, split: Split, domain: Domain, workshop: Workshop) -> LayerRequest:
+        """Return what decides how the model of a layer or control comes out."""
+        return LayerRequest.of(split, domain, workshop)
+
+    def read(self, path: Path, request: Any, sha256: str | None = None) -> SampleModel:
+        """Return the model in a file.
+
+        Args:
+            path: the file.
+            request: that it has to answer, as `request` returns it.
+            sha256: the file's, where it is known.
+
+        Raises:
+            ArtifactError: the file is damaged, or was trained for another layer, data or configuration.
+        """
+        raise NotImplementedError
+
+    def find(self, split: Split, domain: Domain, workshop: Workshop) -> SampleModel | None:
+        """Return the model of a layer or control, bundled or cached."""
+        request = self.request(split, domain, workshop)
+        found = workshop.store.find(request.kind, workshop.store.key(request.describe()))
+        return None if found is None else self.read(found[0], request, found[1])
+
+    def learn(self, split: Split, domain: Domain, workshop: Workshop) -> None:
+        """Train the model of a layer or control, and keep it."""
+        request = self.request(split, domain, workshop)
+        learn(self.training, request, workshop.store, progress=workshop.progress)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
 """What a training tells about itself while it runs, and how long it will still take."""
 
-__all__ = ["Progress", "ProgressEvent", "TimeLeft"]
+__all__ = ["Progress", "ProgressEvent", "TimeLeft", "reported"]
 
+import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,20 @@ class TimeLeft:
         if last == first:
             return None
         return (now - begun) / (last - first) * (self.steps - step)
+
+
+def reported(items: Iterable[Item], stage: str, steps: int, progress: Progress | None) -> Iterator[Item]:
+    """Yield items, and report each once it has been dealt with.
+
+    Args:
+        items: what is gone through.
+        stage: what is being done.
+        steps: items in all.
+        progress: called after each; `None` for nobody.
+    """
+    begun, left = time.monotonic(), TimeLeft(steps)
+    for step, item in enumerate(items, start=1):
+        yield item
+        if progress is not None:
+            now = time.monotonic() - begun
+            progress(ProgressEvent(stage, step, steps, now, left.update(step, now)))

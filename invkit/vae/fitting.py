@@ -1,7 +1,9 @@
 """What the trainings of all VAEs share: when they look, and how networks are written and read again."""
 
-__all__ = ["config_of", "fit_config", "halves", "restored"]
+__all__ = ["fit_config", "halves", "read_network", "restored"]
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from invkit import artifacts
 from invkit.errors import ArtifactError
+from invkit.training.seeds import seeded
 from invkit.training.task import FitConfig
 from invkit.vae.vae import CodeConfig
 
@@ -35,18 +38,38 @@ def halves(network: nn.Module, start: str = "") -> dict[str, Tensor]:
     return {f"{start}{name}": tensor.half() for name, tensor in network.state_dict().items()}
 
 
-def config_of(stored: artifacts.Stored, known: type[Config]) -> Config:
-    """Return the config that a file's network was built by.
+def read_network(
+    path: Path,
+    kind: str,
+    known: type[Config],
+    build: Callable[[Config], Network],
+    *,
+    part: str | None = "vae",
+    sha256: str | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[Network, artifacts.Stored]:
+    """Return the network of a file as its config describes it, in eval mode, float32, without gradients; and the file.
+
+    Args:
+        path: the file.
+        kind: of the file.
+        known: the config's class.
+        build: from a config to the network.
+        part: of the file that holds it; `None` for all of it.
+        sha256: the file's, where it is known.
+        device: where to put the network.
 
     Raises:
-        ArtifactError: there is none, or this version does not know it.
+        ArtifactError: missing, changed by a bit, of another kind, or not what its own config describes.
     """
+    stored = artifacts.load(Path(path), kind=kind, sha256=sha256)
     try:
-        return known.model_validate(stored.meta["config"])
+        config = known.model_validate(stored.meta["config"])
     except (KeyError, ValidationError) as error:
         raise ArtifactError(
             f"{stored.path} does not describe a {stored.kind} that this version knows: {error}. Train again"
         ) from None
+    return restored(seeded(lambda: build(config), 0), stored, part, device), stored
 
 
 def restored(

@@ -4,7 +4,6 @@ __all__ = [
     "CHUNK",
     "Coded",
     "PatchSource",
-    "chosen",
     "first_patches",
     "held_out_figures",
     "patch_feed",
@@ -52,14 +51,9 @@ class PatchSource(Protocol):
         """Return batch number `step` of `n` patches, or a part of it."""
 
 
-def chosen(batch: PatchBatch, domain: Domain) -> Tensor:
-    """Return the low-dose x or the high-dose y of a batch."""
-    return batch.x if domain == "low" else batch.y
-
-
 def first_patches(source: PatchSource, domain: Domain, batch: int, count: int) -> Tensor:
     """Return the first `count` patches that a training with this batch size sees, or a few more."""
-    return torch.cat([chosen(source.batch(step, batch), domain) for step in range(-(-count // batch))])
+    return torch.cat([source.batch(step, batch).of(domain) for step in range(-(-count // batch))])
 
 
 def patch_feed(
@@ -69,7 +63,7 @@ def patch_feed(
 
     def part(key: tuple[int, Shard]) -> tuple[Tensor]:
         step, shard = key
-        return (chosen(source.batch(step, count, None if shard.world == 1 else shard.slice(count)), domain),)
+        return (source.batch(step, count, None if shard.world == 1 else shard.slice(count)).of(domain),)
 
     return Feed(part, device)
 
@@ -77,7 +71,7 @@ def patch_feed(
 def _chunks(source: PatchSource, domain: Domain, count: int) -> Iterator[Tensor]:
     """Yield `count` patches in numbered batches of fixed size; the last is cut."""
     for number, start in enumerate(range(0, count, CHUNK)):
-        yield chosen(source.batch(number, CHUNK), domain)[: count - start]
+        yield source.batch(number, CHUNK).of(domain)[: count - start]
 
 
 @torch.no_grad()

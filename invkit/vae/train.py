@@ -1,34 +1,25 @@
-"""Training of the VAE-WGAN: its task for the engine, and the whole from patches to a stored model."""
+"""Training of the VAE-WGAN: its task for the engine, and the gains of its equaliser."""
 
-__all__ = ["TrainedVae", "VaeTask", "held_out_figures", "load_vae", "save_vae", "train_vae"]
+__all__ = ["VaeTask", "equalise"]
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from invkit import artifacts
-from invkit._version import __version__
-from invkit.data.patches import Domain, PatchSampler
+from invkit.data.patches import Domain
 from invkit.errors import DivergedError
-from invkit.training.engine import Shard, fit
+from invkit.training.engine import Shard
 from invkit.training.optimiser import adam, warm_cosine
 from invkit.training.penalty import gradient_penalty
 from invkit.training.precision import mixed_precision
-from invkit.training.processes.distributed import by_first
-from invkit.training.progress import Progress
 from invkit.training.seeds import generator
 from invkit.vae.critic import Critic
-from invkit.vae.fitting import fit_config
 from invkit.vae.held_out import (
     CHUNK,
     PatchSource,
-    chosen,
-    first_patches,
     held_out_figures,
     patch_feed,
-    pca_figures,
 )
 from invkit.vae.losses import (
     adaptive_weight,
@@ -36,10 +27,8 @@ from invkit.vae.losses import (
     kl_divergence,
     sigma_nll,
 )
-from invkit.vae.trained import KIND, TrainedVae, build, load_vae, save_vae
-from invkit.vae.vae import VAE, VaeConfig
+from invkit.vae.vae import VAE
 
-FILE = "vae.safetensors"
 EQUALISED = 512  # training patches
 COLLAPSED = 0.01  # nats per dimension
 
@@ -195,84 +184,12 @@ class VaeTask:
         return loss, figures
 
 
-def train_vae(
-    sampler: PatchSampler,
-    held_out: PatchSampler,
-    config: VaeConfig,
-    folder: Path,
-    *,
-    domain: Domain,
-    seed: int = 0,
-    progress: Progress | None = None,
-    device: torch.device | str = "cpu",
-) -> TrainedVae:
-    """Train a VAE-WGAN, measure it on held-out patches, and store it in `folder/vae.safetensors`.
-
-    The weights are rounded to fp16 first, so the figures are those of what is stored. A training that was
-    interrupted goes on where its last checkpoint in `folder` stands.
-
-    Args:
-        sampler: training patches of size `config.patch`.
-        held_out: patches of other patients.
-        config: architecture and training.
-        folder: run folder.
-        domain: `"low"` learns the low-dose x, `"high"` the high-dose y.
-        seed: of initialisation, posterior samples and penalties; the patches have the sampler's own.
-        progress: is told how far the training is.
-        device: where it trains.
-
-    Raises:
-        DivergedError: the training diverged, or the posterior collapsed.
-    """
-    data = {
-        "fingerprint": sampler.slices.fingerprint,
-        "description": sampler.slices.description,
-        "dose": sampler.dose,
-        "seed": sampler.seed,
-    }
-    identity = artifacts.fingerprint(
-        {"kind": KIND, "config": config.model_dump(mode="json"), "data": data, "domain": domain, "seed": seed}
-    )
-    vae, critic = build(config, seed, device)
-    vae.start(first_patches(sampler, domain, config.batch, config.start_patches).to(device))
-    task = VaeTask(vae, critic, sampler, held_out, domain=domain, seed=seed, identity=identity)
-    result = fit(
-        task,
-        fit_config(config, seed=seed),
-        folder,
-        progress=progress,
-        device=device,
-        stage=f"VAE ({domain} dose)",
-    )
-    for module in (vae, critic):
-        module.half().float().eval()
-    equalise(vae, sampler, domain)
-    figures = held_out_figures(vae, held_out, domain, config.held_out)
-    if config.pca_patches > config.d:
-        figures["pca"] = pca_figures(sampler, held_out, domain, config, seed)
-    meta = {
-        "config": config.model_dump(mode="json"),
-        "domain": domain,
-        "data": data,
-        "steps": result.steps,
-        "precision": result.precision,
-        "seed": seed,
-        "exact": result.exact,
-        "equaliser": vae.equaliser.gain.tolist(),
-        "held_out": {"description": held_out.slices.description, **figures},
-        "invkit": __version__,
-    }
-    path = folder / FILE
-    by_first(lambda: save_vae(path, TrainedVae(vae, critic, meta, ""), meta))
-    return load_vae(path, device=device)
-
-
 @torch.no_grad()
 def equalise(vae: VAE, sampler: PatchSource, domain: Domain) -> None:
     """Measure the gains of a trained VAE's equaliser on its first training patches."""
     images, reconstructions = [], []
     for step in range(EQUALISED // CHUNK):
-        x = vae.scale(chosen(sampler.batch(step, CHUNK), domain).to(vae.decoder.last.device))
+        x = vae.scale(sampler.batch(step, CHUNK).of(domain).to(vae.decoder.last.device))
         images.append(x)
         reconstructions.append(vae.decoder(vae.encoder(x)[0]))
     vae.equaliser.calibrate(torch.cat(images), torch.cat(reconstructions))

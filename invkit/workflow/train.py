@@ -28,7 +28,7 @@ from invkit.parts.vae import VaeRequest, learn_vae
 from invkit.plugins.gather import DataSpecs, gather
 from invkit.plugins.load import load
 from invkit.plugins.manager import PluginHost, default_host
-from invkit.samplers.vae.family import layer_request
+from invkit.samplers.vae.family import Vae
 from invkit.split.split import Split
 from invkit.training.device import usable_device
 from invkit.training.engine import fit
@@ -216,7 +216,7 @@ def train_cinn(
     training = TrainingSpec(train_data, noise, seed, LayerConfig.preset(preset), vae_preset)
     workshop = training.workshop(runtime)
     split = Split(load(model, device=runtime.device, host=runtime.host), layer, allow_bypass=allow_bypass)
-    request = layer_request(split, domain, workshop)
+    request = Vae().request(split, domain, workshop)
     sampler = PatchSampler(request.slices.part("validation"), request.vae.vae.config.patch)
     split.check(sampler.batch(0, 2).x.to(runtime.device))
     path = out or workshop.store.path(KIND, workshop.store.key(request.describe()))

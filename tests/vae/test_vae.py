@@ -1,9 +1,9 @@
 import pytest
 import torch
+from blobs import vae_and_critic
 from pydantic import ValidationError
 
 from invkit.errors import ConfigError, ImageError
-from invkit.vae.train import build
 from invkit.vae.vae import VAE, VaeConfig
 
 
@@ -12,7 +12,7 @@ def count(module):
 
 
 def test_default_keeps_to_the_budget():
-    vae, critic = build(VaeConfig(), 0, "cpu")
+    vae, critic = vae_and_critic(VaeConfig(), 0)
     assert count(vae) <= 3.0e6
     assert count(critic) <= 0.7e6
     assert (vae.patch, vae.d) == (128, 256)
@@ -29,7 +29,7 @@ def test_default_keeps_to_the_budget():
     ],
 )
 def test_shapes(config):
-    vae, critic = build(config, 0, "cpu")
+    vae, critic = vae_and_critic(config, 0)
     x = torch.randn(3, 1, config.patch, config.patch) * 300
     posterior = vae.encode(x)
     assert posterior.mean.shape == posterior.log_var.shape == (3, config.d)
@@ -60,7 +60,9 @@ def test_posterior_sample_has_its_mean_and_variance():
 
 def test_parameters_depend_on_the_seed_alone():
     state = torch.random.get_rng_state()
-    (first, _), (second, _), (other, _) = (build(VaeConfig.preset("tiny"), seed, "cpu") for seed in (1, 1, 2))
+    (first, _), (second, _), (other, _) = (
+        vae_and_critic(VaeConfig.preset("tiny"), seed) for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.random.get_rng_state(), state)
     weights = [vae.encoder.head.weight for vae in (first, second, other)]
     assert torch.equal(weights[0], weights[1])
@@ -99,7 +101,7 @@ def test_paper_preset_keeps_the_published_sizes():
 def test_start_is_the_best_linear_vae():
     """Patches that are block-wise constant and Gaussian: error, prior and posterior follow in closed form."""
     config = VaeConfig.preset("tiny", pool=4, d=16, hu_mean=0.0, hu_scale=100.0)
-    vae, _ = build(config, 0, "cpu")
+    vae, _ = vae_and_critic(config, 0)
     rng = torch.Generator().manual_seed(0)
     basis = torch.linalg.qr(torch.randn(64, 20, generator=rng)).Q.T
     spread = torch.linspace(4, 1, 20)

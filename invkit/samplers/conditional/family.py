@@ -2,66 +2,47 @@
 
 __all__ = ["Conditional", "given_code"]
 
+from pathlib import Path
+
 from invkit.data.patches import Domain
 from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.parts.layer_file import read_layer
 from invkit.parts.workshop import Workshop
 from invkit.samplers.conditional.code import ConditionalConfig
-from invkit.samplers.conditional.fit import TrainedConditional, load_conditional
 from invkit.samplers.conditional.model import ConditionalModel
 from invkit.samplers.conditional.train import (
-    ConditionalRequest,
     ConditionalVaeRequest,
-    find_conditional,
-    find_conditional_vae,
-    learn_conditional,
-    learn_conditional_vae,
+    ConditionalVaeTraining,
+    TrainedConditional,
+    load_conditional,
 )
-from invkit.samplers.family import Family
+from invkit.samplers.conditional.train_flow import ConditionalRequest, ConditionalTraining
+from invkit.samplers.family import TrainedFamily
 from invkit.split.split import Split
 
 
-class Conditional(Family):
+class Conditional(TrainedFamily):
     """One code of a denoiser, and a cINN for each layer."""
 
-    what = "cINN given f(x)"
+    what, training = "cINN given f(x)", ConditionalTraining
 
-    def find(self, split: Split, domain: Domain, workshop: Workshop) -> ConditionalModel | None:
-        """Return the cINN of a layer or control, bundled or cached."""
-        return find_conditional(_request(split, domain, workshop), workshop.store)
+    def request(self, split: Split, domain: Domain, workshop: Workshop) -> ConditionalRequest:
+        """Return what the cINN of a layer or control is to be."""
+        code = given_code(split.denoiser, domain, workshop)
+        return ConditionalRequest.of(split, domain, workshop, code=code)
 
-    def learn(self, split: Split, domain: Domain, workshop: Workshop) -> None:
-        """Train the cINN of a layer or control."""
-        learn_conditional(_request(split, domain, workshop), workshop.store, progress=workshop.progress)
-
-
-def _request(split: Split, domain: Domain, workshop: Workshop) -> ConditionalRequest:
-    return ConditionalRequest(
-        split,
-        workshop.vae(domain),
-        workshop.slices,
-        workshop.config,
-        domain,
-        workshop.seed,
-        code=given_code(split.denoiser, domain, workshop),
-    )
+    def read(self, path: Path, request: ConditionalRequest, sha256: str | None = None) -> ConditionalModel:
+        """Return the cINN in a file."""
+        fields, held_out = read_layer(path, request, sha256)
+        return ConditionalModel(vae=request.code.vae, others=request.code.others, held_out=held_out, **fields)
 
 
 def given_code(denoiser: LoadedDenoiser, domain: Domain, workshop: Workshop) -> TrainedConditional:
     """Return the VAE that is given this denoiser's f(x), of a domain, found or trained."""
-    config, store, device = workshop.config, workshop.store, workshop.device
+    config = workshop.config
+    settings = config.settings("conditional", ConditionalConfig)
     request = ConditionalVaeRequest(
-        domain,
-        workshop.slices,
-        config.settings("conditional", ConditionalConfig),
-        config.dose,
-        workshop.seed,
-        denoiser=denoiser,
+        domain, workshop.slices, settings, config.dose, workshop.seed, denoiser=denoiser
     )
-    return workshop.learned(
-        ("conditional", denoiser.sha256, domain),
-        f"VAE for {domain}-dose images given f(x) of {denoiser.name}",
-        lambda: find_conditional_vae(request, store, device=device),
-        lambda: load_conditional(
-            learn_conditional_vae(request, store, device=device, progress=workshop.progress), device=device
-        ),
-    )
+    what = f"VAE for {domain}-dose images given f(x) of {denoiser.name}"
+    return workshop.code(request, ConditionalVaeTraining, load_conditional, what=what)

@@ -1,46 +1,30 @@
-"""Training of the VAE that is given f(x): its table of patches, its task, its held-out figures, and its file."""
+"""Training of the VAE that is given f(x): its table of patches, its task, and its held-out figures."""
 
-__all__ = [
-    "ConditionalTask",
-    "GivenPatches",
-    "TrainedConditional",
-    "given_patches",
-    "load_conditional",
-    "save_conditional",
-    "train_conditional",
-]
+__all__ = ["ConditionalTask", "GivenPatches", "conditional_figures", "given_patches", "rival_figures"]
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from invkit import artifacts
-from invkit._version import __version__
 from invkit.data.patches import Domain, PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
-from invkit.errors import ArtifactError
 from invkit.images.bands import radial_bands
-from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
-from invkit.training.engine import Shard, fit
+from invkit.samplers.conditional.code import ConditionalVae
+from invkit.training.engine import Shard
 from invkit.training.optimiser import OnePhase
 from invkit.training.precision import in_float64, mixed_precision
-from invkit.training.processes.distributed import by_first
-from invkit.training.progress import Progress, ProgressEvent, TimeLeft
-from invkit.training.seeds import derive_seed, generator, seeded
-from invkit.vae.fitting import config_of, fit_config, halves, restored
-from invkit.vae.held_out import CHUNK, PatchSource, chosen, reconstruction_figures
-from invkit.vae.losses import kl_divergence, sigma_nll
+from invkit.training.progress import Progress, reported
+from invkit.training.seeds import generator
+from invkit.vae.held_out import reconstruction_figures
+from invkit.vae.losses import sigma_nll
 from invkit.vae.pca import fit_pca
 from invkit.vae.vae import Posterior
 
-KIND = "conditional-vae"
-FILE = "conditional-vae.safetensors"
-BATCH = 32
+BATCH = 32  # patches that are drawn at a time
+CHUNK = 64  # patches that are judged at a time
 RIVAL = 3072  # patches that principal components are fitted to: twice as many take 2 GB
 
 Denoise = Callable[[Tensor], Tensor]
@@ -75,7 +59,7 @@ class GivenPatches:
 @torch.no_grad()
 def given_patches(
     denoise: Denoise,
-    source: PatchSource,
+    source: PatchSampler,
     domain: Domain,
     count: int,
     *,
@@ -94,21 +78,14 @@ def given_patches(
         progress: is told how far it is.
         stage: what progress calls it.
     """
-    steps, begun = -(-count // BATCH), time.monotonic()
-    left = TimeLeft(steps)
+    steps = -(-count // BATCH)
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
         pairs = source.batch(step, BATCH)
         outputs = [denoise(part.to(device)) for part in torch.split(pairs.x, AT_ONCE)]
-        return chosen(pairs, domain).to(device).half(), torch.cat(outputs).half()
+        return pairs.of(domain).to(device).half(), torch.cat(outputs).half()
 
-    columns: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for step, found in enumerate(map(batch, range(steps))):
-        for column, value in zip(columns, found, strict=True):
-            column.append(value)
-        if progress is not None:
-            now = time.monotonic() - begun
-            progress(ProgressEvent(stage, step + 1, steps, now, left.update(step + 1, now)))
+    columns = zip(*reported(map(batch, range(steps)), stage, steps, progress), strict=True)
     x, f_x = (torch.cat(column)[:count] for column in columns)
     return GivenPatches(x, f_x)
 
@@ -157,7 +134,7 @@ class ConditionalTask(OnePhase):
             mean, log_var = vae.encoder(torch.cat([residual, seen], dim=1))
             decoded = vae.decoder(mean + (0.5 * log_var).exp() * sample, seen)
         reconstruction = sigma_nll(residual, decoded)
-        kl = kl_divergence(mean, log_var).mean()
+        kl = Posterior(mean, log_var).kl().mean()
         figures: dict[str, Tensor | float] = {
             "rmse_hu": reconstruction.detach().exp() * vae.unit,
             "kl_per_dim": kl.detach() / config.d,
@@ -220,126 +197,3 @@ def rival_figures(
             "fitted_to": fitted,
         },
     }
-
-
-@dataclass(frozen=True)
-class TrainedConditional:
-    """A trained VAE that is given f(x).
-
-    Args:
-        vae: in eval mode, float32.
-        others: f(x) of training patches, `(n, 1, patch, patch)`, HU.
-        meta: provenance and held-out figures.
-        sha256: of the file it was stored in.
-    """
-
-    vae: ConditionalVae
-    others: Tensor
-    meta: dict[str, Any]
-    sha256: str
-
-
-def train_conditional(
-    denoise: Denoise,
-    sampler: PatchSampler,
-    held_out: PatchSampler,
-    config: ConditionalConfig,
-    folder: Path,
-    *,
-    domain: Domain,
-    name: str,
-    seed: int = 0,
-    progress: Progress | None = None,
-    device: torch.device | str = "cpu",
-) -> TrainedConditional:
-    """Train a VAE that is given f(x), measure it on held-out patches, and store it in `folder/conditional-vae.safetensors`.
-
-    The weights are rounded to fp16 first, so the figures are those of what is stored. A training that was interrupted goes on
-    where its last checkpoint in `folder` stands.
-
-    Args:
-        denoise: f.
-        sampler: training patches of size `config.patch`.
-        held_out: patches of other patients.
-        config: architecture and training.
-        folder: run folder.
-        domain: `"low"` codes the low-dose x, `"high"` the high-dose y.
-        name: of f, so that the folder of another is refused.
-        seed: of initialisation, rows and posterior samples; the patches have the sampler's own.
-        progress: is told how far the training is.
-        device: where it trains.
-
-    Raises:
-        DivergedError: the training diverged.
-    """
-    data = {"fingerprint": sampler.slices.fingerprint, "dose": sampler.dose, "seed": sampler.seed}
-    decides = config.model_dump(mode="json", exclude={"rows"})
-    identity = artifacts.fingerprint(
-        {"kind": KIND, "f": name, "config": decides, "data": data, "domain": domain, "seed": seed}
-    )
-    stage = f"VAE given f(x) ({domain} dose)"
-    train, test = (
-        given_patches(
-            denoise,
-            source,
-            domain,
-            count,
-            device=device,
-            progress=progress,
-            stage=f"{stage}: patches, {part}",
-        )
-        for source, count, part in (
-            (sampler, config.patches, "train"),
-            (held_out, max(config.held_out, 2 * CHUNK), "validation"),
-        )
-    )
-    vae = seeded(lambda: ConditionalVae(config), derive_seed(seed, "conditional", "parameters")).to(device)
-    result = fit(
-        ConditionalTask(vae, train, test, seed=seed, identity=identity),
-        fit_config(config, seed=seed),
-        folder,
-        progress=progress,
-        device=device,
-        stage=stage,
-    )
-    vae.half().float().eval()
-    test = GivenPatches(test.x[: config.held_out], test.f_x[: config.held_out])
-    meta = {
-        "config": decides,
-        "domain": domain,
-        "data": data,
-        "steps": result.steps,
-        "precision": result.precision,
-        "seconds": result.seconds,
-        "seed": seed,
-        "held_out": {
-            "description": held_out.slices.description,
-            **conditional_figures(vae, test),
-            "numbers": config.d,
-            **rival_figures(vae, train, test, seed),
-        },
-        "invkit": __version__,
-    }
-    path = folder / FILE
-    by_first(lambda: save_conditional(path, vae, train.f_x[: config.others], meta))
-    return load_conditional(path, device=device)
-
-
-def save_conditional(path: Path, vae: ConditionalVae, others: Tensor, meta: Mapping[str, Any]) -> str:
-    """Write a VAE in fp16 with its provenance, of which `"config"` is needed; return the file's sha256."""
-    return artifacts.save(path, {**halves(vae, "vae."), "others": others.half()}, kind=KIND, meta=meta)
-
-
-def load_conditional(
-    path: Path, *, sha256: str | None = None, device: torch.device | str = "cpu"
-) -> TrainedConditional:
-    """Read a VAE in eval mode, float32, without gradients on its parameters.
-
-    Raises:
-        ArtifactError: missing, changed by a bit, of another kind, or not what its own config describes.
-    """
-    stored = artifacts.load(Path(path), kind=KIND, sha256=sha256)
-    vae = restored(ConditionalVae(config_of(stored, ConditionalConfig)), stored, "vae", device)
-    if "others" not in stored.tensors:
-        raise ArtifactError(f"{path} holds no images f(x) of others. Train again")
-    return TrainedConditional(vae, stored.tensors["others"].float().to(device), stored.meta, stored.sha256)

@@ -1,43 +1,45 @@
-"""The representation that is given f(x): a VAE for each denoiser, and a cINN on its codes for each layer."""
+"""The VAE that is given f(x), of a denoiser, from slices to a file."""
 
-__all__ = [
-    "ConditionalRequest",
-    "ConditionalVaeRequest",
-    "find_conditional",
-    "find_conditional_vae",
-    "learn_conditional",
-    "learn_conditional_vae",
-    "load_conditional_layer",
-]
+__all__ = ["ConditionalVaeRequest", "ConditionalVaeTraining", "TrainedConditional", "load_conditional"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from invkit.denoisers.loaded import AT_ONCE, LoadedDenoiser
-from invkit.parts.code import CodeRequest, learn_code
-from invkit.parts.layer import LayerTraining, learn
-from invkit.parts.layer_file import LayerRequest, read_layer
-from invkit.parts.store import Store
-from invkit.regressor.regressor import Regressor
-from invkit.samplers.conditional.code import ConditionalConfig
-from invkit.samplers.conditional.fit import KIND as VAE_KIND
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.errors import ArtifactError
+from invkit.parts.code import CodeRequest, CodeTraining
+from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
 from invkit.samplers.conditional.fit import (
-    TrainedConditional,
-    load_conditional,
-    save_conditional,
-    train_conditional,
+    CHUNK,
+    ConditionalTask,
+    GivenPatches,
+    conditional_figures,
+    given_patches,
+    rival_figures,
 )
-from invkit.samplers.conditional.model import ConditionalModel, estimate_and_output
-from invkit.split.split import Split
-from invkit.training.progress import Progress
+from invkit.training.task import FitResult
+from invkit.vae.fitting import read_network
 
-KIND = "conditional"
+
+@dataclass(frozen=True)
+class TrainedConditional:
+    """A trained VAE that is given f(x).
+
+    Args:
+        vae: in eval mode, float32.
+        others: f(x) of training patches, `(n, 1, patch, patch)`, HU.
+        meta: provenance and held-out figures.
+        sha256: of the file it was stored in.
+    """
+
+    vae: ConditionalVae
+    others: Tensor
+    meta: dict[str, Any]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class ConditionalVaeRequest(CodeRequest[ConditionalConfig]):
         denoiser: f; given f(x) are both the codes of x and those of its high-dose partner y.
     """
 
-    kind, stream = VAE_KIND, "conditional"
+    kind, stream = "conditional-vae", "conditional"
 
     denoiser: LoadedDenoiser = field(kw_only=True)
 
@@ -61,117 +63,61 @@ class ConditionalVaeRequest(CodeRequest[ConditionalConfig]):
         }
 
 
-def find_conditional_vae(
-    request: ConditionalVaeRequest, store: Store, *, device: str = "cpu"
-) -> TrainedConditional | None:
-    """Return the VAE of a request, bundled or cached, or `None`."""
-    found = store.find(VAE_KIND, store.key(request.describe()))
-    return None if found is None else load_conditional(found[0], sha256=found[1], device=device)
+class ConditionalVaeTraining(CodeTraining[ConditionalConfig, ConditionalVae]):
+    """One run from nothing to a file, which keeps some f(x), too, for the draws of `const`."""
 
+    request: ConditionalVaeRequest
+    stage = "VAE given f(x)"
 
-def learn_conditional_vae(
-    request: ConditionalVaeRequest, store: Store, *, device: str = "cpu", progress: Progress | None = None
-) -> Path:
-    """Train the VAE of a request and keep it; return its file. Arguments and errors are those of `learn_code`."""
-    train = partial(train_conditional, request.denoiser, name=request.denoiser.sha256)
+    def build(self) -> ConditionalVae:
+        """Return E and D."""
+        return ConditionalVae(self.config)
 
-    def save(path: Path, trained: TrainedConditional, meta: Mapping[str, Any]) -> str:
-        return save_conditional(path, trained.vae, trained.others, meta)
-
-    return learn_code(request, store, train, save, device=device, progress=progress)
-
-
-@dataclass(frozen=True)
-class ConditionalRequest(LayerRequest):
-    """What decides how a layer's cINN on the codes of a VAE that is given f(x) comes out.
-
-    The VAE without a condition does not: it is a reference only.
-
-    Args:
-        code: the VAE that is given f(x), of the layer's denoiser and the target domain.
-    """
-
-    code: TrainedConditional = field(kw_only=True)
-
-    def __post_init__(self) -> None:
-        # The length of a code is the VAE's, whatever the preset was made for.
-        config, d = self.config, self.code.vae.d
-        rows = config.settings("conditional", ConditionalConfig).rows
-        own = config.model_copy(
-            update={"cinn": config.cinn.model_copy(update={"d": d}), "rows": min(config.rows, rows)}
+    def task(self, vae: ConditionalVae, identity: str) -> ConditionalTask:
+        """Return what trains them, on patches whose f(x) is computed here, once."""
+        config = self.config
+        self.given, self.tested = (
+            given_patches(
+                self.request.denoiser,
+                source,
+                self.domain,
+                count,
+                device=self.device,
+                progress=self.progress,
+                stage=f"{self.stage} ({self.domain} dose): patches, {part}",
+            )
+            for source, count, part in (
+                (self.train, config.patches, "train"),
+                (self.held_out, max(config.held_out, 2 * CHUNK), "validation"),
+            )
         )
-        object.__setattr__(self, "config", own)
+        return ConditionalTask(vae, self.given, self.tested, seed=self.seed, identity=identity)
 
-    def describe(self) -> dict[str, Any]:
-        """Return the request as JSON values; its fingerprint is the key of the result."""
-        return {**super().describe(), "kind": KIND, "vae": self.code.sha256}
+    def measured(self, vae: ConditionalVae, result: FitResult) -> dict[str, Any]:
+        """Return what they keep of held-out patches, and what f(x) alone, and with principal components, does."""
+        count = self.config.held_out
+        tested = GivenPatches(self.tested.x[:count], self.tested.f_x[:count])
+        figures = {
+            **conditional_figures(vae, tested),
+            "numbers": self.config.d,
+            **rival_figures(vae, self.given, tested, self.seed),
+        }
+        return {"seconds": result.seconds, "held_out": figures}
 
-
-def find_conditional(request: ConditionalRequest, store: Store) -> ConditionalModel | None:
-    """Return the trained cINN of a request, bundled or cached, or `None`."""
-    found = store.find(KIND, store.key(request.describe()))
-    return None if found is None else load_conditional_layer(found[0], request, sha256=found[1])
-
-
-def load_conditional_layer(
-    path: Path, request: ConditionalRequest, *, sha256: str | None = None
-) -> ConditionalModel:
-    """Read a layer's cINN and refuse it where its provenance is not that of the request.
-
-    Raises:
-        ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
-    """
-    fields, held_out = read_layer(path, request, sha256)
-    return ConditionalModel(vae=request.code.vae, others=request.code.others, held_out=held_out, **fields)
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return f(x) of some training patches."""
+        return {"others": self.given.f_x[: self.config.others]}
 
 
-def learn_conditional(
-    request: ConditionalRequest, store: Store, *, progress: Progress | None = None
-) -> ConditionalModel:
-    """Train a layer's cINN and keep it, or return what another process has trained in the meantime.
+def load_conditional(path: Path, *, sha256: str | None = None, device: str = "cpu") -> TrainedConditional:
+    """Read a VAE in eval mode, float32, without gradients on its parameters.
 
     Raises:
-        DivergedError: a training diverged twice.
+        ArtifactError: missing, changed by a bit, of another kind, or not what its own config describes.
     """
-    path = learn(_ConditionalTraining, request, store, progress=progress)
-    return load_conditional_layer(path, request)
-
-
-class _ConditionalTraining(LayerTraining):
-    """One run from nothing to a file; each stage resumes from its own checkpoints."""
-
-    request: ConditionalRequest
-
-    @property
-    def patch(self) -> int:
-        """Side of the patches that are coded."""
-        return self.request.code.vae.patch
-
-    def more(self) -> dict[str, Any]:
-        """Return what the code keeps of held-out patches, so that it can be compared with that of other representations."""
-        meta = self.request.code.meta
-        return {"completeness": meta["held_out"], "vae_trained_on": meta.get("trained_on", "")}
-
-    def coded(
-        self,
-        split: Split,
-        x: Tensor,
-        target: Tensor,
-        regressor: Regressor,
-        *,
-        stages: int | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return mean and log-variance of the codes of patches, and the condition of each."""
-        size = (x.shape[-2], x.shape[-1])
-        pieces = [
-            estimate_and_output(split, regressor, split.phi(part), size, stages=stages)
-            for part in torch.split(x, AT_ONCE)
-        ]
-        estimate, output = (torch.cat(maps) for maps in zip(*pieces, strict=True))
-        vae = self.request.code.vae
-        of_z = vae.encode(estimate, output)
-        if split.layer == "const":
-            # The same codes as for every layer: only the flow does not know f(x).
-            output = torch.cat([split.denoiser(part) for part in torch.split(x, AT_ONCE)])
-        posterior = vae.encode(target, output)
-        return posterior.mean, posterior.log_var, torch.cat([of_z.mean, of_z.log_var], dim=1)
+    vae, stored = read_network(
+        path, ConditionalVaeRequest.kind, ConditionalConfig, ConditionalVae, sha256=sha256, device=device
+    )
+    if "others" not in stored.tensors:
+        raise ArtifactError(f"{path} holds no images f(x) of others. Train again")
+    return TrainedConditional(vae, stored.tensors["others"].float().to(device), stored.meta, stored.sha256)

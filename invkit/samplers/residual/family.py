@@ -2,29 +2,27 @@
 
 __all__ = ["Residual"]
 
+from pathlib import Path
+
 from invkit.data.patches import Domain
+from invkit.parts.layer_file import read_layer
 from invkit.parts.workshop import Workshop
-from invkit.samplers.family import Family
+from invkit.samplers.family import TrainedFamily
 from invkit.samplers.residual.model import ResidualModel
-from invkit.samplers.residual.train import ResidualRequest, find_residual, learn_residual
+from invkit.samplers.residual.tile_code import TileCode
+from invkit.samplers.residual.train import ResidualRequest, ResidualTraining
 from invkit.split.split import Split
 
 
-class Residual(Family):
+class Residual(TrainedFamily):
     """A flow of each layer's own, in coordinates that begin at the denoised image."""
 
-    what = "flow of residuals"
+    what, training = "flow of residuals", ResidualTraining
 
-    def find(self, split: Split, domain: Domain, workshop: Workshop) -> ResidualModel | None:
-        """Return the flow of a layer or control, bundled or cached."""
-        return find_residual(_request(split, domain, workshop), workshop.store)
+    def request(self, split: Split, domain: Domain, workshop: Workshop) -> ResidualRequest:
+        """Return what the flow of a layer or control is to be."""
+        return ResidualRequest.of(split, domain, workshop)
 
-    def learn(self, split: Split, domain: Domain, workshop: Workshop) -> None:
-        """Train the flow of a layer or control."""
-        learn_residual(_request(split, domain, workshop), workshop.store, progress=workshop.progress)
-
-
-def _request(split: Split, domain: Domain, workshop: Workshop) -> ResidualRequest:
-    return ResidualRequest(
-        split, workshop.vae(domain), workshop.slices, workshop.config, domain, workshop.seed
-    )
+    def read(self, path: Path, request: ResidualRequest, sha256: str | None = None) -> ResidualModel:
+        """Return the flow in a file."""
+        return ResidualModel(code=TileCode(request.config.cinn.d), **read_layer(path, request, sha256)[0])

@@ -1,57 +1,26 @@
-"""Training of the VAE with a spatial code, its held-out figures, and its file."""
+"""The task that trains the VAE with a spatial code, and what such a code keeps of patches beside a PCA of blocks."""
 
-__all__ = ["SpatialTask", "TrainedSpatial", "load_spatial", "save_spatial", "train_spatial"]
+__all__ = ["SpatialTask", "lost_by_band", "rival_of_blocks"]
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from invkit import artifacts
-from invkit._version import __version__
 from invkit.data.patches import Domain, PatchSampler
 from invkit.samplers.spatial.code import SpatialConfig, SpatialVae
-from invkit.training.engine import Shard, fit
+from invkit.training.engine import Shard
 from invkit.training.optimiser import OnePhase
 from invkit.training.precision import in_float64
-from invkit.training.processes.distributed import by_first
-from invkit.training.progress import Progress
-from invkit.training.seeds import derive_seed, generator, seeded
+from invkit.training.seeds import generator
 from invkit.vae.completeness import completeness
-from invkit.vae.fitting import config_of, fit_config, halves, restored
-from invkit.vae.held_out import (
-    CHUNK,
-    PatchSource,
-    chosen,
-    first_patches,
-    held_out_figures,
-    patch_feed,
-)
+from invkit.vae.held_out import first_patches, held_out_figures, patch_feed
 from invkit.vae.losses import sigma_nll
 from invkit.vae.pca import fit_pca
 
-KIND = "spatial-vae"
-FILE = "spatial-vae.safetensors"
+CHUNK = 64  # held-out patches at a time
 LOST = 64  # held-out patches behind the spectrum of what is lost
-
-
-@dataclass(frozen=True)
-class TrainedSpatial:
-    """A trained VAE with a spatial code.
-
-    Args:
-        vae: in eval mode, float32.
-        meta: provenance and held-out figures.
-        sha256: of the file it was stored in.
-    """
-
-    vae: SpatialVae
-    meta: dict[str, Any]
-    sha256: str
 
 
 class SpatialTask(OnePhase):
@@ -69,8 +38,8 @@ class SpatialTask(OnePhase):
     def __init__(
         self,
         vae: SpatialVae,
-        sampler: PatchSource,
-        held_out: PatchSource,
+        sampler: PatchSampler,
+        held_out: PatchSampler,
         *,
         domain: Domain,
         seed: int,
@@ -108,92 +77,9 @@ class SpatialTask(OnePhase):
         return {"rmse_hu": figures["rmse_hu"], "kl_per_dim": figures["kl_per_dim"]}
 
 
-def train_spatial(
-    sampler: PatchSampler,
-    held_out: PatchSampler,
-    config: SpatialConfig,
-    folder: Path,
-    *,
-    domain: Domain,
-    seed: int = 0,
-    progress: Progress | None = None,
-    device: torch.device | str = "cpu",
-) -> TrainedSpatial:
-    """Train a VAE with a spatial code, measure it on held-out patches, and store it in `folder/spatial-vae.safetensors`.
-
-    The weights are rounded to fp16 first, so the figures are those of what is stored. A training that was interrupted goes on
-    where its last checkpoint in `folder` stands.
-
-    Args:
-        sampler: training patches of size `config.patch`.
-        held_out: patches of other patients.
-        config: architecture and training.
-        folder: run folder.
-        domain: `"low"` learns the low-dose x, `"high"` the high-dose y.
-        seed: of initialisation and posterior samples; the patches have the sampler's own.
-        progress: is told how far the training is.
-        device: where it trains.
-
-    Raises:
-        DivergedError: the training diverged.
-    """
-    data = {"fingerprint": sampler.slices.fingerprint, "dose": sampler.dose, "seed": sampler.seed}
-    identity = artifacts.fingerprint(
-        {"kind": KIND, "config": config.model_dump(mode="json"), "data": data, "domain": domain, "seed": seed}
-    )
-    vae = seeded(lambda: SpatialVae(config), derive_seed(seed, "spatial", "parameters")).to(device)
-    task = SpatialTask(vae, sampler, held_out, domain=domain, seed=seed, identity=identity)
-    result = fit(
-        task,
-        fit_config(config, seed=seed),
-        folder,
-        progress=progress,
-        device=device,
-        stage=f"spatial VAE ({domain} dose)",
-    )
-    vae.half().float().eval()
-    meta = {
-        "config": config.model_dump(mode="json"),
-        "domain": domain,
-        "data": data,
-        "steps": result.steps,
-        "precision": result.precision,
-        "seconds": result.seconds,
-        "seed": seed,
-        "held_out": {
-            "description": held_out.slices.description,
-            **held_out_figures(vae, held_out, domain, config.held_out),
-            **_lost(vae, held_out, domain),
-            "pca": _rival(sampler, held_out, domain, config, seed),
-        },
-        "invkit": __version__,
-    }
-    path = folder / FILE
-    by_first(lambda: save_spatial(path, vae, meta))
-    return load_spatial(path, device=device)
-
-
-def save_spatial(path: Path, vae: SpatialVae, meta: Mapping[str, Any]) -> str:
-    """Write a VAE in fp16 with its provenance, of which `"config"` is needed; return the file's sha256."""
-    return artifacts.save(path, halves(vae), kind=KIND, meta=meta)
-
-
-def load_spatial(
-    path: Path, *, sha256: str | None = None, device: torch.device | str = "cpu"
-) -> TrainedSpatial:
-    """Read a VAE in eval mode, float32, without gradients on its parameters.
-
-    Raises:
-        ArtifactError: missing, changed by a bit, of another kind, or not what its own config describes.
-    """
-    stored = artifacts.load(Path(path), kind=KIND, sha256=sha256)
-    vae = restored(SpatialVae(config_of(stored, SpatialConfig)), stored, None, device)
-    return TrainedSpatial(vae, stored.meta, stored.sha256)
-
-
-def _lost(vae: SpatialVae, held_out: PatchSource, domain: Domain) -> dict[str, Any]:
+def lost_by_band(vae: SpatialVae, held_out: PatchSampler, domain: Domain) -> dict[str, Any]:
     """Return how many numbers the code of a patch has, its rate in nats, and the share of power that is lost by band."""
-    patches = chosen(held_out.batch(0, LOST), domain).to(vae.device)
+    patches = held_out.batch(0, LOST).of(domain).to(vae.device)
     with torch.no_grad():
         rate = float(in_float64(vae.encode(patches).kl()).mean())
     kept = completeness(patches, vae.reconstruct, numbers=vae.d, rate=rate)
@@ -201,8 +87,8 @@ def _lost(vae: SpatialVae, held_out: PatchSource, domain: Domain) -> dict[str, A
 
 
 @torch.no_grad()
-def _rival(
-    sampler: PatchSource, held_out: PatchSource, domain: Domain, config: SpatialConfig, seed: int
+def rival_of_blocks(
+    sampler: PatchSampler, held_out: PatchSampler, domain: Domain, config: SpatialConfig, seed: int
 ) -> dict[str, Any]:
     """Return the RMSE of PCA of single blocks with as many numbers, fitted to the patches that the linear paths start from."""
 
@@ -213,5 +99,5 @@ def _rival(
     fitted = blocks(first_patches(sampler, domain, config.batch, config.start_patches))
     pca = fit_pca(fitted, config.channels, generator=generator(seed, "spatial", "pca"))
     batches = -(-config.held_out // CHUNK)
-    tested = torch.cat([chosen(held_out.batch(step, CHUNK), domain) for step in range(batches)])
+    tested = torch.cat([held_out.batch(step, CHUNK).of(domain) for step in range(batches)])
     return {"rmse_hu": pca.rmse(blocks(tested[: config.held_out])), "components": config.channels}

@@ -1,44 +1,72 @@
-"""The VAE with a spatial code of a domain: cached, or trained from slices to a file."""
+"""The VAE with a spatial code of a domain, from slices to a file."""
 
-__all__ = ["SpatialVaeRequest", "find_spatial_vae", "learn_spatial_vae"]
+__all__ = ["SpatialVaeRequest", "SpatialVaeTraining", "TrainedSpatial", "load_spatial"]
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from invkit.parts.code import CodeRequest, learn_code
-from invkit.parts.store import Store
-from invkit.samplers.spatial.code import SpatialConfig
-from invkit.samplers.spatial.fit import (
-    KIND,
-    TrainedSpatial,
-    load_spatial,
-    save_spatial,
-    train_spatial,
-)
-from invkit.training.progress import Progress
+from invkit.parts.code import CodeRequest, CodeTraining
+from invkit.samplers.spatial.code import SpatialConfig, SpatialVae
+from invkit.samplers.spatial.fit import SpatialTask, lost_by_band, rival_of_blocks
+from invkit.training.task import FitResult
+from invkit.vae.fitting import read_network
+from invkit.vae.held_out import held_out_figures
+
+
+@dataclass(frozen=True)
+class TrainedSpatial:
+    """A trained VAE with a spatial code.
+
+    Args:
+        vae: in eval mode, float32.
+        meta: provenance and held-out figures.
+        sha256: of the file it was stored in.
+    """
+
+    vae: SpatialVae
+    meta: dict[str, Any]
+    sha256: str
 
 
 class SpatialVaeRequest(CodeRequest[SpatialConfig]):
     """What decides how a VAE with a spatial code comes out."""
 
-    kind, stream = KIND, "spatial"
+    kind, stream = "spatial-vae", "spatial"
 
 
-def find_spatial_vae(
-    request: SpatialVaeRequest, store: Store, *, device: str = "cpu"
-) -> TrainedSpatial | None:
-    """Return the VAE of a request, bundled or cached, or `None` where there is none yet."""
-    found = store.find(KIND, store.key(request.describe()))
-    return None if found is None else load_spatial(found[0], sha256=found[1], device=device)
+class SpatialVaeTraining(CodeTraining[SpatialConfig, SpatialVae]):
+    """One run from nothing to a file, which is the network alone."""
+
+    stage, start = "spatial VAE", ""
+
+    def build(self) -> SpatialVae:
+        """Return E and D."""
+        return SpatialVae(self.config)
+
+    def task(self, vae: SpatialVae, identity: str) -> SpatialTask:
+        """Return what trains them."""
+        return SpatialTask(
+            vae, self.train, self.held_out, domain=self.domain, seed=self.seed, identity=identity
+        )
+
+    def measured(self, vae: SpatialVae, result: FitResult) -> dict[str, Any]:
+        """Return what they keep of held-out patches, and what a PCA of blocks with as many numbers does."""
+        figures = {
+            **held_out_figures(vae, self.held_out, self.domain, self.config.held_out),
+            **lost_by_band(vae, self.held_out, self.domain),
+            "pca": rival_of_blocks(self.train, self.held_out, self.domain, self.config, self.seed),
+        }
+        return {"seconds": result.seconds, "held_out": figures}
 
 
-def learn_spatial_vae(
-    request: SpatialVaeRequest, store: Store, *, device: str = "cpu", progress: Progress | None = None
-) -> Path:
-    """Train the VAE of a request and keep it; return its file. Arguments and errors are those of `learn_code`."""
+def load_spatial(path: Path, *, sha256: str | None = None, device: str = "cpu") -> TrainedSpatial:
+    """Read a VAE in eval mode, float32, without gradients on its parameters.
 
-    def save(path: Path, trained: TrainedSpatial, meta: Mapping[str, Any]) -> str:
-        return save_spatial(path, trained.vae, meta)
-
-    return learn_code(request, store, train_spatial, save, device=device, progress=progress)
+    Raises:
+        ArtifactError: missing, changed by a bit, of another kind, or not what its own config describes.
+    """
+    vae, stored = read_network(
+        path, SpatialVaeRequest.kind, SpatialConfig, SpatialVae, part=None, sha256=sha256, device=device
+    )
+    return TrainedSpatial(vae, stored.meta, stored.sha256)

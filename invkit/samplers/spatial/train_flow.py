@@ -1,35 +1,30 @@
-"""Training a layer's flow of spatial codes: regressor, codes, flow, held-out figures, one file."""
+"""Training a layer's flow of spatial codes: regressor, codes, flow, held-out figures."""
 
-__all__ = ["KIND", "SpatialRequest", "find_spatial", "learn_spatial", "load_spatial_flow"]
+__all__ = ["SpatialRequest", "SpatialTraining"]
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from invkit.data.partition import Part
 from invkit.denoisers.loaded import AT_ONCE
-from invkit.parts.layer import LayerTraining, learn
-from invkit.parts.layer_file import LayerRequest, LearnedFlow, read_layer
-from invkit.parts.store import Store
+from invkit.parts.layer import LayerTraining
+from invkit.parts.layer_file import LayerRequest, LearnedFlow
 from invkit.regressor.regressor import Regressor
 from invkit.samplers.spatial.code import SpatialSettings
-from invkit.samplers.spatial.fit import TrainedSpatial
-from invkit.samplers.spatial.model import CodeFrame, SpatialModel
+from invkit.samplers.spatial.model import CodeFrame
+from invkit.samplers.spatial.train import TrainedSpatial
 from invkit.samplers.wavelet.config import WaveletConfig
 from invkit.samplers.wavelet.fit import wavelet_nll_rows
-from invkit.samplers.wavelet.store import wavelet_from, wavelet_state
+from invkit.samplers.wavelet.store import wavelet_state
 from invkit.samplers.wavelet.train import fit_grid
 from invkit.sampling.base import estimated
 from invkit.training.engine import Shard
-from invkit.training.progress import Progress
 from invkit.training.seeds import generator
 
-KIND = "spatial"
 BATCH = 32  # patches that are drawn and encoded at a time
 
 
@@ -40,6 +35,8 @@ class SpatialRequest(LayerRequest):
     Args:
         code: the VAE with the spatial code of the target domain.
     """
+
+    kind = "spatial"
 
     code: TrainedSpatial = field(kw_only=True)
 
@@ -58,7 +55,7 @@ class SpatialRequest(LayerRequest):
         """Return the request as JSON values; its fingerprint is the key of the result."""
         config = self.config
         return {
-            "kind": KIND,
+            "kind": self.kind,
             "phi": self.split.describe(),
             "code": self.code.sha256,
             "data": self.slices.fingerprint,
@@ -72,30 +69,6 @@ class SpatialRequest(LayerRequest):
             "domain": self.domain,
             "seed": self.seed,
         }
-
-
-def find_spatial(request: SpatialRequest, store: Store) -> SpatialModel | None:
-    """Return the trained flow of a request, bundled or cached, or `None`."""
-    found = store.find(KIND, store.key(request.describe()))
-    return None if found is None else load_spatial_flow(found[0], request, sha256=found[1])
-
-
-def load_spatial_flow(path: Path, request: SpatialRequest, *, sha256: str | None = None) -> SpatialModel:
-    """Read a layer's flow of spatial codes and refuse it where its provenance is not that of the request.
-
-    Raises:
-        ArtifactError: the file is damaged, or was trained for another layer, code, data or configuration.
-    """
-    return SpatialModel(vae=request.code.vae, **read_layer(path, request, sha256, wavelet_from, "flow")[0])
-
-
-def learn_spatial(request: SpatialRequest, store: Store, *, progress: Progress | None = None) -> SpatialModel:
-    """Train a layer's flow of spatial codes and keep it, or return what another process has trained in the meantime.
-
-    Raises:
-        DivergedError: a training diverged twice.
-    """
-    return load_spatial_flow(learn(_SpatialTraining, request, store, progress=progress), request)
 
 
 @dataclass(frozen=True)
@@ -140,7 +113,7 @@ class _Codes:
         return 0.5 * (math.log(2 * math.pi * math.e) + self.log_var.flatten(1).mean(1))
 
 
-class _SpatialTraining(LayerTraining):
+class SpatialTraining(LayerTraining):
     """One run from nothing to a file; each stage resumes from its own checkpoints."""
 
     request: SpatialRequest
@@ -153,7 +126,7 @@ class _SpatialTraining(LayerTraining):
     def learned(self, regressor: Regressor, key: str) -> Callable[[], LearnedFlow]:
         """Train the flow given g; return what measures it."""
         config = self.request.flow
-        *codes, test = (self._codes(part, regressor) for part in get_args(Part))
+        *codes, test = (self._codes(part, regressor) for part in self.config.parts)
         flow, result = fit_grid(self, config, codes, key, purpose="spatial", stage="flow of spatial codes")
 
         def measured() -> LearnedFlow:
@@ -168,10 +141,10 @@ class _SpatialTraining(LayerTraining):
         return measured
 
     @torch.no_grad()
-    def _codes(self, part: Part, regressor: Regressor) -> _Codes:
+    def _codes(self, part: str, regressor: Regressor) -> _Codes:
         """Return codes and frames of the first patches of a part."""
         config, vae = self.request.flow, self.request.code.vae
-        count = self.config.settings("spatial", SpatialSettings).rows if part == "train" else config.held_out
+        count = self.request.settings.rows if part == "train" else config.held_out
 
         def batch(step: int) -> tuple[Tensor, ...]:
             pairs = self.samplers[part].batch(step, BATCH)
@@ -183,7 +156,7 @@ class _SpatialTraining(LayerTraining):
                 ]
             )
             frame = CodeFrame.of(vae, estimate, config.multiple)
-            posterior = vae.encode(vae.pad(self._target(pairs).to(self.device), config.multiple))
+            posterior = vae.encode(vae.pad(self.target(pairs).to(self.device), config.multiple))
             return posterior.mean, posterior.log_var, frame.mean, frame.log_var, pairs.patient
 
         columns = zip(*map(batch, range(-(-count // BATCH))), strict=True)

@@ -2,29 +2,27 @@
 
 __all__ = ["Wavelet"]
 
+from pathlib import Path
+
 from invkit.data.patches import Domain
+from invkit.parts.layer_file import read_layer
 from invkit.parts.workshop import Workshop
-from invkit.samplers.family import Family
+from invkit.samplers.family import TrainedFamily
 from invkit.samplers.wavelet.model import WaveletModel
-from invkit.samplers.wavelet.train import WaveletRequest, find_wavelet, learn_wavelet
+from invkit.samplers.wavelet.store import wavelet_from
+from invkit.samplers.wavelet.train import WaveletRequest, WaveletTraining
 from invkit.split.split import Split
 
 
-class Wavelet(Family):
+class Wavelet(TrainedFamily):
     """A flow of each layer's own, without a code."""
 
-    what = "wavelet flow"
+    what, training = "wavelet flow", WaveletTraining
 
-    def find(self, split: Split, domain: Domain, workshop: Workshop) -> WaveletModel | None:
-        """Return the flow of a layer or control, bundled or cached."""
-        return find_wavelet(_request(split, domain, workshop), workshop.store)
+    def request(self, split: Split, domain: Domain, workshop: Workshop) -> WaveletRequest:
+        """Return what the flow of a layer or control is to be."""
+        return WaveletRequest.of(split, domain, workshop)
 
-    def learn(self, split: Split, domain: Domain, workshop: Workshop) -> None:
-        """Train the flow of a layer or control."""
-        learn_wavelet(_request(split, domain, workshop), workshop.store, progress=workshop.progress)
-
-
-def _request(split: Split, domain: Domain, workshop: Workshop) -> WaveletRequest:
-    return WaveletRequest(
-        split, workshop.vae(domain), workshop.slices, workshop.config, domain, workshop.seed
-    )
+    def read(self, path: Path, request: WaveletRequest, sha256: str | None = None) -> WaveletModel:
+        """Return the flow in a file."""
+        return WaveletModel(**read_layer(path, request, sha256, wavelet_from, "flow")[0])

@@ -14,7 +14,7 @@ from invkit.samplers.wavelet.config import WaveletConfig
 from invkit.samplers.wavelet.grid import GridAffine, GridCoupling, GridWhitening
 from invkit.samplers.wavelet.haar import haar, pack, unhaar, unpack
 from invkit.training.precision import in_float64, mixed_precision
-from invkit.training.seeds import derive_seed, generator
+from invkit.training.seeds import derive_seed, generator, seeded
 
 
 class WaveletFlow(nn.Module):
@@ -41,13 +41,19 @@ class WaveletFlow(nn.Module):
         self.config, self.inputs = config, inputs
         c, block = config.channels, 4 if config.squeeze else 1
         random = generator(config.seed, "wavelet", "rotations")
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derive_seed(config.seed, "wavelet", "parameters"))
-            self.embedder = _Embedder(config, inputs)
-            self.levels = nn.ModuleList(
+
+        def build() -> tuple[_Embedder, nn.ModuleList, _Level]:
+            levels = (
                 _Level(3 * c * block, c * block, config, generator=random) for _ in range(config.levels)
             )
-            self.top = _Level(c * block, 0, config, generator=random)
+            return (
+                _Embedder(config, inputs),
+                nn.ModuleList(levels),
+                _Level(c * block, 0, config, generator=random),
+            )
+
+        parameters = derive_seed(config.seed, "wavelet", "parameters")
+        self.embedder, self.levels, self.top = seeded(build, parameters)
 
     def embed(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Return the embedding of a condition on the grid of each level, finest first; once for all samples of an image."""

@@ -1,21 +1,17 @@
-"""Training a layer's wavelet flow: regressor, flow, held-out figures, one file."""
+"""Training a layer's wavelet flow: regressor, flow, held-out figures."""
 
-__all__ = ["KIND", "WaveletRequest", "find_wavelet", "fit_grid", "learn_wavelet", "load_wavelet"]
+__all__ = ["WaveletRequest", "WaveletTraining", "fit_grid"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from invkit import artifacts
-from invkit.data.partition import Part
 from invkit.data.patches import PatchSampler
-from invkit.parts.layer import LayerTraining, learn
-from invkit.parts.layer_file import LayerRequest, LearnedFlow, read_layer
-from invkit.parts.store import Store
+from invkit.parts.layer import LayerTraining
+from invkit.parts.layer_file import LayerRequest, LearnedFlow
 from invkit.regressor.regressor import Regressor
 from invkit.samplers.wavelet.config import WaveletConfig
 from invkit.samplers.wavelet.fit import (
@@ -26,19 +22,18 @@ from invkit.samplers.wavelet.fit import (
     wavelet_nll_rows,
 )
 from invkit.samplers.wavelet.flow import WaveletFlow
-from invkit.samplers.wavelet.model import WaveletModel, grid_condition
-from invkit.samplers.wavelet.store import wavelet_from, wavelet_state
+from invkit.samplers.wavelet.model import grid_condition
+from invkit.samplers.wavelet.store import wavelet_state
 from invkit.sampling.base import estimated
-from invkit.training.engine import Shard, fit
-from invkit.training.progress import Progress
+from invkit.training.engine import Shard
 from invkit.training.task import FitResult
-
-KIND = "wavelet"
 
 
 @dataclass(frozen=True)
 class WaveletRequest(LayerRequest):
     """What decides how a layer's wavelet flow comes out. The VAE does not: it is a reference only."""
+
+    kind = "wavelet"
 
     @property
     def settings(self) -> WaveletConfig:
@@ -49,7 +44,7 @@ class WaveletRequest(LayerRequest):
         """Return the request as JSON values; its fingerprint is the key of the result."""
         config = self.config
         return {
-            "kind": KIND,
+            "kind": self.kind,
             "phi": self.split.describe(),
             "data": self.slices.fingerprint,
             "config": {
@@ -61,30 +56,6 @@ class WaveletRequest(LayerRequest):
             "domain": self.domain,
             "seed": self.seed,
         }
-
-
-def find_wavelet(request: WaveletRequest, store: Store) -> WaveletModel | None:
-    """Return the trained flow of a request, bundled or cached, or `None`."""
-    found = store.find(KIND, store.key(request.describe()))
-    return None if found is None else load_wavelet(found[0], request, sha256=found[1])
-
-
-def load_wavelet(path: Path, request: WaveletRequest, *, sha256: str | None = None) -> WaveletModel:
-    """Read a layer's wavelet flow and refuse it where its provenance is not that of the request.
-
-    Raises:
-        ArtifactError: the file is damaged, or was trained for another layer, data or configuration.
-    """
-    return WaveletModel(**read_layer(path, request, sha256, wavelet_from, "flow")[0])
-
-
-def learn_wavelet(request: WaveletRequest, store: Store, *, progress: Progress | None = None) -> WaveletModel:
-    """Train a layer's wavelet flow and keep it, or return what another process has trained in the meantime.
-
-    Raises:
-        DivergedError: a training diverged twice.
-    """
-    return load_wavelet(learn(_WaveletTraining, request, store, progress=progress), request)
 
 
 def fit_grid(
@@ -109,29 +80,22 @@ def fit_grid(
     train, validation = pairs
     seed = training.seed(purpose)
     flow = WaveletFlow(config, train(0, Shard(0, 1))[1].shape[1]).to(training.device)
-    result = fit(
-        WaveletTask(flow, train, validation, seed=seed, identity=artifacts.fingerprint({"key": key})),
-        wavelet_fit_config(config, seed=seed),
-        training.work / "flow",
-        progress=training.progress,
-        device=training.device,
-        stage=f"{training.split.layer}: {stage}",
-    )
-    return flow, result
+    task = WaveletTask(flow, train, validation, seed=seed, identity=key)
+    return flow, training.fitted(task, wavelet_fit_config(config, seed=seed), "flow", stage)
 
 
-class _WaveletTraining(LayerTraining):
+class WaveletTraining(LayerTraining):
     """One run from nothing to a file; each stage resumes from its own checkpoints."""
 
-    @property
-    def settings(self) -> WaveletConfig:
-        """Of the flow and its training."""
-        return self.config.settings("wavelet", WaveletConfig)
+    request: WaveletRequest
 
     def learned(self, regressor: Regressor, key: str) -> Callable[[], LearnedFlow]:
         """Train the flow given g; return what measures it."""
-        config = self.settings
-        *pairs, test = (_Pairs(self, part, regressor) for part in get_args(Part))
+        config = self.request.settings
+        *pairs, test = (
+            _Pairs(self, self.sampler(part, config.patch, f"wavelet {part}"), regressor)
+            for part in self.config.parts
+        )
         flow, result = fit_grid(self, config, pairs, key, purpose="wavelet", stage="wavelet flow")
 
         def measured() -> LearnedFlow:
@@ -155,25 +119,16 @@ class _WaveletTraining(LayerTraining):
         """Return residual r = target - g(Phi(x)) and condition of patches `(n, 1, s, s)`, HU."""
         z = self.split.phi(x)
         estimate = estimated(self.split, regressor, z, target.shape[-2:])
-        return target - estimate, grid_condition(regressor, z, estimate, self.settings)
-
-    def wavelet_sampler(self, part: Part) -> PatchSampler:
-        """Return the patches of one part of the slices, of the flow's size."""
-        return PatchSampler(
-            self.request.slices.part(part),
-            self.settings.patch,
-            dose=self.config.dose,
-            seed=self.seed(f"wavelet {part}"),
-        )
+        return target - estimate, grid_condition(regressor, z, estimate, self.request.settings)
 
 
 class _Pairs:
     """Residuals and conditions of one part of the slices, by step."""
 
-    def __init__(self, training: _WaveletTraining, part: Part, regressor: Regressor) -> None:
-        self.training, self.regressor = training, regressor
-        self.sampler = training.wavelet_sampler(part)
-        self.feed = training.feed(self.sampler, training.settings.batch)
+    def __init__(self, training: WaveletTraining, sampler: PatchSampler, regressor: Regressor) -> None:
+        self.training, self.sampler, self.regressor = training, sampler, regressor
+        self.batch = training.request.settings.batch
+        self.feed = training.feed(sampler, self.batch)
 
     def __call__(self, step: int, shard: Shard) -> tuple[Tensor, Tensor]:
         x, target = self.feed.batch((step, shard), following=(step + 1, shard))
@@ -181,6 +136,5 @@ class _Pairs:
 
     def patients(self, count: int) -> Tensor:
         """Return the number of the patient that each of the first patches is from, `(count,)`."""
-        batch = self.training.settings.batch
-        steps = range(-(-count // batch))
-        return torch.cat([self.sampler.batch(step, batch).patient for step in steps])[:count]
+        steps = range(-(-count // self.batch))
+        return torch.cat([self.sampler.batch(step, self.batch).patient for step in steps])[:count]

@@ -1,13 +1,17 @@
 """The VAE that is given f(x): its start in closed form, its task, its figures and its file."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from small_workshop import small_workshop
 
+import invkit
+from invkit import artifacts
 from invkit.data.patches import PatchBatch
 from invkit.errors import ArtifactError, ImageError
 from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
@@ -16,9 +20,11 @@ from invkit.samplers.conditional.fit import (
     GivenPatches,
     conditional_figures,
     given_patches,
+)
+from invkit.samplers.conditional.train import (
+    ConditionalVaeRequest,
+    ConditionalVaeTraining,
     load_conditional,
-    save_conditional,
-    train_conditional,
 )
 from invkit.training.engine import Shard
 from invkit.training.seeds import generator
@@ -197,11 +203,25 @@ def test_a_network_that_changes_nothing_leaves_nothing_to_code(offset):
     assert torch.isfinite(loss)
 
 
-def test_a_trained_one_is_stored_with_what_it_keeps(tmp_path):
-    calls = []
-    trained = train_conditional(
-        smooth, Pairs(), Pairs(1), SMALL, tmp_path, domain="low", name="smooth", progress=calls.append
-    )
+class Smooth(torch.nn.Module):
+    """That denoiser as a network."""
+
+    def forward(self, x):
+        return smooth(x)
+
+
+class Request(ConditionalVaeRequest):
+    """A request whose patches are blobs."""
+
+    def sampler(self, part):
+        return Pairs(0 if part == "train" else 1)
+
+
+def test_a_trained_one_is_stored_with_what_it_keeps(place):
+    here, calls = small_workshop(place), []
+    here = replace(here, progress=calls.append)
+    request = Request("low", here.slices, SMALL, denoiser=invkit.load(Smooth()))
+    trained = here.code(request, ConditionalVaeTraining, load_conditional, what="VAE")
     assert {call.stage.rpartition(": ")[2] for call in calls} >= {"patches, train", "patches, validation"}
     figures = trained.meta["held_out"]
     x, f_x = table(SMALL.held_out, seed=1).rows(slice(None))
@@ -216,15 +236,22 @@ def test_a_trained_one_is_stored_with_what_it_keeps(tmp_path):
     assert figures["pca"]["components"] == figures["numbers"] == 16
     assert trained.others.shape == (8, 1, 32, 32)
     assert torch.equal(trained.others.half(), table().f_x[:8])
-    path = tmp_path / "vae.safetensors"
-    sha256 = save_conditional(path, trained.vae, trained.others, trained.meta)
-    again = load_conditional(path, sha256=sha256)
+    path = here.store.path(request.kind, here.store.key(request.describe()))
+    again = load_conditional(path, sha256=trained.sha256)
     assert torch.equal(again.vae.reconstruct(x, f_x), trained.vae.reconstruct(x, f_x))
     figures_again = conditional_figures(again.vae, GivenPatches(x.half(), f_x.half()))
     assert figures_again["lost"] == figures["lost"]
-    save_conditional(path, trained.vae, trained.others * float("nan"), trained.meta)
+    stored = artifacts.load(path, kind=request.kind)
+    others = stored.tensors["others"]
+    artifacts.save(
+        path, {**stored.tensors, "others": others * float("nan")}, kind=request.kind, meta=stored.meta
+    )
     with pytest.raises(ArtifactError, match="not finite"):
         load_conditional(path)
-    save_conditional(path, trained.vae, trained.others, {"config": {"patch": 8}})
+    artifacts.save(path, stored.tensors, kind=request.kind, meta={"config": {"patch": 8}})
     with pytest.raises(ArtifactError, match="Train again"):
+        load_conditional(path)
+    del stored.tensors["others"]
+    artifacts.save(path, stored.tensors, kind=request.kind, meta=stored.meta)
+    with pytest.raises(ArtifactError, match="no images"):
         load_conditional(path)

@@ -13,13 +13,12 @@ from invkit.parts.layer import LayerRequest
 from invkit.parts.store import Store
 from invkit.regressor.regressor import Regressor
 from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
-from invkit.samplers.conditional.fit import TrainedConditional
+from invkit.samplers.conditional.family import Conditional
 from invkit.samplers.conditional.train import (
-    ConditionalRequest,
     ConditionalVaeRequest,
-    _ConditionalTraining,
-    load_conditional_layer,
+    TrainedConditional,
 )
+from invkit.samplers.conditional.train_flow import ConditionalRequest, ConditionalTraining
 from invkit.vae.trained import TrainedVae
 from invkit.vae.vae import VAE, VaeConfig
 
@@ -48,7 +47,7 @@ def test_draws_reach_certificates_and_the_report(result, tmp_path):
     assert layer.metrics["certified"]["count"] == len(found.samples) >= 8
     assert layer.provenance["kind"] == found.provenance["sampler"] == "conditional"
     assert {"rmse_hu", "bands", "lost", "f_x", "pca"} <= layer.provenance["completeness"].keys()
-    assert any("'conditional' is experimental" in line for line in found.warnings)
+    assert any("The sampler conditional is experimental" in line for line in found.warnings)
     page = found.report(tmp_path / "report.html").read_text()
     assert "refined samples are certified" in page
 
@@ -94,7 +93,7 @@ def request_():
 
 def test_its_settings_decide_no_other_part(request_):
     plain = LayerRequest(request_.split, request_.vae, request_.slices, TINY)
-    other = TINY.model_copy(update={"conditional": ConditionalConfig(rows=7)})
+    other = TINY.model_copy(update={"samplers": {"conditional": {"rows": 7}}})
     assert plain.describe() == replace(plain, config=other).describe()
     assert "conditional" not in plain.describe()["config"]
     assert request_.describe()["vae"] == request_.code.sha256
@@ -105,10 +104,11 @@ def test_its_settings_decide_no_other_part(request_):
 
 def test_each_denoiser_has_a_vae_of_its_own(request_):
     first, second = (
-        ConditionalVaeRequest("low", request_.slices, TINY.conditional, denoiser=invkit.load(Small(seed)))
+        ConditionalVaeRequest(
+            "low", request_.slices, ConditionalConfig.tiny(), denoiser=invkit.load(Small(seed))
+        )
         for seed in (3, 4)
     )
-    assert first.describe() == replace(first, config=ConditionalConfig.tiny()).describe()
     # How many codes a layer's flow is trained on decides no VAE.
     fewer = ConditionalConfig.tiny().model_copy(update={"rows": 7})
     assert first.describe() == replace(first, config=fewer).describe()
@@ -120,7 +120,7 @@ def test_codes_and_patients_are_the_same_for_const_and_for_a_layer(request_, tmp
     found = []
     for layer in ("0", "const"):
         split = invkit.Split(request_.split.denoiser, layer)
-        training = _ConditionalTraining(replace(request_, split=split), tmp_path, None)
+        training = ConditionalTraining(replace(request_, split=split), tmp_path, None)
         x = training.samplers["test"].batch(0, 4).x
         regressor = Regressor(split.phi(x), (32, 32)).eval()
         regressor.calibrate([(split.phi(x), x)])
@@ -141,4 +141,4 @@ def test_a_file_for_another_code_is_refused(result, request_, place):
         and '"domain": "low"' in file.with_suffix(".json").read_text()
     ]
     with pytest.raises(ArtifactError, match="vae"):
-        load_conditional_layer(path, request_)
+        Conditional().read(path, request_)

@@ -5,20 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 from small_network import TINY_OPTIONS
+from small_workshop import small_workshop
 
 import invkit
-from invkit.data.slices import load_slices
 from invkit.errors import ArtifactError, ConfigError
 from invkit.flow.config import CinnConfig
 from invkit.parts.config import LayerConfig
 from invkit.parts.layer import LayerRequest
-from invkit.parts.store import Store
 from invkit.regressor.regressor import RegressorConfig
+from invkit.samplers.residual.family import Residual
 from invkit.samplers.residual.model import base_of
 from invkit.samplers.residual.tile_code import TileCode
-from invkit.samplers.residual.train import ResidualRequest, find_residual, learn_residual, load_residual
-from invkit.vae.trained import TrainedVae
-from invkit.vae.vae import VAE, VaeConfig
 
 
 def images(n, height, width, seed=0):
@@ -55,39 +52,40 @@ def test_other_lengths_are_no_tile(d):
         TileCode(d)
 
 
+CONFIG = LayerConfig(
+    regressor=RegressorConfig(steps=4),
+    cinn=CinnConfig(d=16, blocks=2, hidden=16, steps=12, evaluate_every=6, batch=32),
+    rows=256,
+    held_out=128,
+    pairs=8,
+)
+
+
 @pytest.fixture(scope="module")
-def request_(network):
-    config = LayerConfig(
-        regressor=RegressorConfig(steps=4),
-        cinn=CinnConfig(d=16, blocks=2, hidden=16, steps=12, evaluate_every=6, batch=32),
-        rows=256,
-        held_out=128,
-        pairs=8,
-    )
-    vae = VAE(VaeConfig.preset("tiny"))
+def workshop(place):
+    return small_workshop(place, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def model(network, workshop):
     split = invkit.Split(invkit.load(network), "0")
-    return ResidualRequest(split, TrainedVae(vae, None, {}, "0"), load_slices(["phantoms:12"]), config)
+    assert Residual().find(split, "low", workshop) is None
+    Residual().learn(split, "low", workshop)
+    return Residual().find(split, "low", workshop)
 
 
-@pytest.fixture(scope="module")
-def store(place):
-    return Store(place["host"], place["cache"])
-
-
-@pytest.fixture(scope="module")
-def model(request_, store):
-    return learn_residual(request_, store)
-
-
-def test_a_trained_flow_is_kept_under_a_key_of_its_own(model, request_, store):
-    again = find_residual(request_, store)
-    assert again.sha256 == model.sha256
-    other = LayerRequest(request_.split, request_.vae, request_.slices, request_.config)
-    assert store.key(other.describe()) != store.key(request_.describe())
-    assert find_residual(replace(request_, seed=1), store) is None
-    path = store.path("residual", store.key(request_.describe()))
+def test_a_trained_flow_is_kept_under_a_key_of_its_own(model, workshop, place):
+    family, key = Residual(), workshop.store.key
+    assert family.find(model.split, "low", workshop).sha256 == model.sha256
+    request = family.request(model.split, "low", workshop)
+    assert key(LayerRequest.of(model.split, "low", workshop).describe()) != key(request.describe())
+    # The VAE of flat codes decides nothing.
+    assert replace(request, vae=replace(request.vae, sha256="0")).describe() == request.describe()
+    another = small_workshop(place, CONFIG, seed=1)
+    assert family.find(model.split, "low", another) is None
+    path = workshop.store.path("residual", key(request.describe()))
     with pytest.raises(ArtifactError, match="seed"):
-        load_residual(path, replace(request_, seed=1))
+        family.read(path, family.request(model.split, "low", another))
     assert len(model.nll_rows) == len(model.patients) == len(model.floor_rows) == 128
     assert torch.isfinite(model.nll_rows).all()
     assert model.meta["nll"] == pytest.approx(float(model.nll_rows.mean()))

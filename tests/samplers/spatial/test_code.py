@@ -5,13 +5,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pydantic import ValidationError
+from small_workshop import small_workshop
 from torch import nn
 from torch.distributions import MultivariateNormal
 
 from invkit.data.patches import PatchBatch
 from invkit.errors import ArtifactError, ImageError
 from invkit.samplers.spatial.code import SpatialConfig, SpatialVae
-from invkit.samplers.spatial.fit import SpatialTask, load_spatial, train_spatial
+from invkit.samplers.spatial.fit import SpatialTask
+from invkit.samplers.spatial.train import SpatialVaeRequest, SpatialVaeTraining, load_spatial
 from invkit.training.engine import Shard
 from invkit.training.seeds import generator
 from invkit.vae.pca import fit_pca
@@ -150,11 +152,20 @@ class Fields:
         return PatchBatch(x, x + 1000, None, torch.zeros(count), torch.zeros(count, dtype=torch.long))
 
 
+class Request(SpatialVaeRequest):
+    """A request whose patches are fields."""
+
+    def sampler(self, part):
+        return Fields(0 if part == "train" else 10_000)
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("spatial")
+def trained(place):
     config = TINY.model_copy(update={"steps": 150, "bf16": False})
-    return train_spatial(Fields(0), Fields(10_000), config, folder, domain="high"), folder, config
+    here = small_workshop(place)
+    request = Request("high", here.slices, config)
+    found = here.code(request, SpatialVaeTraining, load_spatial, what="spatial VAE")
+    return found, here.store.path(request.kind, here.store.key(request.describe())), config
 
 
 def test_training_gains_on_the_linear_code(trained):
@@ -171,8 +182,7 @@ def test_training_gains_on_the_linear_code(trained):
 
 
 def test_the_file_gives_the_same_and_a_damaged_one_is_refused(trained, tmp_path):
-    found, folder, _ = trained
-    path = folder / "spatial-vae.safetensors"
+    found, path, _ = trained
     again = load_spatial(path, sha256=found.sha256)
     x = fields(2, dtype=torch.float32) + 1000
     assert torch.equal(again.vae.reconstruct(x), found.vae.reconstruct(x))

@@ -6,18 +6,15 @@ import tomllib
 import pytest
 import torch
 from small_network import TINY_OPTIONS, Small
+from small_workshop import small_workshop
 
 import invkit
 from invkit.errors import ArtifactError
 from invkit.fiber.distance import activation_distance
 from invkit.parts.config import LayerConfig
 from invkit.parts.preset_list import preset_toml
-from invkit.parts.store import Store
-from invkit.parts.workshop import Workshop
-from invkit.plugins.gather import gather
 from invkit.samplers.spatial.code import SpatialConfig, SpatialSettings
-from invkit.samplers.spatial.family import Spatial, code_of, flow_request
-from invkit.samplers.spatial.train_flow import load_spatial_flow
+from invkit.samplers.spatial.family import Spatial, code_of
 from invkit.samplers.wavelet.config import WaveletConfig
 
 OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 10, "refine": 8}
@@ -41,7 +38,7 @@ def test_draws_reach_certificates(result):
     assert layer.metrics["certified"]["count"] == len(found.samples) >= 2
     assert (after / layer.provenance["scale"] <= 1.001 * layer.metrics["certified"]["epsilon"]).all()
     assert found.provenance["sampler"] == layer.provenance["kind"] == "spatial"
-    assert any("'spatial' is experimental" in warning for warning in found.warnings)
+    assert any("The sampler spatial is experimental" in warning for warning in found.warnings)
     kept = layer.provenance["completeness"]
     assert kept["numbers"] == SpatialConfig.tiny().d
     assert 0 < kept["rmse_hu"] < 200
@@ -69,15 +66,9 @@ def test_parts_are_found_again_and_sample_k_stays_what_it_was(result, place, ima
     assert torch.equal(again.raw, found.raw[:4])
 
 
-def parts(place, config, say=lambda _: None):
-    slices = gather(OPTIONS["train_data"], place["host"], 0, "image")
-    store = Store(place["host"], place["cache"])
-    return Workshop(store, slices, False, config, "tiny", 0, "cpu", say=say)
-
-
 def test_high_dose_images_have_a_code_of_their_own(result, place):
     config = OPTIONS["config"].model_copy(update={"samplers": {"spatial": {"vae": {"steps": 2}}}})
-    here = parts(place, config)
+    here = small_workshop(place, config)
     split = invkit.Split(Small(), "0")
     Spatial().learn(split, "high", here)
     model = Spatial().find(split, "high", here)
@@ -88,17 +79,18 @@ def test_high_dose_images_have_a_code_of_their_own(result, place):
 
 
 def test_a_flow_of_another_code_is_refused(result, place):
-    here = parts(place, OPTIONS["config"])
-    other = parts(
+    here = small_workshop(place)
+    other = small_workshop(
         place,
         OPTIONS["config"].model_copy(update={"samplers": {"spatial": {"vae": {"steps": 3}}}}),
     )
     split = invkit.Split(Small(), "0")
-    request, wrong = (flow_request(split, "low", one) for one in (here, other))
+    family = Spatial()
+    request, wrong = (family.request(split, "low", one) for one in (here, other))
     path, _ = here.store.find("spatial", here.store.key(request.describe()))
-    assert load_spatial_flow(path, request).meta["code"] == request.code.sha256
+    assert family.read(path, request).meta["code"] == request.code.sha256
     with pytest.raises(ArtifactError, match="its code differ"):
-        load_spatial_flow(path, wrong)
+        family.read(path, wrong)
 
 
 def test_settings_change_no_key_of_a_cinn_and_can_be_written_to_a_preset(place, tmp_path):
