@@ -21,7 +21,7 @@ def result(request, place, image):
 
 def test_draws_reach_certificates_and_the_report(result, tmp_path):
     found, said = result
-    assert sum("training it" in line for line in said) == 4  # the VAE of the ladder, the layer, input, const
+    assert sum("training it" in line for line in said) == 4  # the VAE of references, the layer, input, const
     assert found.raw.shape == (12, 1, 1, 50, 45)
     split = invkit.Split(Small(), "0")
     layer = found.layers[0]

@@ -40,7 +40,7 @@ def result(place, image):
 def test_draws_reach_certificates_and_the_report(result, tmp_path):
     found, said = result
     trained = [line for line in said if "training it" in line]
-    assert len(trained) == 5  # the VAE of the ladder, that given f(x), the layer, input, const
+    assert len(trained) == 5  # the VAE of references, that given f(x), the layer, input, const
     assert sum("given f(x) of" in line for line in trained) == 1
     assert found.raw.shape == (12, 1, 1, 50, 45)
     layer = found.layers[0]

@@ -29,7 +29,7 @@ def result(place, image):
 
 def test_draws_reach_certificates(result):
     found, said = result
-    # The VAE of the ladder, the spatial VAE, the layer, input, const.
+    # The VAE of references, the spatial VAE, the layer, input, const.
     assert sum("training it" in line for line in said) == 5
     assert found.raw.shape == (10, 1, 1, 50, 45)
     layer = found.layers[0]
