@@ -6,18 +6,13 @@ import hashlib
 import json
 import os
 import re
-import signal
 import statistics
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +29,7 @@ from invkit.data.dose.rays import SIMULATION_VERSION, calibrate_photons, simulat
 from invkit.data.images import read_dicom_slices, read_image
 from invkit.errors import ArtifactError, DataError, ResourceError, UsageError
 from invkit.training.lock import exclusive
+from invkit.training.processes.pool import in_processes
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 from invkit.training.seeds import derive_seed
 
@@ -148,7 +144,7 @@ def simulate_series(
         todo = [job for job in jobs if job.file.name not in entries]
         _write_index(out, header, jobs, entries)
         left = TimeLeft(len(jobs))
-        for entry in _run(todo, workers or _cores()):
+        for entry in in_processes(_make, [(job,) for job in todo], workers or _cores()):
             entries[entry["file"]] = entry
             _write_index(out, header, jobs, entries)
             if progress is not None:
@@ -278,29 +274,9 @@ def _write_index(
     write_atomic(out / INDEX, text.encode())
 
 
-def _run(jobs: list[_Job], workers: int) -> Iterator[dict[str, Any]]:
-    """Yield the index entry of each slice once it is on disk."""
-    if min(len(jobs), workers) <= 1:
-        for job in jobs:
-            with _one_thread():
-                entry = _make(job)
-            yield entry
-        return
-    pool = ProcessPoolExecutor(min(len(jobs), workers), get_context("spawn"), _begin_worker)
-    try:
-        for future in as_completed([pool.submit(_make, job) for job in jobs]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise ResourceError(
-            "a worker died, perhaps for lack of memory. Call again with fewer --workers: it goes on where it stopped"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute as a worker does: its sums are added in the same order, so that the result is the same to the bit."""
+    """Compute in one thread: in which order sums are added, and so the last bit, is the same for any number of processes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -309,20 +285,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _begin_worker() -> None:
-    """Prepare a process: one thread, Ctrl-C is the parent's affair, and it ends when the parent does."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
+@_one_thread()
 def _make(job: _Job) -> dict[str, Any]:
     """Simulate and write one slice; return its entry."""
     y = torch.from_numpy(job.image)[None, None]

@@ -111,7 +111,7 @@ def test_workers_change_nothing(source, tmp_path):
 def test_a_worker_that_dies_is_said(source, tmp_path, monkeypatch):
     # Workers are started anew and do not see this; what they unpickle kills them.
     monkeypatch.setattr(_Job, "__reduce__", lambda job: (os._exit, (9,)))
-    with pytest.raises(ResourceError, match="a worker died"):
+    with pytest.raises(ResourceError, match="a worker was killed"):
         simulate_series(source, tmp_path / "out", SETTINGS, workers=2)
     monkeypatch.undo()
     assert simulate_series(source, tmp_path / "out", SETTINGS, workers=1).made == 3

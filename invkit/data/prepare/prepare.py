@@ -32,11 +32,11 @@ from invkit.data.dicom.info import SliceInfo
 from invkit.data.partition import PARTS
 from invkit.data.prepare.arrays import is_array
 from invkit.data.prepare.layouts import LDCT, Series
-from invkit.data.prepare.pool import in_processes
 from invkit.data.prepare.scan import ScanReport, scan
-from invkit.data.prepare.shard import Block, Frame
+from invkit.data.prepare.shard import Block, Frame, make_shard
 from invkit.errors import DataError, ResourceError, UsageError
 from invkit.training.lock import LOCK_NAME, exclusive
+from invkit.training.processes.pool import in_processes
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
 
 SLICES = 32  # in a shard: with both doses of 512 x 512 as float32 64 MiB, which a worker holds at once
@@ -198,7 +198,8 @@ class _Preparation:
         # A process takes seconds to begin, a shard about one.
         worth = max(1, sum(block.key not in known for block in blocks) // SHARDS_PER_WORKER)
         workers = self.workers or min(worth, os.cpu_count() or 1)
-        for record, new in in_processes(blocks, self.folder, known, workers):
+        calls = [(block, self.folder, known.get(block.key)) for block in blocks]
+        for record, new in in_processes(make_shard, calls, workers):
             made[record.key] = record
             written += new
             if record != known.get(record.key):

@@ -14,11 +14,12 @@ from ct_cache import contents, index_of, salted
 from ct_layouts import PATIENTS, write_tcia
 
 from invkit.data.cache.files import read_index, write_index
-from invkit.data.prepare import pool as prepare_pool
-from invkit.data.prepare.pool import make_shard
+from invkit.data.prepare import prepare as module
 from invkit.data.prepare.prepare import prepare
+from invkit.data.prepare.shard import make_shard
 from invkit.data.slices import load_slices
 from invkit.errors import DataError, ResourceError
+from invkit.training.processes import pool
 
 
 def test_an_unfinished_cache_is_refused(cache):
@@ -83,7 +84,7 @@ def _runs_to_its_end(work, call, number):
 
 
 def test_processes_make_the_same_cache(tcia, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_pool, "START", "fork")
+    monkeypatch.setattr(pool, "START", "fork")
     one, other = salted(tmp_path / "one"), salted(tmp_path / "other")
     steps = []
     prepare([tcia], one)
@@ -99,12 +100,12 @@ def deadly(block, folder, old):
 
 
 def test_a_killed_worker_is_named_and_what_is_done_is_kept(tcia, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_pool, "START", "fork")
+    monkeypatch.setattr(pool, "START", "fork")
     folder = salted(tmp_path / "cache")
-    monkeypatch.setattr(prepare_pool, "make_shard", deadly)
+    monkeypatch.setattr(module, "make_shard", deadly)
     with pytest.raises(ResourceError, match="--workers"):
         prepare([tcia], folder, workers=2)
-    monkeypatch.setattr(prepare_pool, "make_shard", make_shard)
+    monkeypatch.setattr(module, "make_shard", make_shard)
     assert prepare([tcia], folder).slices == 12
 
 

@@ -1,4 +1,4 @@
-"""Shards made in several processes, a bounded number at a time."""
+"""Calls of one function in several processes, a bounded number at a time."""
 
 __all__ = ["in_processes"]
 
@@ -6,46 +6,44 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from pathlib import Path
+from typing import Any, TypeVar
 
-from invkit.data.cache.files import Record
-from invkit.data.prepare.shard import Block, make_shard
 from invkit.errors import ResourceError
 
 # Not forked: a copy of a process whose other threads hold locks, as torch's, can hang.
 START = "spawn"
+Result = TypeVar("Result")
 
 
 def in_processes(
-    blocks: Sequence[Block], folder: Path, known: Mapping[str, Record], workers: int
-) -> Iterator[tuple[Record, bool]]:
-    """Yield what `make_shard` returns for each block, in the order in which they are done.
+    work: Callable[..., Result], calls: Sequence[tuple[Any, ...]], workers: int
+) -> Iterator[Result]:
+    """Yield what `work` returns for each call, in the order in which they are done.
 
     Args:
-        blocks: what is to be made.
-        folder: the cache.
-        known: records so far, by key.
+        work: a function of a module; it goes to the other processes by its name.
+        calls: the arguments of each call.
         workers: processes; with one, everything happens in this process.
 
     Raises:
-        ResourceError: a shard cannot be written, or a process was killed.
+        ResourceError: a process was killed.
     """
-    if workers == 1 or len(blocks) < 2:
-        for block in blocks:
-            yield make_shard(block, folder, known.get(block.key))
+    if min(workers, len(calls)) < 2:
+        for call in calls:
+            yield work(*call)
         return
     context = multiprocessing.get_context(START)
-    waiting = iter(blocks)
-    pool = ProcessPoolExecutor(min(workers, len(blocks)), mp_context=context, initializer=_prepare_worker)
-    running: set[Future[tuple[Record, bool]]] = set()
+    waiting = iter(calls)
+    pool = ProcessPoolExecutor(min(workers, len(calls)), mp_context=context, initializer=_prepare_worker)
+    running: set[Future[Result]] = set()
     try:
         while True:
-            for block in islice(waiting, 2 * workers - len(running)):
-                running.add(pool.submit(make_shard, block, folder, known.get(block.key)))
+            for call in islice(waiting, 2 * workers - len(running)):
+                running.add(pool.submit(work, *call))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
