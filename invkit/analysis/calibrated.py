@@ -21,7 +21,7 @@ def with_calibration(result: LayerResult, model: SampleModel) -> LayerResult:
     name = f"`{result.layer}`" if control else f"layer {result.layer} of {model.split.denoiser.name}"
     verdict = result.verdict
     if record is None:
-        sentence = f"Whether the flow for {name} is calibrated was not measured when it was trained."
+        sentence = f"The calibration of the flow for {name} was not measured when it was trained."
     else:
         sentence = record.sentence(name)
     warned = record is not None and record.matters

@@ -154,13 +154,13 @@ def _measured(
 def _why_not_refined(study: Study, layer: ScaledLayer, *, trained: bool) -> str:
     """Return the reason why nothing is refined, or nothing."""
     if study.sampling.refined == 0:
-        return "no refinement was asked for"
+        return "no refinement was requested"
     if study.domain == "high":
         return "high-dose images are not meant to lie in the fiber of the low-dose image"
     if layer.eta == 0 and trained:
-        return "nothing is ever far from anything for this control"
+        return "this control gives the same z for all images"
     if layer.eta == 0:
-        return "this layer is the same for all images, so every image lies in its fiber"
+        return "this layer gives the same z for all images, so every image lies in its fiber"
     return ""
 
 

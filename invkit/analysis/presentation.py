@@ -107,10 +107,10 @@ def _parts(result: Outcome) -> list[str]:
 def _inside(result: Outcome) -> str:
     """Say whether the image lies in the distribution that the VAE was trained on; a warning says it louder."""
     error, limit = (result.metrics[name] for name in ("vae_rmse_hu", "vae_limit_hu"))
-    place = "inside" if error <= limit else "outside"
+    place = "within" if error <= limit else "outside"
     return (
-        f"The image lies {place} what it knows: it is reconstructed with an error of {error:.0f} HU, and 99 % of held-out "
-        f"patches with at most {limit:.0f} HU."
+        f"The image lies {place} its training distribution: its reconstruction error is {error:.0f} HU, and that of 99 % of "
+        f"held-out patches is at most {limit:.0f} HU."
     )
 
 
@@ -170,10 +170,10 @@ def _sections(result: Outcome, host: PluginHost) -> Sequence[Section]:
         try:
             text = section.render(result)
         except InvkitError as error:
-            text = f"This section could not be made: {error}"
+            text = f"This section could not be produced: {error}"
         except Exception as error:
             # A plugin's own fault must not cost the user the report; its message may quote anything, so it is left out.
-            text = f"This section could not be made: its plugin raised {type(error).__name__}."
+            text = f"This section could not be produced: its plugin raised {type(error).__name__}."
         if not isinstance(text, str):
             text = "\n".join(Path(path).name for path in text)
         sections.append(Section(title, text))

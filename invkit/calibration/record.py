@@ -134,15 +134,15 @@ class CalibrationRecord:
         tests = self.summary
         on = f"on {tests['patches']:,} held-out patches of {tests['patients']} patients"
         if self.holds:
-            return f"The flow for {layer} is calibrated as far as the tests see, {on}."
+            return f"The flow for {layer} is calibrated as far as the tests can tell, {on}."
         failing = ", ".join(TESTS[name] for name in tests["failing"])
         accuracy = max(Interval.of(tests[name]["accuracy"]).value for name in ("c2st", "c2st_given_z"))
         figures = (
-            f"ranks lie up to {number(self.distance)} from uniform, a classifier is right in {100 * accuracy:.0f} % of all "
-            f"cases, and truths lie {self.reach.text()} times as far from the flow's centre as its draws"
+            f"ranks deviate from uniform by up to {number(self.distance)}, a classifier is right in {100 * accuracy:.0f} % of all "
+            f"cases, and truths lie {self.reach.text()} times as far from the flow's centre as its own samples"
         )
         if not self.matters:
-            return f"The flow for {layer} misses calibration by little, {on} ({failing}): {figures}."
+            return f"The flow for {layer} is slightly miscalibrated {on} ({failing}): {figures}."
         reach = self.reach
         side = (
             ": raw samples are too narrow"
@@ -152,6 +152,6 @@ class CalibrationRecord:
             else ""
         )
         return (
-            f"The flow for {layer} is not calibrated ({failing} fail {on}): {figures}{side}. What the samples' spread and "
-            "likelihoods say holds for this flow; certified samples do not rest on it."
+            f"The flow for {layer} is not calibrated ({failing} fail {on}): {figures}{side}. The spread and "
+            "the likelihoods of its samples describe this flow only; certified samples do not rest on it."
         )

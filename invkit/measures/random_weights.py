@@ -173,13 +173,16 @@ class WeightRandomisation:
             found = {"noise_distance": model.meta["eta"]}
             found |= _drawn(model, x, own.pixel_scale, samples=samples, seed=seed, region=region)
         if not certified:
-            reason = {} if found else {"unavailable": "it is measured by refinement, and nothing was refined"}
+            reason = {} if found else {"unavailable": "it needs refined samples, and nothing was refined"}
             return found | reason, None
         # Of patches of the window's size: distances of activations depend little on it, and the cost in proportion.
         scale, eta = layer_scales(split, self.sampler, pairs=PAIRS, seed=0, device=x.device)
         found = {"noise_distance": eta, **found}
         if not eta > 0:
-            return {**found, "unavailable": "with random weights nothing is ever far from anything"}, None
+            return {
+                **found,
+                "unavailable": "with randomised weights, the layer gives the same z for all images",
+            }, None
         other = ScaledLayer.of(split, scale, eta, own.pixel_scale)
         window = _window(x.shape[-2:], region)
         try:

@@ -59,7 +59,7 @@ def curve_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> Fi
         ":",
         color=theme.muted,
         lw=1.8,
-        label="What epsilon alone allows",
+        label="Allowed by epsilon alone",
     )
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -40,7 +40,7 @@ def depth_figure(
         if isinstance(curve, RetainedCurve):
             _curve(axes, curve.layers, curve.retained, curve.convergence, curve.rises, colours[0], theme)
             _retained_axis(axes, curve.retained)
-            heading = "Retained information R (1 = all that the code holds)"
+            heading = "Retained information R (1 = all of the code)"
         else:
             _curve(axes, curve.layers, curve.rmse, curve.convergence, curve.falls, colours[1], theme)
             _rmse_axis(axes, curve.rmse)
@@ -126,19 +126,19 @@ def _legend(figure: Figure, shown: Sequence[RetainedCurve | RegressionCurve], th
     handles = [Line2D([], [], label="95 % interval over patients", color=theme.muted, lw=2.4, alpha=0.5)]
     ends = [ended for curve in shown for ended in curve.convergence]
     if any(ended.converged for ended in ends):
-        handles.append(Line2D([], [], label="training had converged", **circle))
+        handles.append(Line2D([], [], label="training converged", **circle))
     if any(not ended.converged for ended in ends):
         handles.append(
             Line2D(
                 [],
                 [],
-                label="not converged, or not known",
+                label="not converged, or unknown",
                 markerfacecolor=theme.background,
                 **circle,
             )
         )
     if any(curve.rises if isinstance(curve, RetainedCurve) else curve.falls for curve in shown):
         handles.append(
-            Line2D([], [], label="an order that cannot be", color=theme.series[4], lw=2.4, ls=(0, (1.5, 1)))
+            Line2D([], [], label="impossible order", color=theme.series[4], lw=2.4, ls=(0, (1.5, 1)))
         )
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.075, 0.0), ncols=4, fontsize=8.5)

@@ -25,18 +25,19 @@ TEMPLATES = Path(__file__).parent / "templates"
 GALLERY = 12
 
 LIMITS = (
-    "The draws come from a model. None of them is proven to have the activation of x, so what they "
-    "show is the spread of the model; how near they come is what the fiber error says. Only certified samples "
+    "The samples come from a model. None of them is proven to have the activation of x, so what they "
+    "show is the spread of the model; the fiber error says how close they come. Only certified samples "
     "are proven, by the denoiser itself, to lie within epsilon of z.",
-    "The spread of the draws has four sources: what the layer really does not tell apart, what the VAE loses, what the "
-    "condition of the flow loses of z, and what the flow has not learned. The `input` control holds all "
+    "The spread of the samples has four sources: what the layer really cannot distinguish, what the VAE loses, what the "
+    "conditioning of the flow loses of z, and what the flow has not learned. The `input` control contains all "
     "but the first.",
-    "A denoiser gives as many pixels as it takes, so images with exactly equal activations need not exist "
-    "besides x. Certified samples are equal up to epsilon: a thousandth of the layer's scale, or a fiftieth of the distance "
-    "between two scans at this dose where that is less. What a smaller tolerance leaves is in the curve of spreads.",
-    "A certificate proves that such an image exists. How likely it is, and what was not proposed, it does not say.",
-    "Figures of one image say nothing about other images. Intervals over patients need several patients.",
-    "Made for research. Not a medical device, and not for decisions about patients.",
+    "A denoiser outputs as many pixels as it takes in, so there need not be any image other than x with exactly "
+    "the same activation. Certified samples agree to within epsilon: a thousandth of the layer's scale, or a fiftieth of the "
+    "distance between two scans at this dose if that is less. The plot of spread over tolerance shows what smaller ones leave.",
+    "A certificate proves that such an image exists. It says nothing about how likely that image is, or about changes "
+    "that were not proposed.",
+    "Figures for one image say nothing about other images. Intervals over patients need several patients.",
+    "For research use only. Not a medical device, and not for decisions about patients.",
 )
 TARGET_LIMIT = (
     "Samples of the target domain are high-dose images that are plausible given z. They are not meant to "
@@ -170,7 +171,7 @@ def _gallery(layer: LayerFigures, data: ReportData) -> list[Shown]:
         named += [
             ("certified", f"Certified {index + 1}", image) for index, image in enumerate(layer.certified)
         ]
-        named.append(("mean", "Mean of the certified", layer.certified_mean))
+        named.append(("mean", "Mean of the certified samples", layer.certified_mean))
     named.append(("mean", "Mean of all samples", layer.mean))
     count = GALLERY if len(data.layers) == 1 else GALLERY // 2
     named += [("sample", f"Sample {index + 1}", image) for index, image in enumerate(layer.samples[:count])]

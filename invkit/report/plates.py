@@ -39,22 +39,22 @@ def plates(data: ReportData) -> list[Plate]:
     calibrated = [(layer.key, layer.calibration) for layer in layers if layer.calibration is not None]
     missing = ", ".join(layer.key for layer in layers if layer.calibration is None)
     unmeasured = f"Not measured: {missing}." if missing else ""
-    what = "high-dose images that go with z" if data.domain == "high" else "images"
+    what = "high-dose images that match z" if data.domain == "high" else "images"
     builders: list[tuple[str, Callable[[Theme], Figure | None], str, str]] = [
         (
             "certified",
             lambda theme: certified_figure(f"{title}: certified samples", layers, data.window, theme),
-            "Images that the layer provably cannot tell from x within the tolerance epsilon: samples that were "
-            f"refined until the layer's activation is that of x. {_certified(data)}",
+            "Images that the layer provably cannot tell from x to within the tolerance epsilon: samples "
+            f"refined until their activation matches that of x. {_certified(data)}",
             f"Images: x, certified samples, their mean and map of their standard deviation. {_certified(data)}",
         ),
         (
             "curve",
             lambda theme: curve_figure(f"{title}: spread over tolerance", layers, theme),
-            "How far certified samples differ at each tolerance epsilon, the same samples refined further and further, "
-            "beside what epsilon alone would allow, which is what it leaves in the `input` control. A spread that falls as "
-            "fast as the dotted line is the tolerance's, not the layer's.",
-            "Plot of the spread of certified samples over epsilon; the values stand in the JSON output.",
+            "How much certified samples differ at each tolerance epsilon, as the same samples are refined further, "
+            "compared with what epsilon alone would allow, which is what it leaves in the `input` control. A spread that "
+            "falls as fast as the dotted line is due to the tolerance, not the layer.",
+            "Plot of the spread of certified samples over epsilon; the values are in the JSON output.",
         ),
         (
             "samples",
@@ -66,53 +66,53 @@ def plates(data: ReportData) -> list[Plate]:
         (
             "ladder",
             lambda theme: ladder_figure(f"{title}: fiber errors", layers, theme),
-            "How far the layer's activation moves when x is replaced. What the model draws must stand well "
-            "left of another image; what the VAE loses by itself is the reach of the method. Bars are 95 % "
+            "How far the layer's activation moves when x is replaced. The model's samples must lie well to the "
+            "left of another image; what the VAE alone loses limits the method. Bars are 95 % "
             "intervals.",
-            "Plot of fiber errors; the values stand in the table of numbers.",
+            "Plot of fiber errors; the values are in the table of figures.",
         ),
         (
             "changes",
-            lambda theme: changes_figure(f"{title}: changes of anatomy", layers, theme),
-            "What is left of changes of anatomy in images that the layer provably cannot tell from x, within a tenth of "
-            "epsilon. A change is found where more is left than the tolerance allows, and either more than two scans "
-            "differ by there or half of what was proposed.",
-            "Plot of contrasts; the values stand in a table below.",
+            lambda theme: changes_figure(f"{title}: anatomical changes", layers, theme),
+            "What remains of anatomical changes in images that the layer provably cannot tell from x, to within a tenth of "
+            "epsilon. A change counts as found where more remains than the tolerance allows, and either more than two "
+            "scans differ by there, or more than half of what was proposed.",
+            "Plot of contrasts; the values are in a table below.",
         ),
         (
             "checks",
             lambda theme: checks_figure(f"{title}: checks", layers, data.window, theme),
-            "What the representation keeps of x, what the denoiser makes of it, samples that join the z of another "
-            "image with the v of this one (swaps), and how far f of the samples spreads; as far as these "
-            "were computed.",
+            "What the representation keeps of x, what the denoiser makes of it, samples that combine the z of another "
+            "image with the v of this one (swaps), and the spread of f over the samples; those of them "
+            "that were computed.",
             "Images: x, its reconstruction, f of x, swaps and the standard deviation of f.",
         ),
         (
             "spectrum",
             lambda theme: spectrum_figure(f"{title}: spectra", layers, theme),
             "At which spatial frequencies the samples differ. Where the reconstruction of x falls below "
-            "it, the method cannot see; differences below the spectrum of x are quieter than the image "
+            "x, the method is blind; differences below the spectrum of x are weaker than the image "
             "itself.",
             "Plot of power over spatial frequency for x, its reconstruction and the differences of samples.",
         ),
         (
             "depth",
             lambda theme: depth_figure(
-                f"{data.model}: what its layers keep", data.retained, data.regression, theme
+                f"{data.model}: what its layers retain", data.retained, data.regression, theme
             ),
-            "What layers keep: of the code, and of the image by the best regression that was found. A deeper "
+            "What layers retain of the code, and of the image according to the best regression found. A deeper "
             "layer is computed from a shallower one, so R cannot rise with depth and the error cannot fall. "
             f"{_trust(data)}",
-            f"Plots over depth; the values stand in the table of numbers. {_trust(data)}",
+            f"Plots over depth; the values are in the table of figures. {_trust(data)}",
         ),
         (
             "calibration",
             lambda theme: calibration_figure(f"{title}: calibration of the flow", calibrated, theme),
-            "Is the true code of a held-out patch one more draw of the flow? Then its ranks among draws are "
-            "uniform, their distribution stays inside the band (which is that of a typical quantity), and random "
-            "regions hold as many truths as they should. High ends of a histogram say that samples are too narrow, "
-            f"a high middle that they are too wide. {unmeasured}",
-            "Plots of ranks and coverage; the values stand in the table of numbers.",
+            "Is the true code of a held-out patch indistinguishable from a sample of the flow? Then its ranks among samples are "
+            "uniform, their distribution stays within the band (which is that of a typical quantity), and random "
+            "regions contain as many truths as they should. A U-shaped histogram means that samples are too narrow, "
+            f"a hump that they are too wide. {unmeasured}",
+            "Plots of ranks and coverage; the values are in the table of figures.",
         ),
     ]
     return [plate for builder in builders if (plate := _plate(*builder)) is not None]
@@ -123,9 +123,9 @@ def _trust(data: ReportData) -> str:
     said = []
     for what, curve in (("of retained information", data.retained), ("of the error", data.regression)):
         if curve is None:
-            said.append(f"The estimate {what} over depth was not made.")
+            said.append(f"The estimate {what} over depth was not computed.")
         elif curve.trusted is None:
-            said.append(f"Nothing says whether the estimate {what} can be trusted.")
+            said.append(f"It is unknown whether the estimate {what} can be trusted.")
         elif curve.trusted:
             said.append(f"The estimate {what} passes this check, and all trainings had converged.")
         else:

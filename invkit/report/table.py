@@ -96,7 +96,7 @@ def _text(of: Figure, value: Any) -> str:
 
 
 def ladder(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return headings and one row a rung of the ladder, the nearest first, in its three units; no rows for no ladder."""
+    """Return headings and one row per reference, the nearest first, in three units; no rows where there are none."""
     table = []
     for name, what in REFERENCES.items():
         value = figure(metrics, f"fiber_error.{name}")
@@ -104,8 +104,9 @@ def ladder(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             continue
         others = (figure(metrics, f"ladder.eta.{name}"), figure(metrics, f"ladder.f_error_hu.{name}"))
         texts = ["" if other is None else other.text() for other in (value, *others)]
-        table.append((value.value, [what[0].upper() + what[1:], *texts]))
-    headings = ["In the place of x", "Distance / s_Phi", "Distance / eta", "Change of f, HU"]
+        symbol = what.startswith(("f(", "x "))
+        table.append((value.value, [what if symbol else what[0].upper() + what[1:], *texts]))
+    headings = ["In place of x", "Distance / s_Phi", "Distance / eta", "Change of f, HU"]
     return headings, [row for _, row in sorted(table, key=lambda pair: pair[0])]
 
 

@@ -45,7 +45,7 @@ def certificate_tables(certificates: Sequence[Mapping[str, Any]]) -> list[Variat
                 "Distance before",
                 "after",
                 "Change of f",
-                "Epsilon allows a spread of",
+                "Spread allowed by epsilon",
                 "Moved by",
                 "Steps",
                 "Products with J",
@@ -103,13 +103,13 @@ def _changes(anatomy: Mapping[str, Any], where: str) -> VariationTable:
         for change in anatomy["changes"]
     ]
     return VariationTable(
-        f"Changes of anatomy, refined to within {number(anatomy['epsilon'])}: contrast in HU that is left of them{where}",
+        f"Anatomical changes, refined to within {number(anatomy['epsilon'])}: remaining contrast in HU{where}",
         (
             "Change",
             "Proposed",
-            "Left, mean",
-            "Left, most",
-            "Epsilon allows",
+            "Remaining, mean",
+            "Remaining, max.",
+            "Allowed by epsilon",
             "Two scans",
             "Certified",
             "Found",
@@ -127,9 +127,9 @@ def _lesions(curves: Mapping[str, Any], where: str) -> VariationTable:
             radius = number(size["radius_px"]) + ("" if length is None else f" ({number(length)} mm)")
             columns.setdefault(radius, {})[name] = beyond + _text(size["contrast_hu"])
     names: Sequence[str] = list(curves)
-    words = {"epsilon": "changes the layer by epsilon", "eta": "changes it like other noise"}
+    words = {"epsilon": "changes the layer by epsilon", "eta": "changes it as much as noise"}
     return VariationTable(
-        f"Contrast in HU at which a disc is seen, by its radius in pixels{where}",
+        f"Contrast in HU at which the layer detects a disc, by radius in pixels{where}",
         ("Radius", *(words.get(name, name) for name in names)),
         tuple((radius, *(cells.get(name, "") for name in names)) for radius, cells in columns.items()),
     )

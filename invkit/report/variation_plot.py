@@ -31,8 +31,8 @@ def changes_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> 
     marks = (
         ("proposed_hu", "proposed", theme.muted, "o", False),
         ("scans_hu", "two scans", theme.series[1], "|", True),
-        ("allowed_hu", "tolerance allows", theme.series[2], "|", True),
-        ("largest_hu", "left, most", theme.series[0], "o", True),
+        ("allowed_hu", "allowed by epsilon", theme.series[2], "|", True),
+        ("largest_hu", "remaining, max.", theme.series[0], "o", True),
     )
     for key, name, colour, marker, filled in marks:
         axes.plot(
@@ -63,7 +63,7 @@ def changes_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> 
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("Contrast, HU (0.01 stands for all that is less)", size=9)
+    axes.set_xlabel("Contrast, HU (values below 0.01 are drawn at 0.01)", size=9)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=8.5, borderaxespad=0)

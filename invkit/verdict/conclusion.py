@@ -147,7 +147,7 @@ def conclude(measures: Measures, evidence: Evidence) -> Conclusion | None:
         text = f"In short: {said}.{bound}"
     elif found is not None and found.count and said:
         text = (
-            f"In short: not interpretable, because {'; '.join(reasons)}. What is certified holds all the same, since a "
+            f"In short: not interpretable, because {'; '.join(reasons)}. What is certified still holds, since a "
             f"certificate rests on the denoiser alone: {said}.{bound}"
         )
     else:
@@ -168,7 +168,9 @@ def _reasons(measures: Measures, evidence: Evidence) -> list[str]:
         reasons.append(evidence.unrefined)
     elif found is None or found.count < ENOUGH_FOR_A_MAP:
         count = "none" if found is None else f"only {found.count} of {found.refined}"
-        reasons.append(f"{count} of the refined samples are certified, and {ENOUGH_FOR_A_MAP} is the least")
+        reasons.append(
+            f"{count} of the refined samples are certified, and at least {ENOUGH_FOR_A_MAP} are needed"
+        )
     error, limit = measures.vae_rmse, measures.vae_limit
     if error is not None and limit is not None and distribution_warning(error, limit) is not None:
         reasons.append("the image is out of distribution")
@@ -178,7 +180,7 @@ def _reasons(measures: Measures, evidence: Evidence) -> list[str]:
         reasons.append("the likelihoods are out of order")
     if evidence.lost is not None and evidence.lost > INCOMPLETE:
         reasons.append(
-            f"the representation is incomplete: it loses {100 * evidence.lost:.0f} % of the power beyond noise of "
+            f"the representation is incomplete: it loses {100 * evidence.lost:.0f} % of the power beyond noise in "
             "structures of 10 pixels and more"
         )
     return reasons
@@ -204,7 +206,7 @@ def _proven(layer: str, evidence: Evidence) -> list[str]:
     change = evidence.change
     of_window = "" if evidence.window is None else " of that window"
     if change is None:
-        said.append(f"no image{of_window} with another anatomy could be certified")
+        said.append(f"no image{of_window} with altered anatomy could be certified")
     elif change.found:
         said.append(
             f"an anatomical change was found that it does not see: {change.label} keep {number(change.left)} of "
@@ -216,7 +218,7 @@ def _proven(layer: str, evidence: Evidence) -> list[str]:
         what = (
             f"no anatomical change {least} was found"
             if evidence.beyond is None
-            else f"of the structures that were put in, taken out or moved nothing {least} was left"
+            else f"of the structures that were inserted, removed or moved, nothing {least} was left"
         )
-        said.append(f"{what} in {evidence.certified} certified images{of_window} with another anatomy")
+        said.append(f"{what} in {evidence.certified} certified images{of_window} with altered anatomy")
     return said

@@ -14,13 +14,13 @@ REFERENCES = {
     "vae": "the VAE's reconstruction of x",
     "input": "samples of the `input` control",
     "samples": "the samples",
-    "training_free": "f(x) plus noise like what f removes",
-    "noise_residual": "x plus noise of the samples' energy and the residual's spectrum",
+    "training_free": "f(x) plus noise with the spectrum of x - f(x)",
+    "noise_residual": "x plus noise of the samples' energy and the VAE residual's spectrum",
     "noise_white": "x plus white noise of the samples' energy",
-    "nearest": "the nearest found of many other patches",
+    "nearest": "the nearest found among many other patches",
     "unconditional": "images drawn from the code's prior",
     "const": "samples of the `const` control",
-    "random": "another image at random",
+    "random": "a random other image",
 }
 
 

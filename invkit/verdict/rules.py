@@ -90,7 +90,7 @@ def distribution_warning(vae_rmse: float, vae_limit: float) -> str | None:
     return (
         "The image lies outside the distribution the VAE was trained on: its reconstruction error is "
         f"{number(vae_rmse)} HU, above the 99 % quantile of {number(vae_limit)} HU on held-out patches. "
-        "What the model says about it is not reliable."
+        "The model's results for it are not reliable."
     )
 
 
@@ -103,7 +103,7 @@ def ladder_faults(fiber_error: Mapping[str, Figure]) -> tuple[str, ...]:
             if name not in errors or upper not in errors or errors[upper].above(errors[name]):
                 continue
             faults.append(
-                f"For this layer, {REFERENCES[name]} ({errors[name].text()}) cannot be told to be closer to x "
+                f"For this layer, {REFERENCES[name]} ({errors[name].text()}) cannot be shown to be closer to x "
                 f"than {REFERENCES[upper]} ({errors[upper].text()})."
             )
     return tuple(faults)
@@ -118,7 +118,7 @@ def likelihood_faults(nll: Mapping[str, Figure]) -> tuple[str, ...]:
         if a.above(b):
             faults.append(
                 f"The likelihoods are out of order: the NLL of {smaller} ({a.text()}) lies above that of "
-                f"{larger} ({b.text()} nats per dimension). A model is not trained to its end."
+                f"{larger} ({b.text()} nats per dimension). A model has not been trained to convergence."
             )
     return tuple(faults)
 
@@ -127,8 +127,8 @@ def _spread(measures: Measures) -> tuple[list[str], bool | None]:
     spread = Interval.of(measures.spread)
     if measures.untrained:
         return [
-            f"Proposals for {measures.layer} vary by {spread.text('HU')}: they are f(x) plus noise, drawn without any "
-            "training, and say nothing about the layer before they are refined."
+            f"Proposals for {measures.layer} vary by {spread.text('HU')}: they are f(x) plus noise, need no "
+            "training, and say nothing about the layer until they are refined."
         ], None
     sentences = [
         f"Samples for {measures.layer} vary by {spread.text('HU')}: this is the spread of the model."
@@ -145,7 +145,7 @@ def _spread(measures: Measures) -> tuple[list[str], bool | None]:
         return sentences, False
     if measures.spread_input is None:
         sentences.append(
-            "Without the `input` control beside it, nothing says how much of it is the method's own."
+            "Without the `input` control, it is unknown how much of it is due to the method itself."
         )
         return sentences, None
     floor = Interval.of(measures.spread_input)
@@ -166,7 +166,7 @@ def _fiber(measures: Measures) -> list[str]:
     if "samples" not in errors:
         return []
     samples = errors["samples"]
-    text = f"A sample's activation differs from that of x by {samples.text()}, where two patches differ by 1"
+    text = f"A sample's activation differs from that of x by {samples.text()}, where two different patches differ by 1"
     if "vae" in errors:
         text += f" and the VAE's own reconstruction by {errors['vae'].text()}"
     sentences = [text + "."]
@@ -178,18 +178,18 @@ def _fiber(measures: Measures) -> list[str]:
         eta = Interval.of(measures.noise_distance)
         ratio = number(samples.value / eta.value) if eta.value else "infinitely many"
         if samples.value > eta.value:
-            words = "so the layer tells most samples from x"
+            words = "the layer distinguishes most samples from x"
         elif samples.value > eta.value / 10:
-            words = "within the noise, but other noise alone would pass as well"
+            words = "within the noise, but a different noise realisation alone would pass as well"
         else:
-            words = "small against the noise"
+            words = "small compared with the noise"
         sentences.append(
             f"That is {ratio} times the distance between two scans of the same anatomy at this dose: {words}."
         )
     if "vae" in errors and "input" in errors and errors["input"].above(errors["vae"]):
         sentences.append(
             f"Even given the whole image, samples differ by {errors['input'].text()}, more than the VAE's "
-            "reconstruction: the flow or its condition loses part of x."
+            "reconstruction: the flow or its conditioning loses part of x."
         )
     return sentences
 
@@ -203,15 +203,15 @@ def _beside_noise(measures: Measures) -> list[str]:
     if {"noise_white", "noise_residual"} <= errors.keys():
         white, coloured = errors["noise_white"], errors["noise_residual"]
         text = (
-            f"Noise of the same energy as the samples' differences from x changes the activation by {white.text()} where it "
-            f"is white, and by {coloured.text()} with the spectrum of what the VAE loses: the samples "
+            f"Noise of the same energy as the samples' differences from x changes the activation by {white.text()} if it "
+            f"is white, and by {coloured.text()} if it has the spectrum of what the VAE loses: the samples "
         )
         if white.above(samples) and coloured.above(samples):
-            sentences.append(text + "keep closer to the fiber than their size explains.")
+            sentences.append(text + "stay closer to the fiber than their size explains.")
         else:
             sentences.append(
                 text
-                + "keep to the fiber no better than noise of their size. Only what is certified says something about "
+                + "stay no closer to the fiber than noise of the same size. Only certified samples say something about "
                 "the layer."
             )
     if "training_free" in errors and not errors["training_free"].above(samples):
@@ -220,7 +220,7 @@ def _beside_noise(measures: Measures) -> list[str]:
         )
     if "nearest" in errors and measures.bank:
         sentences.append(
-            f"The nearest found of {measures.bank:,} patches of other patients differs by {errors['nearest'].text()}."
+            f"The nearest found among {measures.bank:,} patches of other patients differs by {errors['nearest'].text()}."
         )
     return sentences
 
@@ -232,25 +232,27 @@ def _random(measures: Measures) -> list[str]:
         return []
     random, spread = Interval.of(found.random), Interval.of(found.trained)
     text = (
-        f"With random weights in the same network, certified samples vary by {random.text('HU')} in a window of the image, "
-        f"and with the trained ones by {spread.text('HU')} there: "
+        f"With randomised weights in the same network, certified samples vary by {random.text('HU')} in a window of the image, "
+        f"and with the trained weights by {spread.text('HU')} there: "
     )
     if not spread.above(Interval(found.allowed)):
         return [
-            f"{text}not clearly more than the {number(found.allowed)} HU that the tolerance allows, so nothing is said of what "
-            "training made the layer ignore."
+            f"{text}not clearly more than the {number(found.allowed)} HU that the tolerance allows, so nothing can be said "
+            "about what training made the layer ignore."
         ]
     if spread.above(random):
-        return [text + "training made the layer ignore more than its architecture does."]
-    return [text + "what the layer ignores is not more than its architecture ignores without training."]
+        return [text + "training made the layer ignore more than its architecture alone does."]
+    return [text + "what the layer ignores is not more than what its architecture ignores without training."]
 
 
 def _output(measures: Measures) -> list[str]:
     if measures.spread_f is None:
         return []
     after, before = Interval.of(measures.spread_f), Interval.of(measures.spread)
-    share = f", {100 * after.value / before.value:.0f} % of what goes in" if before.value > 0 else ""
-    return [f"After the denoiser the same samples still vary by {after.text('HU')}{share}."]
+    share = (
+        f", {100 * after.value / before.value:.0f} % of their spread before it" if before.value > 0 else ""
+    )
+    return [f"After denoising, the same samples still vary by {after.text('HU')}{share}."]
 
 
 def _likelihood(nll: Mapping[str, Figure]) -> list[str]:
@@ -261,8 +263,8 @@ def _likelihood(nll: Mapping[str, Figure]) -> list[str]:
         return []
     share = (const - layer) / (const - floor)
     return [
-        f"Knowing z lowers the code's NLL by {number(const - layer)} of at most {number(const - floor)} nats "
-        f"per dimension: by this model, the layer retains {_nearly_all(share)} % of what the code holds."
+        f"Knowing z lowers the NLL of the code by {number(const - layer)} of at most {number(const - floor)} nats "
+        f"per dimension: according to this model, the layer retains {_nearly_all(share)} % of what the code holds."
     ]
 
 
@@ -277,13 +279,13 @@ def _certified(found: Certification | None) -> list[str]:
     if found is None:
         return []
     first = (
-        f"{found.count} of {found.refined} refined samples are certified: their activation differs from that of x by "
+        f"{found.count} of {found.refined} refined samples are certified: their activations differ from that of x by "
         f"at most {number(found.epsilon)}."
     )
     if found.retreated:
         first += (
-            f" {found.retreated} of them could only be reached from nearer to x than they were proposed, since no gradient leads "
-            "on from farther away: so the spread below is less than what was proposed could have shown."
+            f" {found.retreated} of them could only be reached by starting closer to x than proposed, because no gradient leads "
+            "back from farther away: the spread below is therefore smaller than the proposals could have shown."
         )
     beside = _beside(found)
     if found.spread is None:
@@ -292,12 +294,12 @@ def _certified(found: Certification | None) -> list[str]:
     if not spread.above(Interval(found.allowed)):
         second = (
             f"They vary by {spread.text('HU')}, not clearly more than the {number(found.allowed)} HU that this tolerance allows: "
-            "nothing is proven to be invisible to the layer."
+            "nothing is proven invisible to the layer."
         )
     else:
         second = (
-            f"They vary by {spread.text('HU')}, and the layer cannot see it; of that, {number(found.allowed)} HU would be "
-            "allowed for by this tolerance alone."
+            f"They vary by {spread.text('HU')}, which the layer cannot see; this tolerance alone would allow "
+            f"{number(found.allowed)} HU."
         )
     if found.f_error is not None:
         second += f" The denoiser's output changes by {Interval.of(found.f_error).text('HU')}."
@@ -313,9 +315,9 @@ def _plausible(found: Certification) -> list[str]:
     word = "or" if found.outside else "and"
     traits = f"{', '.join(others)} {word} {last}" if others else last
     if found.outside == 0:
-        return [f"All of them lie within 1 to 99 % {images} in {traits}."]
+        return [f"All of them lie within the 1 to 99 % range {images} in {traits}."]
     return [
-        f"{found.outside} of them lie outside 1 to 99 % {images} in {traits}: "
+        f"{found.outside} of them lie outside the 1 to 99 % range {images} in {traits}: "
         "they exist, but are not plausible as scans of that kind."
     ]
 
@@ -329,13 +331,13 @@ def _beside(found: Certification) -> list[str]:
     theirs = ours = ""
     if free.proposed is not None:
         free_before, own_before = (Interval.of(spread).text("HU") for spread in free.proposed)
-        theirs, ours = f" and vary by {free_before}", f", of proposals that vary by {own_before}"
+        theirs, ours = f" that varies by {free_before}", f", from proposals that vary by {own_before}"
     text = (
-        f"Of {free.refined} proposals that need no training{theirs}, f(x) plus noise, {free.count} are certified at this "
+        f"Of {free.refined} training-free proposals (f(x) plus noise{theirs}), {free.count} are certified at this "
         f"tolerance, {free.plausible} of them plausible"
     )
     if free.spread is not None:
-        text += f", which vary by {Interval.of(free.spread).text('HU')}"
+        text += f"; these vary by {Interval.of(free.spread).text('HU')}"
     own = (
         "no two plausible ones"
         if free.own is None

@@ -50,7 +50,7 @@ def test_a_calibrated_flow_is_called_so():
     found = record()
     assert found.holds and not found.matters
     assert found.sentence("layer 3") == (
-        "The flow for layer 3 is calibrated as far as the tests see, on 1,024 held-out patches of 24 patients."
+        "The flow for layer 3 is calibrated as far as the tests can tell, on 1,024 held-out patches of 24 patients."
     )
 
 

@@ -93,7 +93,7 @@ def test_what_was_not_measured_is_said():
     said = with_calibration(result("0"), model("0", -0.9, 5.0))
     assert said.metrics == {"spread_hu": 1.0, "calibration": None}
     assert said.verdict.sentences[-1] == (
-        "Whether the flow for layer 0 of net is calibrated was not measured when it was trained."
+        "The calibration of the flow for layer 0 of net was not measured when it was trained."
     )
     assert said.verdict.warnings == ("A warning.",)
     assert said.calibration is None

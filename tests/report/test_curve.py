@@ -39,7 +39,7 @@ def test_the_lines_are_the_figures():
     lines = {line.get_label(): line for line in axes.lines}
     assert list(lines["Certified samples"].get_xdata()) == [0.1, 0.01, 0.001]
     assert list(lines["Certified samples"].get_ydata()) == [30.0, 12.0, 2.0]
-    assert list(lines["What epsilon alone allows"].get_ydata()) == [60.0, 6.0, 0.6, 0.06]
+    assert list(lines["Allowed by epsilon alone"].get_ydata()) == [60.0, 6.0, 0.6, 0.06]
     assert list(lines["At the default epsilon"].get_xdata()) == [0.001]
     assert list(lines["Noise at this dose"].get_xdata()) == [0.3, 0.3]
     assert axes.get_xscale() == axes.get_yscale() == "log"

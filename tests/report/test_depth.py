@@ -50,7 +50,7 @@ def test_both_curves_stand_side_by_side_with_what_had_not_converged():
     assert [list(line.get_xdata()) for line in joined] == [[1, 2]]
     assert not [line for line in right.lines if line.get_color() == LIGHT.series[4]]
     said = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "an order that cannot be" in said and "not converged, or not known" in said
+    assert "impossible order" in said and "not converged, or unknown" in said
 
 
 def test_one_layer_has_no_depth():

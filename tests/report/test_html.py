@@ -229,3 +229,8 @@ def test_the_ladder_stands_in_its_three_units_in_order_of_distance():
     assert table[1][1] == Interval(0.13, 0.12, 0.14).text()
     assert [row.key for row in rows(metrics) if row.key.startswith("ladder")] == ["ladder.bank"]
     assert ladder({"spread_hu": 3.0})[1] == []
+
+
+def test_references_begin_with_a_capital_but_symbols_keep_their_case():
+    metrics = {"fiber_error": {"training_free": 0.1, "noise_white": 0.2, "random": 0.3, "samples": 0.4}}
+    assert [row[0].split()[0] for row in ladder(metrics)[1]] == ["f(x)", "x", "A", "The"]

@@ -115,7 +115,7 @@ def test_nearly_all_is_not_called_all(layer, words):
 
 @pytest.mark.parametrize(
     ("eta", "words"),
-    [(0.05, "tells most samples"), (0.3, "within the noise"), (5.0, "small against the noise")],
+    [(0.05, "distinguishes most samples"), (0.3, "within the noise"), (5.0, "small compared with the noise")],
 )
 def test_fiber_error_in_units_of_noise(eta, words):
     assert words in " ".join(judge(measures(noise_distance=eta)).sentences)
@@ -147,7 +147,7 @@ def test_certificates_are_counted_and_their_spread_stands_beside_what_epsilon_al
         "vary by 0.3 HU, not clearly more than the 0.4 HU that this tolerance allows: nothing is proven"
         in text
     )
-    assert "the layer cannot see it" not in text
+    assert "which the layer cannot see" not in text
 
 
 def test_too_few_certified_samples_give_a_warning_and_no_spread_of_one():
@@ -185,9 +185,9 @@ def test_what_both_kinds_of_proposals_vary_by_stands_beside_the_comparison():
     text = " ".join(
         judge(measures(certification=Certification(16, 16, 1e-3, 0.6, spread, baseline=baseline))).sentences
     )
-    assert "8 proposals that need no training and vary by 26.6 HU, f(x) plus noise, 8 are certified" in text
+    assert "8 training-free proposals (f(x) plus noise that varies by 26.6 HU), 8 are certified" in text
     assert (
-        "plausible ones that vary by 3.00 HU [2.80, 3.20], of proposals that vary by 83.5 HU [83.0, 84.0]"
+        "plausible ones that vary by 3.00 HU [2.80, 3.20], from proposals that vary by 83.5 HU [83.0, 84.0]"
         in text
     )
 
@@ -214,8 +214,11 @@ def test_samples_are_held_against_the_nearest_of_a_bank_and_against_the_prior():
     ("noise", "words"),
     [
         ({}, "closer to the fiber than their size explains"),
-        ({"noise_white": 0.13}, "no better than noise of their size"),
-        ({"noise_residual": Interval(0.14, 0.12, 0.16)}, "no better than noise of their size"),
+        ({"noise_white": 0.13}, "no closer to the fiber than noise of the same size"),
+        (
+            {"noise_residual": Interval(0.14, 0.12, 0.16)},
+            "no closer to the fiber than noise of the same size",
+        ),
     ],
 )
 def test_noise_of_equal_energy_is_the_measure_of_raw_samples(noise, words):
@@ -247,6 +250,6 @@ def test_random_weights_are_held_against_the_certified_spread(random, allowed, w
     proof = Certification(16, 16, 1e-3, 0.4, spread, 0.3)
     beside = RandomWeights(random, spread, allowed)
     text = " ".join(judge(measures(certification=proof, random_weights=beside)).sentences)
-    assert "With random weights" in text
+    assert "With randomised weights" in text
     assert words in text
-    assert "random weights" not in " ".join(judge(measures(certification=proof)).sentences)
+    assert "randomised weights" not in " ".join(judge(measures(certification=proof)).sentences)
