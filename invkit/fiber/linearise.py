@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from invkit.errors import SplitError
 from invkit.fiber.distance import Activation, as_rows, pieces
-from invkit.fiber.tangent import Tangent
+from invkit.fiber.tangent import Products, Tangent, differentiable
 from invkit.training.precision import in_float64
 
 FEW = 2**20  # numbers whose products a processor's cache holds, or nearly
@@ -19,9 +18,9 @@ FEW = 2**20  # numbers whose products a processor's cache holds, or nearly
 class Linearisation:
     """Phi(x + d) = Phi(x) + J d to first order, for a batch of images at once.
 
-    J is block-diagonal: image k of the batch acts on activation k alone. `J^T q` is a backward pass. `J p` is the forward-mode
-    derivative, traced once for all images of a shape (`Tangent`); where torch has no forward-mode rule for an operation of
-    the network, it is the derivative of `J^T q`, which is linear in q, at five times the cost.
+    J is block-diagonal: image k of the batch acts on activation k alone. Both products are traced once for all images of a
+    shape (`Tangent`). Where Phi cannot be traced, `J^T q` is a backward pass, and `J p` the derivative of `J^T q`, which is
+    linear in q, at five times the cost.
 
     Args:
         phi: a differentiable map from images `(N, 1, H, W)` in HU to an activation (`Split.phi_grad`).
@@ -35,33 +34,30 @@ class Linearisation:
     def __init__(
         self, phi: Callable[[Tensor], Activation], x: Tensor, tangent: Tangent | None = None
     ) -> None:
-        self._x = x.detach().requires_grad_()
-        # The fused kernels of attention cannot be differentiated twice.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            self._z = _parts(phi(self._x))
-        if not any(part.requires_grad for part in self._z):
-            raise SplitError(
-                "no gradient of this layer reaches the image, so nothing can be refined onto its fiber"
-            )
-        self._product = (tangent or Tangent(phi)).at(x.detach()) or self._twice_backward()
+        self._products = (tangent or Tangent(phi)).at(x) or _by_autograd(phi, x)
 
     def forward(self, p: Tensor) -> tuple[Tensor, ...]:
         """Return J p, in the shapes of z; p: `(N, 1, H, W)`, HU."""
-        return self._product(p)
+        return self._products.forward(p)
 
     def transposed(self, q: tuple[Tensor, ...]) -> Tensor:
         """Return J^T q, `(N, 1, H, W)`; q: in the shapes of z."""
-        return torch.autograd.grad(self._z, self._x, q, retain_graph=True)[0]
-
-    def _twice_backward(self) -> Callable[[Tensor], tuple[Tensor, ...]]:
-        with torch.enable_grad():
-            dual = [torch.zeros_like(part).requires_grad_() for part in self._z]
-            (transposed,) = torch.autograd.grad(self._z, self._x, dual, create_graph=True)
-        return lambda p: torch.autograd.grad(transposed, dual, p, retain_graph=True)
+        return self._products.transposed(q)
 
 
-def _parts(z: Activation) -> tuple[Tensor, ...]:
-    return z if isinstance(z, tuple) else (z,)
+def _by_autograd(phi: Callable[[Tensor], Activation], x: Tensor) -> Products:
+    at, z = differentiable(phi, x)
+    if not any(part.requires_grad for part in z):
+        raise SplitError(
+            "no gradient of this layer reaches the image, so nothing can be refined onto its fiber"
+        )
+    with torch.enable_grad():
+        dual = [torch.zeros_like(part).requires_grad_() for part in z]
+        (twice,) = torch.autograd.grad(z, at, dual, create_graph=True)
+    return Products(
+        lambda p: torch.autograd.grad(twice, dual, p, retain_graph=True),
+        lambda q: torch.autograd.grad(z, at, q, retain_graph=True)[0],
+    )
 
 
 def dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:

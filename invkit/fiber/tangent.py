@@ -1,30 +1,42 @@
-"""The forward-mode derivative of Phi as two graphs, traced once: what depends on the image alone, and what on the direction."""
+"""Products with the Jacobian of Phi as graphs, traced once: what depends on the image alone, and what on the vector."""
 
-__all__ = ["Tangent"]
+__all__ = ["Products", "Tangent", "differentiable"]
 
-import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.func import functionalize
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from invkit.errors import DenoiserError
 from invkit.fiber.distance import Activation
 from invkit.fiber.tangent_graph import Graphs, out_of_place, parted, plain, writes
+from invkit.fiber.trace import traced
 
-Product = Callable[[Tensor], tuple[Tensor, ...]]
-AGREE = 1e-3  # of the traced product with torch's own, relative
+Parts = tuple[Tensor, ...]
+AGREE = 1e-3  # of what was traced with torch's own, relative
+
+
+@dataclass(frozen=True)
+class Products:
+    """J of Phi at a batch of images.
+
+    Args:
+        forward: p to J p, from the shape of the images to those of the activation.
+        transposed: q to J^T q, the other way round.
+    """
+
+    forward: Callable[[Tensor], Parts]
+    transposed: Callable[[Parts], Tensor]
 
 
 class Tangent:
-    """J p at any image and in any direction, without a new trace for each image (`torch.func.linearize` makes one).
+    """Products with J at any image without a new trace for each, J p and J^T q at about the cost of one evaluation of Phi.
 
-    A product then costs as much as one evaluation of Phi, against three by `torch.func.jvp`. What cannot be traced, because
-    it changes tensors that outlive it or looks at values, is left to `jvp`; what has no forward-mode rule is not done here.
+    J^T q is a backward pass, and J p its derivative with respect to q. Both are traced together on one image of each shape,
+    and held against autograd on another. What cannot be traced, because it changes tensors that outlive it or looks at
+    values, is not done here.
 
     Args:
         phi: a differentiable map from images `(N, 1, H, W)` in HU to an activation.
@@ -34,65 +46,85 @@ class Tangent:
         self._phi = phi
         self._graphs: dict[tuple[int, ...], Graphs | None] = {}
 
-    def at(self, x: Tensor) -> Product | None:
-        """Return p -> J p at images `(N, 1, H, W)`, or `None` where torch has no forward-mode rule for an operation."""
+    def at(self, x: Tensor) -> Products | None:
+        """Return the products at images `(N, 1, H, W)`, or `None` where Phi cannot be traced."""
         shape = tuple(x.shape)
-        try:
-            if shape not in self._graphs:
-                self._graphs[shape] = self._traced(x)
-            graphs = self._graphs[shape]
-            if graphs is None:
-                return lambda p: _derivative(self._phi, x, p)
-            primal, tangent = graphs
-            with torch.no_grad():
-                constants = primal(x)
-        except (RuntimeError, NotImplementedError, DenoiserError):
-            # The first two are torch's for operations without a derivative; what a network raises comes as the last.
-            return None
-
-        def product(p: Tensor) -> tuple[Tensor, ...]:
-            with torch.no_grad():
-                found: tuple[Tensor, ...] = tangent(p, *constants)
-            return found
-
-        return product
+        if shape not in self._graphs:
+            self._graphs[shape] = self._traced(x)
+        graphs = self._graphs[shape]
+        return None if graphs is None else _products(graphs, x)
 
     def _traced(self, x: Tensor) -> Graphs | None:
-        """Return the two graphs for images of this shape; `None` where a trace cannot be had or trusted."""
-        direction = x - x.mean()
-        expected = _derivative(self._phi, x, direction)
+        """Return the graphs for images of this shape; `None` where a trace cannot be had or trusted."""
         try:
-            with warnings.catch_warnings(), torch.no_grad():
-                # The tracer warns of constants that it keeps itself.
-                warnings.simplefilter("ignore", UserWarning)
-                graph = make_fx(lambda a, b: _derivative(self._phi, a, b))(x, direction)
-                out_of_place(graph.graph)
-                graph.recompile()
-                if any(writes(node) for node in graph.graph.nodes):
-                    # Again, with every other change as a new tensor.
-                    graph = make_fx(functionalize(graph, remove="mutations_and_views"))(x, direction)
-            if any(writes(node) for node in graph.graph.nodes):
-                return None
-            plain(graph.graph)
-            primal, tangent = parted(graph)
-            if any(writes(node) for node in tangent.graph.nodes):
-                return None  # what it changes is the other graph's
-            with torch.no_grad():
-                found = tangent(direction, *primal(x))
+            at, z = differentiable(self._phi, x)
+            q = tuple(part.detach() - part.detach().mean() for part in z)
+            (expected,) = torch.autograd.grad(z, at, q)
+            graphs = self._graphs_like(x, q)
+            return graphs if graphs is not None and _agree(_products(graphs, x), x, q, expected) else None
         except Exception:
             # A tracer fails in many ways, and none of them is the user's concern: there is another way.
             return None
-        apart = sum(float((a - b).square().sum()) for a, b in zip(found, expected, strict=True))
-        size = sum(float(part.square().sum()) for part in expected)
-        return (primal, tangent) if apart <= AGREE**2 * size else None
+
+    def _graphs_like(self, x: Tensor, q: Parts) -> Graphs | None:
+        # Another image than the one that they are tried on: so it is found out where one was taken for a constant.
+        inputs = (0.5 * x.flip(-1), x.mean() - x, *q)
+        with torch.no_grad():
+            graph = traced(self._both, *inputs)
+            out_of_place(graph.graph)
+            graph.recompile()
+            if any(writes(node) for node in graph.graph.nodes):
+                # Again, with every other change as a new tensor.
+                graph = traced(functionalize(graph, remove="mutations_and_views"), *inputs)
+        if any(writes(node) for node in graph.graph.nodes):
+            return None
+        plain(graph.graph)
+        graphs = parted(graph)
+        # What the two products change would be the image's.
+        return None if any(writes(node) for part in graphs[1:] for node in part.graph.nodes) else graphs
+
+    def _both(self, x: Tensor, p: Tensor, *q: Tensor) -> Parts:
+        """Return J^T q, then J p."""
+        at, z = differentiable(self._phi, x)
+        dual = tuple(part.detach().requires_grad_() for part in q)
+        with torch.enable_grad():
+            (transposed,) = torch.autograd.grad(z, at, dual, create_graph=True)
+        forward = torch.autograd.grad(transposed, dual, p, materialize_grads=True)
+        return transposed.detach(), *(part.detach() for part in forward)
 
 
-def _derivative(phi: Callable[[Tensor], Activation], x: Tensor, p: Tensor) -> tuple[Tensor, ...]:
-    # The fused kernels of attention have no forward-mode rule.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-        z = phi(forward_ad.make_dual(x, p))
-        parts = z if isinstance(z, tuple) else (z,)
-        duals = [forward_ad.unpack_dual(part) for part in parts]  # nor this
-    return tuple(
-        torch.zeros_like(dual.primal) if dual.tangent is None else dual.tangent.detach() for dual in duals
-    )
+def differentiable(phi: Callable[[Tensor], Activation], x: Tensor) -> tuple[Tensor, Parts]:
+    """Return images of their own and Phi of them with its graph, which can be differentiated twice."""
+    at = x.detach().requires_grad_()
+    # The fused kernels of attention cannot.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        z = phi(at)
+    return at, z if isinstance(z, tuple) else (z,)
+
+
+def _products(graphs: Graphs, x: Tensor) -> Products:
+    of_image, of_p, of_q = graphs
+    with torch.no_grad():
+        with_p, with_q = of_image(x)
+
+    def forward(p: Tensor) -> Parts:
+        with torch.no_grad():
+            found: Parts = of_p(p, *with_p)
+        return found
+
+    def transposed(q: Parts) -> Tensor:
+        with torch.no_grad():
+            found: Tensor = of_q(*q, *with_q)[0]
+        return found
+
+    return Products(forward, transposed)
+
+
+def _agree(products: Products, x: Tensor, q: Parts, expected: Tensor) -> bool:
+    """Tell whether J^T q is as expected, and J p its adjoint."""
+    p = x - x.mean()
+    transposed, forward = products.transposed(q), products.forward(p)
+    same = float((transposed - expected).norm()) <= AGREE * float(expected.norm())
+    inner = sum(float((a * b).sum()) for a, b in zip(forward, q, strict=True))
+    scale = sum(float(a.norm() * b.norm()) for a, b in zip(forward, q, strict=True))
+    return same and abs(inner - float((expected * p).sum())) <= AGREE * scale

@@ -3,13 +3,14 @@
 __all__ = ["Graphs", "out_of_place", "parted", "plain", "writes"]
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import fx
 
 aten = torch.ops.aten
-Graphs = tuple[fx.GraphModule, fx.GraphModule]
+Graphs = tuple[fx.GraphModule, fx.GraphModule, fx.GraphModule]
 
 ZEROS = (
     aten.zeros.default,
@@ -98,10 +99,8 @@ def _replace(node: fx.Node, other: object) -> None:
     """Put a node in the place of one that equals it, where both are of one shape, type and device."""
     if not isinstance(other, fx.Node):
         return
-    a, b = (one.meta.get("val") for one in (node, other))
-    if not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
-        return
-    if (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device):
+    like = node.meta.get("like")
+    if like is not None and like == other.meta.get("like"):
         node.replace_all_uses_with(other)
 
 
@@ -165,34 +164,63 @@ def _gives_memory(node: fx.Node) -> bool:
 
 
 def parted(traced: fx.GraphModule) -> Graphs:
-    """Cut a graph of (x, p) into one of x that gives all the other needs, and one of p and these."""
+    """Cut a graph of (x, p, *q) that gives (J^T q, *J p) in three: of x, of p, and of q.
+
+    The first gives what the others need of the image, as two tuples; these are what the others are given after p, and after q.
+
+    Raises:
+        ValueError: something depends on p and on q.
+    """
     nodes = list(traced.graph.nodes)
-    _, p = [node for node in nodes if node.op == "placeholder"]
-    moving = {p}
-    for node in nodes:
-        if any(source in moving for source in node.all_input_nodes) and node.op != "output":
-            moving.add(node)
+    _, p, *q = [node for node in nodes if node.op == "placeholder"]
     (output,) = [node for node in nodes if node.op == "output"]
-    results = output.args[0]
+    transposed, *forward = output.args[0]
+    with_p, with_q = _moved(nodes, [p]), _moved(nodes, q)
+    if with_p & with_q:
+        raise ValueError("a product with J depends on what the other one is of")
     needed = [
-        node
-        for node in nodes
-        if node not in moving
-        and node is not output
-        and (any(user in moving for user in node.users) or node in output.all_input_nodes)
+        _needed(nodes, moved, results) for moved, results in ((with_p, forward), (with_q, [transposed]))
     ]
-    first, second = fx.Graph(), fx.Graph()
+    first = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for node in nodes:
-        if node not in moving and node is not output:
+        if node not in with_p | with_q and node is not output:
             copies[node] = first.node_copy(node, lambda source: copies[source])
-    first.output(tuple(copies[node] for node in needed))
-    moved = {p: second.placeholder("p")} | {
-        node: second.placeholder(f"constant_{number}") for number, node in enumerate(needed)
-    }
-    for node in nodes:
-        if node in moving and node is not p:
-            moved[node] = second.node_copy(node, lambda source: moved[source])
-    second.output(fx.map_arg(results, lambda node: moved[node]))
+    first.output(tuple(tuple(copies[node] for node in each) for each in needed))
     first.eliminate_dead_code()
-    return fx.GraphModule(traced, first), fx.GraphModule(traced, second)
+    second = _of_vectors(nodes, [p], with_p, needed[0], forward)
+    third = _of_vectors(nodes, q, with_q, needed[1], [transposed])
+    return fx.GraphModule(traced, first), fx.GraphModule(traced, second), fx.GraphModule(traced, third)
+
+
+def _moved(nodes: Sequence[fx.Node], vectors: Sequence[fx.Node]) -> set[fx.Node]:
+    """Return all nodes that depend on vectors."""
+    moved = set(vectors)
+    for node in nodes:
+        if node.op != "output" and not moved.isdisjoint(node.all_input_nodes):
+            moved.add(node)
+    return moved
+
+
+def _needed(nodes: Sequence[fx.Node], moved: set[fx.Node], results: Sequence[fx.Node]) -> list[fx.Node]:
+    """Return the nodes that do not move and that those which do, or the results, are made of."""
+    used = {source for node in moved for source in node.all_input_nodes} | set(results)
+    return [node for node in nodes if node in used - moved]
+
+
+def _of_vectors(
+    nodes: Sequence[fx.Node],
+    vectors: Sequence[fx.Node],
+    moved: set[fx.Node],
+    needed: Sequence[fx.Node],
+    results: Sequence[fx.Node],
+) -> fx.Graph:
+    """Return the graph of (*vectors, *needed) that gives the results."""
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(f"vector_{number}") for number, node in enumerate(vectors)}
+    copies |= {node: graph.placeholder(f"constant_{number}") for number, node in enumerate(needed)}
+    for node in nodes:
+        if node in moved and node not in copies:
+            copies[node] = graph.node_copy(node, lambda source: copies[source])
+    graph.output(tuple(copies[node] for node in results))
+    return graph

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from invkit.errors import InputError
+from invkit.fiber.distance import Activation
+from invkit.fiber.tangent import Tangent
 from invkit.measures.jacobian import jacobian_gain
 from invkit.statistics.intervals import Interval
 from invkit.statistics.resampling import image_intervals
@@ -40,7 +42,7 @@ class GainRatios:
 
 
 def gain_ratios(
-    phi: Callable[[Tensor], Any],
+    phi: Callable[[Tensor], Activation],
     images: Sequence[Tensor],
     differences: Sequence[Tensor],
     noise: Sequence[Tensor],
@@ -75,11 +77,12 @@ def gain_ratios(
             f"{len(differences)} differences, {len(noise)} noise, {random} random directions"
         )
     rng = np.random.default_rng(seed)
+    tangent = Tangent(phi)
     rows = []
     for x, moved, noisy in zip(images, differences, noise, strict=True):
         white = torch.from_numpy(rng.normal(size=(random, *x.shape))).to(x)
         sets = (moved[:, None].to(x), noisy[:, None].to(x), white)
-        rows.append([jacobian_gain(phi, x, each)[:, 0].square().cpu().numpy() for each in sets])
+        rows.append([jacobian_gain(phi, x, each, tangent)[:, 0].square().cpu().numpy() for each in sets])
     if any(column.mean() == 0 for arrays in rows for column in arrays[1:]):
         raise InputError(
             "the layer answers to no noise at all, so there is nothing to compare with (is it constant?)"

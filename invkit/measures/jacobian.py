@@ -3,32 +3,37 @@
 __all__ = ["jacobian_gain"]
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from invkit.errors import InputError
+from invkit.fiber.distance import Activation
+from invkit.fiber.linearise import Linearisation
+from invkit.fiber.tangent import Tangent
 from invkit.training.precision import in_float64, sum_in_float64
 
 
-def jacobian_gain(phi: Callable[[Tensor], Any], x: Tensor, directions: Tensor) -> Tensor:
-    """Return `|J d| / |d|`, J being the Jacobian of Phi at x, by forward-mode differentiation.
+def jacobian_gain(
+    phi: Callable[[Tensor], Activation], x: Tensor, directions: Tensor, tangent: Tangent | None = None
+) -> Tensor:
+    """Return `|J d| / |d|`, J being the Jacobian of Phi at x.
 
     Compared with random directions and noise it says whether the differences of samples are such as the
     layer ignores; for large differences it says nothing, because Phi is not linear.
 
     Args:
-        phi: a differentiable map from `(B, 1, H, W)` in HU to an activation or a sequence of them
-            (`Split.phi_grad`).
+        phi: a differentiable map from `(B, 1, H, W)` in HU to an activation (`Split.phi_grad`).
         x: images, `(B, 1, H, W)`, HU.
         directions: shape `(N, B, 1, H, W)`; their length does not matter but must not be 0.
+        tangent: of phi, where it was traced before.
 
     Returns:
         Shape `(N, B)`, float64, units of the activation per HU.
 
     Raises:
         InputError: a direction of another shape, or of length 0.
+        SplitError: no gradient reaches the image.
     """
     if directions.shape[1:] != x.shape:
         raise InputError(
@@ -38,9 +43,8 @@ def jacobian_gain(phi: Callable[[Tensor], Any], x: Tensor, directions: Tensor) -
     if bool((lengths == 0).any()):
         raise InputError("a direction has length 0, so the layer's answer to it is not defined")
     gains: list[Tensor] = []
+    at = Linearisation(phi, x, tangent)
     for direction in directions:
-        change = torch.func.jvp(phi, (x,), (direction,))[1]
-        parts = (change,) if isinstance(change, Tensor) else tuple(change)
-        squares = torch.stack([sum_in_float64(part.flatten(1).square(), 1) for part in parts])
+        squares = torch.stack([sum_in_float64(part.flatten(1).square(), 1) for part in at.forward(direction)])
         gains.append(squares.sum(0).sqrt())
     return torch.stack(gains).div(lengths)

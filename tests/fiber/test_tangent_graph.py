@@ -7,6 +7,7 @@ from torch import nn
 from invkit.fiber.tangent import Tangent
 
 CONVOLUTION = torch.ops.aten.convolution.default
+BACKWARD = torch.ops.aten.convolution_backward.default
 
 
 class Sums(nn.Module):
@@ -39,14 +40,16 @@ def test_a_network_of_convolutions_is_traced_with_one_of_each():
         nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
     )
     x = torch.randn(2, 1, 8, 8)
-    primal, tangent = graphs(network.eval().requires_grad_(False), x)
-    for graph in (primal, tangent):
-        assert [node.target for node in graph.graph.nodes].count(CONVOLUTION) == 2
-    assert not any(node.target is torch.ops.aten.add.Tensor for node in tangent.graph.nodes)
+    of_image, of_p, of_q = graphs(network.eval().requires_grad_(False), x)
+    targets = [[node.target for node in graph.graph.nodes] for graph in (of_image, of_p, of_q)]
+    assert [each.count(CONVOLUTION) for each in targets] == [2, 2, 0]
+    assert [each.count(BACKWARD) for each in targets] == [0, 0, 2]
+    assert not any(torch.ops.aten.add.Tensor in each for each in targets)
     # What a product needs of the image is where each ReLU is open: two activations, not the sums before them.
-    kept = [part for part in primal(x) if part.shape == (2, 4, 8, 8)]
-    assert len(kept) == 2
-    assert all(bool((part >= 0).all()) for part in kept)
+    for needed in of_image(x):
+        kept = [part for part in needed if part.shape == (2, 4, 8, 8)]
+        assert len(kept) == 2
+        assert all(bool((part >= 0).all()) for part in kept)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -55,6 +58,7 @@ def test_sums_keep_every_term_that_is_not_zero(frozen):
     network = Sums().double().eval().requires_grad_(not frozen)
     x, p = torch.randn(2, 1, 8, 8).double(), torch.randn(2, 1, 8, 8).double()
     graphs(network, x)
-    (found,) = Tangent(network).at(x)(p)
+    products = Tangent(network).at(x)
+    (found,) = products.forward(p)
     _, wanted = torch.func.jvp(network, (x,), (p,))
     torch.testing.assert_close(found, wanted)
