@@ -14,6 +14,8 @@ from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
+from invkit.parts.config import LayerConfig
+from invkit.parts.preset_file import vae_preset
 from invkit.plugins.manager import default_host
 from invkit.training.engine import Shard
 from invkit.training.precision import (
@@ -58,9 +60,10 @@ def invariances(flow: CINN, vae: VAE, *, batch: int, total: int) -> Callable[[],
 
 def drawing() -> list[Row]:
     """Time images per invariance: published sizes batched against one at a time, and our default against that."""
-    flow = CINN(CinnConfig.eulig(), (CinnConfig.eulig().d,))
-    vae = VAE(VaeConfig.preset("paper")).eval()
-    slow_vae = plain(VAE(VaeConfig.preset("paper")).eval())
+    published = LayerConfig.preset("eulig").cinn
+    flow = CINN(published, (published.d,))
+    vae = VAE(vae_preset("paper")).eval()
+    slow_vae = plain(VAE(vae_preset("paper")).eval())
     one = invariances(flow, slow_vae, batch=1, total=1)  # type: ignore[arg-type]
     (bundled,) = [
         artifact.locate()

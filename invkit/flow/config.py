@@ -1,8 +1,8 @@
-"""Settings of the conditional invertible network and of its training, with the published sizes as presets."""
+"""Settings of the conditional invertible network and of its training."""
 
-__all__ = ["PRESETS", "CinnConfig"]
+__all__ = ["CinnConfig"]
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,54 +70,3 @@ class CinnConfig(BaseModel):
     clip_norm: float = Field(5.0, gt=0)
     evaluate_every: int = Field(200, ge=1)
     patience: int | None = Field(4, ge=1)
-
-    @classmethod
-    def paper(cls) -> Self:
-        """Return the sizes of Rombach et al. 2020: 189 M parameters without the embedder."""
-        return cls.model_validate(PRESETS["paper"])
-
-    @classmethod
-    def eulig(cls) -> Self:
-        """Return the sizes of Eulig et al. 2025: 126 M parameters without the embedder."""
-        return cls.model_validate(PRESETS["eulig"])
-
-
-PUBLISHED = {
-    "hidden": 1024,
-    "depth": 2,
-    "separate": True,
-    "activation": "leaky_relu",
-    "clamp": 1.0,  # s ends in tanh
-    "mixing": "permutation",
-    "affine": False,
-    "warmup": 0,
-    "decay": False,
-    "patience": None,
-}
-
-PRESETS: dict[str, dict[str, object]] = {
-    "default": {},
-    # Rombach, Esser, Ommer, ECCV 2020 (arXiv 2008.01777): Adam(0.5, 0.9), lr 7.2e-5, batch 16, 250 k steps.
-    "paper": PUBLISHED
-    | {
-        "d": 128,
-        "blocks": 20,
-        "context": 128,
-        "batch": 16,
-        "steps": 250_000,
-        "lr": 7.2e-5,
-        "betas": (0.5, 0.9),
-    },
-    # Eulig et al., Med Phys 52(1), 2025 (doi 10.1002/mp.17413): lr 1e-5, batch 128, about 47 k steps; the betas are
-    # those of its public code (github.com/eeulig/ldct-invariances, configs/cinn.yaml).
-    "eulig": PUBLISHED
-    | {
-        "d": 256,
-        "blocks": 12,
-        "context": 256,
-        "batch": 128,
-        "steps": 47_000,
-        "lr": 1e-5,
-        "betas": (0.9, 0.999),
-    },
-}

@@ -7,9 +7,8 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from invkit.data.partition import Part
-from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.flow.config import CinnConfig
-from invkit.parts.preset_file import SHIPPED, checked, is_file, preset_values, unknown
+from invkit.parts.preset_file import checked, preset_values
 from invkit.regressor.regressor import RegressorConfig
 
 
@@ -99,31 +98,12 @@ class LayerConfig(BaseModel):
 
     @classmethod
     def preset(cls, name: str) -> Self:
-        """Return a preset: a shipped file by its name, `tiny` (for trying out), `eulig`, or a TOML file by its path.
-
-        `eulig` has the published flow of `ldct-benchmark`, and the rest as in `default`.
+        """Return a preset: a shipped file by its name, or a TOML file by its path.
 
         Raises:
             ConfigError: there is no such preset or file, or a field in it is wrong.
         """
-        if name == "tiny":
-            return cls(
-                regressor=RegressorConfig(
-                    blocks=2, stages=2, condition_stages=2, stage_batches=4, steps=20, batch=8, held_out=4
-                ),
-                cinn=CinnConfig(d=16, blocks=2, hidden=32, steps=60, evaluate_every=30, batch=32),
-                samplers_preset="tiny",
-                rows=128,
-                validation=64,
-                held_out=64,
-                pairs=16,
-            )
-        if is_file(name) or name in SHIPPED:
-            return checked(cls, preset_values("cinn", name), name)
-        if name not in FLOW_PRESETS:
-            raise unknown("a cINN", name, [*SHIPPED, "tiny", *FLOW_PRESETS])
-        cinn = CinnConfig.model_validate(FLOW_PRESETS[name])
-        return cls(cinn=cinn, fewer_steps=cinn.steps)
+        return checked(cls, preset_values("cinn", name), name)
 
 
 def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

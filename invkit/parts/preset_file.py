@@ -1,6 +1,6 @@
 """Presets of what is trained: shipped TOML files with every figure, and a user's edited copies of them."""
 
-__all__ = ["SHIPPED", "preset_label", "preset_values", "recipe_preset", "toml_text", "vae_preset"]
+__all__ = ["PRESETS", "preset_label", "preset_values", "recipe_preset", "toml_text", "vae_preset"]
 
 import json
 import math
@@ -14,28 +14,26 @@ from pydantic import BaseModel, ValidationError
 
 from invkit.denoisers.recipe import Recipe
 from invkit.errors import ConfigError
-from invkit.vae.vae import PRESETS as VAE_PRESETS
 from invkit.vae.vae import VaeConfig
 
 Kind = Literal["vae", "cinn"]
 Model = TypeVar("Model", bound=BaseModel)
-SHIPPED = ("default", "paper", "ldct-benchmark")
+PRESETS: dict[Kind, tuple[str, ...]] = {
+    "vae": ("default", "paper", "ldct-benchmark", "tiny"),
+    "cinn": ("default", "paper", "ldct-benchmark", "eulig", "tiny"),
+}
 FOLDER = files("invkit.parts").joinpath("presets")
 NONE = "none"  # TOML has no null
 SHOWN = 5
 
 
-def vae_preset(name: str) -> VaeConfig:
-    """Return the configuration of a VAE: a shipped preset by its name, or a TOML file by its path.
+def vae_preset(name: str, **changes: Any) -> VaeConfig:
+    """Return the configuration of a VAE: a shipped preset by its name, or a TOML file by its path, some fields changed.
 
     Raises:
         ConfigError: there is no such preset or file, or a field in it is wrong.
     """
-    if is_file(name) or name in SHIPPED:
-        return checked(VaeConfig, preset_values("vae", name), name)
-    if name not in VAE_PRESETS:
-        raise unknown("a VAE", name, [*SHIPPED, *VAE_PRESETS])
-    return VaeConfig.preset(name)
+    return checked(VaeConfig, {**preset_values("vae", name), **changes}, name)
 
 
 def recipe_preset(recipe: Recipe, name: str) -> Recipe:
@@ -80,8 +78,8 @@ def shipped_text(kind: Kind, name: str) -> str:
     Raises:
         ConfigError: there is none of this name.
     """
-    if name not in SHIPPED:
-        raise unknown(f"a {kind}", name, SHIPPED)
+    if name not in PRESETS[kind]:
+        raise unknown({"vae": "a VAE", "cinn": "a cINN"}[kind], name, PRESETS[kind])
     return FOLDER.joinpath(kind, f"{name}.toml").read_text(encoding="utf-8")
 
 

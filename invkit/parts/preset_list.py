@@ -6,11 +6,9 @@ from typing import Any
 
 from invkit.denoisers.recipe import Recipe, packaged_text
 from invkit.errors import UsageError
-from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.parts.config import LayerConfig
-from invkit.parts.preset_file import SHIPPED, recipe_preset, shipped_text, toml_text, vae_preset
+from invkit.parts.preset_file import PRESETS, is_file, recipe_preset, shipped_text, toml_text, vae_preset
 from invkit.plugins.manager import PluginHost
-from invkit.vae.vae import PRESETS as VAE_PRESETS
 
 VAE, CINN = "vae", "cinn"
 
@@ -24,8 +22,8 @@ def preset_list(host: PluginHost) -> dict[str, list[str]]:
     }
     return {
         **listed,
-        VAE: _unique(*SHIPPED, *VAE_PRESETS),
-        CINN: _unique(*SHIPPED, *(name for name in FLOW_PRESETS if name not in SHIPPED), "tiny"),
+        VAE: list(PRESETS["vae"]),
+        CINN: list(PRESETS["cinn"]),
     }
 
 
@@ -37,9 +35,9 @@ def preset_toml(host: PluginHost, what: str, name: str) -> str:
         ConfigError: there is no such preset or file, or a field in it is wrong.
     """
     source: object = None
-    if what == VAE and name in SHIPPED:
+    if what == VAE and not is_file(name):
         return shipped_text("vae", name)
-    if what == CINN and name in SHIPPED:
+    if what == CINN and not is_file(name):
         return shipped_text("cinn", name)
     if what not in (VAE, CINN):
         source = _recipe(host, what).presets.get(name)

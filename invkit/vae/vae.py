@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from invkit.errors import ConfigError, ImageError
+from invkit.errors import ImageError
 from invkit.vae.critic import Critic
 from invkit.vae.decoder import Decoder
 from invkit.vae.encoder import Encoder, Sizes
@@ -116,72 +116,10 @@ class VaeConfig(BaseModel):
             raise ValueError("the numbers of blocks must not be negative")
         return self
 
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> "VaeConfig":
-        """Return a named set of values, some of them changed.
-
-        `default`: for one CPU core. `tiny`: for tests, seconds. `paper`: the sizes of the reference.
-
-        Raises:
-            ConfigError: no such preset.
-        """
-        try:
-            values = PRESETS[name]
-        except KeyError:
-            raise ConfigError(f"no VAE preset {name!r}; there are: {', '.join(sorted(PRESETS))}") from None
-        return cls(**{**values, **changes})
-
     @property
     def critic_begins(self) -> int:
         """The first step at which the critic takes part."""
         return round(self.adversarial_from * self.steps)
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "tiny": {
-        "patch": 32,
-        "d": 16,
-        "stem": 4,
-        "width": 24,
-        "inner": 12,
-        "encoder_blocks": (1, 1),
-        "decoder_blocks": (1, 1),
-        "neck": 8,
-        "start_patches": 64,
-        "critic_stem": 4,
-        "critic_width": 8,
-        "steps": 20,
-        "batch": 8,
-        "warmup": 5,
-        "held_out": 64,
-        "pca_patches": 0,
-    },
-    # Eulig et al. 2025 (Med Phys 52:188): patch 128, d 256, batch 64, about 76 k steps, rates 1e-5 and 4e-5,
-    # Adam (0.5, 0.999), penalty 10 at every step, critic from the start. What differs, because the
-    # architecture has no such knobs: a ResNet-50 encoder and a BigGAN-like decoder of 84 M parameters there,
-    # bottleneck blocks of width 512 here (about 26 M); no perceptual (VGG) term and an L1 term there,
-    # sigma-VAE and band energy here; unconditional; the critic has no InstanceNorm; the cosine lowers the
-    # rate that is constant there.
-    "paper": {
-        "width": 512,
-        "inner": 256,
-        "encoder_blocks": (8, 4),
-        "decoder_blocks": (8, 4),
-        "neck": 64,
-        "critic_stem": 4,
-        "critic_width": 256,
-        "steps": 76_000,
-        "batch": 64,
-        "lr": 1e-5,
-        "betas": (0.5, 0.999),
-        "adversarial_from": 0.0,
-        "adversarial_weight": 1.0,
-        "critic_lr": 4e-5,
-        "critic_betas": (0.5, 0.999),
-        "penalty_every": 1,
-    },
-}
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from invkit.errors import ConfigError
-from invkit.flow.config import PRESETS as FLOW_PRESETS
-from invkit.parts.preset_file import preset_values
-from invkit.vae.vae import PRESETS as VAE_PRESETS
+from invkit.parts.preset_file import PRESETS as NAMES
+from invkit.parts.preset_file import plain, preset_values
 from invkit.workflow.config import RunConfig
 
-BENCHMARK = "ldct-benchmark"
 PRESETS = files("invkit.workflow").joinpath("presets")
 SECTION_PRESETS: dict[str, Mapping[str, Mapping[str, Any]]] = {
-    "vae": VAE_PRESETS | {BENCHMARK: preset_values("vae", BENCHMARK)},
-    "cinn": FLOW_PRESETS | {BENCHMARK: FLOW_PRESETS["eulig"]},
+    "vae": {name: plain(preset_values("vae", name)) for name in NAMES["vae"]},
+    "cinn": {name: plain(preset_values("cinn", name)["cinn"]) for name in NAMES["cinn"]},
 }
 SHOWN = 5
 

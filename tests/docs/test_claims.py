@@ -6,10 +6,9 @@ from docs_pages import DOCS, ROOT, page, pages
 
 import invkit
 from invkit import errors
-from invkit.flow.config import PRESETS as FLOW_PRESETS
 from invkit.measures.table import known
+from invkit.parts.preset_file import PRESETS
 from invkit.training.processes import allocator
-from invkit.vae.vae import PRESETS as VAE_PRESETS
 from invkit.verdict.measures import REFERENCES
 
 CODE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "invkit").rglob("*.py")))
@@ -74,7 +73,7 @@ def test_every_figure_of_a_table_is_explained():
 
 def test_presets_exist():
     text = page("training.md").text
-    for name in (*VAE_PRESETS, *FLOW_PRESETS):
+    for name in {name for names in PRESETS.values() for name in names}:
         assert f"`{name}`" in text
 
 

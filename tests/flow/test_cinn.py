@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from invkit.errors import ArtifactError, CheckFailedError, ConfigError, DataError, UsageError
 from invkit.flow.cinn import CINN
-from invkit.flow.config import PRESETS, CinnConfig
+from invkit.flow.config import CinnConfig
 from invkit.flow.coupling import Block
 from invkit.flow.embedder import CodeEmbedder, ConvEmbedder, MlpEmbedder, make_embedder
 from invkit.flow.store import cinn_from, cinn_state, round_half
 from invkit.flow.table import CodeTable, posterior_entropy
+from invkit.parts.config import LayerConfig
 from invkit.training.seeds import generator
 
 D = 6
@@ -164,8 +165,7 @@ def test_a_conv_embedder_wants_maps():
 @pytest.mark.parametrize(("preset", "millions"), [("paper", 189), ("eulig", 126)])
 def test_published_presets_have_the_published_size(preset, millions):
     """189 M and 126 M parameters; counted on one block, since all are alike."""
-    config = CinnConfig.paper() if preset == "paper" else CinnConfig.eulig()
-    assert config == CinnConfig.model_validate(PRESETS[preset])
+    config = LayerConfig.preset(preset).cinn
     block = Block(config.d, config.context, config, seed=0, generator=generator(0))
     count = config.blocks * sum(p.numel() for p in block.parameters())
     assert count / 1e6 == pytest.approx(millions, abs=0.7)

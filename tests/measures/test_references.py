@@ -11,13 +11,14 @@ from invkit.denoisers.loaded import wrap_module
 from invkit.fiber.distance import activation_distance
 from invkit.measures.comparison import comparison_figures
 from invkit.measures.references import NOISE_DRAWS, References, equal_energy, from_prior, nearest
+from invkit.parts.preset_file import vae_preset
 from invkit.sampling.draw import Draws
 from invkit.sampling.layer import ScaledLayer
 from invkit.sampling.stack import Stack
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
 from invkit.statistics.intervals import bootstrap
-from invkit.vae.vae import VAE, VaeConfig
+from invkit.vae.vae import VAE
 from invkit.verdict.measures import REFERENCES
 
 SIDE = 32
@@ -182,7 +183,7 @@ def test_larger_images_are_compared_with_fewer_patches(case):
 
 
 def test_draws_of_the_prior_are_decoded_normal_codes():
-    vae = VAE(VaeConfig.preset("tiny")).eval()
+    vae = VAE(vae_preset("tiny")).eval()
     one = from_prior(vae, (vae.patch, vae.patch), seed=0, count=3)
     assert one.shape == (3, 1, vae.patch, vae.patch)
     more = from_prior(vae, (vae.patch, vae.patch), seed=0, count=5)

@@ -6,10 +6,9 @@ import pytest
 
 from invkit.denoisers.recipe import Adversarial, Perceptual, Recipe
 from invkit.errors import ConfigError, UsageError
-from invkit.flow.config import CinnConfig
 from invkit.parts.config import LayerConfig
 from invkit.parts.preset_file import (
-    SHIPPED,
+    PRESETS,
     preset_label,
     preset_values,
     recipe_preset,
@@ -54,16 +53,16 @@ def plain(values):
     return "none" if values is None else values
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-@pytest.mark.parametrize("kind", ["vae", "cinn"])
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in PRESETS for name in PRESETS[kind]])
 def test_a_shipped_file_states_every_field_of_what_it_gives(kind, name, host):
     assert preset_values(kind, name) == plain(preset_used(host, kind, name))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_three_names_exist_for_every_kind(kind, host):
-    assert preset_list(host)[kind][:3] == list(SHIPPED)
-    for name in SHIPPED:
+    names = ["default", "paper", "ldct-benchmark"]
+    assert preset_list(host)[kind][:3] == names
+    for name in names:
         text = preset_toml(host, kind, name)
         assert "#" in text
         assert tomllib.loads(text)
@@ -85,13 +84,10 @@ def test_defaults_are_what_the_bundled_parts_were_trained_with():
     """Else the key of a bundled part would change, and it would not be found any more."""
     assert vae_preset("default") == VaeConfig()
     assert LayerConfig.preset("default") == LayerConfig()
-    assert vae_preset("tiny") == VaeConfig.preset("tiny")
 
 
-def test_the_published_figures_are_those_of_the_floors_below():
-    assert vae_preset("paper") == VaeConfig.preset("paper")
-    assert LayerConfig.preset("paper").cinn == CinnConfig.paper()
-    assert LayerConfig.preset("ldct-benchmark").cinn == CinnConfig.eulig() == LayerConfig.preset("eulig").cinn
+def test_the_benchmark_takes_the_published_flow_and_vae():
+    assert LayerConfig.preset("ldct-benchmark").cinn == LayerConfig.preset("eulig").cinn
     changes = {"hu_mean": 481.4542 - 1024, "hu_scale": 502.1851}
     benchmark = vae_preset("ldct-benchmark")
     assert benchmark.model_dump(exclude=set(changes)) == vae_preset("paper").model_dump(exclude=set(changes))
@@ -101,7 +97,7 @@ def test_the_published_figures_are_those_of_the_floors_below():
 def test_a_run_takes_the_benchmarks_preset_too():
     run = read_config("paper", ["data=phantoms", "vae.preset=ldct-benchmark", "cinn.preset=ldct-benchmark"])
     assert run.vae.batch == 64
-    assert run.cinn == CinnConfig.eulig()
+    assert run.cinn == LayerConfig.preset("eulig").cinn
     config = ["data=phantoms", "denoisers={chen2017={layers=['1'], recipe={preset='ldct-benchmark'}}}"]
     assert read_config("paper", config).denoisers["chen2017"].recipe.preset == "ldct-benchmark"
 

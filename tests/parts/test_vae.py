@@ -7,12 +7,12 @@ from blobs import Blobs
 from invkit import artifacts
 from invkit.data.slices import load_slices
 from invkit.errors import ArtifactError
+from invkit.parts.preset_file import vae_preset
 from invkit.parts.store import Store
 from invkit.parts.vae import VaeRequest, learn_vae
 from invkit.plugins.manager import PluginHost
 from invkit.vae.held_out import held_out_figures
 from invkit.vae.trained import KIND, load_vae
-from invkit.vae.vae import VaeConfig
 
 
 class Request(VaeRequest):
@@ -24,7 +24,7 @@ class Request(VaeRequest):
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    config = VaeConfig.preset("tiny", adversarial_from=0.5, pca_patches=64)
+    config = vae_preset("tiny", adversarial_from=0.5, pca_patches=64)
     request = Request("low", load_slices(["phantoms:3"]), config, seed=4)
     return learn_vae(request, Store(PluginHost(installed=False), tmp_path_factory.mktemp("cache")))
 

@@ -8,13 +8,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from invkit.denoisers.loaded import wrap_module
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
+from invkit.parts.preset_file import vae_preset
 from invkit.sampling import draw as sampler
 from invkit.sampling.base import LayerModel
 from invkit.sampling.draw import draw
 from invkit.sampling.layer import ScaledLayer
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
-from invkit.vae.vae import VAE, VaeConfig
+from invkit.vae.vae import VAE
 
 SIDE = 32
 NO_GPU = "needs a CUDA device"
@@ -43,7 +44,7 @@ def parts(device="cpu"):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         network = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 1, 3, padding=1))
-        vae = VAE(VaeConfig.preset("tiny")).eval()
+        vae = VAE(vae_preset("tiny")).eval()
         cinn = CINN(CinnConfig(d=vae.d, blocks=2, hidden=16, context=4), (2 * vae.d,)).eval()
     return LayerModel(
         split=Split(wrap_module(network.to(device)), "0"),

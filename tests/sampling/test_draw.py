@@ -8,6 +8,7 @@ from torch import nn
 from invkit.denoisers.loaded import wrap_module
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
+from invkit.parts.preset_file import vae_preset
 from invkit.sampling import draw as sampler
 from invkit.sampling.base import LayerModel
 from invkit.sampling.draw import draw
@@ -15,7 +16,7 @@ from invkit.sampling.draws import invariances
 from invkit.sampling.layer import ScaledLayer
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
-from invkit.vae.vae import VAE, Posterior, VaeConfig
+from invkit.vae.vae import VAE, Posterior
 
 PATCH, D = 16, 5
 SCALE = 0.7
@@ -187,7 +188,7 @@ def test_sample_k_does_not_depend_on_how_many_there_are():
 @pytest.mark.parametrize("samples", [2, 7, 26])
 def test_sample_k_of_real_networks_is_bit_equal_whatever_their_number(samples):
     torch.manual_seed(0)
-    vae = VAE(VaeConfig.preset("tiny")).eval()
+    vae = VAE(vae_preset("tiny")).eval()
     cinn = CINN(CinnConfig(d=vae.d, blocks=2, hidden=16, context=4), (2 * vae.d,)).eval()
     parts = LayerModel(
         split=Split(F, "input"),

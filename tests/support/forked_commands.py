@@ -20,9 +20,8 @@ import invkit
 from invkit.certificates import certify
 from invkit.cli.app import app
 from invkit.parts.config import LayerConfig
-from invkit.parts.preset_file import toml_text
+from invkit.parts.preset_file import toml_text, vae_preset
 from invkit.plugins.manager import default_host
-from invkit.vae.vae import VaeConfig
 
 # What the commands import when they are called is then there in every child.
 WARM = (
@@ -161,9 +160,7 @@ def train(folder: Path, worlds=(1, 2), whats=("denoiser",)) -> dict:
     }
     # In full precision: bfloat16 rounds a gradient that is a sum over fewer patches differently.
     fp32 = folder / "vae.toml"
-    fp32.write_text(
-        toml_text(VaeConfig.preset("tiny").model_copy(update={"bf16": False}).model_dump(mode="json"))
-    )
+    fp32.write_text(toml_text(vae_preset("tiny").model_copy(update={"bf16": False}).model_dump(mode="json")))
     commands["vae-fp32"] = ["vae", "--preset", str(fp32)]
     data = ["--train-data", "phantoms:14", "--train-noise", "image", "--json"]
     if "cinn" in whats:

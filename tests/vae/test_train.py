@@ -3,16 +3,16 @@ import torch
 from blobs import Blobs, vae_and_critic
 
 from invkit.errors import DivergedError
+from invkit.parts.preset_file import vae_preset
 from invkit.training.engine import FitConfig, Shard, fit
 from invkit.vae.held_out import held_out_figures
 from invkit.vae.train import VaeTask
-from invkit.vae.vae import VaeConfig
 
 WHOLE = Shard(0, 1)
 
 
 def task(config=None, seed=3, domain="low", sampler=None):
-    config = config or VaeConfig.preset("tiny", adversarial_from=0.5, bf16=False)
+    config = config or vae_preset("tiny", adversarial_from=0.5, bf16=False)
     vae, critic = vae_and_critic(config, seed)
     return VaeTask(vae, critic, sampler or Blobs(), Blobs(1), domain=domain, seed=seed)
 
@@ -49,7 +49,7 @@ def test_both_phases_of_a_step_share_one_batch():
 
 
 def test_penalty_is_lazy_and_counts_as_often():
-    subject = task(VaeConfig.preset("tiny", adversarial_from=0.0, penalty_every=4, bf16=False))
+    subject = task(vae_preset("tiny", adversarial_from=0.0, penalty_every=4, bf16=False))
     present = ["gradient_penalty" in subject.loss("critic", step, WHOLE)[1] for step in range(8)]
     assert present == [True, False, False, False, True, False, False, False]
     loss, figures = subject.loss("critic", 4, WHOLE)
@@ -59,7 +59,7 @@ def test_penalty_is_lazy_and_counts_as_often():
 
 
 def test_each_phase_trains_its_own_parameters():
-    subject = task(VaeConfig.preset("tiny", adversarial_from=0.0, bf16=False))
+    subject = task(vae_preset("tiny", adversarial_from=0.0, bf16=False))
     loss, _ = subject.loss("critic", 0, WHOLE)
     loss.backward()
     assert all(parameter.grad is None for parameter in subject.vae.parameters())
@@ -96,7 +96,7 @@ def test_collapsed_posterior_is_a_divergence():
 
 
 def test_tiny_vae_overfits_eight_patches(tmp_path):
-    config = VaeConfig.preset(
+    config = vae_preset(
         "tiny", steps=150, lr=6e-3, adversarial_from=1.0, kl_weight=0.01, band_weight=0.0, bf16=False
     )
     patches = Blobs(5, kinds=8)

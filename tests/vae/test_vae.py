@@ -4,6 +4,7 @@ from blobs import vae_and_critic
 from pydantic import ValidationError
 
 from invkit.errors import ConfigError, ImageError
+from invkit.parts.preset_file import vae_preset
 from invkit.vae.vae import VAE, VaeConfig
 
 
@@ -21,11 +22,11 @@ def test_default_keeps_to_the_budget():
 @pytest.mark.parametrize(
     "config",
     [
-        VaeConfig.preset("tiny"),
-        VaeConfig.preset("tiny", patch=48, d=5, critic_stem=2),
-        VaeConfig.preset("tiny", encoder_blocks=(0, 0), decoder_blocks=(0, 2), neck=1, width=7, inner=3),
-        VaeConfig.preset("tiny", stem=1, patch=16, critic_stem=1),
-        VaeConfig.preset("tiny", pool=1, d=20),
+        vae_preset("tiny"),
+        vae_preset("tiny", patch=48, d=5, critic_stem=2),
+        vae_preset("tiny", encoder_blocks=(0, 0), decoder_blocks=(0, 2), neck=1, width=7, inner=3),
+        vae_preset("tiny", stem=1, patch=16, critic_stem=1),
+        vae_preset("tiny", pool=1, d=20),
     ],
 )
 def test_shapes(config):
@@ -44,14 +45,14 @@ def test_shapes(config):
 
 
 def test_hu_in_and_out():
-    vae = VAE(VaeConfig.preset("tiny"))
+    vae = VAE(vae_preset("tiny"))
     x = torch.tensor([-5000.0, -1024.0, 0.0, 2000.0, 9000.0]).reshape(1, 1, 1, 5)
     expected = torch.tensor([-1024.0, -1024.0, 0.0, 2000.0, 2000.0]).reshape(1, 1, 1, 5)
     torch.testing.assert_close(vae.unscale(vae.scale(x)), expected, atol=1e-3, rtol=0)
 
 
 def test_posterior_sample_has_its_mean_and_variance():
-    vae = VAE(VaeConfig.preset("tiny"))
+    vae = VAE(vae_preset("tiny"))
     posterior = vae.encode(torch.randn(1, 1, 32, 32).expand(4000, 1, 32, 32) * 100)
     sample = posterior.sample(torch.Generator().manual_seed(0))
     torch.testing.assert_close(sample.mean(0), posterior.mean[0], atol=0.03, rtol=0)
@@ -60,9 +61,7 @@ def test_posterior_sample_has_its_mean_and_variance():
 
 def test_parameters_depend_on_the_seed_alone():
     state = torch.random.get_rng_state()
-    (first, _), (second, _), (other, _) = (
-        vae_and_critic(VaeConfig.preset("tiny"), seed) for seed in (1, 1, 2)
-    )
+    (first, _), (second, _), (other, _) = (vae_and_critic(vae_preset("tiny"), seed) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), state)
     weights = [vae.encoder.head.weight for vae in (first, second, other)]
     assert torch.equal(weights[0], weights[1])
@@ -70,7 +69,7 @@ def test_parameters_depend_on_the_seed_alone():
 
 
 def test_wrong_shapes_are_refused_with_both_sizes():
-    vae = VAE(VaeConfig.preset("tiny"))
+    vae = VAE(vae_preset("tiny"))
     with pytest.raises(ImageError, match=r"1, 32, 32.*got \(1, 1, 64, 64\)"):
         vae.encode(torch.zeros(1, 1, 64, 64))
     with pytest.raises(ImageError, match=r"\(B, 16\), got \(1, 3\)"):
@@ -78,8 +77,8 @@ def test_wrong_shapes_are_refused_with_both_sizes():
 
 
 def test_configs_that_cannot_be_are_refused():
-    with pytest.raises(ConfigError, match="default, paper, tiny"):
-        VaeConfig.preset("huge")
+    with pytest.raises(ConfigError, match="default, paper, ldct-benchmark, tiny"):
+        vae_preset("huge")
     with pytest.raises(ValidationError, match="multiple of 2"):
         VaeConfig(patch=120, stem=8)
     with pytest.raises(ValidationError, match="4 \\* critic_stem"):
@@ -93,14 +92,14 @@ def test_configs_that_cannot_be_are_refused():
 
 
 def test_paper_preset_keeps_the_published_sizes():
-    config = VaeConfig.preset("paper")
+    config = vae_preset("paper")
     assert (config.patch, config.d, config.batch, config.lr, config.critic_lr) == (128, 256, 64, 1e-5, 4e-5)
     assert config.critic_begins == 0
 
 
 def test_start_is_the_best_linear_vae():
     """Patches that are block-wise constant and Gaussian: error, prior and posterior follow in closed form."""
-    config = VaeConfig.preset("tiny", pool=4, d=16, hu_mean=0.0, hu_scale=100.0)
+    config = vae_preset("tiny", pool=4, d=16, hu_mean=0.0, hu_scale=100.0)
     vae, _ = vae_and_critic(config, 0)
     rng = torch.Generator().manual_seed(0)
     basis = torch.linalg.qr(torch.randn(64, 20, generator=rng)).Q.T

@@ -6,6 +6,8 @@ from invkit.analysis.journal import differences
 from invkit.denoisers.recipe import Adversarial, Recipe
 from invkit.errors import ConfigError
 from invkit.flow.config import CinnConfig
+from invkit.parts.config import LayerConfig
+from invkit.parts.preset_file import vae_preset
 from invkit.vae.vae import VaeConfig
 from invkit.workflow.config import RecipeConfig
 from invkit.workflow.file import PRESETS, preset_names, read_config
@@ -47,7 +49,7 @@ def test_shipped_files_are_valid_and_all_named():
 
 def test_small_has_the_sizes_that_are_bundled():
     small = read_config("small")
-    assert small.vae == VaeConfig.preset("default")
+    assert small.vae == vae_preset("default")
     assert small.cinn == CinnConfig()
     assert [chosen.recipe.preset for chosen in small.denoisers.values()] == ["default", "default"]
 
@@ -58,8 +60,8 @@ def test_paper_has_the_published_sizes_and_wants_data():
     paper = read_config("paper", ["data=/some/ct"])
     assert paper.data == ("/some/ct",)
     assert paper.samples == 250
-    assert paper.vae == VaeConfig.preset("paper")
-    assert paper.cinn == CinnConfig.eulig()
+    assert paper.vae == vae_preset("paper")
+    assert paper.cinn == LayerConfig.preset("eulig").cinn
     assert paper.denoisers["chen2017"].layers == ("1", "3", "5")
     assert paper.denoisers["yang2018"].layers == tuple("12345678")
 
@@ -82,7 +84,7 @@ def test_changes_are_toml_values_or_bare_words(read):
         "dose=0.1",
         "denoisers.other={layers=['2']}",
     )
-    assert config.vae == VaeConfig.preset("tiny", steps=7)
+    assert config.vae == vae_preset("tiny", steps=7)
     assert config.denoisers["some"].layers == ("1", "module:body.0")
     assert config.denoisers["some"].recipe.preset == "quick"
     assert config.denoisers["other"].layers == ("2",)
@@ -106,7 +108,7 @@ def test_changes_are_toml_values_or_bare_words(read):
         ("denoisers.some.layers=['input']", r"layer 'input' must not be listed because it is a control"),
         ("denoisers={}", r"denoisers is \{\}: .*at least 1 item"),
         ("vae.preset='huge'", r"vae\.preset is 'huge'; allowed are default, .*paper"),
-        ("cinn.preset=3", r"cinn\.preset is 3; allowed are default, paper, eulig"),
+        ("cinn.preset=3", r"cinn\.preset is 3; allowed are default, paper, ldct-benchmark, eulig"),
         ("cinn.d=32", r"cinn\.d must be vae\.d, the length of a code: 256, got 32"),
         ("vae.patch=100", r"vae: patch must be a multiple of"),
         ("samples=1", r"samples is 1: .*greater than or equal to 2"),

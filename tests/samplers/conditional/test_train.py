@@ -10,6 +10,7 @@ import invkit
 from invkit.data.slices import load_slices
 from invkit.errors import ArtifactError
 from invkit.parts.layer import LayerRequest
+from invkit.parts.preset_file import vae_preset
 from invkit.parts.store import Store
 from invkit.regressor.regressor import Regressor
 from invkit.samplers.conditional.code import ConditionalConfig, ConditionalVae
@@ -20,7 +21,7 @@ from invkit.samplers.conditional.train import (
 )
 from invkit.samplers.conditional.train_flow import ConditionalRequest, ConditionalTraining
 from invkit.vae.trained import TrainedVae
-from invkit.vae.vae import VAE, VaeConfig
+from invkit.vae.vae import VAE
 
 OPTIONS = {
     **TINY_OPTIONS,
@@ -87,7 +88,7 @@ def request_():
         vae = ConditionalVae(ConditionalConfig.tiny()).eval().requires_grad_(False)
     code = TrainedConditional(vae, torch.zeros(2, 1, 32, 32), {"held_out": {}}, "f" * 64)
     split = invkit.Split(invkit.load(Small()), "0")
-    plain = TrainedVae(VAE(VaeConfig.preset("tiny")), None, {}, "0")
+    plain = TrainedVae(VAE(vae_preset("tiny")), None, {}, "0")
     return ConditionalRequest(split, plain, load_slices(["phantoms:12"]), TINY, "low", 0, code=code)
 
 
