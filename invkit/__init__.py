@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from invkit.plugins.hookspecs import hookimpl
     from invkit.plugins.load import load
     from invkit.plugins.manager import PluginHost, default_host
-    from invkit.plugins.records import Artifact, Backbone, Metric, Section, Source
+    from invkit.plugins.records import Artifact, Backbone, Metric, Sampler, Section, Source
     from invkit.quality.evaluate import Evaluation, evaluate
     from invkit.split.check import SplitReport
     from invkit.split.split import Split
@@ -69,6 +69,7 @@ __all__ = [
     "Preprocessing",
     "Recipe",
     "ResourceError",
+    "Sampler",
     "Section",
     "SeriesResult",
     "Source",
@@ -106,7 +107,7 @@ _HOMES = {
     "invkit.workflow.train": ("train_cinn", "train_denoiser", "train_vae"),
     "invkit.plugins.hookspecs": ("hookimpl",),
     "invkit.plugins.manager": ("PluginHost", "default_host"),
-    "invkit.plugins.records": ("Artifact", "Backbone", "Metric", "Section", "Source"),
+    "invkit.plugins.records": ("Artifact", "Backbone", "Metric", "Sampler", "Section", "Source"),
     "invkit.split.check": ("SplitReport",),
     "invkit.split.split": ("Split",),
 }

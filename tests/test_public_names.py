@@ -32,6 +32,7 @@ PUBLIC = [
     "Preprocessing",
     "Recipe",
     "ResourceError",
+    "Sampler",
     "Section",
     "SeriesResult",
     "Source",

@@ -35,9 +35,10 @@ KINDS = {
         "report/templates/*.js",
     ),
     **{
-        f"invkit_{folder.name}": ("py.typed", "presets/*.toml", "trained/*.safetensors", "trained/*.json")
-        for folder in PLUGINS
+        f"invkit_{name}": ("py.typed", "presets/*.toml", "trained/*.safetensors", "trained/*.json")
+        for name in ("chen2017", "yang2018")
     },
+    "invkit_samplers": ("py.typed",),
 }
 WRITTEN = ("report.html", "report.json", "samples.safetensors", "manifest.json")
 

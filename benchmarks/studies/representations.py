@@ -1,6 +1,6 @@
-"""What a layer's certified spread is in each representation: `python benchmarks/studies/representations.py --layer 3`.
+"""What a layer's certified spread is with each sampler: `python benchmarks/studies/representations.py --layer 3`.
 
-Trains what is missing, draws for the default image, refines, and prints one row for each representation: what it keeps of held-out
+Trains what is missing, draws for the default image, refines, and prints one row for each sampler: what it keeps of held-out
 patches, how far its draws lie from the fiber, and the spread that is certified, and that is plausible too. The training-free
 proposals stand beside them, 8 of them at most.
 """
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from invkit_samplers.conditional.family import given_code
+from invkit_samplers.spatial.family import code_of
 from torch import Tensor
 
 from invkit.analysis.subject import choose_subject
@@ -31,16 +33,14 @@ from invkit.parts.workshop import Workshop
 from invkit.plugins.gather import gather
 from invkit.plugins.load import load
 from invkit.plugins.manager import default_host
-from invkit.samplers.conditional.family import given_code
 from invkit.samplers.family import find_layers, open_family
-from invkit.samplers.spatial.family import code_of
 from invkit.sampling.draw import draw
 from invkit.sampling.layer import ScaledLayer, Target
 from invkit.sampling.spread import sample_spread
 from invkit.split.split import Split
 from invkit.vae.completeness import completeness
 
-REPRESENTATIONS = ("vae", "wavelet", "spatial", "conditional")
+SAMPLERS = ("vae", "wavelet", "spatial", "conditional")
 
 
 def main() -> int:
@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--model", default="yang2018")
     parser.add_argument("--layer", default="3")
     parser.add_argument("--input", type=Path, help="the image, at low dose; by default that of an analysis")
-    parser.add_argument("--representation", action="append", choices=REPRESENTATIONS)
+    parser.add_argument("--sampler", action="append", choices=SAMPLERS)
     parser.add_argument("--steps", type=int, help="of the flows that are trained here, by default their own")
     parser.add_argument("--preset", default="default", help="of what is trained for the layer")
     parser.add_argument("--vae-preset", help="train the VAE of `vae` by it, in place of the bundled one")
@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
-    """Return one row for each representation, and one for the training-free proposals."""
+    """Return one row for each sampler, and one for the training-free proposals."""
     host = default_host()
     denoiser = load(options.model, device="cpu", host=host)
     x = choose_subject(options.input, seed=0).x[:1]
@@ -80,7 +80,7 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
     split = Split(denoiser, options.layer)
     rows: list[dict[str, Any]] = []
     target = judge = None
-    for name in options.representation or REPRESENTATIONS:
+    for name in options.sampler or SAMPLERS:
         config = LayerConfig.preset(options.preset)
         if options.steps:
             samplers = {"wavelet": {"steps": options.steps}, "spatial": {"flow": {"steps": options.steps}}}
@@ -129,7 +129,7 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
         kept = completeness(patches, model.reconstruct, numbers=numbers, rate=rate)
         rows.append(
             {
-                "representation": name,
+                "sampler": name,
                 "origin": found.origin,
                 "training_cpu_s": round(trained, 1) if found.origin == "trained" else None,
                 "of_it_flat_vae_s": round(coded, 1),
@@ -149,9 +149,7 @@ def measured(options: argparse.Namespace, cache: Path) -> list[dict[str, Any]]:
         )
     assert target is not None and judge is not None
     free = baseline(target, count=options.refine, seed=0, image=0)
-    rows.append(
-        {"representation": "training-free", "epsilon": rows[0]["epsilon"], **_spreads(free, target, judge)}
-    )
+    rows.append({"sampler": "training-free", "epsilon": rows[0]["epsilon"], **_spreads(free, target, judge)})
     return rows
 
 

@@ -79,21 +79,6 @@ def invkit_samplers() -> list[Sampler]:
             "f(x) plus noise with the spectrum of x - f(x); for any layer, without training",
             trained=False,
         ),
-        *(
-            Sampler(
-                name,
-                f"invkit.samplers.{name}.family:{name.title()}",
-                text,
-                domains=("low", "high"),
-                experimental=True,
-            )
-            for name, text in (
-                ("wavelet", "a convolutional flow on a wavelet basis of the image itself"),
-                ("spatial", "codes that are grids, and a convolutional flow of them"),
-                ("conditional", "flat codes of what f(x) does not say, and a cINN"),
-                ("residual", "a flow of x - f(x) on small tiles"),
-            )
-        ),
     ]
 
 

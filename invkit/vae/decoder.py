@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from invkit.vae.encoder import SLOPE, Residual, Sizes
+from invkit.vae.encoder import SLOPE, ResidualBlock, Sizes
 
 
 class Decoder(nn.Module):
@@ -27,12 +27,12 @@ class Decoder(nn.Module):
         self.neck_width = sizes.neck
         self.spread = nn.Linear(sizes.d, sizes.neck * self.grid**2)
         self.neck = nn.Conv2d(sizes.neck, width, 1)
-        self.coarse = nn.Sequential(*(Residual(width, sizes.inner) for _ in range(blocks[1])))
+        self.coarse = nn.Sequential(*(ResidualBlock(width, sizes.inner) for _ in range(blocks[1])))
         self.up = nn.Sequential(nn.Conv2d(width, 4 * width, 1), nn.PixelShuffle(2))
         # With the smooth image in view, sharpening its edges is a local task, which is learned fast.
         pixels = (1 + given) * stem * stem
         self.view = nn.Sequential(nn.PixelUnshuffle(stem), nn.Conv2d(pixels, width, 3, padding=1))
-        self.fine = nn.Sequential(*(Residual(width, sizes.inner) for _ in range(blocks[0])))
+        self.fine = nn.Sequential(*(ResidualBlock(width, sizes.inner) for _ in range(blocks[0])))
         self.head = nn.Conv2d(width, stem * stem, 3, padding=1)
         self.unfold = nn.PixelShuffle(stem)
         means = sizes.patch // sizes.pool

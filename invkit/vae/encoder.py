@@ -1,6 +1,6 @@
 """The encoder E: a patch becomes mean and log-variance of a Gaussian over codes."""
 
-__all__ = ["Encoder", "Residual", "Sizes"]
+__all__ = ["Encoder", "ResidualBlock", "Sizes"]
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -46,7 +46,7 @@ class Sizes:
         return self.patch // (2 * self.stem)
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """A bottleneck residual block: 1x1 down, 3x3, 1x1 up, each after a LeakyReLU; it starts as the identity.
 
     The last convolution starts at zero, which takes the place of a normalisation layer: GroupNorm's backward
@@ -86,9 +86,9 @@ class Encoder(nn.Module):
         stem, width, pool = sizes.stem, sizes.width, sizes.pool
         pixels = inputs * stem * stem
         self.stem = nn.Sequential(nn.PixelUnshuffle(stem), nn.Conv2d(pixels, width, 3, padding=1))
-        self.fine = nn.Sequential(*(Residual(width, sizes.inner) for _ in range(blocks[0])))
+        self.fine = nn.Sequential(*(ResidualBlock(width, sizes.inner) for _ in range(blocks[0])))
         self.down = nn.Conv2d(width, width, 2, stride=2)
-        self.coarse = nn.Sequential(*(Residual(width, sizes.inner) for _ in range(blocks[1])))
+        self.coarse = nn.Sequential(*(ResidualBlock(width, sizes.inner) for _ in range(blocks[1])))
         self.neck = nn.Conv2d(width, sizes.neck, 1)
         self.head = nn.Linear(sizes.neck * sizes.grid**2, 2 * sizes.d)
         self.pool = nn.AvgPool2d(pool)

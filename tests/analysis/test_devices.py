@@ -16,11 +16,7 @@ from invkit.workflow.run import run
 
 OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 12, "refine": 10}
 OTHERS = {
-    "wavelet": {"sampler": "wavelet"},
-    "spatial": {"sampler": "spatial"},
-    "conditional": {"sampler": "conditional"},
     "training-free": {"sampler": "training-free"},
-    "residual": {"sampler": "residual"},
     "high dose": {"domain": "high"},
     "region": {"region": (10, 10, 20, 20)},
     "full controls": {"controls": "full"},
@@ -129,7 +125,7 @@ def test_an_analysis_with_its_trainings(image, on_cpu, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["mps", "cuda"])
 @pytest.mark.parametrize("name", OTHERS)
-def test_every_representation_sampler_and_control(name, device, image, on_cpu, tmp_path):
+def test_every_sampler_and_control(name, device, image, on_cpu, tmp_path):
     agrees(device, image, OTHERS[name], on_cpu(name, OTHERS[name]), tmp_path)
 
 

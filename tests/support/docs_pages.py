@@ -10,6 +10,7 @@ OTHERS = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "plugins/chen2017/README.md",
+    "plugins/samplers/README.md",
     "plugins/yang2018/README.md",
     ".github/ISSUE_TEMPLATE/fault.md",
     ".github/ISSUE_TEMPLATE/change.md",
