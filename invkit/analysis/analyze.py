@@ -215,7 +215,7 @@ def _layer_names(denoiser: LoadedDenoiser, layer: str | Sequence[str]) -> list[s
             names.append(name)
         elif not denoiser.spec.layers:
             raise UsageError(
-                f"{denoiser.name} names no layers, so 'all' stands for none: name modules instead"
+                f"{denoiser.name} defines no layers, so 'all' selects none: name modules instead"
             )
         else:
             names += [known.key for known in denoiser.spec.layers]

@@ -105,8 +105,8 @@ def _warnings(study: Study, layers: Sequence[tuple[FoundLayer, SplitReport]]) ->
             f"`invkit train denoiser {denoiser.name}` trains it."
         )
     warnings += [
-        f"Layer {check.layer} is not a cut: a skip connection goes round it, and another image brings about "
-        f"{100 * check.leak:.2g} % of its change of the output though z stays. What is shown holds for z alone."
+        f"Layer {check.layer} is not a cut: a skip connection bypasses it, and another image causes "
+        f"{100 * check.leak:.2g} % of its change of the output although z is fixed. What is shown holds for z alone."
         for _, check in layers
         if check.bypass
     ]

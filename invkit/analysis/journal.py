@@ -54,8 +54,8 @@ class Journal:
         """
         if self._data and self._data != data:
             raise ConfigError(
-                f"the run in {self.folder} was begun on other data: {self._data['description']!r}, now "
-                f"{data['description']!r}. Go on with the same data, or choose another folder with --out"
+                f"the run in {self.folder} was started on other data: {self._data['description']!r}, now "
+                f"{data['description']!r}. Continue with the same data, or choose another folder with --out"
             )
         self._data = dict(data)
         if not (self.folder / CONFIG).exists():
@@ -104,7 +104,7 @@ class Journal:
                     self._steps[name] = {**record, "files": dict(record["files"])}
         except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
             raise ArtifactError(
-                f"{self.path} is damaged ({type(error).__name__}). Delete it to do all steps again"
+                f"{self.path} is damaged ({type(error).__name__}). Delete it to redo all steps"
             ) from None
 
     def _is_intact(self, name: str, sha256: str) -> bool:
@@ -132,19 +132,21 @@ def require_same(folder: Path, config: Mapping[str, Any], what: str) -> bool:
         what: `"run"` or `"series"`, for messages.
 
     Raises:
-        ConfigError: it was begun with another configuration.
+        ConfigError: it was started with another configuration.
         UsageError: the folder holds files of something else.
         ArtifactError: the configuration in it is damaged.
     """
     path = folder / CONFIG
     if not path.exists():
         if any(item.name != LOCK_NAME for item in folder.iterdir()):
-            raise UsageError(f"{folder} holds files, but no {what}. Choose a new or empty folder with --out")
+            raise UsageError(
+                f"{folder} contains files, but no {what}. Choose a new or empty folder with --out"
+            )
         return False
     try:
         then = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"cannot read {path}: {error}. Begin the {what} in another folder") from None
+        raise ArtifactError(f"cannot read {path}: {error}. Start the {what} in another folder") from None
     changed = differences(then if isinstance(then, dict) else {}, config)
     if changed:
         listed = "; ".join(
@@ -152,8 +154,8 @@ def require_same(folder: Path, config: Mapping[str, Any], what: str) -> bool:
             for name, (old, new) in changed.items()
         )
         raise ConfigError(
-            f"the {what} in {folder} was begun with another configuration: {listed}. "
-            "Go on with the same one, or choose another folder with --out"
+            f"the {what} in {folder} was started with another configuration: {listed}. "
+            "Continue with the same one, or choose another folder with --out"
         )
     return True
 

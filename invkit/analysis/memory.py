@@ -102,13 +102,14 @@ class MemoryPlan:
         if total > most:
             whose = "are available" if limit is None else "are allowed"
             raise ResourceError(
-                f"the analysis would take about {_size(total)} of memory, and {_size(most)} {whose}. {self._advice(most - in_use)}"
+                f"the analysis would need about {_size(total)} of memory, but only {_size(most)} {whose}. "
+                f"{self._advice(most - in_use)}"
             )
         if folder is not None and folder.exists():
             free = shutil.disk_usage(folder).free
             if self.disk > free:
                 raise ResourceError(
-                    f"the samples would take {_size(self.disk)} of disk, and {_size(free)} are free in {folder}. Draw fewer "
+                    f"the samples would need {_size(self.disk)} of disk, but only {_size(free)} are free in {folder}. Draw fewer "
                     "(--samples), or choose another folder with --out"
                 )
 
@@ -259,7 +260,9 @@ def parse_memory(text: str | float | None) -> int | None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(text).strip().upper())
     if found is None or float(found[1]) <= 0:
-        raise UsageError(f"an amount of memory is a number of bytes or such as 1.5G or 800M, got {text!r}")
+        raise UsageError(
+            f"an amount of memory must be a number of bytes, or a size such as 1.5G or 800M, got {text!r}"
+        )
     return int(float(found[1]) * UNITS[found[2]])
 
 

@@ -46,7 +46,7 @@ def new_run_folder(root: Path, model: str, layers: str) -> Path:
         folder.mkdir(parents=True)
     except OSError as error:
         raise ResourceError(
-            f"cannot make {folder}: {error.strerror or error}. Choose another place with --out"
+            f"cannot make {folder}: {error.strerror or error}. Choose another folder with --out"
         ) from None
     return folder
 
@@ -71,7 +71,7 @@ def require_writable(folder: Path) -> None:
     """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ResourceError(f"nothing can be written to {there}. Choose another place with --out")
+        raise ResourceError(f"cannot write to {there}. Choose another folder with --out")
 
 
 def save_run(

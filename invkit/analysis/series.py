@@ -82,7 +82,7 @@ class SeriesResult:
             UsageError: there is no such slice or tensor.
         """
         if not 1 <= number <= len(self):
-            raise UsageError(f"there are slices 1 to {len(self)}, got {number}")
+            raise UsageError(f"slices are numbered 1 to {len(self)}, got {number}")
         with safe_open(self.folder / self.slices[number - 1]["folder"] / "samples.safetensors", "pt") as file:
             names = sorted(file.keys())
             if name not in names:
@@ -247,7 +247,7 @@ def read_once(data: Data, *, hu_range: tuple[float, float] | str | None = None) 
 def _images(data: Data, hu_range: tuple[float, float] | str | None) -> Scan:
     read = read_once(data, hu_range=hu_range)
     if read is None:
-        raise UsageError("a series is a folder, a zip or .npy file, or an array of several slices")
+        raise UsageError("a series must be a folder, a zip or .npy file, or an array of several slices")
     assert not isinstance(read, str | Path)
     return read if isinstance(read, Scan) else Scan(as_image(read), None, "given as an array")
 

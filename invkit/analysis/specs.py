@@ -54,10 +54,10 @@ class ImageSpec:
             object.__setattr__(self, "hu_range", _range(self.hu_range))
         if self.hu_range is not None and not isinstance(self.data, str | Path):
             raise ImageError(
-                "an HU range is for PNG and TIFF files; arrays and the default image are in HU already"
+                "an HU range applies to PNG and TIFF files only; arrays and the default image are already in HU"
             )
         if self.spacing is not None and not 0 < self.spacing < math.inf:
-            raise UsageError(f"the spacing of pixels is a length in mm, above 0, got {self.spacing}")
+            raise UsageError(f"the pixel spacing must be a length in mm above 0, got {self.spacing}")
 
     def subject(self, seed: int, device: str) -> Subject:
         """Return the image on a device; it is read here.
@@ -115,7 +115,7 @@ class SamplingSpec:
         if isinstance(count, str) and count.isdecimal():
             count = int(count)
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-            raise UsageError(f"refine is a number of samples, all or none, got {self.refine!r}")
+            raise UsageError(f"refine must be a number of samples, all or none, got {self.refine!r}")
         object.__setattr__(self, "refine", count)
         require_choice("controls", self.controls, get_args(ControlSet))
         require_choice("domain", self.domain, get_args(Domain))
@@ -211,5 +211,5 @@ def _range(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"an HU range is two numbers, as in -1024,3071; got {text!r}") from None
+        raise UsageError(f"an HU range must be two numbers, such as -1024,3071; got {text!r}") from None
     return low, high

@@ -80,7 +80,7 @@ def choose_subject(
         what = _counted(image, "given as an array")
     if min(image.shape[-2:]) < 16:
         raise ImageError(
-            f"an image of {image.shape[-2]} x {image.shape[-1]} pixels is too small; 16 x 16 is the least"
+            f"an image of {image.shape[-2]} x {image.shape[-1]} pixels is too small; it needs at least 16 x 16"
         )
     known = stated if spacing is None else float(spacing)
     if dose is None or dose == 1:

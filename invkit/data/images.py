@@ -101,31 +101,31 @@ def as_image(data: NDArray[Any] | Tensor) -> Tensor:
     """
     if isinstance(data, Tensor):
         if data.dtype == torch.bool or data.is_complex():
-            raise ImageError(f"an image holds real numbers in HU, got {data.dtype}")
+            raise ImageError(f"an image must hold real numbers in HU, got {data.dtype}")
         image = data.detach().to(torch.float32, copy=True)
     elif isinstance(data, np.ndarray):
         if data.dtype.kind not in "iuf":
-            raise ImageError(f"an image holds real numbers in HU, got dtype {data.dtype.name}")
+            raise ImageError(f"an image must hold real numbers in HU, got dtype {data.dtype.name}")
         # Values beyond float32 become infinite here and are refused below.
         with np.errstate(over="ignore"):
             image = torch.from_numpy(np.array(data, dtype=np.float32, order="C"))
     else:
-        raise ImageError(f"an image is a numpy array or a torch tensor in HU, got {type(data).__name__}")
+        raise ImageError(f"an image must be a numpy array or a torch tensor in HU, got {type(data).__name__}")
     shape = tuple(image.shape)
     if image.ndim == 2:
         image = image[None, None]
     elif image.ndim == 3:
         image = image[:, None]
     if image.ndim != 4 or image.shape[1] != 1:
-        raise ImageError(f"an image has shape (H, W), (B, H, W) or (B, 1, H, W), got {shape}")
+        raise ImageError(f"an image must have shape (H, W), (B, H, W) or (B, 1, H, W), got {shape}")
     if image.numel() == 0 or image.numel() > PIXEL_LIMIT:
-        raise ImageError(f"an image has 1 to {PIXEL_LIMIT} pixels, got shape {shape}")
+        raise ImageError(f"an image must have 1 to {PIXEL_LIMIT} pixels, got shape {shape}")
     low, high = (float(value) for value in image.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ImageError("the image holds values that are not finite (NaN or infinite)")
+        raise ImageError("the image contains values that are not finite (NaN or infinite)")
     if low < HU_RANGE[0] or high > HU_RANGE[1]:
         raise ImageError(
-            f"the image holds values outside {HU_RANGE[0]:.0f} to {HU_RANGE[1]:.0f} HU "
+            f"the image contains values outside {HU_RANGE[0]:.0f} to {HU_RANGE[1]:.0f} HU "
             f"({low:.6g} to {high:.6g}). Give it in HU: air -1000, water 0"
         )
     return image
@@ -149,7 +149,7 @@ def default_scan() -> Scan:
         content = file.read_bytes()
     except OSError:
         raise ImageError(
-            "pydicom is installed without CT_small.dcm. Install it anew, or give an image"
+            "pydicom is installed without CT_small.dcm. Reinstall it, or pass an image"
         ) from None
     return _stack(decode(content), "CT_small.dcm")
 
@@ -214,7 +214,7 @@ def _read_npy(path: Path) -> NDArray[Any]:
             f"{name} holds Python objects, which could run code; save it as an array of numbers in HU"
         )
     if not fits:
-        raise ImageError(f"{name} is cut off or damaged: its size does not fit shape {shape}")
+        raise ImageError(f"{name} is truncated or damaged: its size does not match shape {shape}")
     values = np.frombuffer(content, dtype=dtype, offset=stream.tell())
     return values.reshape(shape, order="F" if fortran else "C")
 
@@ -248,10 +248,10 @@ def _pages(image: Image.Image) -> tuple[NDArray[Any], int | None]:
     for index in range(count):
         image.seek(index)
         if image.mode not in ("L", "F") and not image.mode.startswith("I;16"):
-            raise ImageError("is no grey image of 8 or 16 bits, or a TIFF of floats")
+            raise ImageError("is neither an 8- or 16-bit greyscale image nor a floating-point TIFF")
         tags = getattr(image, "tag_v2", {})
         if tags.get(PHOTOMETRIC_TAG) == WHITE_IS_ZERO:
-            raise ImageError("shows 0 as white, so its HU are ambiguous; save it with black as 0")
+            raise ImageError("stores white as 0, so its HU values are ambiguous; save it with black as 0")
         pages.append(np.asarray(image))
         if pages[-1].shape != pages[0].shape or pages[-1].dtype != pages[0].dtype:
             raise ImageError("has pages of differing size or type")
@@ -264,11 +264,11 @@ def _to_hu(
 ) -> NDArray[Any]:
     if largest is None:
         if hu_range is not None:
-            raise ImageError(f"{name} holds floats, which are taken as HU. Leave out the HU range")
+            raise ImageError(f"{name} holds floating-point values, which are taken as HU. Omit the HU range")
         return values
     if hu_range is None:
         raise ImageError(
-            f"{name} holds grey values from 0 to {largest}, not HU. State the HU of 0 and of {largest}: "
+            f"{name} holds grey values from 0 to {largest}, not HU. Give the HU of 0 and of {largest}: "
             "--hu-range -1024,3071"
         )
     try:
@@ -276,7 +276,7 @@ def _to_hu(
     except (TypeError, ValueError):
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ImageError("an HU range is two numbers, the lower one first, such as -1024,3071")
+        raise ImageError("an HU range must be two numbers, the lower one first, such as -1024,3071")
     return low + values.astype(np.float64) * ((high - low) / largest)
 
 

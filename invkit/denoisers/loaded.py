@@ -136,7 +136,7 @@ class LoadedDenoiser:
                 error
             ):
                 raise ResourceError(
-                    f"denoiser {self.name} has not enough memory for shape {shape}: {text}"
+                    f"denoiser {self.name} ran out of memory for shape {shape}: {text}"
                 ) from error
             raise DenoiserError(
                 f"denoiser {self.name} raised {type(error).__name__} on an input of shape {shape}, "
@@ -287,7 +287,7 @@ def check_contract(loaded: LoadedDenoiser, x_hu: Tensor) -> Tensor:
             worst = float((first - second).abs().max())
             raise DenoiserError(
                 f"denoiser {loaded.name} is not deterministic: two calls on one image of shape {shape} "
-                f"differ by {worst:.3g} HU. Random parts must rest in eval mode, and no state may be kept"
+                f"differ by {worst:.3g} HU. Random parts must be disabled in eval mode, and no state may be kept"
             )
         outputs.append(first)
     return outputs[0]

@@ -33,7 +33,7 @@ def unwrap(module: Any, *, owner: str) -> nn.Module:
             break
     if isinstance(module, torch.jit.ScriptModule):
         raise DenoiserError(
-            f"{owner} is a TorchScript module ({type(module).__name__}). TorchScript runs no hooks, so it "
+            f"{owner} is a TorchScript module ({type(module).__name__}). TorchScript does not support hooks, so it "
             "cannot be split; give the nn.Module it was made from"
         )
     lazy = [name for name, tensor in module.named_parameters() if nn.parameter.is_lazy(tensor)]

@@ -120,7 +120,7 @@ class Recipe:
             if part is not None and not isinstance(part, kind):
                 raise ConfigError(f"{name} must be {kind.__name__}(...) or None, got {part!r}")
         if not (self.mse or self.adversarial or self.perceptual or self.mse_steps >= self.steps):
-            raise ConfigError("a recipe needs a term to train with: mse, adversarial or perceptual")
+            raise ConfigError("a recipe needs at least one loss term: mse, adversarial or perceptual")
 
     def preset(self, name: str) -> Recipe:
         """Return the recipe with a preset's changes.
@@ -151,7 +151,7 @@ class Recipe:
                     changes[name] = replace(current, **changes[name]) if current else kind(**changes[name])
             return replace(self, **changes)
         except TypeError as error:
-            raise ConfigError(f"a training recipe has no such field, or lacks one: {error}") from None
+            raise ConfigError(f"unknown or missing field in a training recipe: {error}") from None
 
     def describe(self) -> dict[str, Any]:
         """Return the recipe as JSON values, for provenance; a critic is named by its module and function."""
@@ -185,7 +185,7 @@ def packaged_text(source: str) -> str:
     try:
         return importlib.resources.files(package).joinpath(*parts).read_text(encoding="utf-8")
     except (ImportError, OSError) as error:
-        raise ConfigError(f"preset {source} is missing: {error}. Install the plugin again") from None
+        raise ConfigError(f"preset {source} is missing: {error}. Reinstall the plugin") from None
 
 
 def _require(

@@ -210,4 +210,4 @@ class Denoiser:
         ):
             twice = sorted({key for key in keys if keys.count(key) > 1})
             if twice:
-                raise DenoiserError(f"denoiser {self.name}: {kind} {twice[0]!r} stands twice")
+                raise DenoiserError(f"denoiser {self.name}: {kind} {twice[0]!r} is defined twice")

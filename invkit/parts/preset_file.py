@@ -57,7 +57,7 @@ def recipe_preset(recipe: Recipe, name: str) -> Recipe:
         )
     try:
         if "presets" in values:
-            raise ConfigError("presets cannot stand in a preset")
+            raise ConfigError("a preset cannot contain presets")
         return recipe.preset(start).changed({**values, **dict.fromkeys(without)})
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
@@ -112,7 +112,7 @@ def checked(model: type[Model], values: Mapping[str, Any], origin: str) -> Model
         raise ConfigError(f"{origin}: {'; '.join(sentences)}{more}") from None
     except (TypeError, ValueError):
         raise ConfigError(
-            f"{origin}: allowed are finite numbers, texts, true and false, lists and tables"
+            f"{origin}: only finite numbers, strings, true, false, lists and tables are allowed"
         ) from None
 
 

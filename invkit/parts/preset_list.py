@@ -77,7 +77,7 @@ def preset_used(host: PluginHost, what: str, name: str) -> dict[str, Any]:
 def _recipe(host: PluginHost, what: str) -> Recipe:
     spec, _ = host.denoiser(what)
     if spec.recipe is None:
-        raise UsageError(f"{spec.name} has no training recipe: its plugin brings none")
+        raise UsageError(f"{spec.name} has no training recipe: its plugin provides none")
     return spec.recipe
 
 

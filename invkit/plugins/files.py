@@ -32,7 +32,7 @@ def parse_reference(reference: str) -> tuple[Path, str | None]:
             path, attribute = Path(file), name
     if path.suffix != ".py" or not path.is_file():
         raise PluginError(
-            f"--plugin takes FILE.py or FILE.py:ATTRIBUTE, and there is no Python file {str(path)!r}"
+            f"--plugin takes FILE.py or FILE.py:ATTRIBUTE, but there is no Python file {str(path)!r}"
         )
     return path.resolve(), attribute
 

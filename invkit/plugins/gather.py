@@ -76,7 +76,7 @@ def _opened(source: Source, argument: str, seed: int) -> SliceSet:
         # Its message may quote anything of the data, a patient's attributes too, so it is left out.
         raise PluginError(
             f"data source {source.name} raised {type(error).__name__} for {argument!r}: "
-            "this is for whoever made the plugin"
+            "please report this to the author of the plugin"
         ) from error
     if not isinstance(found, SliceSet):
         raise PluginError(

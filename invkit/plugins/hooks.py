@@ -49,7 +49,7 @@ def hook_callers(plugin: object) -> dict[str, Callable[[], Any]]:
     for caller in manager.get_hookcallers(plugin) or ():
         for implementation in caller.get_hookimpls():
             if implementation.wrapper or implementation.hookwrapper:
-                raise PluginError(f"{caller.name} is a wrapper; hooks of invkit are plain functions")
+                raise PluginError(f"{caller.name} is a wrapper; invkit hooks must be plain functions")
             if caller.has_spec() or not implementation.optionalhook:
                 found[caller.name] = implementation.function
     return found

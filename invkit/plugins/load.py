@@ -47,7 +47,7 @@ def load(
         spec, tag = (host or default_host()).denoiser(model)
         return load_denoiser(spec, tag, device=device or "cpu")
     raise UsageError(
-        f"a model is a name, an invkit.Denoiser or an nn.Module, got {type(model).__name__}. "
+        f"a model must be a name, an invkit.Denoiser or an nn.Module, got {type(model).__name__}. "
         "`invkit models` lists the names"
     )
 
@@ -58,7 +58,7 @@ def _check_place(loaded: LoadedDenoiser, device: torch.device | str | None) -> N
     wanted, there = torch.device(device), loaded.device
     if wanted.type != there.type or wanted.index not in (None, there.index):
         raise UsageError(
-            f"the network is on {there}, and {wanted} is asked for: pass device={str(there)!r}, or move the network there first"
+            f"the network is on {there}, and {wanted} is requested: pass device={str(there)!r}, or move the network there first"
         )
 
 

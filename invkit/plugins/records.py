@@ -184,10 +184,10 @@ class Artifact:
             found = importlib.util.find_spec(module) if module.isidentifier() else None
             folders = list(found.submodule_search_locations or ()) if found is not None else []
             if not folders:
-                raise ArtifactError(f"{self.path}: there is no package {module!r}. Install the plugin again")
+                raise ArtifactError(f"{self.path}: there is no package {module!r}. Reinstall the plugin")
             path = Path(folders[0], inside)
         if not path.is_file():
-            raise ArtifactError(f"{self.path}: {path} does not exist. Install the plugin again")
+            raise ArtifactError(f"{self.path}: {path} does not exist. Reinstall the plugin")
         return path
 
 

@@ -82,8 +82,10 @@ def write_skeleton(name: str, folder: Path) -> tuple[Path, Path]:
             with path.open("x", encoding="utf-8") as stream:
                 stream.write(template.format(**filled))
     except FileExistsError as error:
-        raise UsageError(f"{error.filename} exists and is left as it is. Name another folder") from None
+        raise UsageError(
+            f"{error.filename} already exists and is not overwritten. Choose another folder"
+        ) from None
     except OSError as error:
-        raise ResourceError(f"cannot write into {folder}: {error.strerror}. Name another folder") from None
+        raise ResourceError(f"cannot write into {folder}: {error.strerror}. Choose another folder") from None
     first, second = files
     return first, second

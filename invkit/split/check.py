@@ -54,7 +54,7 @@ def check_split(split: Cut, x_hu: Tensor, *, allow_bypass: bool, f_x: Tensor | N
             on the image, is not exact, or is no cut and `allow_bypass` is False.
     """
     if not bool(torch.isfinite(x_hu).all()):
-        raise ImageError("a split is checked on finite images; this one has NaN or Inf in it")
+        raise ImageError("a split must be checked on finite images; this one contains NaN or Inf")
     owner = f"layer {split.layer!r} of {split.denoiser.name}"
     with torch.no_grad():
         if split.layer == "const":
@@ -69,15 +69,15 @@ def check_split(split: Cut, x_hu: Tensor, *, allow_bypass: bool, f_x: Tensor | N
             worst = float((found - expected).abs().max())
             raise SplitError(
                 f"{owner} is not exact: Psi(Phi(x)) differs from f(x) by up to {worst:.3g} HU. The module's "
-                "output shares memory with another tensor that is used later, or a later operation looks at "
-                "which tensor it gets. Choose the layer before or after it"
+                "output shares memory with another tensor that is used later, or a later operation depends on "
+                "the identity of the tensor. Choose the layer before or after it"
             )
         leak = max(_leak(split, z, expected, other) for other in _others(x_hu))
     if leak > 0 and not allow_bypass:
         raise SplitError(
-            f"{owner} is not a cut: a skip connection goes round it, so the output still depends on the "
-            f"image when z stays (another image brings about {100 * leak:.3g} % of its change). Choose a "
-            "layer that every path runs through, or give a set of layers that together is a cut (--layer "
+            f"{owner} is not a cut: a skip connection bypasses it, so the output still depends on the "
+            f"image when z is fixed (another image causes {100 * leak:.3g} % of its change). Choose a "
+            "layer that every path passes through, or give a set of layers that together is a cut (--layer "
             "a,b), or allow the bypass (allow_bypass=True, --allow-bypass): then what is found holds for "
             "the carrier only"
         )
@@ -117,7 +117,7 @@ def _require_one_run(split: Cut, x_hu: Tensor, owner: str) -> None:
     for layer, runs in zip(split.layers, record.runs, strict=True):
         if runs == 0:
             raise SplitError(
-                f"module {layer.module!r}, {owner}, never ran. Its parent may pass it by, call its forward "
+                f"module {layer.module!r}, {owner}, never ran. Its parent may skip it, call its forward "
                 "or use its weights directly; choose a module around it or one that runs"
             )
         if runs > 1:
@@ -129,7 +129,7 @@ def _require_one_run(split: Cut, x_hu: Tensor, owner: str) -> None:
     for layer, tensor in zip(split.layers, record.outputs(), strict=True):
         if not bool(torch.isfinite(tensor).all()):
             raise SplitError(
-                f"module {layer.module!r}, {owner}, gives numbers that are not finite for a finite image"
+                f"module {layer.module!r}, {owner}, returns values that are not finite for a finite image"
             )
 
 

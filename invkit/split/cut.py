@@ -36,14 +36,12 @@ class Cut:
         self.allow_bypass = allow_bypass
         owner = self.denoiser.name
         if not isinstance(layer, str | Sequence):
-            raise SplitError(f"a layer of {owner} is named by a string such as '3', got {layer!r}")
+            raise SplitError(f"a layer of {owner} must be named by a string such as '3', got {layer!r}")
         texts = [part.strip() for part in layer.split(",")] if isinstance(layer, str) else list(layer)
         self.layer = ",".join(str(text) for text in texts)
         chosen = [text for text in texts if text in CONTROLS]
         if chosen and len(texts) > 1:
-            raise SplitError(
-                f"{chosen[0]!r} stands alone: it cannot be part of a set of layers, got {self.layer!r}"
-            )
+            raise SplitError(f"{chosen[0]!r} must be used alone, not in a set of layers, got {self.layer!r}")
         self.is_control = self.layer in ("input", "const")
         self.layers = (
             () if chosen else resolve(self.denoiser.network, self.denoiser.spec.layers, texts, owner=owner)
@@ -81,7 +79,7 @@ class Cut:
         blocked = [tensor for tensor in (z if isinstance(z, tuple) else (z,)) if not tensor.requires_grad]
         if blocked and x_hu.requires_grad and self.layer != "const":
             raise SplitError(
-                f"layer {self.layer!r} of {self.denoiser.name} lets no gradient through to the image. The "
+                f"layer {self.layer!r} of {self.denoiser.name} passes no gradient to the image. The "
                 "network runs it under torch.no_grad, detaches, or checkpoints it with use_reentrant=True "
                 "(use_reentrant=False works)"
             )
@@ -130,7 +128,7 @@ class Cut:
             raise SplitError(f"z of layer {self.layer!r} is {wanted} tensor(s), got {len(tensors)}")
         if self.layer == "const":
             raise SplitError(
-                "the control 'const' keeps nothing of the image, so there is no Psi to go on with"
+                "the control 'const' keeps nothing of the image, so there is no Psi to continue with"
             )
         if self.layer == "input":
             return self.denoiser(tensors[0])
@@ -191,7 +189,7 @@ class Cut:
         if self.is_control:
             if x_hu.dim() != 4 or x_hu.shape[1] != 1 or not x_hu.is_floating_point():
                 raise ImageError(
-                    f"images have shape (B, 1, H, W) and floating numbers, got {tuple(x_hu.shape)}"
+                    f"images must be floating-point tensors of shape (B, 1, H, W), got {tuple(x_hu.shape)}"
                 )
             return x_hu.clone() if self.layer == "input" else torch.zeros_like(x_hu)
         prepared = self.denoiser.prepare(x_hu)

@@ -176,7 +176,7 @@ def pick(output: Any, layer: ResolvedLayer) -> Tensor:
             + (f"Choose one of its elements: {ways}" if ways else "Choose a layer that gives a tensor")
         )
     if not value.is_floating_point():
-        raise SplitError(f"layer {layer.text!r} gives {_kind(value)}, but z must hold floating numbers")
+        raise SplitError(f"layer {layer.text!r} gives {_kind(value)}, but z must be floating-point")
     return value
 
 
@@ -190,7 +190,7 @@ def put(output: Any, layer: ResolvedLayer, value: Tensor) -> Any:
     if current.shape != value.shape:
         raise SplitError(
             f"z of layer {layer.text!r} has shape {tuple(value.shape)}, but for this carrier the layer gives "
-            f"{tuple(current.shape)}: z and carrier must belong to images of one size"
+            f"{tuple(current.shape)}: z and carrier must come from images of the same size"
         )
     value = value.to(device=current.device, dtype=current.dtype).clone()
     if layer.element is None:

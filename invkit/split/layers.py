@@ -97,7 +97,7 @@ def resolve(
             overlap = layer.element == other.element or None in (layer.element, other.element)
             if names[layer.module] is names[other.module] and overlap:
                 raise SplitError(
-                    f"layers {other.text!r} and {layer.text!r} of {owner} are the same place: name it once"
+                    f"layers {other.text!r} and {layer.text!r} of {owner} are the same place: name it only once"
                 )
     return found
 
@@ -107,7 +107,7 @@ def _resolve_one(
 ) -> ResolvedLayer:
     if not isinstance(text, str) or not text:
         raise SplitError(
-            f"a layer of {owner} is named by a string such as '3' or 'module:net.4', got {text!r}"
+            f"a layer of {owner} must be named by a string such as '3' or 'module:net.4', got {text!r}"
         )
     targets = {layer.key: layer.module for layer in keys}
     if text.startswith("module:"):
@@ -172,7 +172,7 @@ def _require_runnable(names: Mapping[str, nn.Module], layer: ResolvedLayer, owne
     if isinstance(module, CONTAINERS):
         members = ", ".join(name for name in names if name.startswith(f"{layer.module}."))
         raise SplitError(
-            f"layer {layer.text!r} of {owner} is a {type(module).__name__}, which never runs by itself; "
+            f"layer {layer.text!r} of {owner} is a {type(module).__name__}, which is never called itself; "
             f"choose one of its members: {members or 'it has none'}"
         )
     parts = layer.module.split(".")
@@ -181,7 +181,7 @@ def _require_runnable(names: Mapping[str, nn.Module], layer: ResolvedLayer, owne
         if isinstance(outer, torch.jit.ScriptModule):
             raise SplitError(
                 f"layer {layer.text!r} of {owner} lies inside the TorchScript module "
-                f"{'.'.join(parts[:end])!r}, which runs no hooks. Choose that module, or give the nn.Module "
+                f"{'.'.join(parts[:end])!r}, which does not support hooks. Choose that module, or give the nn.Module "
                 "it was made from"
             )
 

@@ -120,7 +120,7 @@ def _plain(value: Any, path: str) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item, f"{path}.{number}") for number, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{path} is {value}; allowed are finite numbers")
+        raise ConfigError(f"{path} is {value}; only finite numbers are allowed")
     if value is not None and not isinstance(value, str | int | float):
         raise ConfigError(f"{path} is a date or time; allowed are numbers, texts, lists and tables")
     return value

@@ -163,7 +163,7 @@ def test_one_image_is_no_series(images):
 
 def test_too_little_memory_is_said_before_anything_is_sampled(images, network, place, tmp_path):
     said = []
-    with pytest.raises(ResourceError, match="of memory, and 1 MB are allowed") as caught:
+    with pytest.raises(ResourceError, match="of memory, but only 1 MB are allowed") as caught:
         invkit.analyze(network, "0", images[0], memory="1M", say=said.append, **OPTIONS, **place)
     assert "earlier layer" in str(caught.value)
     assert [line for line in said if line.startswith("memory: at most about")]

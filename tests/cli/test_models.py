@@ -60,7 +60,7 @@ def test_adding_says_where_and_which_bytes(invoke, stranger, checkpoint):
         (["FILE", "--tag", "a", "--model", "stranger.b"], 2, "the tag goes in --tag"),
         (["FILE", "--tag", "a", "--model", "strnger"], 4, "did you mean 'stranger'?"),
         (["FILE", "--tag", "A", "--model", "stranger"], 2, "must match"),
-        (["FILE", "--tag", "a", "--model", "stranger", "--sha256", "0" * 64], 3, "not the promised file"),
+        (["FILE", "--tag", "a", "--model", "stranger", "--sha256", "0" * 64], 3, "not the expected file"),
         (
             ["FILE", "--tag", "a", "--model", "stranger", "--normalise", "1"],
             2,

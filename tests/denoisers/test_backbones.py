@@ -127,15 +127,15 @@ def test_files_that_are_no_vgg19_are_refused(tmp_path, state):
     with pytest.raises(ArtifactError, match="neither safetensors nor"):
         vgg19(path)
     save_file({"features.0.bias": state["features.0.bias"]}, path)
-    with pytest.raises(ArtifactError, match=r"features\.0\.weight is missing or of another shape"):
+    with pytest.raises(ArtifactError, match=r"features\.0\.weight is missing or has another shape"):
         vgg19(path)
     save_file({"features.0.bias": torch.zeros(64), "features.0.weight": torch.zeros(64, 1, 3, 3)}, path)
-    with pytest.raises(ArtifactError, match=r"features\.0\.weight is missing or of another shape"):
+    with pytest.raises(ArtifactError, match=r"features\.0\.weight is missing or has another shape"):
         vgg19(path)
     broken = state["features.2.weight"].clone()
     broken[3, 2, 1, 0] = float("nan")
     save_file({**state, "features.2.weight": broken}, path)
-    with pytest.raises(ArtifactError, match=r"features\.2\.weight holds numbers that are not finite"):
+    with pytest.raises(ArtifactError, match=r"features\.2\.weight contains values that are not finite"):
         vgg19(path)
 
 

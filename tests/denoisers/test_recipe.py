@@ -106,7 +106,7 @@ def test_a_part_that_is_missing_is_made_from_its_changes():
         ({"perceptual": {"backbone": None}}, "backbone must be the name"),
         ({"adversarial": 3}, r"adversarial must be Adversarial\(\.\.\.\) or None"),
         ({"perceptual": "vgg19"}, r"perceptual must be Perceptual\(\.\.\.\) or None"),
-        ({"adversarial": None, "perceptual": None}, "needs a term to train with"),
+        ({"adversarial": None, "perceptual": None}, "needs at least one loss term"),
     ],
 )
 def test_what_cannot_be_trained_with_is_refused(changes, match):
@@ -124,7 +124,7 @@ def test_an_unknown_preset_is_refused_with_those_there_are():
 
 def test_a_start_by_mean_squared_error_alone_is_a_term():
     assert PLAIN.changed({"mse": 0.0, "mse_steps": 5}).mse_steps == 5
-    with pytest.raises(ConfigError, match="needs a term"):
+    with pytest.raises(ConfigError, match="needs at least one loss term"):
         PLAIN.changed({"mse": 0.0, "mse_steps": 4})
 
 

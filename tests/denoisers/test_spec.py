@@ -69,8 +69,8 @@ def test_names_that_may_not_be(name):
         ({"unit": "1/cm"}, "only 'HU' and 1"),
         ({"channels": 3}, "only 'HU' and 1"),
         ({"size_multiple": 0}, "at least 1, got 0"),
-        ({"layers": (Layer("1", "a"), Layer("1", "b"))}, "layer key '1' stands twice"),
-        ({"weights": (weights(), weights())}, "weights tag 'bundled' stands twice"),
+        ({"layers": (Layer("1", "a"), Layer("1", "b"))}, "layer key '1' is defined twice"),
+        ({"weights": (weights(), weights())}, "weights tag 'bundled' is defined twice"),
     ],
 )
 def test_impossible_denoisers(changes, text):
@@ -134,9 +134,9 @@ def test_a_preset_changes_only_what_it_names():
 def test_presets_and_fields_that_do_not_exist():
     with pytest.raises(ConfigError, match="no training preset 'quick'; there are: default, paper, wrong"):
         RECIPE.preset("quick")
-    with pytest.raises(ConfigError, match="no such field"):
+    with pytest.raises(ConfigError, match="unknown or missing field"):
         RECIPE.preset("wrong")
-    with pytest.raises(ConfigError, match="no such field"):
+    with pytest.raises(ConfigError, match="unknown or missing field"):
         RECIPE.changed({"adversarial": {"weigth": 2}})
 
 

@@ -141,7 +141,7 @@ def test_a_users_file_changes_a_recipe(tmp_path):
         ("without = ['mse']", "without lists terms"),
         ("preset = 'slow'", r"no training preset 'slow'; there are: default, quick"),
         ("[adversarial]\ncritic = 'mine'", "critic must be a function"),
-        ("[presets.a]\nsteps = 1", "presets cannot stand"),
+        ("[presets.a]\nsteps = 1", "a preset cannot contain presets"),
         ("steps = [", "is not TOML"),
     ],
 )

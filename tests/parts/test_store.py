@@ -147,5 +147,5 @@ def test_a_part_that_a_plugin_promises_and_lacks_is_an_error(tmp_path):
     """To train it anew without a word would take long and give other numbers than the plugin's."""
     key = Store.key(REQUEST)
     promised = Artifact("vae", str(tmp_path / "gone.safetensors"), "0" * 64, meta={"key": key})
-    with pytest.raises(ArtifactError, match="Install the plugin again"):
+    with pytest.raises(ArtifactError, match="Reinstall the plugin"):
         Store(Host(promised), tmp_path / "cache").find("vae", key)

@@ -52,6 +52,6 @@ def test_an_artifact_is_found_in_a_package_without_importing_it(site):
         "package:os.path/vae",
         str(site.folder / "x"),
     ):
-        with pytest.raises(ArtifactError, match="Install the plugin again"):
+        with pytest.raises(ArtifactError, match="Reinstall the plugin"):
             Artifact("vae", path, SHA).locate()
     assert Artifact("cinn", str(found), SHA).locate() == found

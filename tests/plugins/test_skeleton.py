@@ -22,7 +22,7 @@ def test_nothing_is_overwritten(tmp_path):
     first, second = write_skeleton("mine", tmp_path)
     second.write_text("my work")
     first.unlink()
-    with pytest.raises(UsageError, match="exists and is left as it is"):
+    with pytest.raises(UsageError, match="already exists and is not overwritten"):
         write_skeleton("mine", tmp_path)
     assert second.read_text() == "my work"
 

@@ -140,7 +140,7 @@ def test_leak_is_the_share_of_the_change_that_goes_round():
     for around in (0.25, 0.5, 1.0):
         report = Split(Half(around), "layer", allow_bypass=True).check(images())
         assert report.leak == pytest.approx(around, rel=1e-4)
-        with pytest.raises(SplitError, match=f"about {100 * around:.3g} % of its change"):
+        with pytest.raises(SplitError, match=f"causes {100 * around:.3g} % of its change"):
             Split(Half(around), "layer").check(images())
     tiny = Split(Half(1e-7), "layer", allow_bypass=True).check(images())
     assert tiny.bypass

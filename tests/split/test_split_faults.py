@@ -114,7 +114,7 @@ FAULTS = {
         lambda: Around(lambda net, x: net.layer(x).float(), Returning(lambda x: x.long())),
         "layer",
         SplitError,
-        "int64, but z must hold floating numbers",
+        "int64, but z must be floating-point",
     ),
     "not finite": (
         lambda: Around(lambda net, x: torch.nan_to_num(net.layer(x)) + 0 * x, Returning(lambda x: x / 0)),
@@ -149,7 +149,7 @@ FAULTS = {
         lambda: Around(lambda net, x: (net.layer(x), x)[1]),
         "layer",
         SplitError,
-        r"about 100 % of its change",
+        r"causes 100 % of its change",
     ),
     "writes through a view": (
         lambda: Around(write_through, nn.Identity()),
@@ -286,7 +286,7 @@ def test_torchscript_is_refused_with_the_reason(wrap):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = wrap(torch.jit.script(ChenLike()))
-    with pytest.raises(SplitError, match="TorchScript runs no hooks"):
+    with pytest.raises(SplitError, match="TorchScript does not support hooks"):
         Split(network, "net.0")
 
 

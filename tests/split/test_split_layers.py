@@ -92,8 +92,8 @@ def test_a_module_of_that_exact_name_wins():
         ("nett.4", "Did you mean 'net.4'"),
         ("", "named by a string"),
         ("3,", "named by a string"),
-        ("input,3", "'input' stands alone"),
-        ("3,output", "'output' stands alone"),
+        ("input,3", "'input' must be used alone"),
+        ("3,output", "'output' must be used alone"),
         ("3,net.2", "'3' and 'net.2' of module are the same place"),
         ([], "no layer"),
         ([3], "got 3"),
@@ -113,7 +113,7 @@ def test_a_plugins_layer_that_its_network_lacks():
 
 
 def test_a_list_of_modules_never_runs():
-    with pytest.raises(SplitError, match=r"ModuleList, which never runs by itself.*convs\.0, convs\.1"):
+    with pytest.raises(SplitError, match=r"ModuleList, which is never called itself.*convs\.0, convs\.1"):
         Split(YangLike(), "convs")
     assert Split(YangLike(), "convs.3").layers[0].module == "convs.3"
 

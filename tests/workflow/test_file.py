@@ -114,7 +114,7 @@ def test_changes_are_toml_values_or_bare_words(read):
         ("samples=1", r"samples is 1: .*greater than or equal to 2"),
         ("samples=true", r"samples is True: .*valid integer"),
         ("samples='many'", r"samples is 'many': .*valid integer"),
-        ("dose=nan", r"dose is nan; allowed are finite numbers"),
+        ("dose=nan", r"dose is nan; only finite numbers"),
         ("dose=2020-01-01", r"dose is a date or time"),
         ("dose=1.0", r"dose is 1\.0: .*less than 1"),
         ("domains=['low','low']", r"domains names 'low' twice"),

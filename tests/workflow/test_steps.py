@@ -171,7 +171,7 @@ def test_a_changed_configuration_is_refused_with_the_field(copied, host):
 def test_other_data_are_refused(copied, monkeypatch):
     source = run_denoiser.load_slices
     monkeypatch.setattr(run_denoiser, "load_slices", lambda specs, seed: source(specs, seed=seed + 1))
-    with pytest.raises(ConfigError, match=r"begun on other data: '14 .*seed 0.*', now '14 .*seed 1"):
+    with pytest.raises(ConfigError, match=r"started on other data: '14 .*seed 0.*', now '14 .*seed 1"):
         run(run_denoiser.config(), copied, host=run_denoiser.host())
 
 
@@ -194,14 +194,14 @@ def test_what_cannot_work_is_found_before_anything_is_trained(changes, error, me
 
 def test_a_folder_with_other_files_is_refused(tmp_path, host):
     (tmp_path / "thesis.tex").write_text("do not touch")
-    with pytest.raises(UsageError, match="holds files, but no run"):
+    with pytest.raises(UsageError, match="contains files, but no run"):
         run(run_denoiser.config(), tmp_path, host=host)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"data": {}}', '{"data": {"fingerprint": 1}, "steps": []}'])
 def test_a_damaged_manifest_is_named(content, copied, host):
     (copied / "manifest.json").write_text(content)
-    with pytest.raises(ArtifactError, match=r"manifest.json is damaged .*Delete it to do all steps again"):
+    with pytest.raises(ArtifactError, match=r"manifest.json is damaged .*Delete it to redo all steps"):
         run(run_denoiser.config(), copied, host=host)
 
 

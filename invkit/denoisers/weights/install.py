@@ -54,7 +54,7 @@ def install(
     if not NAME.fullmatch(tag):
         raise UsageError(f"tag {tag!r} must match {NAME.pattern}")
     if tag in {weights.tag for weights in spec.weights}:
-        raise UsageError(f"{spec.name}.{tag} comes with the plugin. Choose another tag")
+        raise UsageError(f"{spec.name}.{tag} is provided by the plugin. Choose another tag")
     url = "://" in source
     data = _downloaded(source, tag, sha256) if url else _read(Path(source).expanduser(), sha256)
     found = hashlib.sha256(data).hexdigest()
@@ -111,7 +111,7 @@ def _existing(path: Path, meta: dict[str, Any]) -> Installed | None:
             raise UsageError(
                 f"{new.name} {named} other weights already (sha256 of their source "
                 f"{old.meta['source_sha256'][:12]}..., here {meta['source_sha256'][:12]}..., or another normalisation). "
-                "A tag names the same weights for ever: choose another"
+                "A tag always names the same weights: choose another"
             )
         if sidecar != tombstone(path) and path.exists() and artifacts.sha256_file(path) == old.sha256:
             return old
@@ -135,13 +135,13 @@ def _read(path: Path, sha256: str | None) -> bytes:
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from None
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != _digest(sha256):
-        raise ArtifactError(f"{path} is not the promised file: sha256 {found}, promised {sha256}")
+        raise ArtifactError(f"{path} is not the expected file: its sha256 is {found}, expected {sha256}")
     return data
 
 
 def _digest(sha256: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", sha256.lower()):
-        raise UsageError(f"--sha256 wants 64 hexadecimal digits, got {sha256!r}")
+        raise UsageError(f"--sha256 must be 64 hexadecimal digits, got {sha256!r}")
     return sha256.lower()
 
 

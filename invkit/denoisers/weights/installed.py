@@ -124,7 +124,7 @@ def remove(name: str, folder: Path | None = None) -> Path:
     if name not in records:
         raise UnknownNameError(
             f"no weights {name!r} were added; there are: {', '.join(records) or 'none'}. "
-            "What a plugin brings goes with the plugin"
+            "Weights that a plugin provides are removed with the plugin"
         )
     path = records[name].path
     try:

@@ -129,8 +129,8 @@ def _checked(weights: Weights, data: bytes) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != weights.sha256:
         raise ArtifactError(
-            f"weights {weights.tag!r} ({weights.source}) are not the promised file: sha256 {found}, promised "
-            f"{weights.sha256}. Get the file again, or ask whoever made the plugin"
+            f"weights {weights.tag!r} ({weights.source}) are not the expected file: their sha256 is {found}, expected "
+            f"{weights.sha256}. Download the file again, or ask the author of the plugin"
         )
     return data
 
@@ -146,7 +146,7 @@ def _from_package(weights: Weights) -> bytes:
         data = importlib.resources.files(package).joinpath(*parts).read_bytes()
     except (ImportError, OSError) as error:
         raise ArtifactError(
-            f"weights {weights.tag!r} ({weights.source}) are missing: {error}. Install the plugin again"
+            f"weights {weights.tag!r} ({weights.source}) are missing: {error}. Reinstall the plugin"
         ) from None
     return _checked(weights, data)
 
@@ -213,7 +213,7 @@ def _received(weights: Weights, response: http.client.HTTPResponse, until: float
             )
         if time.monotonic() > until:
             raise ArtifactError(
-                f"weights {weights.tag!r}: {weights.source} took too long, {size} bytes came. Try again"
+                f"weights {weights.tag!r}: {weights.source} timed out after {size} bytes. Try again"
             )
     if announced not in (-1, size):
         raise ArtifactError(

@@ -89,7 +89,7 @@ def _foreign(spec: Denoiser, upstream: Upstream) -> _Reading:
         module, _, leaf = name.rpartition(".")
         if module not in theirs:
             raise ArtifactError(
-                f"upstream {upstream.name} of {spec.name} has no name for {name}: this is for whoever made the plugin"
+                f"upstream {upstream.name} of {spec.name} has no name for {name}: please report this to the author of the plugin"
             )
         names[f"{theirs[module]}.{leaf}"] = name
     return _Reading(names, network, upstream, build)

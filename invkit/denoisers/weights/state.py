@@ -48,7 +48,7 @@ def state_of(data: bytes, *, label: str) -> dict[str, Tensor]:
         ) from None
     state = _state_dict(loaded)
     if state is None:
-        raise ArtifactError(f"{label} holds no state dict: a mapping from names to tensors was looked for")
+        raise ArtifactError(f"{label} contains no state dict (a mapping from names to tensors)")
     odd = [name for name, tensor in state.items() if tensor.layout != torch.strided or tensor.is_quantized]
     if odd:
         raise ArtifactError(f"{label} cannot be read: {odd[0]} is a sparse or quantised tensor")

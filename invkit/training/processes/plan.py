@@ -57,7 +57,9 @@ def begin(
     try:
         known = folder.is_dir() and any(folder.iterdir())
         if known and not (folder / ITEMS).is_dir():
-            raise UsageError(f"{folder} holds files, but no {what}. Choose a new or empty folder with --out")
+            raise UsageError(
+                f"{folder} contains files, but no {what}. Choose a new or empty folder with --out"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if path.exists():

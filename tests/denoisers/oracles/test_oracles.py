@@ -115,7 +115,7 @@ def test_the_quantiser_has_cells_and_no_gradient():
     assert out.flatten().tolist() == [-40.0, 0.0, 0.0, 20.0]
     assert not out.requires_grad
     split = Split(load_denoiser(SPECS["oracle-quantiser"]), "round")
-    with pytest.raises(SplitError, match="lets no gradient through"):
+    with pytest.raises(SplitError, match="passes no gradient"):
         split.phi_grad(x)
 
 

@@ -90,7 +90,7 @@ def test_the_default_weights_stay_what_they_were(theirs, folder, tmp_path):
         name="small", build=build, preprocessing=Affine(0.0, 1.0), weights=(mine,), upstreams=(THEIRS,)
     )
     assert [weights.tag for weights in with_installed(spec, folder).weights] == ["mine", "theirs"]
-    with pytest.raises(UsageError, match="comes with the plugin"):
+    with pytest.raises(UsageError, match="provided by the plugin"):
         install(spec, str(theirs), "mine", folder=folder)
 
 
@@ -148,7 +148,7 @@ def test_a_damaged_file_is_refused_and_can_be_added_again(theirs, folder):
     data = bytearray(record.path.read_bytes())
     data[-1] ^= 1
     record.path.write_bytes(data)
-    with pytest.raises(ArtifactError, match="not the promised file"):
+    with pytest.raises(ArtifactError, match="not the expected file"):
         load_denoiser(with_installed(SPEC, folder), "theirs")
     assert install(SPEC, str(theirs), "theirs", folder=folder)[1] is False
     load_denoiser(with_installed(SPEC, folder), "theirs")
@@ -198,7 +198,7 @@ def test_an_upstream_that_forgets_a_module_is_the_plugins_fault():
 def test_an_upstream_names_each_module_once(modules):
     with pytest.raises(DenoiserError, match="must name each of ours once"):
         Upstream("theirs", modules)
-    with pytest.raises(DenoiserError, match="stands twice"):
+    with pytest.raises(DenoiserError, match="is defined twice"):
         Denoiser(name="a", build=build, preprocessing=Affine(0.0, 1.0), upstreams=(THEIRS, THEIRS))
 
 
@@ -244,7 +244,7 @@ def test_sparse_tensors_are_refused(tmp_path, folder):
 
 def test_hashes_are_checked(theirs, folder):
     right = hashlib.sha256(theirs.read_bytes()).hexdigest()
-    with pytest.raises(ArtifactError, match="not the promised file"):
+    with pytest.raises(ArtifactError, match="not the expected file"):
         install(SPEC, str(theirs), "a", sha256="0" * 64, folder=folder)
     with pytest.raises(UsageError, match="64 hexadecimal digits, got '12'"):
         install(SPEC, str(theirs), "a", sha256="12", folder=folder)
@@ -285,7 +285,7 @@ def test_a_url_needs_https_and_a_hash(theirs, folder, monkeypatch):
     record, _ = install(SPEC, "https://example.org/a.pt", "a", sha256=digest, folder=folder)
     assert asked == ["https://example.org/a.pt"]
     assert record.meta["source"] == "https://example.org/a.pt"
-    with pytest.raises(ArtifactError, match="not the promised file"):
+    with pytest.raises(ArtifactError, match="not the expected file"):
         install(SPEC, "https://example.org/a.pt", "b", sha256="0" * 64, folder=folder)
 
 

@@ -51,7 +51,7 @@ def test_something_else_is_refused_with_what_differs(tmp_path):
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("do not touch")
-    with pytest.raises(UsageError, match="holds files, but no run"):
+    with pytest.raises(UsageError, match="contains files, but no run"):
         begin(tmp_path, CONFIG, "run")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
