@@ -136,7 +136,7 @@ def test_a_package_is_marked_as_typed(path):
 
 # What people call with keywords, and the commands, whose options are their parameters.
 FACADES = {"analyze", "analyze_series", "evaluate", "train_denoiser", "train_vae", "train_cinn"}
-DOSE = {"simulate_dose", "add_dose_noise"}  # the physics of one scan, by keyword
+DOSE = {"simulate_dose"}  # the physics of one scan, by keyword
 MOST_PARAMETERS = 8
 
 

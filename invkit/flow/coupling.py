@@ -77,6 +77,14 @@ class Coupling(Part):
         outputs = (size, size) if config.separate else (2 * size,)
         return nn.ModuleList(CouplingNet(inputs, k, n, config, generator=generator) for n in outputs)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it maps every code to itself, as it does before any training."""
+        last = [
+            net.last for nets in (self.first, self.second) for net in nets if isinstance(net, CouplingNet)
+        ]
+        return not any(bool(numbers.any()) for layer in last for numbers in layer.parameters())
+
     def _scale_shift(self, nets: nn.ModuleList, a: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         found = [net(a, h) for net in nets]
         s, t = found[0].chunk(2, -1) if len(found) == 1 else found
@@ -102,7 +110,7 @@ class Coupling(Part):
 
 
 class Block(Part):
-    """ActNorm, double coupling, fixed mixing: one block of the published network.
+    """ActNorm, double coupling, fixed mixing: one block of the published network; `coupling` may be left out.
 
     Args:
         d: number of dimensions.
@@ -115,19 +123,24 @@ class Block(Part):
     def __init__(self, d: int, k: int, config: CinnConfig, *, seed: int, generator: torch.Generator) -> None:
         super().__init__()
         self.norm = ActNorm(d)
-        self.coupling = Coupling(d, k, config, generator=generator)
+        self.coupling: Coupling | None = Coupling(d, k, config, generator=generator)
         self.mixing = make_mixing(config.mixing, d, seed)
 
     def forward(self, z_bar: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the three parts."""
-        z_bar, of_norm = self.norm(z_bar, h)
-        z_bar, of_coupling = self.coupling(z_bar, h)
+        z_bar, log_det = self.norm(z_bar, h)
+        if self.coupling is not None:
+            z_bar, of_coupling = self.coupling(z_bar, h)
+            log_det = log_det + of_coupling
         v, _ = self.mixing(z_bar, h)  # which keeps volumes, whatever its kind
-        return v, of_norm + of_coupling
+        return v, log_det
 
     def inverse(self, v: Tensor, h: Tensor) -> Tensor:
         """Undo them from the last to the first."""
-        return self.norm.inverse(self.coupling.inverse(self.mixing.inverse(v, h), h), h)
+        z_bar = self.mixing.inverse(v, h)
+        if self.coupling is not None:
+            z_bar = self.coupling.inverse(z_bar, h)
+        return self.norm.inverse(z_bar, h)
 
     def initialise(self, z_bar: Tensor, h: Tensor) -> None:
         """Set the start of the ActNorm."""

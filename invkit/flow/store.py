@@ -1,6 +1,6 @@
 """A flow as tensors and settings for `artifacts.save`, in half precision where that loses nothing."""
 
-__all__ = ["cinn_from", "cinn_state", "round_half"]
+__all__ = ["cinn_from", "cinn_state", "drop_idle", "round_half"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 from invkit.errors import ArtifactError, CheckFailedError
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
+from invkit.flow.coupling import Block
 
 
 @torch.no_grad()
@@ -34,6 +35,17 @@ def round_half(cinn: CINN) -> None:
         tensor.copy_(tensor.half())
 
 
+def drop_idle(cinn: CINN) -> None:
+    """Take couplings that map every code to itself out of a flow, as all of them do where its start was kept.
+
+    It maps as before and cannot be trained any more.
+    """
+    for block in cinn.blocks:
+        assert isinstance(block, Block)
+        if block.coupling is not None and block.coupling.idle:
+            block.coupling = None
+
+
 def cinn_state(cinn: CINN) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors of a flow and what is needed to build it again, as JSON.
 
@@ -49,7 +61,7 @@ def cinn_state(cinn: CINN) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def cinn_from(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> CINN:
-    """Return the flow that `cinn_state` took apart, in float32 and eval mode.
+    """Return the flow that `cinn_state` took apart, in float32 and eval mode, without couplings that do nothing.
 
     Raises:
         ArtifactError: the settings are unknown to this version, tensors are missing or of other shapes, or a
@@ -62,6 +74,10 @@ def cinn_from(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> CINN:
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise ArtifactError(f"the settings of this flow cannot be read: {error}. Train it again") from None
     cinn = CINN(config, shape)
+    for number, block in enumerate(cinn.blocks):
+        assert isinstance(block, Block)
+        if not any(name.startswith(f"blocks.{number}.coupling.") for name in tensors):
+            block.coupling = None  # it was left out
     wanted = cinn.state_dict()
     odd = sorted(wanted.keys() ^ tensors.keys())
     odd += [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
@@ -74,4 +90,5 @@ def cinn_from(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> CINN:
         if not torch.isfinite(tensor).all():
             raise ArtifactError(f"{name} of the stored flow is not finite. Train it again")
     cinn.load_state_dict({name: tensor.to(wanted[name]) for name, tensor in tensors.items()})
+    drop_idle(cinn)
     return cinn.eval()

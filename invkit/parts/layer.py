@@ -25,7 +25,7 @@ from invkit.denoisers.loaded import AT_ONCE
 from invkit.fiber.distance import Activation
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
-from invkit.flow.store import cinn_state, round_half
+from invkit.flow.store import cinn_state, drop_idle, round_half
 from invkit.flow.table import CodeTable, gaussian_nll, posterior_entropy, posterior_entropy_rows
 from invkit.flow.train import CinnTask, fit_config, nll_rows
 from invkit.parts.layer_file import KIND, LayerRequest, LearnedFlow, read_layer, write_layer
@@ -268,6 +268,7 @@ class LayerTraining:
     def measured_cinn(self, cinn: CINN, result: FitResult, test: CodeTable, patients: Tensor) -> LearnedFlow:
         """Return a cINN, rounded to what is stored, with its likelihoods of a table."""
         round_half(cinn)
+        drop_idle(cinn)
         rows = nll_rows(cinn, test, seed=self.seed("nll"))
         floor = posterior_entropy_rows(test)
         return LearnedFlow("cinn", cinn_state(cinn), result, rows, posterior_entropy(test), floor, patients)

@@ -13,7 +13,7 @@ from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
 from invkit.flow.coupling import Block
 from invkit.flow.embedder import CodeEmbedder, ConvEmbedder, MlpEmbedder, make_embedder
-from invkit.flow.store import cinn_from, cinn_state, round_half
+from invkit.flow.store import cinn_from, cinn_state, drop_idle, round_half
 from invkit.flow.table import CodeTable, posterior_entropy
 from invkit.parts.config import LayerConfig
 from invkit.training.seeds import generator
@@ -187,6 +187,27 @@ def test_storage_round_trip():
     z_bar, condition = randn(5, D), randn(5, 2, D)
     assert torch.equal(again.nll(z_bar, condition), cinn.nll(z_bar, condition))
     assert not again.training
+
+
+@pytest.mark.parametrize("trained", [(), (1,)])
+def test_couplings_that_do_nothing_are_neither_stored_nor_drawn(trained):
+    cinn = CINN(SMALL, (2, D))
+    cinn.initialise(table())
+    with torch.no_grad():
+        for number in trained:
+            cinn.blocks[number].coupling.first[0].last.bias.add_(0.1)
+    condition, v = randn(3, 2, D), randn(4, 3, D)
+    drawn, nll = cinn.sample(condition, v), cinn.nll(v[0], condition)
+    again = cinn_from(*cinn_state(cinn))  # of a file from before they were left out
+    drop_idle(cinn)
+    tensors, meta = cinn_state(cinn)
+    assert {name.split(".")[1] for name in tensors if ".coupling." in name} == set(map(str, trained))
+    for flow in (cinn, again, cinn_from(tensors, meta)):
+        assert [block.coupling is not None for block in flow.blocks] == [
+            number in trained for number in range(SMALL.blocks)
+        ]
+        assert torch.equal(flow.sample(condition, v), drawn)
+        assert torch.equal(flow.nll(v[0], condition), nll)
 
 
 def test_rounded_figures_belong_to_the_half_precision_file():
