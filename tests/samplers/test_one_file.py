@@ -1,0 +1,53 @@
+"""A sampler in one file of a user's is analysed, certified and reported as the built-in ones are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from small_network import TINY_OPTIONS, Small, disc_image
+
+import invkit
+from invkit.fiber.distance import activation_distance
+from invkit.plugins.manager import PluginHost
+
+FILE = Path(__file__).parents[2] / "docs" / "plugins" / "example-sampler" / "shuffled.py"
+OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 12, "refine": 10}
+
+
+def test_it_is_short():
+    assert len(FILE.read_text(encoding="utf-8").splitlines()) <= 60
+
+
+@pytest.fixture(scope="module")
+def host():
+    host = PluginHost(installed=False)
+    assert host.add_file(FILE).provides == {"samplers": ("shuffled",)}
+    return host
+
+
+@pytest.fixture(scope="module")
+def result(host, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return invkit.analyze(
+        Small(), "0", disc_image(50, 45), sampler="shuffled", host=host, cache=cache, **OPTIONS
+    )
+
+
+def test_draws_are_shuffled_noise_around_f_of_the_image(result):
+    noise = (result.x - result.f_x).flatten().sort().values
+    for draw in result.raw:
+        torch.testing.assert_close((draw - result.f_x).flatten().sort().values, noise, atol=1e-3, rtol=0)
+    assert not torch.equal(result.raw[0], result.raw[1])
+
+
+def test_they_are_certified_and_reported(result, tmp_path):
+    proof = result.metrics["certified"]
+    assert proof["count"] == len(result.samples) >= 8
+    split = invkit.Split(Small(), "0")
+    moved = activation_distance(split.phi(result.samples[:, 0]), split.phi(result.x))
+    assert float(moved.max()) > 0
+    assert "training_free" in proof
+    page = result.report(tmp_path / "report.html").read_text()
+    assert "refined samples are certified" in page
+    assert "sampler shuffled" in page
+    assert "nothing was trained for them" in page
