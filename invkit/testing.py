@@ -8,9 +8,11 @@ __all__ = [
     "check_denoiser",
     "check_metric",
     "check_plugin",
+    "check_sampler",
     "inspect_artifact",
     "inspect_denoiser",
     "inspect_metric",
+    "inspect_sampler",
     "sample_image",
     "sample_result",
 ]
@@ -26,13 +28,19 @@ import torch
 from torch import Tensor, nn
 
 from invkit.artifacts import load as load_artifact
-from invkit.denoisers.loaded import LoadedDenoiser, check_contract, load_denoiser
+from invkit.data.slices import load_slices
+from invkit.denoisers.loaded import LoadedDenoiser, check_contract, load_denoiser, wrap_module
 from invkit.denoisers.spec import Denoiser, Preprocessing
 from invkit.errors import DenoiserError, InvkitError, PluginError, UnknownNameError
+from invkit.parts.config import LayerConfig
+from invkit.parts.store import Store
+from invkit.parts.workshop import Workshop
 from invkit.plugins.containment import describe_error
 from invkit.plugins.manager import PluginHost, default_host
-from invkit.plugins.records import Artifact, Metric
+from invkit.plugins.records import Artifact, Metric, Sampler
 from invkit.plugins.reports import PluginReport, unknown
+from invkit.samplers.family import Family, open_family
+from invkit.sampling.layer import ScaledLayer
 from invkit.split.split import Split
 
 # Twice the rounding of float32 at the ends of the HU scale, with room for a shift and a scale each way.
@@ -186,6 +194,61 @@ def inspect_metric(metric: Metric, result: Any = None) -> CheckReport:
     return examination.report()
 
 
+def check_sampler(sampler: Sampler) -> CheckReport:
+    """Test a sampler against the contract, for use in a plugin's own tests.
+
+    Raises:
+        PluginError: it breaks the contract; the message lists every check that failed.
+    """
+    report = inspect_sampler(sampler)
+    report.raise_for_failure()
+    return report
+
+
+def inspect_sampler(sampler: Sampler) -> CheckReport:
+    """Test a sampler and report: its family can be made and, where it needs no training, it draws.
+
+    A trained one would have to be trained first, so only its family is looked at.
+    """
+    examination = Examination(sampler.name)
+    family: Family | None = None
+    for domain in sampler.domains:
+        with examination.check(f"is made for the domain {domain}") as detail:
+            family = open_family(sampler, "high" if domain == "high" else "low")
+            lacking = [name for name in ("find", "learn") if not callable(getattr(family, name, None))]
+            if lacking:
+                raise PluginError(f"{type(family).__name__} has no method {lacking[0]}")
+            detail.append(type(family).__name__)
+    if family is None or sampler.trained or "low" not in sampler.domains or examination.report().failed:
+        return examination.report()
+    with examination.check("draws images that depend on seed, image and index alone") as detail:
+        examine_draws(family)
+    return examination.report()
+
+
+def examine_draws(family: Family) -> None:
+    """Let a sampler that needs no training draw for one layer of a small network."""
+    store = Store(PluginHost(installed=False))
+    slices = load_slices(["phantoms:1"])
+    workshop = Workshop(store, slices, False, LayerConfig.preset("tiny"), "tiny", 0, "cpu")
+    split = Split(wrap_module(nn.AvgPool2d(3, 1, 1)), "output")
+    found = family.find(split, "low", workshop)
+    if found is None:
+        raise PluginError("find returned None: say trained=True, or return what draws")
+    draws = found.draws(ScaledLayer.of(split, 1.0, 1.0, 1.0).at(sample_image()[:1]))
+    first = draws(0, 0, range(4))
+    if tuple(first.shape) != (4, 1, 32, 32) or not bool(first.isfinite().all()):
+        raise PluginError(f"4 draws must be finite images of shape (4, 1, 32, 32), got {tuple(first.shape)}")
+    if not torch.equal(first, draws(0, 0, range(4))):
+        raise PluginError(
+            "the same draws come out otherwise the second time; take any randomness from the seed"
+        )
+    if not torch.allclose(first[2:], draws(0, 0, [2, 3]), rtol=1e-4, atol=1e-2):
+        raise PluginError("draws 2 and 3 depend on which are drawn with them")
+    if torch.equal(first[0], first[1]):
+        raise PluginError("draws 0 and 1 are the same")
+
+
 def check_plugin(name: str, *, host: PluginHost | None = None) -> CheckReport:
     """Test all that a plugin brings and report.
 
@@ -206,6 +269,8 @@ def check_plugin(name: str, *, host: PluginHost | None = None) -> CheckReport:
             checks.extend(inspect_denoiser(host.find("denoisers", denoiser)).checks)
         for metric in report.provides.get("metrics", ()):
             checks.extend(inspect_metric(host.find("metrics", metric)).checks)
+        for sampler in report.provides.get("samplers", ()):
+            checks.extend(inspect_sampler(host.find("samplers", sampler)).checks)
         for sha256 in report.provides.get("artifacts", ()):
             checks.extend(inspect_artifact(host.find("artifacts", sha256)).checks)
     return CheckReport(name, tuple(checks))

@@ -8,7 +8,7 @@ from invkit import artifacts, testing
 from invkit.denoisers.spec import Affine, Denoiser, Layer, Weights
 from invkit.errors import PluginError, UnknownNameError
 from invkit.plugins.manager import PluginHost
-from invkit.plugins.records import Artifact, Metric
+from invkit.plugins.records import Artifact, Metric, Sampler
 
 
 class Clip:
@@ -215,3 +215,46 @@ def test_a_plugin_is_checked_with_all_it_brings(tmp_path):
 def test_an_unknown_plugin_is_an_error():
     with pytest.raises(UnknownNameError, match="no plugin 'buildins'; did you mean 'builtins'"):
         testing.check_plugin("buildins", host=PluginHost(installed=False))
+
+
+class Noise:
+    """A sampler's family whose draws are a function's."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def find(self, split, domain, workshop):
+        return self
+
+    def learn(self, split, domain, workshop):
+        raise AssertionError
+
+    def draws(self, target):
+        return lambda seed, image, indices: self.function(target.x, indices)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda x, indices: x + torch.tensor([float(k) for k in indices]).view(-1, 1, 1, 1), ""),
+        (lambda x, indices: x[0], "of shape"),
+        (lambda x, indices: x.expand(len(indices), -1, -1, -1), "are the same"),
+        (lambda x, indices: x + torch.rand(len(indices), 1, 1, 1), "from the seed"),
+        (lambda x, indices: x + torch.arange(float(len(indices))).view(-1, 1, 1, 1), "drawn with them"),
+    ],
+)
+def test_a_sampler_that_needs_no_training_is_tried(function, reason):
+    report = testing.inspect_sampler(Sampler("noise", lambda: Noise(function), trained=False))
+    assert report.passed == (not reason)
+    assert not reason or reason in report.failed[0]
+
+
+def test_a_sampler_that_cannot_be_made_is_reported():
+    assert "cannot be made" in testing.inspect_sampler(Sampler("none", "nowhere.at:All")).failed[0]
+    with pytest.raises(PluginError, match="no method find"):
+        testing.check_sampler(Sampler("none", dict))
+
+
+def test_the_built_in_samplers_pass():
+    report = testing.check_plugin("builtins", host=PluginHost(installed=False))
+    assert {"vae", "training-free"} <= {check.subject for check in report.checks if check.passed}
