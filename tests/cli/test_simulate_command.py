@@ -51,8 +51,8 @@ def test_a_summary_as_text(run):
     ("words", "code", "message"),
     [
         ([], 3, "Give --spacing"),
-        (["--spacing", "2,3,4"], 2, "--spacing is a distance"),
-        (["--spacing", "wide"], 2, "--spacing is a distance"),
+        (["--spacing", "2,3,4"], 2, "--spacing takes a distance"),
+        (["--spacing", "wide"], 2, "--spacing takes a distance"),
         (["--spacing", "0"], 2, "spacing is the distance"),
         (["--spacing", "2", "--kernel", "k"], 2, "kernels are standard, sharp, ramp"),
         (["--spacing", "2"], 3, "--photons"),

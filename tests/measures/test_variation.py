@@ -218,7 +218,7 @@ def test_the_figure_has_a_row_for_each_change_and_none_for_nothing(injective):
     figure = changes_figure("an oracle", [shown], LIGHT)
     labels = [text.get_text() for text in figure.axes[0].texts]
     assert labels == [change["label"] for change in figures["anatomy"]["changes"]]
-    left = next(line for line in figure.axes[0].lines if line.get_label() == "left, most")
+    left = next(line for line in figure.axes[0].lines if line.get_label() == "remaining, max.")
     expected = [max(change["largest_hu"], 0.01) for change in figures["anatomy"]["changes"]]
     assert list(left.get_xdata()) == pytest.approx(expected)
     bare = LayerFigures("features", image, image, image, image[None])
