@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from invkit.flow.actnorm import ActNorm
 from invkit.flow.base import Part
 from invkit.flow.config import CinnConfig
-from invkit.flow.layers import activation, linear, soft_clamp
+from invkit.flow.layers import activation, in_place, linear, soft_clamp
 from invkit.flow.mixing import make_mixing
 
 
@@ -40,10 +40,20 @@ class CouplingNet(nn.Module):
         self.last = linear(hidden, outputs, generator=generator)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
+        self.activation = config.activation
 
     def forward(self, a: Tensor, h: Tensor) -> Tensor:
         """Map a `(..., B, inputs)` and h `(B, k)` to `(..., B, outputs)`."""
-        result: Tensor = self.last(self.inner(self.code(a) + self.condition(h)))
+        x: Tensor
+        if torch.is_grad_enabled():
+            x = self.inner(self.code(a) + self.condition(h))
+        else:
+            # In place: fresh memory costs more than what is computed in it.
+            x = self.code(a)
+            x += self.condition(h)
+            for layer in self.inner:
+                x = layer(x) if isinstance(layer, nn.Linear) else in_place(x, self.activation)
+        result: Tensor = self.last(x)
         return result
 
 

@@ -1,12 +1,13 @@
 """Linear and convolutional layers that start from an explicit generator, and the soft bound of log-scales."""
 
-__all__ = ["Activation", "activation", "conv", "linear", "soft_clamp"]
+__all__ = ["Activation", "activation", "conv", "in_place", "linear", "soft_clamp"]
 
 import math
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 Activation = Literal["silu", "leaky_relu"]
 SLOPE = 0.01
@@ -16,6 +17,13 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 def activation(name: Activation) -> nn.Module:
     """Return SiLU, or the LeakyReLU of slope 0.01 that Rombach's coupling networks have."""
     return nn.SiLU() if name == "silu" else nn.LeakyReLU(SLOPE)
+
+
+def in_place(x: Tensor, name: Activation) -> Tensor:
+    """Return what `activation` makes of x, in the memory of x; without gradient."""
+    if name == "silu":
+        return functional.silu(x, inplace=True)
+    return functional.leaky_relu(x, SLOPE, inplace=True)
 
 
 def linear(

@@ -10,7 +10,7 @@ from invkit.flow.affine import ConditionalAffine, Whitening
 from invkit.flow.base import Part
 from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
-from invkit.flow.coupling import Block, Coupling
+from invkit.flow.coupling import Block, Coupling, CouplingNet
 from invkit.flow.diagnostics import log_det_error, round_trip_error
 from invkit.flow.mixing import Permutation, Rotation
 from invkit.training.seeds import generator
@@ -154,6 +154,18 @@ def test_the_default_network_inverts_in_fp32(mixing):
     assert float((v - z_bar).abs().mean()) > 0.3
     assert float(log_det.abs().mean()) > 1.0
     assert round_trip_error(cinn, z_bar, h) < 1e-4
+
+
+@pytest.mark.parametrize("config", [SMALL, SEPARATE], ids=["silu", "leaky_relu"])
+def test_without_gradient_networks_work_in_place_and_give_the_same(config):
+    net = shaken(CouplingNet(4, K, 6, config, generator=source()))
+    a, h = torch.randn(3, 5, 4, generator=source()), torch.randn(5, K, generator=source())
+    given = a.clone(), h.clone()
+    expected = net(a, h)
+    with torch.no_grad():
+        assert torch.equal(net(a, h), expected)
+    assert torch.equal(a, given[0])
+    assert torch.equal(h, given[1])
 
 
 def test_an_outer_autocast_does_not_reach_the_map():
