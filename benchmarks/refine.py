@@ -154,7 +154,7 @@ def rows() -> list[Row]:
             f"torch {torch.__version__} LBFGS",
             theirs,
             found["ratio"],
-            2.0,
+            1.0,
         )
     ]
 
