@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_network import TINY_OPTIONS, Small, disc_image
+from typer.testing import CliRunner
 
 import invkit
+from invkit.cli.app import app
 from invkit.fiber.distance import activation_distance
 from invkit.plugins.manager import PluginHost
 
@@ -51,3 +54,15 @@ def test_they_are_certified_and_reported(result, tmp_path):
     assert "refined samples are certified" in page
     assert "sampler shuffled" in page
     assert "nothing was trained for them" in page
+
+
+@pytest.mark.slow
+def test_the_command_line_takes_it(tmp_path):
+    np.save(tmp_path / "image.npy", disc_image(32, 32))
+    command = ["analyze", "--plugin", str(FILE), "--sampler", "shuffled", "--model", "oracle-linear-lowpass"]
+    options = ["--layer", "output", "--input", str(tmp_path / "image.npy"), "--train-data", "phantoms:12"]
+    options += ["--train-noise", "image", "--preset", "tiny", "--samples", "9", "--refine", "8"]
+    found = CliRunner().invoke(app, [*command, *options, "--out", str(tmp_path / "run"), "--json"])
+    assert found.exit_code == 0, found.output
+    assert "shuffled" in (tmp_path / "run" / "report.json").read_text()
+    assert "nothing was trained for them" in (tmp_path / "run" / "report.html").read_text()
