@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from invkit.analysis.specs import ImageSpec
 from invkit.analysis.subject import choose_subject
 from invkit.artifacts import state_fingerprint
 from invkit.data.dose.image import estimate_noise, simulate_low_dose
@@ -41,7 +42,7 @@ def test_the_size_of_pixels_is_what_the_file_states_or_the_user():
     assert choose_subject(tissue(), seed=0).spacing is None
     for wrong in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(UsageError, match="a length in mm"):
-            choose_subject(tissue(), seed=0, spacing=wrong)
+            ImageSpec(tissue(), spacing=wrong)
 
 
 def test_the_noise_depends_on_the_seed_alone():
@@ -136,7 +137,7 @@ def test_a_raster_needs_its_range(tmp_path):
 def test_a_range_is_not_silently_ignored():
     for data in (None, tissue(), tissue().numpy()):
         with pytest.raises(ImageError, match="already in HU"):
-            choose_subject(data, seed=0, hu_range=(-1024.0, 3071.0))
+            ImageSpec(data, hu_range=(-1024.0, 3071.0))
 
 
 @pytest.mark.parametrize("size", [(15, 64), (64, 15), (1, 1)])
