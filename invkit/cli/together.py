@@ -16,7 +16,7 @@ from invkit.errors import InvkitError
 from invkit.training.processes.launch import launched
 
 # What shares its work. Any other command is done by the first process, and the others wait for it.
-SHARED = frozenset({"analyze", "run", "train"})
+SHARED = frozenset({"run", "train"})
 
 
 def together(command: str, work: Callable[[], Any]) -> Any:

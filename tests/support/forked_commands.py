@@ -14,14 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from forked_faults import Child, free_port
-from forked_ranks import environment, ranks
+from forked_ranks import environment
 
-import invkit
 from invkit.certificates import certify
 from invkit.cli.app import app
-from invkit.parts.config import LayerConfig
 from invkit.parts.preset_file import toml_text, vae_preset
-from invkit.plugins.manager import default_host
 
 # What the commands import when they are called is then there in every child.
 WARM = (
@@ -122,32 +119,6 @@ def analyze(folder: Path, worlds=(1, 2), layers=("1",), images=1, refine="none",
 def analyze_all(folder: Path) -> dict:
     """Two layers and two images, what is missing trained anew each time, up to four processes."""
     return analyze(folder, worlds=(1, 2, 4), layers=("1", "2"), images=2, refine="4", cache="own")
-
-
-def images(folder: Path) -> dict:
-    """Two images and two layers in Python, within a group."""
-    plugin, path = inputs(folder)
-    os.environ["INVKIT_CACHE"] = str(folder / "cache")
-
-    def work(out: Path) -> str:
-        host = default_host()
-        host.add_file(str(plugin))
-        result = invkit.analyze(
-            "small",
-            ["1", "2"],
-            np.load(path),
-            samples=27,
-            refine=3,
-            train_data="phantoms:14",
-            train_noise="image",
-            config=LayerConfig.preset("tiny"),
-            vae_preset="tiny",
-        )
-        return str(result.save(out))
-
-    return {
-        str(world): ranks(world, lambda world=world: work(folder / f"run-{world}")) for world in (1, 2, 4)
-    }
 
 
 def train(folder: Path, worlds=(1, 2), whats=("denoiser",)) -> dict:

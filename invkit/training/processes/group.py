@@ -26,9 +26,8 @@ TIMEOUT = 6 * 3600.0
 def process_group(*, timeout: float = TIMEOUT, meeting: float = MEETING) -> Iterator[Shard]:
     """Join the group that `torchrun` or `srun` describe; without one, do nothing.
 
-    Within the block, trainings share each batch, and analyses share images, layers and samples; rank 0 has what
-    comes of an analysis, and the block of any other process ends there. All leave together. What makes one of
-    them fail is raised in all of them, as an error of the same type.
+    Within the block, trainings share each batch, and runs share steps; all processes leave together. What makes one of them fail
+    is raised in all of them, as an error of the same type.
 
     Args:
         timeout: seconds that one process may wait for another that is still alive. One that has died, or has said
