@@ -1,5 +1,6 @@
 """Training-free analysis: no part is trained, every figure follows from the images, and what it cannot do is said."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,11 +9,13 @@ from small_network import TINY, disc_image
 from torch import nn
 
 import invkit
+from invkit.analysis.analyze import with_plugin_metrics
 from invkit.fiber.distance import activation_distance
 from invkit.parts.preset_file import vae_preset
 from invkit.parts.store import Store
 from invkit.parts.vae import VaeRequest, learn_vae
 from invkit.plugins.gather import gather
+from invkit.plugins.manager import PluginHost
 from invkit.vae.trained import load_vae
 
 
@@ -145,3 +148,28 @@ def test_of_a_quantiser_there_are_proposals_only_and_the_report_says_so(place, t
     assert not layer.conclusion.interpretable
     text = result.report(tmp_path / "report.html").read_text(encoding="utf-8")
     assert "no gradient of this layer reaches the image" in text
+
+
+def test_a_plugins_metric_is_computed_for_every_layer_and_one_that_fails_costs_no_other(found):
+    result, _ = found
+
+    class Plugin:
+        @invkit.hookimpl
+        def invkit_metrics(self):
+            return [
+                invkit.Metric("name-length", lambda each: len(each.layer), unit="letters"),
+                invkit.Metric("broken", lambda each: 1 / 0),
+            ]
+
+    host = PluginHost(installed=False)
+    host.add_object(Plugin())
+    layers = (*result.layers, dataclasses.replace(result.layers[0], layer="a longer name"))
+    several = dataclasses.replace(result, layers=layers)
+    with pytest.warns(UserWarning, match="metric broken") as told:
+        measured = with_plugin_metrics(several, host)
+    assert [str(one.message) for one in told] == [
+        f"metric broken failed for layer {name}: ZeroDivisionError" for name in ("0", "a longer name")
+    ]
+    for layer in measured.layers:
+        assert layer.metrics["name-length"] == len(layer.layer)
+        assert layer.metrics["broken"] is None
