@@ -163,7 +163,7 @@ def test_all_stands_for_the_layers_that_a_plugin_names(place, image, network):
     )
     result = invkit.analyze(spec, "all", image, **OPTIONS | {"samples": 2}, **place)
     assert [layer.layer for layer in result.layers] == ["first", "last"]
-    with pytest.raises(invkit.UsageError, match="names no layers"):
+    with pytest.raises(invkit.UsageError, match="defines no layers"):
         invkit.analyze(network, "all", image, **OPTIONS, **place)
 
 

@@ -118,7 +118,7 @@ def test_plugins_new_writes_one_that_passes_its_check(invoke, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("out", "code", "message"), [("full", 2, "never overwritten"), ("file/run", 6, "nothing")]
+    ("out", "code", "message"), [("full", 2, "never overwritten"), ("file/run", 6, "cannot write to")]
 )
 def test_a_place_that_cannot_hold_the_run_is_found_before_anything_is_computed(
     out, code, message, invoke, stranger, tmp_path, monkeypatch

@@ -161,7 +161,7 @@ def test_kill_9_again_and_again_changes_no_output(tmp_path):
 
 def test_a_changed_configuration_is_refused_with_the_field(copied, host):
     before = {path: path.stat().st_mtime_ns for path in copied.rglob("*") if path.name != ".lock"}
-    with pytest.raises(ConfigError, match=r"samples was 2, now it is 3\. Go on with the same one"):
+    with pytest.raises(ConfigError, match=r"samples was 2, now it is 3\. Continue with the same one"):
         run(run_denoiser.config(samples=3), copied, host=host)
     with pytest.raises(ConfigError, match=r'denoisers.small.layers was \["1"\], now it is \["1", "2"\]'):
         run(run_denoiser.config(denoisers={"small": {"layers": ["1", "2"]}}), copied, host=host)
