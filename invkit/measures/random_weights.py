@@ -197,7 +197,8 @@ class WeightRandomisation:
         for image, one in enumerate(certified):
             this = x[image : image + 1][window]
             proposals = one.proposals[:SAMPLES][window].to(x)
-            both = [refine_proposals(proposals, layer.at(this, f=f)) for layer in (other, own)]
+            f_this = f(this)
+            both = [refine_proposals(proposals, layer.at(this, f_this, f)) for layer in (other, own)]
             if both[0] is None or both[1] is None:
                 return {**found, "unavailable": "no gradient of this layer reaches the image"}, None
             random.append(both[0])

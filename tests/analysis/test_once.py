@@ -17,8 +17,9 @@ OPTIONS = {**TINY_OPTIONS, "samples": 6, "refine": 3}
 
 
 @pytest.fixture
-def counted(monkeypatch, place, image):
-    """Count the calls of f and of D(E(.)) on the image under test."""
+def counted(monkeypatch, place):
+    """Count the calls of f and of D(E(.)) on an image larger than the windows that some measures cut from it."""
+    image = disc_image(66, 70)
     counts, x = Counter(), torch.from_numpy(image)[None, None]
     f, reconstruct = LoadedDenoiser.__call__, VAE.reconstruct
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import invkit.errors
-from invkit.errors import InvkitError
+from invkit.errors import InvkitError, UsageError
 from invkit.training.processes.interrupt import Interrupted
 
 
@@ -21,6 +21,9 @@ def described(error: BaseException) -> dict[str, Any]:
         return {"type": known[0], "message": str(error)}
     if isinstance(error, MemoryError):
         return {"type": "ResourceError", "message": "there is not enough memory"}
+    if getattr(error, "exit_code", None) == UsageError.exit_code:
+        # The command line's own, of an option that cannot be read.
+        return {"type": "UsageError", "message": "the call cannot be read"}
     # The message of any other error may quote pixels or a patient's attributes.
     return {"type": "InvkitError", "message": f"this is a bug in invkit: {type(error).__name__}"}
 
