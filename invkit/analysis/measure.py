@@ -92,7 +92,12 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
         verdict=verdict,
         conclusion=conclusion,
         trained=found.origin,
-        provenance={"phi": layer.split.describe(), "scale": layer.scale, "eta": layer.eta}
+        provenance={
+            "phi": layer.split.describe(),
+            "scale": layer.scale,
+            "eta": layer.eta,
+            "proposals": found.proposals,
+        }
         if model is None
         else model.meta,
         sha256="" if model is None else model.sha256,
@@ -127,11 +132,11 @@ def _measured(
         else:
             one = kept[image][None]
             proven = certify(draws, target, one, seed=study.seed, image=image, scrutiny=study.scrutiny)
-        if proven is not None and sampling.sampler != "training-free":
+        if proven is not None and not found.baseline:
             free = baseline(target, count=count, seed=study.seed, image=image, judge=study.judge)
     if study.controls is None:
         distances = study.references.distances(drawn, target, image)
-        if sampling.sampler == "training-free":
+        if found.baseline:
             # What is sampled is this reference itself.
             del distances["training_free"]
         distances["samples"] = Distances(drawn.fiber_error, drawn.f_error)
@@ -225,7 +230,7 @@ def _figures(
         spread_f=spread_f,
         noise_distance=eta,
         domain=study.domain,
-        untrained=study.controls is None,
+        proposals=found.proposals if study.controls is None else "",
         bank=len(study.references.bank),
     )
     if study.controls is not None and found.model is not None:

@@ -90,12 +90,8 @@ def _parts(result: Outcome) -> list[str]:
     """Say what the parts that draw the samples were trained on."""
     data = result.provenance["data"]
     if "target_vae" not in result.provenance:
-        drawn = (
-            "The samples are f(x) plus noise with the spectrum of x - f(x)"
-            if result.sampler == "training-free"
-            else f"The samples were drawn by the sampler {result.sampler}"
-        )
-        said = f"{drawn}: nothing was trained for them. The layer's scale was measured on {data}."
+        proposals = result.layers[0].provenance["proposals"]
+        said = f"The samples are {proposals}: nothing was trained for them. The layer's scale was measured on {data}."
         vae = result.provenance.get("vae")
         if vae is None:
             return [said]

@@ -78,6 +78,8 @@ def invkit_samplers() -> list[Sampler]:
             "invkit.samplers.training_free.family:TrainingFree",
             "f(x) plus noise with the spectrum of x - f(x); for any layer, without training",
             trained=False,
+            proposals="f(x) plus noise with the spectrum of x - f(x)",
+            baseline=True,
         ),
     ]
 

@@ -93,6 +93,9 @@ class Sampler:
         description: one line for people.
         domains: of the images that it draws: `"low"`, `"high"`, or both.
         trained: whether it is a model that is trained for each layer, so that the same for `input` and `const` stands beside it.
+        proposals: what its draws are before refinement, as a noun phrase for verdicts and reports, e.g. `"f(x) plus noise"`; read
+            where nothing is trained.
+        baseline: whether these are the proposals that every other sampler is compared with.
         experimental: whether reports say that it was measured for few layers.
     """
 
@@ -101,6 +104,8 @@ class Sampler:
     description: str = ""
     domains: tuple[str, ...] = ("low",)
     trained: bool = True
+    proposals: str = ""
+    baseline: bool = False
     experimental: bool = False
 
     def __post_init__(self) -> None:
@@ -114,6 +119,8 @@ class Sampler:
             check_named("sampler", self.name, self.family, "family")
         if not self.domains or not set(self.domains) <= {"low", "high"}:
             raise PluginError(f"sampler {self.name}: domains are 'low' or 'high', got {self.domains!r}")
+        if not self.proposals:
+            object.__setattr__(self, "proposals", f"draws of the sampler {self.name}")
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,21 @@ class TrainedFamily(Family):
 
 @dataclass(frozen=True)
 class FoundLayer:
-    """What draws for a layer, and whether it was `"found"` (bundled or cached), `"trained"` just now, or `"not needed"`."""
+    """What draws for a layer.
+
+    Args:
+        split: the layer.
+        sampler: what draws.
+        origin: whether it was `"found"` (bundled or cached), `"trained"` just now, or `"not needed"`.
+        proposals: what its draws are before refinement, for people.
+        baseline: whether these are the proposals that every other sampler is compared with.
+    """
 
     split: Split
     sampler: ImageSampler
     origin: str
+    proposals: str = ""
+    baseline: bool = False
 
     @property
     def model(self) -> SampleModel | None:
@@ -146,7 +156,7 @@ def find_layers(
             raise ArtifactError(
                 f"the {family.what} of {split.layer} was trained, and is not in {workshop.store.root}"
             )
-        layer = FoundLayer(split, found, origin)
+        layer = FoundLayer(split, found, origin, sampler.proposals, sampler.baseline)
         if sampler.trained and layer.model is None:
             raise PluginError(
                 f"the sampler {sampler.name} says that it is trained, and gave a {type(found).__name__} for {split.layer}, which "

@@ -174,7 +174,7 @@ def _reasons(measures: Measures, evidence: Evidence) -> list[str]:
     error, limit = measures.vae_rmse, measures.vae_limit
     if error is not None and limit is not None and distribution_warning(error, limit) is not None:
         reasons.append("the image is out of distribution")
-    if measures.domain == "low" and not measures.untrained and ladder_faults(measures.fiber_error):
+    if measures.domain == "low" and not measures.proposals and ladder_faults(measures.fiber_error):
         reasons.append("the fiber errors of samples, controls and references are out of order")
     if likelihood_faults(measures.nll):
         reasons.append("the likelihoods are out of order")

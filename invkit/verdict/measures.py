@@ -171,7 +171,7 @@ class Measures:
         domain: `"low"`, or `"high"` where samples are high-dose images, which are not meant to lie in the
             fiber.
         certification: what refinement found.
-        untrained: the samples are training-free proposals, which no model drew.
+        proposals: what the samples are before refinement, a noun phrase, where no model drew them; empty where one did.
         bank: patches that the nearest was searched among.
         random_weights: what refinement of the same proposals in a window of the image came to with them; `None` where fewer
             than two are certified.
@@ -189,6 +189,6 @@ class Measures:
     control: Literal["input", "const"] | None = None
     domain: Literal["low", "high"] = "low"
     certification: Certification | None = None
-    untrained: bool = False
+    proposals: str = ""
     bank: int = 0
     random_weights: RandomWeights | None = None

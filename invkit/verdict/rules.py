@@ -39,8 +39,8 @@ Certificates
     Fewer than 8 certified samples give no map.
 Baseline
     Proposals that need no training, f(x) plus noise with the spectrum of x - f(x), are refined to the same
-    epsilon. Where the certified, plausible spread of the trained model does not exceed theirs beyond both
-    intervals, the model has found nothing that chance could not find, and the verdict says that it does not beat
+    epsilon. Where the certified, plausible spread of the sampler under test does not exceed theirs beyond both
+    intervals, it has found nothing that chance could not find, and the verdict says that it does not beat
     the baseline. What both kinds of proposals vary by before refinement stands beside it: larger ones leave more.
 Distribution
     An image whose VAE error lies above the VAE's 99 % quantile on its own held-out patches is out of
@@ -125,9 +125,9 @@ def likelihood_faults(nll: Mapping[str, Figure]) -> tuple[str, ...]:
 
 def _spread(measures: Measures) -> tuple[list[str], bool | None]:
     spread = Interval.of(measures.spread)
-    if measures.untrained:
+    if measures.proposals:
         return [
-            f"Proposals for {measures.layer} vary by {spread.text('HU')}: they are f(x) plus noise, need no "
+            f"Proposals for {measures.layer} vary by {spread.text('HU')}: they are {measures.proposals}, need no "
             "training, and say nothing about the layer until they are refined."
         ], None
     sentences = [
@@ -275,7 +275,8 @@ def _nearly_all(share: float) -> str:
     return f"{100 * share:.{decimals}f}"
 
 
-def _certified(found: Certification | None) -> list[str]:
+def _certified(measures: Measures) -> list[str]:
+    found = measures.certification
     if found is None:
         return []
     first = (
@@ -287,7 +288,7 @@ def _certified(found: Certification | None) -> list[str]:
             f" {found.retreated} of them could only be reached by starting closer to x than proposed, because no gradient leads "
             "back from farther away: the spread below is therefore smaller than the proposals could have shown."
         )
-    beside = _beside(found)
+    beside = _beside(found, "The sampler under test" if measures.proposals else "The trained model")
     if found.spread is None:
         return [first, *beside]
     spread = Interval.of(found.spread)
@@ -322,8 +323,8 @@ def _plausible(found: Certification) -> list[str]:
     ]
 
 
-def _beside(found: Certification) -> list[str]:
-    """Say how the trained model compares with proposals that need no training."""
+def _beside(found: Certification, drawn_by: str) -> list[str]:
+    """Say how the sampler compares with the baseline."""
     free = found.baseline
     if free is None:
         return []
@@ -343,7 +344,7 @@ def _beside(found: Certification) -> list[str]:
         if free.own is None
         else f"plausible ones that vary by {Interval.of(free.own).text('HU')}"
     )
-    text += f". The trained model has {own}{ours}"
+    text += f". {drawn_by} has {own}{ours}"
     return [f"{text}: it finds more." if free.beaten else f"{text}: it does not beat this baseline."]
 
 
@@ -351,7 +352,7 @@ def judge(measures: Measures) -> Verdict:
     """Return what the figures of one layer say, by the rules at the top of this module."""
     sentences, floor = _spread(measures)
     sentences += (
-        _certified(measures.certification)
+        _certified(measures)
         + _random(measures)
         + _fiber(measures)
         + _beside_noise(measures)

@@ -74,7 +74,7 @@ def test_figures_follow_from_the_images(found, network):
 def test_the_verdict_claims_no_model_and_the_report_can_be_read_back(found, tmp_path):
     result, _ = found
     text = " ".join(result.layers[0].verdict.sentences)
-    assert "need no training" in text
+    assert "they are f(x) plus noise with the spectrum of x - f(x), need no training" in text
     assert "spread of the model" not in text
     folder = result.save(tmp_path / "run")
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -36,4 +36,5 @@ def family():
 @invkit.hookimpl
 def invkit_samplers():
     """Return the sampler; `invkit analyze --sampler shuffled` uses it."""
-    return [invkit.Sampler("shuffled", family, "f(x) plus x - f(x) with its pixels shuffled", trained=False)]
+    proposals = "f(x) plus x - f(x) with its pixels shuffled"
+    return [invkit.Sampler("shuffled", family, proposals, trained=False, proposals=proposals)]
