@@ -18,7 +18,7 @@ from layer_parts import layer_parts
 from invkit.data.patches import PatchSampler
 from invkit.denoisers.loaded import AT_ONCE
 from invkit.parts.layer import BATCH
-from invkit.sampling.base import estimated
+from invkit.sampling.base import estimate_image
 
 __all__ = ["main"]
 
@@ -54,7 +54,7 @@ def main() -> None:
         z = timed("Phi(x)", lambda of=x: [split.phi(part) for part in torch.split(of, AT_ONCE)])
         estimate = timed(
             "g(z)",
-            lambda of=z: torch.cat([estimated(split, found.regressor, part, size) for part in of]),
+            lambda of=z: torch.cat([estimate_image(split, found.regressor, part, size) for part in of]),
         )
         timed("E(g(z))", lambda of=estimate: vae.vae.encode(of))
     medians = {name: statistics.median(values) for name, values in times.items()}

@@ -58,7 +58,7 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
     layer, model, x = study.scaled(found), found.model, study.subject.x
     kept = study.kept(model) if study.domain == "low" else None
     unrefined = _why_not_refined(study, layer, trained=model is not None)
-    images = [_measured(study, layer, found, kept, image, not unrefined) for image in range(len(x))]
+    images = [_measure_image(study, layer, found, kept, image, not unrefined) for image in range(len(x))]
     if not unrefined and any(one.certified is None for one in images):
         unrefined = "no gradient of this layer reaches the image"
     certified = [] if unrefined else [one.certified for one in images if one.certified is not None]
@@ -109,7 +109,7 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
     return result if model is None else with_calibration(result, model)
 
 
-def _measured(
+def _measure_image(
     study: Study, layer: ScaledLayer, found: FoundLayer, kept: Tensor | None, image: int, refined: bool
 ) -> _Image:
     """Sample one image, refine what is to be refined, and measure what stands beside it."""

@@ -111,7 +111,7 @@ class Study:
                 images=others.to(subject.x),
                 patients=patients,
                 prior=prior,
-                bank=PatchBank.drawn(slices.part("test"), size, dose=dose, seed=derive_seed(seed, "bank")),
+                bank=PatchBank.draw(slices.part("test"), size, dose=dose, seed=derive_seed(seed, "bank")),
                 seed=seed,
             ),
             randomised=randomised or WeightRandomisation.of(denoiser, slices, dose=dose, seed=workshop.seed),

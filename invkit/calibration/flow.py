@@ -1,4 +1,4 @@
-"""Is the flow of a layer calibrated? Ranks, coverage and a classifier on held-out patches (E7, E8)."""
+"""Is the flow of a layer calibrated? Ranks, coverage and a classifier on held-out patches."""
 
 __all__ = ["LayerCalibration", "calibrate_flow"]
 

@@ -1,4 +1,4 @@
-"""Simulation-based calibration: where truths rank among the samples that a model draws for them (E7)."""
+"""Simulation-based calibration: where truths rank among the samples that a model draws for them."""
 
 __all__ = ["Ranks", "SbcCheck", "check_sbc", "random_directions", "run_sbc"]
 

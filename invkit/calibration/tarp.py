@@ -1,4 +1,4 @@
-"""Coverage of regions around random points: does the truth fall into them as often as it should (E8)?"""
+"""Coverage of regions around random points: does the truth fall into them as often as it should?"""
 
 __all__ = ["Coverage", "TarpCheck", "check_tarp", "run_tarp"]
 

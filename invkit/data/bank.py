@@ -39,7 +39,7 @@ class PatchBank:
         return cls(_means(images), lambda indices: images[list(indices)])
 
     @classmethod
-    def drawn(cls, slices: SliceSet, size: Sequence[int], *, dose: float, seed: int) -> "PatchBank":
+    def draw(cls, slices: SliceSet, size: Sequence[int], *, dose: float, seed: int) -> "PatchBank":
         """Return a bank of low-dose patches: 2,000 of up to 128 x 128 pixels, of larger ones as many as have these pixels.
 
         Noise is added in the image whatever the set says: simulating it on the rays of a scanner costs a second a slice, and

@@ -41,7 +41,7 @@ class DoseFields:
     added: np.ndarray
 
     @staticmethod
-    def mixed(fields: np.ndarray, word: int) -> np.ndarray:
+    def mix(fields: np.ndarray, word: int) -> np.ndarray:
         """Return a realisation of the noise, float32, at an angle that a random 64-bit word gives.
 
         Args:

@@ -154,7 +154,7 @@ class PatchSampler:
         """
         items = {id(item): item for step in steps for item, _, _ in (self._chosen(step, i) for i in range(n))}
         needed = [item for item in items.values() if self._is_simulated(item)]
-        deque(side_by_side(len(needed), lambda index, _: self._drawn(needed[index]), None), maxlen=0)
+        deque(side_by_side(len(needed), lambda index, _: self._draw_fields(needed[index]), None), maxlen=0)
 
     def _fill(
         self, step: int, index: int, redraw: int, x: np.ndarray, y: np.ndarray, clean: np.ndarray
@@ -212,13 +212,13 @@ class PatchSampler:
         """Return a patch's noise of full dose, for phantoms, and what the lower dose adds, where it is not measured."""
         if not self._is_simulated(item):
             return None, None
-        fields = self._drawn(item)
+        fields = self._draw_fields(item)
 
         def cut(both: np.ndarray | None, word: int) -> np.ndarray | None:
             if both is None:
                 return None
             parts = np.stack([_window(_padded(field, self.size), place, self.size) for field in both])
-            mixed = fields.mixed(parts, word)
+            mixed = fields.mix(parts, word)
             return _mirror(mixed, words[4]) if self.augment else mixed
 
         return cut(fields.own, words[5]), cut(fields.added, words[9])
@@ -227,7 +227,7 @@ class PatchSampler:
         """Tell whether noise of a slice is to be simulated on the rays of a scanner."""
         return self.physical and item.low is None and not (self.dose == 1 and item.noise_seed is None)
 
-    def _drawn(self, item: Slice) -> DoseFields:
+    def _draw_fields(self, item: Slice) -> DoseFields:
         with self._locks[id(item)]:
             if id(item) not in self._fields:
                 # At full dose nothing is added, and only the noise of phantoms is needed.

@@ -99,7 +99,7 @@ class DenoiserTask:
             }
         )
         self._turn = (0, 0)
-        self._feed = Feed(self._drawn, self.device)
+        self._feed = Feed(self._draw, self.device)
         self._batch: tuple[tuple[int, int, Shard], tuple[Tensor, ...]] | None = None
 
     def phases(self, step: int) -> Sequence[str]:
@@ -159,7 +159,7 @@ class DenoiserTask:
             self._batch = (key, self._feed.batch(key, following=following))
         return self._batch[1]
 
-    def _drawn(self, key: tuple[int, int, Shard]) -> tuple[Tensor, Tensor]:
+    def _draw(self, key: tuple[int, int, Shard]) -> tuple[Tensor, Tensor]:
         (step, draw, shard), n = key, self.recipe.batch
         batch = self.train.batch(step * self._draws + draw, n, shard.slice(n))
         return batch.x, batch.y

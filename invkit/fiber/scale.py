@@ -1,4 +1,4 @@
-"""The scales of an activation, and in how many directions samples vary (E1 and E11 of the method).
+"""The scales of an activation, and in how many directions samples vary.
 
 Distances between activations are root mean squares over all their elements. Divided by `activation_scale`
 they have a plain meaning: 0 is the same activation, about 1 that of another image drawn at random.
@@ -108,7 +108,7 @@ def dose_noise_distance(phi: Phi, y: Tensor, noise: Tensor, *, scale: float = 1.
 
 
 def effective_rank(samples: Tensor) -> Tensor:
-    """Return the effective rank of the samples' covariance, exp of its spectrum's entropy (E11).
+    """Return the effective rank of the samples' covariance, exp of its spectrum's entropy.
 
     Source: Roy & Vetterli, "The effective rank", EUSIPCO 2007.
 

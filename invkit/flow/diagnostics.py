@@ -12,7 +12,7 @@ from invkit.flow.base import Part
 
 @torch.no_grad()
 def round_trip_error(part: Part, z_bar: Tensor, h: Tensor) -> float:
-    """Return the largest abs(inverse(forward(z_bar)) - z_bar) over all numbers (E4).
+    """Return the largest abs(inverse(forward(z_bar)) - z_bar) over all numbers.
 
     Args:
         part: a part of the flow, or all of it.
@@ -24,7 +24,7 @@ def round_trip_error(part: Part, z_bar: Tensor, h: Tensor) -> float:
 
 
 def log_det_error(part: Part, z_bar: Tensor, h: Tensor) -> float:
-    """Return the largest abs(log_det - log abs(det J)), J by autograd, in float64 on a copy (E4).
+    """Return the largest abs(log_det - log abs(det J)), J by autograd, in float64 on a copy.
 
     Args:
         part: a part of the flow, or all of it; it is not changed.

@@ -68,7 +68,7 @@ def compare(
     samples: int,
     perturb: Perturb | None = None,
 ) -> Comparison:
-    """Measure how far stand-ins for an image are from it: E1 and E2 of the method.
+    """Measure how far stand-ins for an image are from it.
 
     Args:
         draws: the layer's.

@@ -1,4 +1,4 @@
-"""How much of the code a layer retains, between its two controls (E10)."""
+"""How much of the code a layer retains, between its two controls."""
 
 __all__ = ["retained_information"]
 
@@ -20,7 +20,7 @@ def retained_information(
     seed: int | np.random.Generator = 0,
     draws: int = 1000,
 ) -> Interval:
-    """Return R = (NLL_const - NLL_layer) / (NLL_const - E[H(q)]) with its 95 % bootstrap interval (E10).
+    """Return R = (NLL_const - NLL_layer) / (NLL_const - E[H(q)]) with its 95 % bootstrap interval.
 
     1 says that z tells everything the code holds, 0 that it tells nothing. Images are resampled for all three alike.
 

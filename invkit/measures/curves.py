@@ -1,4 +1,4 @@
-"""What layers keep, over the depth of a network: of the code (E10), and of the image by the best regression."""
+"""What layers keep, over the depth of a network: of the code, and of the image by the best regression."""
 
 __all__ = ["layer_curves"]
 

@@ -1,4 +1,4 @@
-"""How different samples are from each other (E11)."""
+"""How different samples are from each other."""
 
 __all__ = ["Diversity", "diversity"]
 

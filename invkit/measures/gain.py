@@ -1,4 +1,4 @@
-"""Does the layer answer less to the differences of samples than to other small changes, by E12?"""
+"""Does the layer answer less to the differences of samples than to other small changes?"""
 
 __all__ = ["GainRatios", "gain_ratios"]
 
@@ -52,7 +52,7 @@ def gain_ratios(
     seed: int = 0,
     draws: int = 1000,
 ) -> GainRatios:
-    """Return |J d| / |d| along differences, dose noise and white noise, and their ratios (E12).
+    """Return |J d| / |d| along differences, dose noise and white noise, and their ratios.
 
     J is the Jacobian of Phi at x (`jacobian_gain`). The mean of the squared gain along white noise is the mean squared
     singular value, |J|_F^2 / n, the sensitivity of Novak et al. (ICLR 2018). A ratio is of root mean squares over images, with one

@@ -1,4 +1,4 @@
-"""How strongly a layer answers to small changes of the image in given directions (E12)."""
+"""How strongly a layer answers to small changes of the image in given directions."""
 
 __all__ = ["jacobian_gain"]
 

@@ -1,4 +1,4 @@
-"""The lesion test: which contrast a disc needs before a layer sees it (E14)."""
+"""The lesion test: which contrast a disc needs before a layer sees it."""
 
 __all__ = ["DiscContrast", "DiscSearch", "LesionCurve", "disc_contrast", "lesion_curve"]
 
@@ -171,7 +171,7 @@ def lesion_curve(
     spacing: float | None = None,
     seed: int = 0,
 ) -> LesionCurve:
-    """Return c*(size): the contrast of discs below which the layer's change is below the threshold (E14).
+    """Return c*(size): the contrast of discs below which the layer's change is below the threshold.
 
     That a network can miss a small structure put into its image is from Antun et al. (PNAS 117(48), 2020). Discs are put at random
     places in soft tissue. With epsilon as the threshold, x with a disc below c* lies in the

@@ -1,4 +1,4 @@
-"""How much of the differences of samples dose noise can explain, and how much must be anatomy (E13)."""
+"""How much of the differences of samples dose noise can explain, and how much must be anatomy."""
 
 __all__ = ["NoiseSplit", "split_noise_anatomy"]
 
@@ -68,7 +68,7 @@ def split_noise_anatomy(
     seed: int = 0,
     draws: int = 1000,
 ) -> NoiseSplit:
-    """Split the power of differences by what differences of two noise realisations of the same anatomy have (E13).
+    """Split the power of differences by what differences of two noise realisations of the same anatomy have.
 
     For image b and radial band k let D_b(k) be the mean power of its differences and N_b(k) that of noise differences
     n1 - n2 at its dose: twice the noise power spectrum. What noise explains is min(D, N), what exceeds it is anatomy:

@@ -171,7 +171,7 @@ class WeightRandomisation:
         found: dict[str, Any] = {}
         if model is not None:
             found = {"noise_distance": model.meta["eta"]}
-            found |= _drawn(model, x, own.pixel_scale, samples=samples, seed=seed, region=region)
+            found |= _draw(model, x, own.pixel_scale, samples=samples, seed=seed, region=region)
         if not certified:
             reason = {} if found else {"unavailable": "it needs refined samples, and nothing was refined"}
             return found | reason, None
@@ -186,7 +186,7 @@ class WeightRandomisation:
         other = ScaledLayer.of(split, scale, eta, own.pixel_scale)
         window = _window(x.shape[-2:], region)
         try:
-            hard = not _reached(
+            hard = not _converges(
                 split, certified[0].proposals[:1][window].to(x), x[:1][window], scale * other.epsilon
             )
         except SplitError:
@@ -207,7 +207,7 @@ class WeightRandomisation:
         return {**found, "certified": figures}, spreads
 
 
-def _reached(split: Split, proposal: Tensor, x: Tensor, epsilon: float) -> bool:
+def _converges(split: Split, proposal: Tensor, x: Tensor, epsilon: float) -> bool:
     """Say whether one proposal is refined in few steps: with random weights a deep layer can take minutes in vain."""
     refined = refine(
         split.phi,
@@ -257,7 +257,7 @@ def _certified(
     return figures, RandomWeights(spread, beside, allowed)
 
 
-def _drawn(
+def _draw(
     model: SampleModel, x: Tensor, pixel_scale: float, *, samples: int, seed: int, region: Region | None
 ) -> dict[str, Any]:
     """Return spread, fiber error and likelihood of the samples of a random layer's own model."""

@@ -47,7 +47,7 @@ class Distances:
 
 @dataclass(frozen=True)
 class References:
-    """What every layer of one analysis is compared with besides its controls: E2 of the method.
+    """What every layer of one analysis is compared with besides its controls.
 
     What does not depend on the layer, f of these images first of all, is computed once.
 

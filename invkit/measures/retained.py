@@ -1,4 +1,4 @@
-"""What the layers of a network retain of the code, in order of depth, and whether that can be true (E10)."""
+"""What the layers of a network retain of the code, in order of depth, and whether that can be true."""
 
 __all__ = ["RetainedCurve", "Rise", "retained_curve", "rises"]
 

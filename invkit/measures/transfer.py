@@ -1,4 +1,4 @@
-"""Do the samples of one denoiser lie in the fiber of another (E15)?"""
+"""Do the samples of one denoiser lie in the fiber of another?"""
 
 __all__ = ["Judged", "Transfer", "transfer"]
 
@@ -66,9 +66,9 @@ def transfer(
 ) -> Transfer:
     """Return the matrix of fiber errors: root mean square of (Phi_B(x_A) - Phi_B(x)) / scale_B, x_A being A's samples.
 
-    Metamers of one model shown to another, as in Feather et al. (Nature Neuroscience 26, 2023). On the diagonal it is E1. Off
-    it, a small error says that B ignores what A ignores; an error as large as that of references, that what A ignores is what
-    B lives on.
+    Metamers of one model shown to another, as in Feather et al. (Nature Neuroscience 26, 2023). The diagonal holds
+    fiber errors. Off it, a small error says that B ignores what A ignores; an error as large as that of references says
+    that B depends on what A ignores.
 
     Args:
         layers: by name; all see the same images.

@@ -1,4 +1,4 @@
-"""What varies in the certified samples of a layer, and what cannot be made to vary: E11 to E15 at a bounded cost."""
+"""What varies in the certified samples of a layer, and what cannot be made to vary, at a bounded cost."""
 
 __all__ = ["Scene", "Variation", "Window", "choose_window", "concluded", "measure_variation"]
 
@@ -88,15 +88,15 @@ class Variation:
     Args:
         window: of the first image.
         images: how many of the images were measured.
-        diversity: of the certified samples (E11).
-        gain: of the layer along their differences from x (E12).
-        split: of these differences into noise and anatomy (E13).
+        diversity: of the certified samples.
+        gain: of the layer along their differences from x.
+        split: of these differences into noise and anatomy.
         noise: noise that is proven to be invisible to the layer, HU: the larger of what the certified samples and those
             of the training-free sampler show.
         allowed: what epsilon alone would allow of it in the window, HU.
         anatomy: what is left of changes of anatomy.
-        lesions: contrast of the disc that the layer sees, with `epsilon` and `eta` as the threshold (E14).
-        transfer: the certified samples under another denoiser (E15).
+        lesions: contrast of the disc that the layer sees, with `epsilon` and `eta` as the threshold.
+        transfer: the certified samples under another denoiser.
         lost: share of the power beyond noise that the representation loses of coarse structures.
     """
 
@@ -321,7 +321,7 @@ def _transfer(
     beside: LoadedDenoiser,
     seed: int,
 ) -> dict[str, Any] | None:
-    """Return how another denoiser's output answers to the certified samples, beside other images (E15)."""
+    """Return how another denoiser's output answers to the certified samples, beside other images."""
     try:
         other = Split(beside, "output")
     except SplitError:

@@ -101,7 +101,7 @@ class CodeTraining(Generic[Config, Network]):
         """Return what trains the network, which is on the device; `identity` says what is trained on what."""
         raise NotImplementedError
 
-    def measured(self, vae: Network, result: FitResult) -> dict[str, Any]:
+    def measure(self, vae: Network, result: FitResult) -> dict[str, Any]:
         """Return what of its own belongs into the file's provenance, under `"held_out"` the figures of held-out patches.
 
         The network is as it will be read again: rounded to fp16, in eval mode.
@@ -130,7 +130,7 @@ class CodeTraining(Generic[Config, Network]):
             stage=f"{self.stage} ({self.domain} dose)",
         )
         vae.half().float().eval()
-        own = self.measured(vae, result)
+        own = self.measure(vae, result)
         meta = {
             "data": {
                 "fingerprint": self.train.slices.fingerprint,

@@ -33,7 +33,7 @@ from invkit.parts.scales import layer_scales
 from invkit.parts.store import Store
 from invkit.regressor.regress import Judge, Regressed, Regression, squared_error, train_regressor
 from invkit.regressor.regressor import Regressor
-from invkit.sampling.base import LayerModel, estimated
+from invkit.sampling.base import LayerModel, estimate_image
 from invkit.split.split import Split
 from invkit.training.engine import Shard, fit
 from invkit.training.feed import Feed
@@ -41,7 +41,7 @@ from invkit.training.history import learning_curve
 from invkit.training.processes.distributed import broadcast_json
 from invkit.training.processes.sharing import spread_out
 from invkit.training.processes.workers import side_by_side
-from invkit.training.progress import Progress, reported
+from invkit.training.progress import Progress, report_progress
 from invkit.training.seeds import derive_seed
 from invkit.training.task import FitConfig, FitResult, Task
 
@@ -131,7 +131,7 @@ class LayerTraining:
             train.table, validation.table, purpose="cinn", folder="cinn", stage="flow", config=config.cinn
         )
 
-        def measured() -> LearnedFlow:
+        def measure_flow() -> LearnedFlow:
             flow = self.measured_cinn(cinn, result, test.table, test.patients)
             calibrated, calibration = record_calibration(
                 cinn, test.table, test.patients.tolist(), seed=self.seed("calibration")
@@ -145,7 +145,7 @@ class LayerTraining:
             rows = self._regressed(regressor)
             return replace(flow, tensors={"regressed_rows": rows, **calibrated}, meta=meta)
 
-        return measured
+        return measure_flow
 
     def more(self) -> dict[str, Any]:
         """Return what else belongs into the file's provenance."""
@@ -173,7 +173,7 @@ class LayerTraining:
         size = (x.shape[-2], x.shape[-1])
         estimate = torch.cat(
             [
-                estimated(split, regressor, split.phi(part), size, stages=stages)
+                estimate_image(split, regressor, split.phi(part), size, stages=stages)
                 for part in torch.split(x, AT_ONCE)
             ]
         )
@@ -286,7 +286,7 @@ class LayerTraining:
                 return *codes, pairs.patient
 
             batches = spread_out(steps, batch, self.split, device=self.device)
-            for found in reported(batches, stage, steps, self.progress):
+            for found in report_progress(batches, stage, steps, self.progress):
                 for column, value in zip(columns, found, strict=True):
                     column.append(value)
         mean, log_var, condition, patients = (torch.cat(column) for column in columns)

@@ -48,7 +48,7 @@ class VaeTraining(CodeTraining[VaeConfig, VAE]):
             identity=identity,
         )
 
-    def measured(self, vae: VAE, result: FitResult) -> dict[str, Any]:
+    def measure(self, vae: VAE, result: FitResult) -> dict[str, Any]:
         """Return the gains of the equaliser, and what E and D keep of held-out patches beside a PCA of as many numbers."""
         config = self.config
         self.critic.half().float().eval()

@@ -26,7 +26,7 @@ from invkit.quality.benchmark import FIGURES, benchmark_figures
 from invkit.quality.whole_slices import SlicePair, exam_type, slice_pairs
 from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.device import usable_device
-from invkit.training.progress import Progress, reported
+from invkit.training.progress import Progress, report_progress
 
 Part = Literal["test", "validation", "train", "all"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -172,8 +172,8 @@ def evaluate(
     chosen = chosen_windows(slices, window)
     pairs = slice_pairs(slices, dose=dose, seed=seed)
     rows = [
-        _measured(denoiser, pair, chosen[pair.exam])
-        for pair in reported(pairs, "evaluating", len(slices.slices), progress)
+        _measure(denoiser, pair, chosen[pair.exam])
+        for pair in report_progress(pairs, "evaluating", len(slices.slices), progress)
     ]
     about = {
         "model": denoiser.name,
@@ -211,7 +211,7 @@ def chosen_windows(slices: SliceSet, window: str) -> dict[str, Window]:
     return {exam: EXAM_WINDOWS[exam] for exam in exams}
 
 
-def _measured(denoiser: LoadedDenoiser, pair: SlicePair, window: Window) -> SliceQuality:
+def _measure(denoiser: LoadedDenoiser, pair: SlicePair, window: Window) -> SliceQuality:
     with torch.no_grad():
         out = denoiser(pair.x).cpu()
     if not bool(torch.isfinite(out).all()):

@@ -46,7 +46,7 @@ def descend(
     phi: Phi,
     halt: Halt,
     *,
-    told: Callable[[int, float], None] | None = None,
+    on_stage: Callable[[int, float], None] | None = None,
 ) -> list[float]:
     """Add stages to a calibrated regressor, each solved on the estimates that those before it leave.
 
@@ -58,8 +58,8 @@ def descend(
         examples: activations and images of training patches, `(B, 1, H, W)`, HU.
         held_out: the same of other patients, which decide how many stages are kept: as many as leave the least error.
         phi: from images to activations.
-        halt: told the held-out RMSE before any stage and after each, HU; says whether that is enough.
-        told: called with the number of stages and the held-out RMSE as they come.
+        halt: is given the held-out RMSE before any stage and after each, HU; says whether that is enough.
+        on_stage: called with the number of stages and the held-out RMSE as they come.
 
     Returns:
         the held-out RMSE before any stage and after each that was tried, HU.
@@ -73,8 +73,8 @@ def descend(
         squares = torch.stack([known.missing.square().mean() for known in others])
         found = broadcast_json(regressor.config.hu_scale * squares.mean().sqrt().item())
         looks.append(found if math.isfinite(found) else math.inf)
-        if told is not None:
-            told(len(looks) - 1, looks[-1])
+        if on_stage is not None:
+            on_stage(len(looks) - 1, looks[-1])
 
     look()
     while len(looks) <= regressor.config.stages and not halt(looks) and not _idle(looks):

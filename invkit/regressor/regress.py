@@ -238,7 +238,7 @@ def _descended(
     # Twice as many as make conditions, so that the end says what doubling them would gain.
     judged = (0, config.condition_stages, 2 * config.condition_stages)
 
-    def told(count: int, rmse: float) -> None:
+    def record(count: int, rmse: float) -> None:
         if not math.isfinite(rmse):
             return
         curves["rmse_hu"].append((count, rmse))
@@ -258,7 +258,7 @@ def _descended(
         batches(data.held_out, config.stage_batches),
         data.phi,
         lambda looks: len(looks) % 2 == 1 and len(looks) > 1 and _converged([*enumerate(looks)]),
-        told=told,
+        on_stage=record,
     )
     if not curves["rmse_hu"]:
         raise DivergedError(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from invkit.measures.table import TERMINAL, known, shown_at
 from invkit.report.data import ReportData, plain
-from invkit.report.table import ladder, overview, rows
+from invkit.report.table import overview, references, rows
 
 # Of an overview, what does not fit on a terminal.
 LEFT_OUT = "Spread of f, HU"
@@ -44,7 +44,7 @@ def print_report(data: ReportData, console: Console | None = None, report: Path 
     if len(data.layers) > 1:
         console.print(_table(*_brief(*overview(data.layers))))
     else:
-        headings, table = ladder(data.layers[0].metrics)
+        headings, table = references(data.layers[0].metrics)
         if table:
             console.print(_table(headings, table))
         short, table_of_all = shown_at(TERMINAL), known()

@@ -17,7 +17,7 @@ from invkit.report.data import Image, LayerFigures, ReportData, jsonable, plain
 from invkit.report.plates import Plate, plates
 from invkit.report.rows import windowed_png
 from invkit.report.table import figure as metric
-from invkit.report.table import ladder, overview, rows
+from invkit.report.table import overview, references, rows
 from invkit.report.variation import certificate_tables, variation_tables
 from invkit.statistics.intervals import number
 
@@ -106,7 +106,7 @@ def render_html(data: ReportData, figures: Sequence[Plate] | None = None) -> str
         window=f"Shown from {number(low)} HU (black) to {number(high)} HU (white).",
         overview=overview(data.layers),
         tables=[
-            (layer.key, rows(layer.metrics, data.others), ladder(layer.metrics)) for layer in data.layers
+            (layer.key, rows(layer.metrics, data.others), references(layer.metrics)) for layer in data.layers
         ],
         varied={
             layer.key: [*certificate_tables(layer.certificates), *variation_tables(layer.metrics)]

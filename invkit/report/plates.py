@@ -12,7 +12,7 @@ from invkit.report.calibration import calibration_figure
 from invkit.report.curve import curve_figure
 from invkit.report.data import ReportData
 from invkit.report.depth import depth_figure
-from invkit.report.plots import ladder_figure, spectrum_figure
+from invkit.report.plots import references_figure, spectrum_figure
 from invkit.report.rows import certified_figure, checks_figure, samples_figure
 from invkit.report.table import figure as metric
 from invkit.report.theme import DARK, LIGHT, Theme, render
@@ -65,7 +65,7 @@ def plates(data: ReportData) -> list[Plate]:
         ),
         (
             "ladder",
-            lambda theme: ladder_figure(f"{title}: fiber errors", layers, theme),
+            lambda theme: references_figure(f"{title}: fiber errors", layers, theme),
             "How far the layer's activation moves when x is replaced. The model's samples must lie well to the "
             "left of another image; what the VAE alone loses limits the method. Bars are 95 % "
             "intervals.",

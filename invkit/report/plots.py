@@ -1,6 +1,6 @@
-"""Plots of figures: the ladder of fiber errors and the power spectra by radial band."""
+"""Plots of figures: fiber errors beside references, and the power spectra by radial band."""
 
-__all__ = ["ladder_figure", "spectrum_figure"]
+__all__ = ["references_figure", "spectrum_figure"]
 
 from collections.abc import Sequence
 
@@ -52,25 +52,25 @@ OF_SEVERAL = (
 UNIT = "Distance of the layer's activation from that of x  (1 = two different patches)"
 
 
-def _ladder(layer: LayerFigures) -> dict[str, Interval]:
+def _errors(layer: LayerFigures) -> dict[str, Interval]:
     found = {name: metric(layer.metrics, f"fiber_error.{name}") for name in NAMES if name in REFERENCES}
     return {name: value for name, value in found.items() if value is not None and np.isfinite(value.value)}
 
 
-def _few(ladder: dict[str, Interval]) -> dict[str, Interval]:
-    return {name: value for name, value in ladder.items() if name in OF_SEVERAL}
+def _few(errors: dict[str, Interval]) -> dict[str, Interval]:
+    return {name: value for name, value in errors.items() if name in OF_SEVERAL}
 
 
-def ladder_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> Figure | None:
-    """Return the ladder of fiber errors: a row a rung, or a row a layer for several layers."""
-    ladders = [(layer, _ladder(layer)) for layer in layers]
-    ladders = [(layer, ladder) for layer, ladder in ladders if ladder]
-    if not ladders:
+def references_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> Figure | None:
+    """Return the fiber errors of samples and references: a row for each, or a row for each of several layers."""
+    charts = [(layer, _errors(layer)) for layer in layers]
+    charts = [(layer, errors) for layer, errors in charts if errors]
+    if not charts:
         return None
-    single = len(ladders) == 1
+    single = len(charts) == 1
     if not single:
-        ladders = [(layer, _few(ladder)) for layer, ladder in ladders]
-    count = len(ladders[0][1]) if single else len(ladders)
+        charts = [(layer, _few(errors)) for layer, errors in charts]
+    count = len(charts[0][1]) if single else len(charts)
     height = 1.5 + 0.33 * count + (0 if single else 0.3)
     figure = Figure(figsize=(9.2, height))
     left, right = (0.2, 0.76) if single else (0.13, 0.97)
@@ -78,9 +78,9 @@ def ladder_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> F
     axes = figure.add_axes((left, 0.68 / height, right - left, top - 0.68 / height))
     figure.text(0.014, 1 - 0.13 / height, label(title), size=12, weight="bold", va="top", parse_math=False)
     colours = {name: theme.series[COLOURS[name]] for name in NAMES}
-    for row, (layer, ladder) in enumerate(ladders):
-        for rung, (name, value) in enumerate(ladder.items()):
-            place = float(rung if single else row)
+    for row, (layer, errors) in enumerate(charts):
+        for index, (name, value) in enumerate(errors.items()):
+            place = float(index if single else row)
             _point(axes, value, place, colours[name], None if single or row else NAMES[name])
             if single:
                 _outside(
@@ -98,8 +98,8 @@ def ladder_figure(title: str, layers: Sequence[LayerFigures], theme: Theme) -> F
             axes.plot(
                 [eta.value] * 2, extent, color=theme.muted, lw=1.1, ls=(0, (3, 2)), zorder=1, label=text
             )
-    noise = [metric(layer.metrics, "noise_distance") for layer, _ in ladders]
-    shown = [value for _, ladder in ladders for value in ladder.values()]
+    noise = [metric(layer.metrics, "noise_distance") for layer, _ in charts]
+    shown = [value for _, errors in charts for value in errors.values()]
     _scale(axes, [*shown, *(eta for eta in noise if eta is not None and eta.value > 0)])
     axes.axvline(1, color=theme.grid, lw=1.2, zorder=0)
     axes.set_ylim(count - 0.5, -0.5)

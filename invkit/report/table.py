@@ -1,6 +1,6 @@
 """The rows of the tables of figures: which figure, its value with interval and unit, and what it means."""
 
-__all__ = ["Row", "figure", "ladder", "overview", "rows", "write_csv"]
+__all__ = ["Row", "figure", "overview", "references", "rows", "write_csv"]
 
 import csv
 import io
@@ -95,7 +95,7 @@ def _text(of: Figure, value: Any) -> str:
     return _interval(of.key, value).text(of.unit, 3 if of.unit == NATS else None)
 
 
-def ladder(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def references(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return headings and one row per reference, the nearest first, in three units; no rows where there are none."""
     table = []
     for name, what in REFERENCES.items():

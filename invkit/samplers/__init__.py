@@ -23,15 +23,22 @@ if TYPE_CHECKING:
     from invkit.parts.workshop import Workshop
     from invkit.regressor.regressor import Regressor
     from invkit.samplers.family import Family, TrainedFamily
-    from invkit.sampling.base import FlowModel, ImageDraws, ImageSampler, SampleModel, Scalable, estimated
+    from invkit.sampling.base import (
+        FlowModel,
+        ImageDraws,
+        ImageSampler,
+        SampleModel,
+        Scalable,
+        estimate_image,
+    )
     from invkit.sampling.draws import invariances
     from invkit.sampling.layer import ScaledLayer, Target
     from invkit.sampling.tiles import Tiling
     from invkit.training.engine import FitConfig, FitResult, Shard
-    from invkit.training.feed import sent
+    from invkit.training.feed import to_device
     from invkit.training.optimiser import OnePhase
     from invkit.training.precision import in_float64, mixed_precision
-    from invkit.training.progress import Progress, reported
+    from invkit.training.progress import Progress, report_progress
     from invkit.training.seeds import derive_seed, generator, seeded
     from invkit.vae.completeness import completeness
     from invkit.vae.decoder import Decoder
@@ -82,7 +89,7 @@ __all__ = [
     "Workshop",
     "completeness",
     "derive_seed",
-    "estimated",
+    "estimate_image",
     "first_patches",
     "fit_pca",
     "generator",
@@ -96,11 +103,11 @@ __all__ = [
     "read_layer",
     "read_network",
     "reconstruction_figures",
-    "reported",
+    "report_progress",
     "seeded",
-    "sent",
     "sigma_nll",
     "soft_clamp",
+    "to_device",
 ]
 
 _HOMES = {
@@ -124,16 +131,16 @@ _HOMES = {
         "ImageSampler",
         "SampleModel",
         "Scalable",
-        "estimated",
+        "estimate_image",
     ),
     "invkit.sampling.draws": ("invariances",),
     "invkit.sampling.layer": ("ScaledLayer", "Target"),
     "invkit.sampling.tiles": ("Tiling",),
     "invkit.training.engine": ("FitConfig", "FitResult", "Shard"),
-    "invkit.training.feed": ("sent",),
+    "invkit.training.feed": ("to_device",),
     "invkit.training.optimiser": ("OnePhase",),
     "invkit.training.precision": ("in_float64", "mixed_precision"),
-    "invkit.training.progress": ("Progress", "reported"),
+    "invkit.training.progress": ("Progress", "report_progress"),
     "invkit.training.seeds": ("derive_seed", "generator", "seeded"),
     "invkit.vae.completeness": ("completeness",),
     "invkit.vae.decoder": ("Decoder",),

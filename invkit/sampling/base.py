@@ -7,7 +7,7 @@ __all__ = [
     "LayerModel",
     "SampleModel",
     "Scalable",
-    "estimated",
+    "estimate_image",
 ]
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from invkit.sampling.draws import invariances
 from invkit.sampling.layer import Target
 from invkit.sampling.tiles import Tiling
 from invkit.split.split import Split
-from invkit.training.feed import sent
+from invkit.training.feed import to_device
 from invkit.vae.vae import VAE
 
 ImageDraws = Callable[[int, int, Sequence[int]], Tensor]
@@ -88,7 +88,7 @@ class Scalable(Protocol):
 
 
 @torch.no_grad()
-def estimated(
+def estimate_image(
     split: Split,
     regressor: Regressor,
     z: Activation,
@@ -142,7 +142,7 @@ class FlowModel:
 
     def estimate(self, z: Activation, size: Sequence[int]) -> Tensor:
         """Return g(z), the image estimated from an activation, `(B, 1, H, W)`, HU."""
-        return estimated(self.split, self.regressor, z, size)
+        return estimate_image(self.split, self.regressor, z, size)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class LayerModel(FlowModel):
         def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             tiles = [invariances(seed, image, tile, indices, self.vae.d) for tile in range(len(tiling))]
             v = torch.stack(tiles, dim=1)
-            return tiling.blend_draws(self._decoded(sent(v, device), h), centre)
+            return tiling.blend_draws(self._decoded(to_device(v, device), h), centre)
 
         return draws
 

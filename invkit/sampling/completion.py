@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from invkit.training.feed import sent
+from invkit.training.feed import to_device
 from invkit.training.seeds import generator
 
 BANDS = 32  # from 0 to the corner of the frequency plane, sqrt(1/2) cycles per pixel
@@ -52,6 +52,6 @@ def spectral_noise(residual: Tensor, *, stream: str, seed: int, image: int, indi
     gain = (sums / counts.clamp(min=1))[band].sqrt()
     white = [torch.randn(1, height, width, generator=generator(seed, stream, image, k)) for k in indices]
     noise: Tensor = torch.fft.ifft2(
-        torch.fft.fft2(sent(torch.stack(white), device).to(residual.dtype)) * gain
+        torch.fft.fft2(to_device(torch.stack(white), device).to(residual.dtype)) * gain
     ).real
     return noise

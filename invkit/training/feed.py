@@ -1,6 +1,6 @@
 """Training batches on their way to a device: on CUDA they are made and copied while it works at the batch before."""
 
-__all__ = ["Feed", "sent"]
+__all__ = ["Feed", "to_device"]
 
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +12,7 @@ from torch import Tensor
 Key = TypeVar("Key", bound=Hashable)
 
 
-def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     """Return a tensor of the host on a device; to a GPU from pinned memory, so that the host does not wait for the copy."""
     device = torch.device(device)
     if device.type != "cuda":
@@ -79,4 +79,4 @@ class _Ahead(Generic[Key]):
         """Start the copy of a batch; return where it goes and the event of its end."""
         tensors = self.make(key)
         with torch.cuda.stream(self.stream):
-            return tuple(sent(tensor, self.device) for tensor in tensors), self.stream.record_event()
+            return tuple(to_device(tensor, self.device) for tensor in tensors), self.stream.record_event()

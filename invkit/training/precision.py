@@ -93,7 +93,7 @@ def _times(device: str, threads: int) -> tuple[float, float]:
         path = artifacts.cache_folder() / "precision" / f"{artifacts.fingerprint(known)}.json"
         seconds = json.loads(path.read_text(encoding="utf-8"))["seconds"]
         return float(seconds["float32"]), float(seconds["bfloat16"])
-    float32, bfloat16 = _measured(torch.device(device))
+    float32, bfloat16 = _measure(torch.device(device))
     if path is not None:
         found = {**known, "seconds": {"float32": float32, "bfloat16": bfloat16}}
         with suppress(ResourceError):
@@ -101,7 +101,7 @@ def _times(device: str, threads: int) -> tuple[float, float]:
     return float32, bfloat16
 
 
-def _measured(device: torch.device) -> tuple[float, float]:
+def _measure(device: torch.device) -> tuple[float, float]:
     """Time both in turn, and return the shortest times: what else the machine does only makes them longer."""
     ways = [_convolution(device, bf16) for bf16 in (False, True)]
     best = [float("inf"), float("inf")]

@@ -1,6 +1,6 @@
 """What a training tells about itself while it runs, and how long it will still take."""
 
-__all__ = ["Progress", "ProgressEvent", "TimeLeft", "reported"]
+__all__ = ["Progress", "ProgressEvent", "TimeLeft", "report_progress"]
 
 import time
 from collections import deque
@@ -61,7 +61,9 @@ class TimeLeft:
         return (now - begun) / (last - first) * (self.steps - step)
 
 
-def reported(items: Iterable[Item], stage: str, steps: int, progress: Progress | None) -> Iterator[Item]:
+def report_progress(
+    items: Iterable[Item], stage: str, steps: int, progress: Progress | None
+) -> Iterator[Item]:
     """Yield items, and report each once it has been dealt with.
 
     Args:

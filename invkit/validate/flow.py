@@ -1,4 +1,4 @@
-"""The flow is exactly invertible, and its log-determinant is that of its Jacobian (E4)."""
+"""The flow is exactly invertible, and its log-determinant is that of its Jacobian."""
 
 __all__ = ["check_flow"]
 

@@ -1,4 +1,4 @@
-"""A linear layer and Gaussian images: p(x|z) in closed form against a flow that was trained on samples (E5)."""
+"""A linear layer and Gaussian images: p(x|z) in closed form against a flow that was trained on samples."""
 
 __all__ = ["check_linear"]
 

@@ -1,4 +1,4 @@
-"""Images of a random strength: p(x|z) is no normal distribution, and no linear start finds it (E5)."""
+"""Images of a random strength: p(x|z) is no normal distribution, and no linear start finds it."""
 
 __all__ = ["ScaleMixture", "check_mixture"]
 

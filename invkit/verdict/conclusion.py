@@ -5,12 +5,12 @@ Not interpretable
     order of fiber errors or the likelihoods are out of order; the representation is incomplete. The last four are about the
     models that proposals come from. A certificate needs none of them, so what was certified is said all the same.
 Noise
-    What noise of the dose explains of the certified differences (E13). It is called invisible where it exceeds what epsilon
+    What noise of the dose explains of the certified differences. It is called invisible where it exceeds what epsilon
     alone allows. Of large images both are those of a window, where all of the image's tolerance may have been spent.
 Anatomy
     A change is called found where a certified image holds a structure with more contrast than the tolerance allows, and
     either more than two scans differ by there in 95 % of all cases, or more than half of what was proposed. Power of the
-    certified differences beyond noise (E13) is called found where it exceeds its floor beyond both intervals, and what epsilon
+    certified differences beyond noise is called found where it exceeds its floor beyond both intervals, and what epsilon
     alone allows.
 Both figures are lower bounds: other proposals may show more.
 """
@@ -29,8 +29,8 @@ from invkit.verdict.measures import Measures
 from invkit.verdict.rules import (
     ENOUGH_FOR_A_MAP,
     distribution_warning,
-    ladder_faults,
     likelihood_faults,
+    order_faults,
 )
 
 INCOMPLETE = 0.5  # of the power beyond noise that the representation may lose in a band
@@ -174,7 +174,7 @@ def _reasons(measures: Measures, evidence: Evidence) -> list[str]:
     error, limit = measures.vae_rmse, measures.vae_limit
     if error is not None and limit is not None and distribution_warning(error, limit) is not None:
         reasons.append("the image is out of distribution")
-    if measures.domain == "low" and not measures.proposals and ladder_faults(measures.fiber_error):
+    if measures.domain == "low" and not measures.proposals and order_faults(measures.fiber_error):
         reasons.append("the fiber errors of samples, controls and references are out of order")
     if likelihood_faults(measures.nll):
         reasons.append("the likelihoods are out of order")

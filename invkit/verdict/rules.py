@@ -56,8 +56,8 @@ __all__ = [
     "Verdict",
     "distribution_warning",
     "judge",
-    "ladder_faults",
     "likelihood_faults",
+    "order_faults",
 ]
 
 import math
@@ -94,7 +94,7 @@ def distribution_warning(vae_rmse: float, vae_limit: float) -> str | None:
     )
 
 
-def ladder_faults(fiber_error: Mapping[str, Figure]) -> tuple[str, ...]:
+def order_faults(fiber_error: Mapping[str, Figure]) -> tuple[str, ...]:
     """Return one sentence for each fiber error that is not below one it must be below."""
     errors = {name: Interval.of(value) for name, value in fiber_error.items()}
     faults = []
@@ -364,7 +364,7 @@ def judge(measures: Measures) -> Verdict:
         outside = distribution_warning(measures.vae_rmse, measures.vae_limit)
         warnings += [outside] if outside else []
     if measures.control is None and measures.domain == "low":
-        warnings += ladder_faults(measures.fiber_error)
+        warnings += order_faults(measures.fiber_error)
     warnings += likelihood_faults(measures.nll)
     found = measures.certification
     if found is not None and found.count < ENOUGH_FOR_A_MAP:

@@ -32,7 +32,7 @@ def test_order_is_that_of_means_over_blocks():
 
 def test_patches_are_drawn_again_bit_for_bit(slices, monkeypatch):
     monkeypatch.setattr("invkit.data.bank.PATCHES", 60)
-    bank = PatchBank.drawn(slices, (24, 32), dose=0.25, seed=3)
+    bank = PatchBank.draw(slices, (24, 32), dose=0.25, seed=3)
     assert len(bank) == 60
     everything = bank.patches(range(60))
     assert everything.shape == (60, 1, 24, 32)
@@ -51,11 +51,11 @@ def test_larger_images_have_fewer_patches(side, count, slices, monkeypatch):
             return type("Batch", (), {"x": torch.zeros(n, 1, 4, 4)})
 
     monkeypatch.setattr("invkit.data.bank.PatchSampler", Sampler)
-    assert len(PatchBank.drawn(slices, (side, side), dose=0.25, seed=0)) == count
+    assert len(PatchBank.draw(slices, (side, side), dose=0.25, seed=0)) == count
 
 
 def test_noise_is_never_simulated_on_rays(slices, monkeypatch):
     monkeypatch.setattr("invkit.data.bank.PATCHES", 5)
-    physical = PatchBank.drawn(slices.simulated(), (16, 16), dose=0.25, seed=0)
-    plain = PatchBank.drawn(slices, (16, 16), dose=0.25, seed=0)
+    physical = PatchBank.draw(slices.simulated(), (16, 16), dose=0.25, seed=0)
+    plain = PatchBank.draw(slices, (16, 16), dose=0.25, seed=0)
     assert torch.equal(physical.means, plain.means)

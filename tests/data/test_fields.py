@@ -53,10 +53,10 @@ def test_realisations_and_doses_are_independent_and_come_back(phantoms):
 def test_a_mixture_keeps_the_variance():
     fields = np.random.default_rng(0).normal(0, 20, (2, 200, 200)).astype(np.float16)
     for word in (0, 2**62, 2**63 + 12345, 2**64 - 1):
-        mixed = DoseFields.mixed(fields, word)
+        mixed = DoseFields.mix(fields, word)
         assert mixed.dtype == np.float32
         assert mixed.std() == pytest.approx(20, rel=0.02)
-    np.testing.assert_allclose(DoseFields.mixed(fields, 0), fields[0], atol=1e-3)
+    np.testing.assert_allclose(DoseFields.mix(fields, 0), fields[0], atol=1e-3)
 
 
 def test_patches_differ_from_the_plain_ones_in_their_noise_alone(phantoms):

@@ -9,7 +9,7 @@ import pytest
 from invkit.errors import InputError
 from invkit.report.data import Section, jsonable, plain
 from invkit.report.html import LIMITS, render_html
-from invkit.report.table import figure, ladder, overview, rows
+from invkit.report.table import figure, overview, references, rows
 from invkit.statistics.intervals import Interval
 
 HOSTILE = [
@@ -153,7 +153,7 @@ def test_numbers_stand_with_interval_unit_and_meaning(page):
 
 def test_several_layers_have_an_overview(layer, report):
     page = Page(render_html(report(layer("1"), layer("3")), figures=[]))
-    assert len(page.named("table")) == 5  # all layers, and for each its ladder and its figures
+    assert len(page.named("table")) == 5  # all layers, and for each its references and its figures
     assert "All layers" in page.texts
     headings, table = overview((layer("1"), layer("3", metrics={"spread_hu": 2.5})))
     assert headings == [
@@ -213,7 +213,7 @@ def test_plain_and_jsonable_are_total():
     }
 
 
-def test_the_ladder_stands_in_its_three_units_in_order_of_distance():
+def test_references_stand_in_their_three_units_in_order_of_distance():
     metrics = {
         "fiber_error": {"samples": Interval(0.13, 0.12, 0.14), "nearest": 0.6, "vae": 0.1},
         "ladder": {
@@ -222,15 +222,15 @@ def test_the_ladder_stands_in_its_three_units_in_order_of_distance():
             "bank": 2000,
         },
     }
-    headings, table = ladder(metrics)
+    headings, table = references(metrics)
     assert len(headings) == 4
     assert [row[0].split()[-1] for row in table] == ["x", "samples", "patches"]
     assert table[2][1:] == ["0.6", "6", "90"]
     assert table[1][1] == Interval(0.13, 0.12, 0.14).text()
     assert [row.key for row in rows(metrics) if row.key.startswith("ladder")] == ["ladder.bank"]
-    assert ladder({"spread_hu": 3.0})[1] == []
+    assert references({"spread_hu": 3.0})[1] == []
 
 
 def test_references_begin_with_a_capital_but_symbols_keep_their_case():
     metrics = {"fiber_error": {"training_free": 0.1, "noise_white": 0.2, "random": 0.3, "samples": 0.4}}
-    assert [row[0].split()[0] for row in ladder(metrics)[1]] == ["f(x)", "x", "A", "The"]
+    assert [row[0].split()[0] for row in references(metrics)[1]] == ["f(x)", "x", "A", "The"]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from invkit.images.window import Window
 from invkit.report.plates import plates
-from invkit.report.plots import ladder_figure, spectrum_figure
+from invkit.report.plots import references_figure, spectrum_figure
 from invkit.report.rows import checks_figure, samples_figure, std_limit, windowed_png
 from invkit.report.theme import DARK, LIGHT, label, render
 from invkit.verdict.measures import REFERENCES
@@ -19,7 +19,7 @@ WINDOW = Window(50, 400)
 BUILDERS = {
     "samples": lambda layers, theme: samples_figure("yang2018", layers, WINDOW, theme),
     "checks": lambda layers, theme: checks_figure("yang2018", layers, WINDOW, theme),
-    "ladder": lambda layers, theme: ladder_figure("yang2018", layers, theme),
+    "ladder": lambda layers, theme: references_figure("yang2018", layers, theme),
     "spectrum": lambda layers, theme: spectrum_figure("yang2018", layers, theme),
 }
 
@@ -76,10 +76,10 @@ def test_figures_are_neither_empty_nor_changing(theme, layer):
 
 def test_settings_of_the_user_neither_count_nor_change(layer):
     before = dict(mpl.rcParams)
-    plain = render(lambda t: ladder_figure("m", [layer()], t), LIGHT)
+    plain = render(lambda t: references_figure("m", [layer()], t), LIGHT)
     assert dict(mpl.rcParams) == before
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red"}):
-        assert render(lambda t: ladder_figure("m", [layer()], t), LIGHT) == plain
+        assert render(lambda t: references_figure("m", [layer()], t), LIGHT) == plain
 
 
 def test_images_and_std_maps_have_their_scales(layer):
@@ -105,12 +105,12 @@ def test_std_scale_is_common_and_survives_outliers_and_zero():
 def test_what_is_missing_is_left_out(layer, report):
     bare = layer(full=False, metrics={}, shape=(12, 12))
     assert checks_figure("m", [bare], WINDOW, LIGHT) is None
-    assert ladder_figure("m", [bare], LIGHT) is None
+    assert references_figure("m", [bare], LIGHT) is None
     assert spectrum_figure("m", [bare], LIGHT) is None
     assert [plate.name for plate in plates(report(bare))] == ["samples"]
 
 
-def test_ladder_places_points_at_their_values(layer):
+def test_references_are_placed_at_their_values(layer):
     figure = built("ladder", [layer()])
     axes = figure.axes[0]
     points = sorted(line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o")
@@ -126,7 +126,7 @@ def test_the_line_of_the_dose_noise_lies_within_the_axis(layer, eta):
     assert low < eta < high
 
 
-def test_all_rungs_of_one_layer_are_drawn_and_the_chief_ones_of_several(layer):
+def test_all_references_of_one_layer_are_drawn_and_the_chief_ones_of_several(layer):
     everything = {name: 0.05 * (1 + index) for index, name in enumerate(REFERENCES)}
     one = layer(metrics={"fiber_error": everything, "noise_distance": 0.3})
 
@@ -137,7 +137,7 @@ def test_all_rungs_of_one_layer_are_drawn_and_the_chief_ones_of_several(layer):
     assert len(points(built("ladder", [one, one]))) == 2 * 5
 
 
-def test_ladder_with_a_zero_is_linear(layer):
+def test_references_with_a_zero_are_linear(layer):
     figure = built("ladder", [layer(metrics={"fiber_error": {"samples": 0.0, "random": 1.0}})])
     assert figure.axes[0].get_xscale() == "linear"
 

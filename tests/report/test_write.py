@@ -80,7 +80,7 @@ def printed(data, *, terminal=False, path=None):
     return stream.getvalue()
 
 
-def test_terminal_shows_ladder_likelihood_warning_and_path(report, tmp_path):
+def test_terminal_shows_references_likelihood_warning_and_path(report, tmp_path):
     path = tmp_path / ("long" * 40) / "report.html"
     text = printed(report(), path=path)
     for part in (

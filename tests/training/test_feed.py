@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from invkit.training.feed import Feed, sent
+from invkit.training.feed import Feed, to_device
 
 NO_GPU = "needs a CUDA device"
 
@@ -32,7 +32,7 @@ def test_on_a_cpu_batches_are_made_when_they_are_asked_for_and_are_what_was_made
 
 def test_on_a_cpu_nothing_is_copied():
     tensor = torch.ones(3)
-    assert sent(tensor, "cpu") is tensor
+    assert to_device(tensor, "cpu") is tensor
     assert Feed(lambda key: (tensor,), "cpu").batch(0)[0] is tensor
 
 

@@ -11,8 +11,8 @@ from invkit.verdict.rules import (
     Measures,
     distribution_warning,
     judge,
-    ladder_faults,
     likelihood_faults,
+    order_faults,
 )
 
 GOOD = {"samples": 0.13, "vae": 0.1, "input": 0.11, "const": 0.8, "random": Interval(1.0, 0.9, 1.1)}
@@ -73,19 +73,19 @@ def test_text_never_claims_membership():
         assert "spread of the model" in text
 
 
-def test_ladder_in_order_has_no_faults():
-    assert ladder_faults(GOOD) == ()
-    assert ladder_faults({"samples": 0.1}) == ()
+def test_errors_in_order_have_no_faults():
+    assert order_faults(GOOD) == ()
+    assert order_faults({"samples": 0.1}) == ()
 
 
 @pytest.mark.parametrize("name", ["samples", "vae", "input"])
 def test_a_rung_no_closer_than_random_is_a_fault(name):
-    faults = ladder_faults(GOOD | {name: Interval(0.95, 0.85, 1.05)})
+    faults = order_faults(GOOD | {name: Interval(0.95, 0.85, 1.05)})
     assert len(faults) == 2
     assert all(REFERENCES[name] in fault for fault in faults)
 
 
-def test_ladder_faults_are_warnings_for_samples_in_the_fiber_s_domain_only():
+def test_order_faults_are_warnings_for_samples_in_the_fiber_s_domain_only():
     broken = GOOD | {"samples": 1.2}
     assert len(judge(measures(fiber_error=broken)).warnings) == 2
     assert judge(measures(fiber_error=broken, domain="high")).warnings == ()
@@ -202,12 +202,12 @@ BESIDE = {
 
 
 def test_samples_are_held_against_the_nearest_of_a_bank_and_against_the_prior():
-    assert ladder_faults(GOOD | BESIDE) == ()
-    (fault,) = ladder_faults(GOOD | BESIDE | {"nearest": 0.12})
+    assert order_faults(GOOD | BESIDE) == ()
+    (fault,) = order_faults(GOOD | BESIDE | {"nearest": 0.12})
     assert "the samples (0.13)" in fault
     assert "nearest found" in fault
     # the VAE's reconstruction and the `input` control are not asked to beat a search
-    assert len(ladder_faults(GOOD | BESIDE | {"unconditional": 0.05})) == 3
+    assert len(order_faults(GOOD | BESIDE | {"unconditional": 0.05})) == 3
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ def family():
             """Return a function from seed, image and indices to draws (n, 1, H, W), HU; what they share is computed here."""
             noise = (target.x - target.f_x).flatten()
 
-            def drawn(seed, image, indices):
-                # Draw k depends on seed, image and k alone, whatever else is drawn with it.
+            def draw(seed, image, indices):
+                # Draw k depends on seed, image and k alone, whatever else is draw with it.
                 orders = [
                     torch.randperm(len(noise), generator=generator(seed, "shuffled", image, k))
                     for k in indices
@@ -28,7 +28,7 @@ def family():
                 shuffled = noise[torch.stack(orders).to(noise.device)]
                 return target.f_x + shuffled.view(-1, *target.x.shape[1:])
 
-            return drawn
+            return draw
 
     return Shuffled()
 

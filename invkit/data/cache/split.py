@@ -131,8 +131,8 @@ def read_split(folder: Path) -> tuple[PatientSplit, str] | None:
 def check_same_split(metas: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse trained files that do not come from one split: a test patient of one could have trained another.
 
-    Sources that two files share must be split alike. Files that share none, or whose provenance names no split, as those of
-    strangers, cannot be judged and pass.
+    Sources that two files share must be split alike. Files that share none, or whose provenance names no split, such as those of
+    other people, cannot be judged and pass.
 
     Args:
         metas: provenance of each file, by the name to show; its field `splits` is that of

@@ -41,8 +41,8 @@ def project(
     sums = []
     for part in torch.split(angles, max(1, CHUNK // (points * len(offsets)))):
         cosine, sine = part.cos()[:, None], part.sin()[:, None]
-        rays = _reached(offsets, cosine, sine, sides, spacing, (height, width))
-        places = _reached(along, -sine, cosine, sides, spacing, (height, width))
+        rays = _nonzero_span(offsets, cosine, sine, sides, spacing, (height, width))
+        places = _nonzero_span(along, -sine, cosine, sides, spacing, (height, width))
         start = torch.complex(cosine * offsets[rays] / half_x, sine * offsets[rays] / half_y)
         run = torch.complex(-sine * along[places] / half_x, cosine * along[places] / half_y)
         start, run = (values.to(device=device, dtype=torch.complex64) for values in (start, run))
@@ -66,7 +66,7 @@ def _support(image: Tensor) -> tuple[float, float, float, float]:
     return found[0], found[1], found[2], found[3]
 
 
-def _reached(
+def _nonzero_span(
     places: Tensor,
     of_x: Tensor,
     of_y: Tensor,

@@ -25,7 +25,7 @@ class TrainingFree(Family):
     def draws(self, target: Target) -> ImageDraws:
         """Return what draws proposals around an image."""
 
-        def drawn(seed: int, image: int, indices: Sequence[int]) -> Tensor:
+        def draw(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             return training_free(target.x, target.f_x, seed=seed, image=image, indices=indices)
 
-        return drawn
+        return draw

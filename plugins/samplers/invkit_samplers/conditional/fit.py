@@ -23,7 +23,7 @@ from invkit.samplers import (
     mixed_precision,
     radial_bands,
     reconstruction_figures,
-    reported,
+    report_progress,
     sigma_nll,
 )
 from invkit_samplers.conditional.code import ConditionalVae
@@ -90,7 +90,7 @@ def given_patches(
         outputs = [denoise(part.to(device)) for part in torch.split(pairs.x, AT_ONCE)]
         return pairs.of(domain).to(device).half(), torch.cat(outputs).half()
 
-    columns = zip(*reported(map(batch, range(steps)), stage, steps, progress), strict=True)
+    columns = zip(*report_progress(map(batch, range(steps)), stage, steps, progress), strict=True)
     x, f_x = (torch.cat(column)[:count] for column in columns)
     return GivenPatches(x, f_x)
 

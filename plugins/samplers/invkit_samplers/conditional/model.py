@@ -16,10 +16,10 @@ from invkit.samplers import (
     ImageDraws,
     Regressor,
     Tiling,
-    estimated,
+    estimate_image,
     generator,
     invariances,
-    sent,
+    to_device,
 )
 from invkit_samplers.conditional.code import ConditionalVae
 
@@ -46,7 +46,7 @@ def estimate_and_output(
         size: `(H, W)` of the images.
         stages: of g's descent, at most; by default as many as make conditions.
     """
-    estimate = estimated(split, regressor, z, size, stages=stages)
+    estimate = estimate_image(split, regressor, z, size, stages=stages)
     return estimate, estimate if split.layer == "const" else split.psi(z, estimate)
 
 
@@ -84,7 +84,7 @@ class ConditionalModel(FlowModel):
         @torch.no_grad()
         def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             v = torch.stack([invariances(seed, image, tile, indices, self.vae.d) for tile in tiles], dim=1)
-            codes = self.cinn.inverse(sent(v, h.device), h)
+            codes = self.cinn.inverse(to_device(v, h.device), h)
             # Tile by tile, so that batches depend on neither the number of draws nor that of tiles.
             patches = [
                 self.vae.decode(codes[:, tile], self._given(output[tile, None], seed, image, tile, indices))
@@ -153,4 +153,4 @@ class ConditionalModel(FlowModel):
             torch.randint(len(self.others), (1,), generator=generator(seed, "others", image, tile, k))
             for k in indices
         ]
-        return self.others[sent(torch.cat(chosen), self.others.device)]
+        return self.others[to_device(torch.cat(chosen), self.others.device)]

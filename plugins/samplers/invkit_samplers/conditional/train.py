@@ -90,7 +90,7 @@ class ConditionalVaeTraining(CodeTraining[ConditionalConfig, ConditionalVae]):
         )
         return ConditionalTask(vae, self.given, self.tested, seed=self.seed, identity=identity)
 
-    def measured(self, vae: ConditionalVae, result: FitResult) -> dict[str, Any]:
+    def measure(self, vae: ConditionalVae, result: FitResult) -> dict[str, Any]:
         """Return what they keep of held-out patches, and what f(x) alone, and with principal components, does."""
         count = self.config.held_out
         tested = GivenPatches(self.tested.x[:count], self.tested.f_x[:count])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invkit import Split
-from invkit.samplers import CINN, Activation, FlowModel, ImageDraws, Tiling, invariances, sent
+from invkit.samplers import CINN, Activation, FlowModel, ImageDraws, Tiling, invariances, to_device
 from invkit_samplers.residual.tile_code import TileCode
 
 
@@ -51,7 +51,9 @@ class ResidualModel(FlowModel):
         @torch.no_grad()
         def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             v = [invariances(seed, image, tile, indices, self.code.d) for tile in range(len(tiling))]
-            return base + tiling.blend_draws(self._decoded(sent(torch.stack(v, dim=1), h.device), h), centre)
+            return base + tiling.blend_draws(
+                self._decoded(to_device(torch.stack(v, dim=1), h.device), h), centre
+            )
 
         return draws
 

@@ -16,7 +16,7 @@ from invkit.samplers import (
     LayerTraining,
     LearnedFlow,
     Regressor,
-    estimated,
+    estimate_image,
     generator,
 )
 from invkit_samplers.residual.model import base_of
@@ -71,7 +71,7 @@ class ResidualTraining(LayerTraining):
                     maps.repeat_interleave(TILES, dim=0)
                     for maps in (
                         base_of(self.split, z, size),
-                        estimated(self.split, regressor, z, size),
+                        estimate_image(self.split, regressor, z, size),
                         wanted,
                     )
                 )

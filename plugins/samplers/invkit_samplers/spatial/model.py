@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from invkit.samplers import HU_RANGE, Activation, FlowModel, ImageDraws, generator, sent
+from invkit.samplers import HU_RANGE, Activation, FlowModel, ImageDraws, generator, to_device
 from invkit_samplers.spatial.code import SpatialVae
 from invkit_samplers.wavelet.flow import WaveletFlow
 
@@ -72,7 +72,7 @@ class SpatialModel(FlowModel):
         @torch.no_grad()
         def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             noise = [torch.randn(shape, generator=generator(seed, "s", image, k)) for k in indices]
-            code = frame.back(self.flow.inverse(sent(torch.stack(noise), frame.mean.device), h))
+            code = frame.back(self.flow.inverse(to_device(torch.stack(noise), frame.mean.device), h))
             return self._decoded(code, size)
 
         return draws

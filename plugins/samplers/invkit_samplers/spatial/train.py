@@ -47,7 +47,7 @@ class SpatialVaeTraining(CodeTraining[SpatialConfig, SpatialVae]):
             vae, self.train, self.held_out, domain=self.domain, seed=self.seed, identity=identity
         )
 
-    def measured(self, vae: SpatialVae, result: FitResult) -> dict[str, Any]:
+    def measure(self, vae: SpatialVae, result: FitResult) -> dict[str, Any]:
         """Return what they keep of held-out patches, and what a PCA of blocks with as many numbers does."""
         figures = {
             **held_out_figures(vae, self.held_out, self.domain, self.config.held_out),

@@ -17,7 +17,7 @@ from invkit.samplers import (
     LearnedFlow,
     Regressor,
     Shard,
-    estimated,
+    estimate_image,
     generator,
 )
 from invkit_samplers.spatial.code import SpatialSettings
@@ -132,7 +132,7 @@ class SpatialTraining(LayerTraining):
         *codes, test = (self._codes(part, regressor) for part in self.config.parts)
         flow, result = fit_grid(self, config, codes, key, purpose="spatial", stage="flow of spatial codes")
 
-        def measured() -> LearnedFlow:
+        def measure_flow() -> LearnedFlow:
             rows = wavelet_nll_rows(flow, test, config.held_out, seed=self.seed("nll")) + test.frame.shift()
             floor = test.floor()
             meta = {"completeness": self.request.code.meta["held_out"], "seconds": result.seconds}
@@ -141,7 +141,7 @@ class SpatialTraining(LayerTraining):
                 "flow", state, result, rows, floor.mean().item(), floor, test.patients, meta=meta
             )
 
-        return measured
+        return measure_flow
 
     @torch.no_grad()
     def _codes(self, part: str, regressor: Regressor) -> _Codes:
@@ -154,7 +154,7 @@ class SpatialTraining(LayerTraining):
             size = (pairs.x.shape[-2], pairs.x.shape[-1])
             estimate = torch.cat(
                 [
-                    estimated(self.split, regressor, self.split.phi(some.to(self.device)), size)
+                    estimate_image(self.split, regressor, self.split.phi(some.to(self.device)), size)
                     for some in torch.split(pairs.x, AT_ONCE)
                 ]
             )

@@ -31,14 +31,14 @@ class GridWhitening(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map x `(B, c, h, w)` to y of the same shape and log_det `(B,)`."""
-        y = _mixed(x - self.centre[:, None, None], self.rotation) * self.log_scale.exp()[:, None, None]
+        y = _mix(x - self.centre[:, None, None], self.rotation) * self.log_scale.exp()[:, None, None]
         return y, ((self.log_scale.sum() + _volume(self.rotation)) * (x.shape[-2] * x.shape[-1])).expand(
             len(x)
         )
 
     def inverse(self, y: Tensor) -> Tensor:
         """Undo `forward`."""
-        x = _mixed(y * (-self.log_scale).exp()[:, None, None], torch.linalg.inv(self.rotation))
+        x = _mix(y * (-self.log_scale).exp()[:, None, None], torch.linalg.inv(self.rotation))
         return x + self.centre[:, None, None]
 
     @torch.no_grad()
@@ -108,7 +108,7 @@ class GridCoupling(nn.Module):
 
     def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Map x `(B, c, h, w)` to y of the same shape and log_det `(B,)`."""
-        a, b = _mixed(x, self.rotation).tensor_split([self.first_half], dim=1)
+        a, b = _mix(x, self.rotation).tensor_split([self.first_half], dim=1)
         s1, t1 = self.of_a(a, h)
         b = b * s1.exp() + t1
         s2, t2 = self.of_b(b, h)
@@ -123,7 +123,7 @@ class GridCoupling(nn.Module):
         a = (a - t2) * (-s2).exp()
         s1, t1 = self.of_a(a, h)
         b = (b - t1) * (-s1).exp()
-        return _mixed(torch.cat([a, b], dim=1), torch.linalg.inv(self.rotation))
+        return _mix(torch.cat([a, b], dim=1), torch.linalg.inv(self.rotation))
 
 
 class _Network(nn.Module):
@@ -148,7 +148,7 @@ class _Network(nn.Module):
         return soft_clamp(s, self.bounds[0]), soft_clamp(t, self.bounds[1])
 
 
-def _mixed(x: Tensor, matrix: Tensor) -> Tensor:
+def _mix(x: Tensor, matrix: Tensor) -> Tensor:
     """Multiply the channels of x `(B, c, h, w)` by a matrix `(c, c)` from the right."""
     return functional.conv2d(x, matrix.T[:, :, None, None])
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from invkit.samplers import Activation, FlowModel, ImageDraws, Regressor, generator, sent
+from invkit.samplers import Activation, FlowModel, ImageDraws, Regressor, generator, to_device
 from invkit_samplers.wavelet.config import WaveletConfig
 from invkit_samplers.wavelet.flow import WaveletFlow
 
@@ -72,7 +72,7 @@ class WaveletModel(FlowModel):
         @torch.no_grad()
         def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
             noise = [torch.randn(1, *padded, generator=generator(seed, "w", image, k)) for k in indices]
-            r = self.flow.inverse(sent(torch.stack(noise), estimate.device), h)
+            r = self.flow.inverse(to_device(torch.stack(noise), estimate.device), h)
             return estimate + r[..., : size[0], : size[1]]
 
         return draws

@@ -17,7 +17,7 @@ from invkit.samplers import (
     PatchSampler,
     Regressor,
     Shard,
-    estimated,
+    estimate_image,
 )
 from invkit_samplers.wavelet.config import WaveletConfig
 from invkit_samplers.wavelet.fit import (
@@ -101,7 +101,7 @@ class WaveletTraining(LayerTraining):
         )
         flow, result = fit_grid(self, config, pairs, key, purpose="wavelet", stage="wavelet flow")
 
-        def measured() -> LearnedFlow:
+        def measure_flow() -> LearnedFlow:
             rows = wavelet_nll_rows(flow, test, config.held_out, seed=self.seed("nll"))
             floor = dequantisation_entropy(config)
             return LearnedFlow(
@@ -115,13 +115,13 @@ class WaveletTraining(LayerTraining):
                 meta={"seconds": result.seconds, "precision": result.precision},
             )
 
-        return measured
+        return measure_flow
 
     @torch.no_grad()
     def pair(self, x: Tensor, target: Tensor, regressor: Regressor) -> tuple[Tensor, Tensor]:
         """Return residual r = target - g(Phi(x)) and condition of patches `(n, 1, s, s)`, HU."""
         z = self.split.phi(x)
-        estimate = estimated(self.split, regressor, z, target.shape[-2:])
+        estimate = estimate_image(self.split, regressor, z, target.shape[-2:])
         return target - estimate, grid_condition(regressor, z, estimate, self.request.settings)
 
 
