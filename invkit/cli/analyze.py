@@ -61,7 +61,8 @@ def analyze(
         str,
         typer.Option(
             "--sampler",
-            help="Sampler: vae (the published method), training-free, or one from a plugin.",
+            help="Sampler: vae (the published method), training-free, or one from a plugin; "
+            "`invkit plugins` lists those that are installed.",
         ),
     ] = "vae",
     dose: Annotated[

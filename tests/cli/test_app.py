@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from invkit import __version__, errors
 from invkit.cli import app as module
 from invkit.cli.app import COMMANDS, app
+from invkit.plugins.builtins import invkit_samplers
+from invkit.plugins.manager import PluginHost
 
 HELP = """
 import resource, sys
@@ -47,6 +49,19 @@ def test_help_is_cheap():
     assert seconds <= 0.5
     for command in COMMANDS:
         assert f"\n  {command.__name__.rsplit('.', 1)[-1]} " in done.stdout
+
+
+def test_the_help_names_the_samplers():
+    """Those of plugins would have to be loaded for it, so it says which command lists them."""
+    shown = " ".join(CliRunner().invoke(module.app, ["analyze", "--help"]).output.split())
+    assert all(sampler.name in shown.split("--sampler")[1] for sampler in invkit_samplers())
+    assert "`invkit plugins` lists those that are installed" in shown
+
+
+def test_a_wrong_sampler_is_answered_with_those_there_are():
+    """Before anything else is done; plugins that are not installed here are not named."""
+    with pytest.raises(errors.UnknownNameError, match="There are: training-free, vae"):
+        PluginHost(installed=False).sampler("fourier")
 
 
 def test_python_m_is_the_same():
