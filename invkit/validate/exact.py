@@ -33,7 +33,7 @@ def check_quantiser(split: Split, seeds: Seeds) -> list[Row]:
     return [
         Row(
             "quantiser",
-            "part of the proposals that are certified if and only if they lie in the cell "
+            "share of the proposals that are certified if and only if they lie in the cell "
             f"({spread:.1f} HU); no gradient, so none is refined",
             float(right.double().mean()),
             1.0,

@@ -14,7 +14,7 @@ from invkit.validate.trial import SAMPLES, Trial
 
 SIZE = 32
 NOISE = 30.0  # HU, of proposals
-FREE = 0.5  # a place is free where this part of the proposals' energy survives
+FREE = 0.5  # a place is free where this share of the proposals' energy survives
 
 
 def check_band(split: Split, seeds: Seeds) -> list[Row]:
@@ -60,7 +60,7 @@ def _rows(
 
     return [
         Row(
-            name, f"part of the certified spread that lies in the {what}", certified(found, share), 0.9, ">="
+            name, f"share of the certified spread that lies in the {what}", certified(found, share), 0.9, ">="
         ),
         Row(
             f"{name}.found",

@@ -69,14 +69,14 @@ def check_disc(split: Split, seeds: Seeds) -> list[Row]:
     return [
         Row(
             "planted-disc",
-            "least part of a faint disc that survives where the oracle is blind",
+            "smallest share of a faint disc that survives where the oracle is blind",
             _worst(kept, least=True),
             0.9,
             ">=",
         ),
         Row(
             "planted-disc.seen",
-            "largest part that survives of a faint disc elsewhere, or of a larger one",
+            "largest share that survives of a faint disc elsewhere, or of a larger one",
             max(_worst(part, least=False) for part in others),
             0.1,
         ),
@@ -125,7 +125,7 @@ def check_sign(split: Split, seeds: Seeds) -> list[Row]:
         Row("planted-sign", measure, certified(found, distance), 0.01),
         Row(
             "planted-sign.found",
-            "part of the certified samples of other images that is x, or the mirror image, whichever is less",
+            "share of the certified samples of other images that are x or the mirror image, whichever is smaller",
             certified(others, rarer),
             0.2,
             ">=",
