@@ -84,7 +84,7 @@ def render_html(data: ReportData, figures: Sequence[Plate] | None = None) -> str
     plots = [
         {
             "light": _uri(plate.png),
-            "dark": _uri(plate.dark),
+            "dark": _uri(plate.dark, "svg+xml"),
             "alt": plate.alt,
             "caption": plate.caption,
             "width": plate.width,
@@ -143,8 +143,8 @@ def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _uri(image: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(image).decode()
 
 
 def _tiles(layer: LayerFigures) -> list[Tile]:

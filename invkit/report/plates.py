@@ -4,7 +4,6 @@ __all__ = ["Plate", "plates"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from matplotlib.figure import Figure
 
@@ -15,13 +14,13 @@ from invkit.report.depth import depth_figure
 from invkit.report.plots import references_figure, spectrum_figure
 from invkit.report.rows import certified_figure, checks_figure, samples_figure
 from invkit.report.table import figure as metric
-from invkit.report.theme import DARK, LIGHT, Theme, render
+from invkit.report.theme import DARK, LIGHT, Theme, recoloured, render
 from invkit.report.variation_plot import changes_figure
 
 
 @dataclass(frozen=True)
 class Plate:
-    """One figure as files: PNG and SVG, a dark PNG for the page; width and height in CSS pixels."""
+    """One figure as files: PNG and SVG, a dark SVG for the page; width and height in CSS pixels."""
 
     name: str
     caption: str
@@ -163,14 +162,12 @@ def _plate(name: str, build: Callable[[Theme], Figure | None], caption: str, alt
         made.append(figure)
         return figure
 
-    formats: tuple[Literal["png", "svg"], ...] = ("png", "svg")
     try:
-        png, svg = render(built, LIGHT, formats)
-        (dark,) = render(built, DARK)
+        png, svg = render(built, LIGHT, ("png", "svg"))
     except _Nothing:
         return None
     width, height = (round(side * 96) for side in made[0].get_size_inches())
-    return Plate(name, caption, alt, png, svg, dark, width, height)
+    return Plate(name, caption, alt, png, svg, recoloured(svg, LIGHT, DARK), width, height)
 
 
 class _Nothing(Exception):

@@ -171,7 +171,7 @@ def _grey_bar(figure: Figure, window: Window, place: tuple[float, float, float, 
 def _show(axes: Axes, cell: Cell, window: Window, limit: float) -> None:
     low, high = (0.0, limit) if cell.std else window.limits
     axes.imshow(
-        cell.image, cmap=STD_COLOURS if cell.std else "gray", vmin=low, vmax=high, interpolation="nearest"
+        cell.image, cmap=STD_COLOURS if cell.std else "gray", vmin=low, vmax=high, interpolation="none"
     )
     axes.set_xticks([])
     axes.set_yticks([])

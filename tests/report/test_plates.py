@@ -1,5 +1,8 @@
+import base64
 import io
 import itertools
+import re
+import xml.etree.ElementTree as ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -12,7 +15,7 @@ from invkit.images.window import Window
 from invkit.report.plates import plates
 from invkit.report.plots import references_figure, spectrum_figure
 from invkit.report.rows import checks_figure, samples_figure, std_limit, windowed_png
-from invkit.report.theme import DARK, LIGHT, label, render
+from invkit.report.theme import DARK, LIGHT, label, recoloured, render
 from invkit.verdict.measures import REFERENCES
 
 WINDOW = Window(50, 400)
@@ -72,6 +75,43 @@ def test_figures_are_neither_empty_nor_changing(theme, layer):
     image = np.asarray(Image.open(io.BytesIO(first[0])).convert("L"), dtype=float)
     assert image.shape[1] > 1500
     assert image.std() > 20
+
+
+def drawing(svg):
+    """Return what an SVG draws: elements with their presentation, from style or attributes, without ids."""
+    found = []
+    for element in ElementTree.fromstring(svg).iter():
+        attributes = {key: value for key, value in element.attrib.items() if key not in ("id", "style")}
+        styles = (one.split(":") for one in element.get("style", "").split(";") if one.strip())
+        attributes |= {key.strip(): value.strip() for key, value in styles}
+        if not element.tag.endswith(("svg", "style", "metadata")):
+            found.append(
+                (element.tag, re.sub(r"#[a-zA-Z_]+[0-9a-f]{10}", "#", str(sorted(attributes.items()))))
+            )
+    return found
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_recoloured_figures_are_what_the_other_theme_draws(name, layer):
+    layers = [layer("1"), layer("3")]
+    light, dark = (render(lambda t: BUILDERS[name](layers, t), theme, ("svg",))[0] for theme in (LIGHT, DARK))
+    made = recoloured(light, LIGHT, DARK)
+    assert drawing(made) == drawing(dark) != drawing(light)
+    assert b"style" not in made
+    root = ElementTree.fromstring(made).attrib
+    assert (root["stroke-linejoin"], root["stroke-linecap"]) == ("round", "butt")
+
+
+def test_colours_of_a_theme_are_told_apart():
+    for theme in (LIGHT, DARK):
+        assert len(set(theme.colours)) == len(theme.colours) == len(LIGHT.colours)
+
+
+def test_images_keep_their_own_pixels_in_svg(layer):
+    (svg,) = render(lambda t: samples_figure("m", [layer(shape=(24, 48))], WINDOW, t), LIGHT, ("svg",))
+    data = re.findall(rb"base64,\s*([^\"]+)", svg)
+    sizes = [Image.open(io.BytesIO(base64.b64decode(one))).size for one in data]
+    assert sizes.count((48, 24)) == 7
 
 
 def test_settings_of_the_user_neither_count_nor_change(layer):
