@@ -97,7 +97,9 @@ def cache_folder() -> Path:
     try:
         return Path(named) if named else Path.home() / ".cache" / "invkit"
     except RuntimeError:
-        raise ResourceError("there is no home folder to keep anything in; name one in INVKIT_CACHE") from None
+        raise ResourceError(
+            "there is no home folder to store files in; set INVKIT_CACHE to a folder"
+        ) from None
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -240,7 +242,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         sidecar = json.loads(sidecar_path.read_bytes())
     except FileNotFoundError:
         raise ArtifactError(
-            f"{path} has no sidecar {sidecar_path.name}: it was not written to its end. Delete it and train again"
+            f"{path} has no sidecar {sidecar_path.name}: it was not written completely. Delete it and train again"
         ) from None
     except OSError as error:
         raise ArtifactError(f"cannot read {sidecar_path}: {error.strerror or error}") from None
@@ -291,7 +293,7 @@ def load(path: Path, *, kind: str, sha256: str | None = None) -> Stored:
     # The file's own copy is covered by its sha256, the sidecar is not.
     if stated != wanted:
         raise ArtifactError(
-            f"the sidecar of {path} was changed: it states another provenance than the file itself. "
+            f"the sidecar of {path} was changed: its provenance differs from that of the file itself. "
             "Delete both and train or download again"
         )
     return Stored(kind=kind, tensors=tensors, meta=sidecar["meta"], sha256=found, path=path)

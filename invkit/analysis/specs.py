@@ -32,7 +32,7 @@ class ImageSpec:
     """Which image is analysed.
 
     Args:
-        data: a path, an array or tensor in HU, what was read before, or `None` for a CT slice that is at hand everywhere.
+        data: a path, an array or tensor in HU, what was read before, or `None` for a CT slice that is available everywhere.
         dose: reduce its dose to this fraction by simulation; by default it is taken for low dose as it is.
         hu_range: HU of the smallest and largest value of a PNG or TIFF: two numbers, or a text such as `"-1024,3071"`.
         spacing: distance of the pixels' centres, mm; by default what DICOM states.
@@ -90,7 +90,7 @@ class SamplingSpec:
         controls: `"standard"` refines samples for the layer with random weights; `"full"` trains a model for it, too.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
         seed: decides the noise of a simulated dose and every draw.
-        allow_bypass: accept a layer that a skip connection goes round.
+        allow_bypass: accept a layer that a skip connection bypasses.
 
     Raises:
         UsageError: one of them is not what it can be.

@@ -41,11 +41,11 @@ class Study:
         sampling: what is asked for.
         workshop: where trained parts come from.
         references: what samples are compared with besides the controls.
-        randomised: the network with weights drawn anew.
+        randomised: the network with redrawn weights.
         pixel_scale: s_Phi of `input`, HU.
         judge: places refined draws among real images.
         controls: the models of `input` and `const`; `None` where samples need no training.
-        low: the VAE of low-dose images; `None` where none was needed and none was at hand.
+        low: the VAE of low-dose images; `None` where none was needed and none available.
         reconstruction: D(E(x)), `(B, 1, H, W)`, HU; `None` without controls.
         beside: another denoiser that certified samples are shown to; `None` for none.
     """
@@ -87,7 +87,7 @@ class Study:
             sampling: what is asked for.
             workshop: whose slices' test part other images are drawn from.
             controls: the models of `input` and `const`, where samples come of training.
-            randomised: the network with weights drawn anew; by default no model of it is trained.
+            randomised: the network with redrawn weights; by default no model of it is trained.
             beside: another denoiser, for which it is asked whether it ignores the same.
         """
         size = (subject.x.shape[-2], subject.x.shape[-1])

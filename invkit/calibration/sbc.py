@@ -71,7 +71,7 @@ class SbcCheck:
 
     @property
     def share_outside(self) -> float:
-        """The share of quantities that leave the band of their own; 1 - level is expected of calibrated ones."""
+        """The share of quantities that leave their own band; 1 - level is expected of calibrated ones."""
         return float(self.uniformity.outside.mean())
 
     def to_json(self) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def run_tarp(
     else:
         points = np.asarray(references, dtype=np.float64)
     if points.shape != truth.shape:
-        raise InputError(f"there must be one random point a truth, {truth.shape}, got {points.shape}")
+        raise InputError(f"there must be one random point per truth, {truth.shape}, got {points.shape}")
     if normalise:
         width = high - low + 1e-10
         truth, draws, points = ((data - low) / width for data in (truth, draws, points))

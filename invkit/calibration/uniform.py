@@ -32,7 +32,7 @@ class Uniformity:
         high: its upper edge.
         family_low: lower edge of the band that all k quantities respect together.
         family_high: its upper edge.
-        outside: which quantities leave the band of their own, `(k,)`; of calibrated ones `1 - level` do so.
+        outside: which quantities leave their own band, `(k,)`; of calibrated ones `1 - level` do so.
         departs: which leave the band of the family, `(k,)`.
         level: probability of both bands.
         groups: how many independent groups (patients) the bands count; the number of truths without labels.

@@ -89,7 +89,7 @@ def prepare(
 ) -> None:
     """Build or update a memory-mapped cache for training. Run again, it resumes."""
     if out is None:
-        raise UsageError("name the cache folder with --out")
+        raise UsageError("give the cache folder with --out")
     from invkit.data.prepare import prepare as preparing
 
     done = preparing.prepare(

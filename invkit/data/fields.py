@@ -69,7 +69,7 @@ def dose_fields(item: Slice, dose: float, keep: Path | None = None) -> DoseField
         UsageError: the dose is not in (0, 1).
     """
     if not 0 < dose < 1:
-        raise UsageError(f"what a lower dose adds needs a dose in (0, 1), got {dose!r}")
+        raise UsageError(f"the noise that a lower dose adds needs a dose in (0, 1), got {dose!r}")
     pixels, clean = _pixels(item)
     seed = (
         derive_seed(0, "physical", item.source, item.patient) if item.noise_seed is None else item.noise_seed

@@ -233,7 +233,7 @@ def _read_raster(path: Path, hu_range: tuple[float, float] | None) -> NDArray[An
         reason = "has too many pixels"
     # Pillow's readers raise nearly anything on a damaged file.
     except Exception as error:
-        reason = f"is damaged: its reader stops with {type(error).__name__}"
+        reason = f"is damaged: its reader fails with {type(error).__name__}"
     else:
         return _to_hu(frames, largest, hu_range, name)
     raise ImageError(f"{name} {reason}")

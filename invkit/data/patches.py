@@ -91,7 +91,7 @@ class PatchSampler:
         augment: bool = True,
     ) -> None:
         if not slices.slices:
-            raise DataError(f"there are no slices in the {slices.description}: give data of more patients")
+            raise DataError(f"there are no slices in the {slices.description}: give data from more patients")
         if not 1 <= size <= TILE:
             raise UsageError(f"patches have a side of 1 to {TILE} pixels, got {size}")
         if not 0 < dose <= 1:

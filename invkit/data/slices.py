@@ -204,7 +204,7 @@ def join_slices(sets: Sequence[SliceSet]) -> SliceSet:
         return sets[0]
     prints = sorted(part.fingerprint for part in sets)
     if len(set(prints)) < len(prints):
-        raise UsageError("the same data are named twice among the training data; name each once")
+        raise UsageError("the same data are given twice as training data; give each once")
     joined = SliceSet(
         tuple(item for part in sets for item in part.slices),
         fingerprint(prints),
@@ -261,7 +261,7 @@ def load_slices(
             descriptions.append(f"{len(found)} CT slices of {patients} patients")
     unique = sorted((fingerprint(part), part) for part in made_of)
     if len({key for key, _ in unique}) < len(unique):
-        raise UsageError("the same data are named twice among the training data; name each once")
+        raise UsageError("the same data are given twice as training data; give each once")
     whole = SliceSet(tuple(slices), fingerprint([key for key, _ in unique]), " + ".join(descriptions))
     whole._parts()
     return whole
@@ -328,7 +328,7 @@ def _refuse_two_doses(path: Path) -> None:
     roles = {words.role for _, folders, _ in os.walk(path) for name in folders if (words := dose_words(name))}
     if len(roles) == 2:
         raise DataError(
-            f"{path} holds slices at full and at low dose. Prepare it once: invkit data prepare {path} --out CACHE, then "
+            f"{path} contains slices at full and at low dose. Prepare it once: invkit data prepare {path} --out CACHE, then "
             "give CACHE"
         )
 
@@ -343,7 +343,7 @@ def _read(path: Path) -> tuple[list[Slice], list[str]]:
     _refuse_two_doses(path)
     images = _arrays(path)
     if not images:
-        raise DataError(f"{path} holds no CT slice that can be read (DICOM, zip of DICOM, or .npy in HU)")
+        raise DataError(f"{path} contains no CT slice that can be read (DICOM, zip of DICOM, or .npy in HU)")
     hashes = sorted(_digest(image, spacing) for _, image, spacing in images)
     source = f"ct-{fingerprint(hashes)[:12]}"
     result = []

@@ -39,7 +39,7 @@ def refine_path(
         SplitError: no gradient of the layer reaches the image.
     """
     if any(later >= earlier for earlier, later in pairwise(epsilons)):
-        raise InputError(f"a path of refinement needs falling epsilons, got {list(epsilons)}")
+        raise InputError(f"a refinement path needs decreasing epsilons, got {list(epsilons)}")
     start: Certificates | None = None
     reached = images
     tangent = tangent or Tangent(phi_grad)

@@ -77,7 +77,7 @@ class CINN(Part):
         """
         if tuple(condition.shape[1:]) != self.condition_shape:
             raise DataError(
-                f"this flow was made for conditions (B, {', '.join(map(str, self.condition_shape))}), "
+                f"this flow expects conditions (B, {', '.join(map(str, self.condition_shape))}), "
                 f"got {tuple(condition.shape)}"
             )
         h: Tensor = self.embedder(condition)
@@ -168,9 +168,7 @@ class CINN(Part):
             DataError: codes or conditions have another shape than the network was made for.
         """
         if table.d != self.config.d:
-            raise DataError(
-                f"this flow was made for codes of {self.config.d} numbers, the table's have {table.d}"
-            )
+            raise DataError(f"this flow expects codes of {self.config.d} numbers, the table's have {table.d}")
         self.embedder.initialise(table.condition[:FIRST_BATCH])
         if self.affine is not None and self.whitening is not None:
             features = torch.cat(

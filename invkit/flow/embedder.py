@@ -170,7 +170,7 @@ class ConvEmbedder(Embedder):
     def __init__(self, shape: tuple[int, ...], k: int, *, channels: int, generator: torch.Generator) -> None:
         if len(shape) != 3:
             raise ConfigError(
-                f"a conv embedder wants a condition (C, H, W), got {shape}; use 'code' or 'mlp'"
+                f"a conv embedder needs a condition (C, H, W), got {shape}; use 'code' or 'mlp'"
             )
         inputs, height, width = shape
         convs, norms = [], []
@@ -216,7 +216,7 @@ def make_embedder(shape: tuple[int, ...], config: CinnConfig, *, generator: torc
         ConfigError: the embedder does not fit the shape, or the condition is empty.
     """
     if math.prod(shape) == 0 or not shape:
-        raise ConfigError(f"a condition of shape {shape} holds no numbers")
+        raise ConfigError(f"a condition of shape {shape} is empty")
     solved = 2 * config.d if config.affine else 0
     k = solved + config.context
     kind = config.embedder

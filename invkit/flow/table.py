@@ -36,10 +36,10 @@ class CodeTable:
         )
         if self.mean.ndim != 2 or self.mean.shape != self.log_var.shape or self.condition.ndim < 2:
             raise DataError(
-                f"a code table wants mean and log_var (n, d) and condition (n, ...); got {shapes}"
+                f"a code table needs mean and log_var (n, d) and condition (n, ...); got {shapes}"
             )
         if len(self.mean) == 0 or len(self.condition) != len(self.mean):
-            raise DataError(f"a code table wants as many conditions as codes, and at least one; got {shapes}")
+            raise DataError(f"a code table needs as many conditions as codes, and at least one; got {shapes}")
         for name in ("mean", "log_var", "condition"):
             bad = int((~torch.isfinite(getattr(self, name))).sum())
             if bad:

@@ -164,9 +164,9 @@ def train_cinn(
         held_out: rows of other patients, on `device`.
         folder: of the checkpoints; a training that was interrupted goes on from there.
         seed: of order and noise.
-        progress: is told how far the training is.
+        progress: receives the progress of the training.
         device: where it trains.
-        stage: name of this training in what `progress` is told.
+        stage: name of this training in what `progress` receives.
 
     Raises:
         DivergedError: the loss or a gradient is not finite, also after going back to a checkpoint.

@@ -96,7 +96,7 @@ def noise_in(images: Tensor, regions: Regions) -> Tensor:
         InputError: there are no regions.
     """
     if not len(regions):
-        raise InputError("no image has a flat region of soft tissue to measure noise in; give others")
+        raise InputError("no image has a flat region of soft tissue to measure noise in; give other images")
     return noise(regions.cut(images))
 
 

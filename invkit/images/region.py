@@ -70,7 +70,7 @@ def choose_region(spec: RegionSpec, size: tuple[int, int]) -> Region | None:
         x, y, width, height = numbers
         if min(x, y) < 0 or min(width, height) < 1 or x + width > size[1] or y + height > size[0]:
             raise UsageError(
-                f"the region {x},{y},{width},{height} (x,y,w,h) leaves the image of {size[1]} x {size[0]} pixels"
+                f"the region {x},{y},{width},{height} (x,y,w,h) extends beyond the image of {size[1]} x {size[0]} pixels"
             )
         mask = torch.zeros(size, dtype=torch.bool)
         mask[y : y + height, x : x + width] = True
@@ -81,7 +81,7 @@ def choose_region(spec: RegionSpec, size: tuple[int, int]) -> Region | None:
             raise ImageError(f"a mask must have the image's shape {size}, got {tuple(mask.shape)}")
         region = Region(mask, f"a mask of {int(mask.sum())} pixels")
     if not bool(region.mask.any()) or min(region.crop(region.mask).shape) < LEAST:
-        raise ImageError(f"{region.description} is too small: {LEAST} x {LEAST} pixels is the least")
+        raise ImageError(f"{region.description} is too small: it needs at least {LEAST} x {LEAST} pixels")
     return region
 
 

@@ -38,7 +38,7 @@ def retained_information(
     vectors = [as_vector(layer), as_vector(const_control), as_vector(floor)]
     if len({len(vector) for vector in vectors}) != 1:
         raise InputError(
-            f"layer and controls need one value an image each, got {[len(vector) for vector in vectors]}"
+            f"layer and controls need one value per image each, got {[len(vector) for vector in vectors]}"
         )
     columns = np.stack(vectors, axis=1)
 

@@ -29,7 +29,7 @@ def layer_curves(
     Args:
         models: of the layers, without controls.
         controls: the models of `input` and `const`.
-        bypassed: layers that a skip connection goes round: what comes after them may know more.
+        bypassed: layers bypassed by a skip connection; those after them may know more.
         seed: of the resampling.
     """
     if not models:
@@ -79,7 +79,7 @@ def _regression(
 
 
 def _errors(model: SampleModel) -> Tensor | None:
-    """Return squared errors of the regression on held-out patches, HU^2; none in files of before."""
+    """Return squared errors of the regression on held-out patches, HU^2; none in files from older versions."""
     return getattr(model, "held_out", {}).get(ROWS)
 
 

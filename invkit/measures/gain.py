@@ -85,7 +85,7 @@ def gain_ratios(
         rows.append([jacobian_gain(phi, x, each, tangent)[:, 0].square().cpu().numpy() for each in sets])
     if any(column.mean() == 0 for arrays in rows for column in arrays[1:]):
         raise InputError(
-            "the layer answers to no noise at all, so there is nothing to compare with (is it constant?)"
+            "the layer does not respond to noise at all, so there is nothing to compare with (is it constant?)"
         )
 
     def means(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -41,7 +41,7 @@ def jacobian_gain(
         )
     lengths = in_float64(directions).flatten(2).norm(dim=2)
     if bool((lengths == 0).any()):
-        raise InputError("a direction has length 0, so the layer's answer to it is not defined")
+        raise InputError("a direction has length 0, so the layer's response to it is undefined")
     gains: list[Tensor] = []
     at = Linearisation(phi, x, tangent)
     for direction in directions:

@@ -122,7 +122,9 @@ def disc_contrast(
         raise UsageError("the largest contrast must not be 0; give it in HU, below 0 for darker discs")
     places = [(float(row), float(column)) for row, column in centres]
     if not places or len(images) not in (1, len(places)):
-        raise InputError(f"give one image a disc, or one for all; got {len(images)} for {len(places)} discs")
+        raise InputError(
+            f"give one image per disc, or one for all; got {len(images)} for {len(places)} discs"
+        )
     limit = torch.as_tensor(threshold, dtype=torch.float64).reshape(-1).cpu().expand(len(places))
     if not bool((limit > 0).all()):
         raise InputError("the threshold must be positive: the distance that counts as not seen")

@@ -1,4 +1,4 @@
-"""The same network with weights drawn anew: how much of what is found needs no training to be ignored."""
+"""The same network with redrawn weights: how much of what is found needs no training to be ignored."""
 
 __all__ = ["WeightRandomisation", "redrawn"]
 
@@ -35,7 +35,7 @@ SAMPLES = 6  # of each image at most that are refined
 TRIAL_STEPS, TRIAL_PRODUCTS = 8, 30
 PAIRS = 64  # of patches, behind s_Phi: an eighth of a trained layer's, whose scale is measured once and kept
 
-NO_WEIGHTS = "its network holds no weights that could be drawn anew"
+NO_WEIGHTS = "its network has no weights that could be redrawn"
 
 
 def redrawn(denoiser: LoadedDenoiser, *, seed: int = 0) -> LoadedDenoiser:
@@ -49,7 +49,7 @@ def redrawn(denoiser: LoadedDenoiser, *, seed: int = 0) -> LoadedDenoiser:
         seed: of the weights.
 
     Raises:
-        InvkitError: there are no weights, or not all of them can be drawn anew.
+        InvkitError: there are no weights, or not all of them can be redrawn.
     """
     own = derive_seed(seed, "random phi")
     if denoiser.weights_tag == "given":
@@ -88,7 +88,7 @@ def _reset(network: nn.Module, seed: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class WeightRandomisation:
-    """Layers of the network with weights drawn anew, measured with the samples of the trained ones.
+    """Layers of the network with redrawn weights, measured with the samples of the trained ones.
 
     What these layers ignore, the architecture ignores; training has a part only in what goes beyond it.
 
@@ -106,7 +106,7 @@ class WeightRandomisation:
 
     @classmethod
     def of(cls, denoiser: LoadedDenoiser, slices: SliceSet, *, dose: float, seed: int = 0) -> Self:
-        """Return the control of a denoiser; one that says why there is none where its weights cannot be drawn anew.
+        """Return the control of a denoiser; one that says why there is none where its weights cannot be redrawn.
 
         As in the bank, the noise of patches is added in the image whatever the set says.
 
@@ -159,7 +159,7 @@ class WeightRandomisation:
             own: the trained layer.
             x: the images, `(B, 1, H, W)`, HU.
             certified: the trained layer's refined samples of each image; empty where nothing was refined.
-            f: the trained denoiser; how its output changes is told.
+            f: the trained denoiser; whose change of output is reported.
             samples: N; a model that is trained for the random layer draws at most 50.
             seed: of the analysis.
             region: decides where the window is, and which pixels the spread of the model's draws counts.

@@ -1,4 +1,4 @@
-"""The two lengths that a layer's distances are told in: s_Phi and eta, measured on held-out body patches."""
+"""The two lengths that a layer's distances are given in: s_Phi and eta, measured on held-out body patches."""
 
 __all__ = ["ScaleRequest", "find_scales", "layer_scales", "scale_sampler"]
 

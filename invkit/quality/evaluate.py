@@ -167,7 +167,7 @@ def evaluate(
     slices = whole if part == "all" else whole.part(part)
     if not slices.slices:
         raise DataError(
-            f"there are no slices in the {slices.description}: give data of more patients, or --part all"
+            f"there are no slices in the {slices.description}: give data from more patients, or --part all"
         )
     chosen = chosen_windows(slices, window)
     pairs = slice_pairs(slices, dose=dose, seed=seed)

@@ -182,7 +182,7 @@ def train_regressor(
         folder: run folder of the engine; an interrupted training goes on.
         seed: of the initialisation.
         identity: what is trained on what; a folder that holds another training is refused.
-        progress: is told how far the training is.
+        progress: receives the progress of the training.
         device: where it trains.
         stage: what progress calls it.
 
@@ -262,7 +262,7 @@ def _descended(
     )
     if not curves["rmse_hu"]:
         raise DivergedError(
-            f"{stage}: activations of the layer are not finite, so no image can be told from them"
+            f"{stage}: activations of the layer are not finite, so no image can be estimated from them"
         )
     regressor.eval().requires_grad_(False)
     metrics = {name: min(curve, key=lambda point: point[1])[1] for name, curve in curves.items()}

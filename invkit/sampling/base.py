@@ -121,7 +121,7 @@ class FlowModel:
         sha256: of the file it was read from.
         nll_rows: held-out negative log-likelihoods in nats per dimension, one a patch, shape `(n,)`.
         patients: number of the patient each of them is from, shape `(n,)`.
-        floor_rows: the least each of them can be, for codes their posterior entropy, `(n,)`; `None` in files of before.
+        floor_rows: the least each of them can be, for codes their posterior entropy, `(n,)`; `None` in files from older versions.
     """
 
     split: Split
@@ -155,7 +155,7 @@ class LayerModel(FlowModel):
     Args:
         vae: E and D; of the target domain.
         cinn: t.
-        held_out: what else the file keeps of held-out patches, by name; empty in files of before.
+        held_out: what else the file keeps of held-out patches, by name; empty in files from older versions.
     """
 
     vae: VAE

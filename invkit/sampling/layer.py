@@ -19,7 +19,7 @@ OF_SCALE, OF_NOISE = 1e-3, 0.02
 
 @dataclass(frozen=True)
 class ScaledLayer:
-    """A layer and the units that distances in it are told in.
+    """A layer and the units that distances in it are given in.
 
     Args:
         split: the layer.

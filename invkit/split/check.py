@@ -44,7 +44,7 @@ def check_split(split: Cut, x_hu: Tensor, *, allow_bypass: bool, f_x: Tensor | N
     Args:
         split: the layer.
         x_hu: finite images, shape `(B, 1, H, W)`, HU.
-        allow_bypass: accept a layer that a skip connection goes round.
+        allow_bypass: accept a layer that a skip connection bypasses.
         f_x: f of them, where `check_contract` has found it to be the same twice.
 
     Raises:

@@ -113,7 +113,7 @@ class Cut:
         Args:
             z: what `phi` gives, for B images.
             carrier: images, shape `(B, 1, H, W)` or `(1, 1, H, W)`, HU. They run up to the layer to give
-                whatever goes round it; for a cut, only their size matters.
+                whatever bypasses it; for a cut, only their size matters.
 
         Returns:
             images, shape `(B, 1, H, W)`, HU.

@@ -22,7 +22,7 @@ class Split(Cut):
     Args:
         denoiser: a loaded denoiser, or any network that takes and gives HU.
         layer: where to cut; in a sequence, every string is one place.
-        allow_bypass: let `check` accept a layer that a skip connection goes round.
+        allow_bypass: let `check` accept a layer that a skip connection bypasses.
 
     Raises:
         SplitError: there is no such layer (the message lists those that exist), or the network is TorchScript.

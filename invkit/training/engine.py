@@ -66,7 +66,7 @@ def fit(
         task: what is trained; made from seeds, so that every call begins with the same parameters.
         config: steps, seed and guards.
         folder: run folder; holds `checkpoints/` and `metrics.jsonl`, and one process group at a time.
-        progress: is told at most every 0.2 s how far the training is.
+        progress: receives the progress of the training, at most every 0.2 s.
         device: where the task's modules are.
         stage: what progress calls this training.
 

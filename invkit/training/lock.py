@@ -35,7 +35,7 @@ def exclusive(folder: Path, *, progress: Progress | None = None, stage: str = "w
 
     Args:
         folder: what is locked, through a file `.lock` in it that stays there.
-        progress: is told every 0.2 s for how long this process has been waiting, with `stage`.
+        progress: receives every 0.2 s how long this process has been waiting, with `stage`.
         stage: what the waiting is called.
 
     Raises:

@@ -136,7 +136,7 @@ def validate(
         only: ids of rows, or what the ids of several rows begin with, up to a dot; all of them by default. Rows that are
             measured together with a wanted one cost nothing, but are left out of the result.
         seed: decides every random number.
-        progress: is told which check runs and how far its training is.
+        progress: receives which check runs and the progress of its training.
         checks: what can be measured, by the beginning of the ids.
 
     Raises:

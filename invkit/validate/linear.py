@@ -32,7 +32,7 @@ def check_linear(
         kept: orthonormal basis of what z is said to keep, `(size^2, r)`.
         seeds: of images, training and samples.
         case: sizes.
-        progress: is told how far the training is.
+        progress: receives the progress of the training.
     """
     case = case or Case()
     images = GaussianField(case.size)

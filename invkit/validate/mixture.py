@@ -68,7 +68,7 @@ def check_mixture(
         kept: orthonormal basis of what z is said to keep, `(size^2, r)`.
         seeds: of images and training.
         case: sizes.
-        progress: is told how far the training is.
+        progress: receives the progress of the training.
     """
     images = ScaleMixture(GaussianField(case.size), kept)
     trained = train_flow(split, images.draw, images.conditional(1.0), seeds, case, progress)

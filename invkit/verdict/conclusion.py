@@ -218,7 +218,7 @@ def _proven(layer: str, evidence: Evidence) -> list[str]:
         what = (
             f"no anatomical change {least} was found"
             if evidence.beyond is None
-            else f"of the structures that were inserted, removed or moved, nothing {least} was left"
+            else f"of the structures that were inserted, removed or moved, nothing {least} remained"
         )
         said.append(f"{what} in {evidence.certified} certified images{of_window} with altered anatomy")
     return said

@@ -140,7 +140,7 @@ class Certification:
 
 @dataclass(frozen=True)
 class RandomWeights:
-    """The layer with weights drawn anew, beside the trained one, in a window of the image.
+    """The layer with redrawn weights, beside the trained one, in a window of the image.
 
     Args:
         random: spread of its certified samples, HU.

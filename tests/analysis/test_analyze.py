@@ -181,7 +181,7 @@ def test_a_region_is_what_is_measured_and_shown(place, image, network, result):
     assert figures.samples.shape[1:] == figures.swaps.shape[1:] == (24, 30)
     np.testing.assert_array_equal(figures.x, image[inside])
     assert "spreads are those of the region of 30 x 24 pixels" in found.subject.description
-    with pytest.raises(invkit.UsageError, match="leaves the image"):
+    with pytest.raises(invkit.UsageError, match="extends beyond the image"):
         invkit.analyze(network, "0", image, region="40,20,30,24", **OPTIONS, **place)
 
 

@@ -53,7 +53,7 @@ def test_a_summary_as_text(run):
         ([], 3, "Give --spacing"),
         (["--spacing", "2,3,4"], 2, "--spacing takes a distance"),
         (["--spacing", "wide"], 2, "--spacing takes a distance"),
-        (["--spacing", "0"], 2, "spacing is the distance"),
+        (["--spacing", "0"], 2, "row and column spacing"),
         (["--spacing", "2", "--kernel", "k"], 2, "kernels are standard, sharp, ramp"),
         (["--spacing", "2"], 3, "--photons"),
     ],

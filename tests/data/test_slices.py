@@ -107,5 +107,5 @@ def test_missing_and_empty_paths_are_refused(tmp_path) -> None:
         load_slices([tmp_path / "nothing"])
     with pytest.raises(InvkitError):
         load_slices([tmp_path])
-    with pytest.raises(UsageError, match="named twice"):
+    with pytest.raises(UsageError, match="given twice"):
         load_slices(["phantoms:2", "phantoms:2"])

@@ -43,8 +43,8 @@ def test_nothing_means_the_whole_image():
     [
         ("5,10,20", UsageError, "four whole numbers"),
         ("a,b,c,d", UsageError, "four whole numbers"),
-        ("50,0,20,20", UsageError, "leaves the image of 60 x 40"),
-        ("-1,0,20,20", UsageError, "leaves the image"),
+        ("50,0,20,20", UsageError, "extends beyond the image of 60 x 40"),
+        ("-1,0,20,20", UsageError, "extends beyond the image"),
         ("0,0,4,20", ImageError, "too small"),
         (np.zeros(SIZE), ImageError, "too small"),
         (np.ones((40, 59)), ImageError, "must have the image's shape"),

@@ -110,7 +110,7 @@ def test_a_name_goes_before_a_folder_of_that_name(host, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ward").mkdir()
     assert len(gather("ward", host, 0).slices) == 3
-    with pytest.raises(DataError, match="holds no CT slice"):
+    with pytest.raises(DataError, match="contains no CT slice"):
         gather("./ward", host, 0)
 
 
@@ -120,7 +120,7 @@ def test_a_name_goes_before_a_folder_of_that_name(host, tmp_path, monkeypatch):
         ("broken", PluginError, "data source broken raised RuntimeError"),
         ("wrong:1", PluginError, "must return an invkit.data.slices.SliceSet, got a list"),
         ("empty", DataError, "data source empty holds no slices"),
-        (["ward", "ward:3"], UsageError, "named twice"),
+        (["ward", "ward:3"], UsageError, "given twice"),
         ("nowhere", DataError, "nowhere does not exist"),
     ],
 )

@@ -145,10 +145,12 @@ def read_index(folder: Path) -> Index:
     try:
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-            raise DataError(f"{path} is no index of schema {SCHEMA}. Prepare a new cache")
+            raise DataError(f"{path} is not an index of schema {SCHEMA}. Prepare a new cache")
         stated = content.pop("sha256", None)
         if stated != fingerprint(content):
-            raise DataError(f"{path} was changed: its sha256 is not the one it states. Prepare a new cache")
+            raise DataError(
+                f"{path} was changed: its sha256 differs from the one it states. Prepare a new cache"
+            )
         return Index.model_validate(content)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
@@ -212,13 +214,13 @@ def open_shard(folder: Path, record: Record) -> np.memmap[Any, Any]:
     path = shard_path(folder, record.key)
     if not shard_is_intact(folder, record):
         state = "was changed: its sha256 is not that of the index" if path.exists() else "is missing"
-        raise DataError(f"{path} {state}. {AGAIN}: it writes the shard anew")
+        raise DataError(f"{path} {state}. {AGAIN}: it rewrites the shard")
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot map {path}: {type(error).__name__}") from None
     if not isinstance(values, np.memmap) or values.shape != record.shape or values.dtype.name != record.dtype:
-        raise DataError(f"{path} does not hold what the index says. {AGAIN}")
+        raise DataError(f"{path} does not match the index. {AGAIN}")
     return values
 
 

@@ -85,7 +85,7 @@ def open_cache(folder: Path) -> OpenCache:
     """
     index = read_index(folder)
     if not index.complete:
-        raise DataError(f"the preparation of {folder} did not come to its end. {AGAIN}: it goes on")
+        raise DataError(f"the preparation of {folder} was interrupted. {AGAIN}: it resumes")
     records = [record for record in index.shards if record.sha256 is not None]
     found = read_split(folder)
     if found is None:
@@ -95,7 +95,7 @@ def open_cache(folder: Path) -> OpenCache:
         raise DataError(f"split.json of {folder} and its index differ in {len(lost)} patients. {AGAIN}")
     source = cache_source(index.name, split.parts)
     if stated != split_sha256(source, split):
-        raise DataError(f"split.json of {folder} was changed. {AGAIN}, if the new parts are wanted")
+        raise DataError(f"split.json of {folder} was changed. {AGAIN} if you want the new sets")
     if not records:
         raise DataError(f"{folder} holds no slice")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

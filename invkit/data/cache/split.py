@@ -56,7 +56,7 @@ def decide_split(exams: Mapping[str, str], *, rule: str | None, earlier: Patient
     rule = rule or (HASH_RANK if earlier is None else earlier.rule)
     if earlier is not None and rule != earlier.rule and earlier.parts:
         raise UsageError(
-            f"the cache is split by {earlier.rule}, and its patients stay in their parts. Prepare a new cache for {rule}"
+            f"the cache is split by {earlier.rule}, and its patients keep their sets. Prepare a new cache for {rule}"
         )
     known: dict[str, Part] = {} if earlier is None else {**earlier.former, **earlier.parts}
     parts = divide(exams, rule=rule, previous=known)
@@ -125,7 +125,7 @@ def read_split(folder: Path) -> tuple[PatientSplit, str] | None:
         raise
     # Somebody's edit can have made anything of it.
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} is damaged ({type(error).__name__}). Bring back what it was") from None
+        raise DataError(f"{path} is damaged ({type(error).__name__}). Restore the original file") from None
 
 
 def check_same_split(metas: Mapping[str, Mapping[str, Any]]) -> None:
@@ -150,6 +150,6 @@ def check_same_split(metas: Mapping[str, Mapping[str, Any]]) -> None:
     if clashing:
         listed = ", ".join(f"{name} ({clashing[name][:12]})" for name in sorted(clashing))
         raise ArtifactError(
-            f"these come from different splits of the patients: {listed}. One's test patients can be among "
-            "those that another was trained on: train them on the same data"
+            f"these come from different splits of the patients: {listed}. The test patients of one can be among "
+            "the training patients of another: train them on the same data"
         )

@@ -77,7 +77,7 @@ def check_is_ct(data: Dataset, *, pixels: bool) -> None:
     kind = UID(str(data.get("SOPClassUID") or ""))
     if kind and kind not in CT_CLASSES:
         raise ImageError(
-            f"is no CT slice but {kind.name if kind.name != kind else 'of an unknown storage class'}"
+            f"is not a CT slice but {kind.name if kind.name != kind else 'of an unknown storage class'}"
         )
     if _words(data.get("ImageType")) & {"LOCALIZER", "SCOUT"}:
         raise ImageError("is a localizer, not a slice")
@@ -99,7 +99,9 @@ def pixel_layout(data: Dataset) -> PixelLayout:
         photometric not in ("MONOCHROME1", "MONOCHROME2")
         or _whole(data, "SamplesPerPixel", "Samples per Pixel") != 1
     ):
-        raise ImageError("is no grey image in MONOCHROME2 (colour or palette), so it holds no HU")
+        raise ImageError(
+            "is not a greyscale image in MONOCHROME2 (but colour or palette), so it contains no HU"
+        )
     rows, cols = _whole(data, "Rows", "Rows"), _whole(data, "Columns", "Columns")
     frames = (
         _whole(data, "NumberOfFrames", "Number of Frames") if data.get("NumberOfFrames") is not None else 1
@@ -160,7 +162,7 @@ def _rescale(parts: Sequence[Dataset], stated: tuple[float, float] | None) -> tu
         if stated is not None:
             return stated
         raise ImageError(
-            "states no Rescale Slope and Intercept, so its HU are not known; invkit does not guess them"
+            "states no Rescale Slope and Intercept, so its HU are unknown; invkit does not guess them"
         )
     slope, intercept = _number(group, "RescaleSlope"), _number(group, "RescaleIntercept")
     if stated is not None:
@@ -170,7 +172,7 @@ def _rescale(parts: Sequence[Dataset], stated: tuple[float, float] | None) -> tu
     if slope is None or intercept is None:
         missing = "Slope" if slope is None else "Intercept"
         raise ImageError(
-            f"states no usable Rescale {missing}, so its HU are not known; invkit does not guess them"
+            f"states no usable Rescale {missing}, so its HU are unknown; invkit does not guess them"
         )
     if slope == 0:
         raise ImageError("has Rescale Slope 0, so its HU are lost")

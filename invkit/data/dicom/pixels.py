@@ -52,7 +52,7 @@ def hounsfield(data: Dataset, layout: PixelLayout, frames: Iterable[Frame]) -> I
     for stored, frame in zip(_stored_frames(data, layout), frames, strict=True):
         padding = _padding(stored, layout)
         if padding.all():
-            raise ImageError("holds nothing but padding")
+            raise ImageError("contains nothing but padding")
         values = _without_unused_bits(data, stored, layout, padding)
         if frame.rescale is None:
             image = apply_modality_lut(values, _with_hu_table(data)).astype(np.float64)
@@ -113,7 +113,7 @@ def _check_ends(data: Dataset, layout: PixelLayout) -> None:
     """Refuse a code stream (JPEG, JPEG-LS, JPEG 2000) without its end marker, for which decoders make pixels up."""
     for frame in generate_frames(data.PixelData, number_of_frames=layout.frames):
         if not frame.rstrip(b"\0").endswith(END_OF_IMAGE):
-            raise ImageError("is cut off: its compressed pixels lack their end")
+            raise ImageError("is truncated: its compressed pixel data end early")
 
 
 def check_length(length: int, layout: PixelLayout) -> None:
@@ -127,7 +127,7 @@ def check_length(length: int, layout: PixelLayout) -> None:
     if not wanted <= length < wanted + max(row, 2):
         raise ImageError(
             f"has {length} bytes of pixel data where {layout.frames} frames of {layout.rows} x {layout.cols} "
-            f"pixels need {wanted}: it is cut off or its header is wrong"
+            f"pixels need {wanted}: it is truncated, or its header is wrong"
         )
 
 

@@ -195,7 +195,7 @@ def _read_header(
         start, length = found[0]
         check_length(length, layout)
         if deflated is None and start + length > size:
-            raise ImageError("is cut off: its pixels are not all there")
+            raise ImageError("is truncated: pixel data are missing")
     return data, layout, frames
 
 

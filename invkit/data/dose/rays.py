@@ -123,7 +123,7 @@ class _Scan:
         noise = estimate_noise(even) * _kept(noise_power(pixels), pixels) / _kept(power, pixels)
         if noise < LEAST_NOISE:
             raise ImageError(
-                f"the slice holds no noise that its dose could be read from (estimated: {noise:.2g} HU). "
+                f"the slice contains too little noise to infer its dose from ({noise:.2g} HU estimated). "
                 "State the photons per ray (--photons)"
             )
         return noise
@@ -278,9 +278,7 @@ def _scan(
     if y.ndim != 4 or y.shape[1] != 1:
         raise ImageError(f"images need the shape (B, 1, H, W), got {tuple(y.shape)}")
     if len(spacing) != 2 or not all(math.isfinite(side) and side > 0 for side in spacing):
-        raise UsageError(
-            f"spacing is the distance of rows and of columns in mm, both above 0, got {spacing!r}"
-        )
+        raise UsageError(f"spacing is the row and column spacing in mm, both above 0, got {spacing!r}")
     if not (math.isfinite(electronic) and electronic >= 0):
         raise UsageError(
             f"electronic noise is a standard deviation in photons, 0 or more, got {electronic!r}"

@@ -1,6 +1,6 @@
 """Built-in synthetic CT: axial slices of thorax, abdomen, pelvis and head, from a seed and an index.
 
-They are made for training where no CT is at hand: realistic in HU values, edge sharpness and texture, not in
+They are made for training where no CT is available: realistic in HU values, edge sharpness and texture, not in
 the arrangement of every organ. The noise-free image is exact, which no CT can offer.
 """
 

@@ -89,7 +89,7 @@ def read_arrays(path: Path, indices: Sequence[int]) -> list[NDArray[np.float32]]
         slices = volume.read(indices)
     # A damaged file fails in many ways.
     except Exception as error:
-        raise ImageError(f"is damaged: its reader stops with {type(error).__name__}") from None
+        raise ImageError(f"is damaged: its reader fails with {type(error).__name__}") from None
     return [
         np.maximum(as_image(np.ascontiguousarray(item))[0, 0].numpy(), np.float32(AIR)) for item in slices
     ]
@@ -115,7 +115,7 @@ class _Npy(_Volume):
             values = np.load(path, mmap_mode="r", allow_pickle=False)
         # A damaged header is parsed as a Python literal and fails in many ways.
         except Exception:
-            raise ImageError("is not a usable .npy file of numbers: it is damaged or cut off") from None
+            raise ImageError("is not a usable .npy file of numbers: it is damaged or truncated") from None
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
             raise ImageError("is not a usable .npy file of numbers")
         if values.ndim == 4 and values.shape[1] == 1:
@@ -145,7 +145,7 @@ class _Nifti(_Volume):
             targets = [int(axis) for axis in self.axes[:, 0]]
         # nibabel raises nearly anything on a damaged file.
         except Exception as error:
-            raise ImageError(f"is damaged: nibabel stops with {type(error).__name__}") from None
+            raise ImageError(f"is damaged: nibabel fails with {type(error).__name__}") from None
         if len(shape) == 4 and shape[3] == 1:
             shape = shape[:3]
         if len(shape) != 3 or not all(shape):

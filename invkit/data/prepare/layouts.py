@@ -143,7 +143,7 @@ def _roots(spec: str | Path) -> list[tuple[Path, Role | None]]:
     if str(spec) == LDCT and not path.exists():
         folder = os.environ.get("LDCTBENCH_DATAFOLDER")
         if not folder:
-            raise UsageError(f"name the data: a path, or a folder in the environment variable {LDCT_FOLDER}")
+            raise UsageError(f"give the data: a path, or a folder in the environment variable {LDCT_FOLDER}")
         path = Path(folder)
     if path.exists():
         return [(path, None)]

@@ -57,7 +57,7 @@ class Prepared:
         slices: in all, at full dose.
         pairs: of them with a low-dose partner.
         bytes: of all shards.
-        written: shards that were made or made anew.
+        written: shards that were made or remade.
         kept: shards that were still right.
         removed: shards whose files are gone.
         parts: patients in train, validation and test.
@@ -115,13 +115,13 @@ def prepare(
     """
     folder = Path(out)
     if workers is not None and workers < 1:
-        raise UsageError(f"there is at least one worker, got {workers}")
+        raise UsageError(f"workers must be at least 1, got {workers}")
     if (
         not is_cache(folder)
         and folder.exists()
         and (not folder.is_dir() or {item.name for item in folder.iterdir()} - {LOCK_NAME, SALT})
     ):
-        raise DataError(f"{folder} is neither empty nor a cache. Name another folder with --out")
+        raise DataError(f"{folder} is neither empty nor a cache. Choose another folder with --out")
     report = scan(paths, rescale=rescale)
     with exclusive(folder, progress=progress, stage="waiting for another preparation"):
         return _Preparation(folder, workers, split, rescale, progress).run(report, paths)
@@ -148,8 +148,8 @@ class _Preparation:
         )
         if index.name != name:
             raise DataError(
-                f"{self.folder / SALT} is not the one that this cache was made with, so nobody in it can be recognised. "
-                "Bring it back, or prepare a new cache"
+                f"{self.folder / SALT} is not the salt that this cache was made with, so its patients cannot be recognised. "
+                "Restore it, or prepare a new cache"
             )
         earlier = read_split(self.folder)
         known = {record.key: record for record in (*index.shards, *read_journal(self.folder))}
@@ -289,7 +289,7 @@ def _salt(folder: Path) -> bytes:
     path = folder / SALT
     if (folder / INDEX).exists() and not path.exists():
         raise DataError(
-            f"{path} is missing, so nobody in the cache can be recognised: it can be trained on, but not prepared "
+            f"{path} is missing, so the patients in the cache cannot be recognised: it can be used for training, but not prepared "
             "again. Prepare a new cache"
         )
     try:
@@ -298,6 +298,8 @@ def _salt(folder: Path) -> bytes:
             path.chmod(0o600)
         return bytes.fromhex(path.read_text())
     except ValueError:
-        raise DataError(f"{path} is damaged: it holds 64 hexadecimal digits. Prepare a new cache") from None
+        raise DataError(
+            f"{path} is damaged: it must hold 64 hexadecimal digits. Prepare a new cache"
+        ) from None
     except (FileNotFoundError, PermissionError) as error:
         raise ResourceError(f"cannot read or write {path}: {error.strerror or error}") from error

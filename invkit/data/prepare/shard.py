@@ -75,7 +75,7 @@ class Block:
 
 
 def make_shard(block: Block, folder: Path, old: Record | None) -> tuple[Record, bool]:
-    """Return the record of a shard, and whether it was written anew.
+    """Return the record of a shard, and whether it was rewritten.
 
     It is kept where it was made of the same files: equal in size and time of change, or else in content; and is
     itself what its record says.
@@ -198,10 +198,10 @@ def _broken(frame: Frame) -> Iterable[Source]:
 def _checked(pieces: Sequence[NDArray[np.float32]], shape: tuple[int, int]) -> float:
     """Return the noise of a slice at full dose, HU; refuse what cannot be used."""
     if any(piece.shape != shape for piece in pieces):
-        raise ImageError("has another size than its series")
+        raise ImageError("differs in size from its series")
     noise = estimate_noise(pieces[0])
     if len(pieces) == 2 and anatomy_difference(*pieces) > SAME_ANATOMY:
-        raise ImageError("shows something else than its partner of the other dose")
+        raise ImageError("does not show the same anatomy as its partner of the other dose")
     return noise
 
 

@@ -111,7 +111,7 @@ def _existing(path: Path, meta: dict[str, Any]) -> Installed | None:
             raise UsageError(
                 f"{new.name} {named} other weights already (sha256 of their source "
                 f"{old.meta['source_sha256'][:12]}..., here {meta['source_sha256'][:12]}..., or another normalisation). "
-                "A tag always names the same weights: choose another"
+                "A tag always refers to the same weights: choose another"
             )
         if sidecar != tombstone(path) and path.exists() and artifacts.sha256_file(path) == old.sha256:
             return old

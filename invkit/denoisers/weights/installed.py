@@ -29,7 +29,7 @@ def models_folder() -> Path:
     try:
         return Path(named) / "models" if named else Path.home() / ".local" / "share" / "invkit" / "models"
     except RuntimeError:
-        raise ResourceError("there is no home folder for weights; name a folder in INVKIT_CACHE") from None
+        raise ResourceError("there is no home folder for weights; set INVKIT_CACHE to a folder") from None
 
 
 @dataclass(frozen=True)

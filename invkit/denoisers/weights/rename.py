@@ -57,7 +57,7 @@ def fitted(state: Mapping[str, Tensor], spec: Denoiser, *, label: str) -> Fitted
     best = max(readings, key=lambda reading: len(reading.ours.keys() & state.keys()))
     if not best.ours.keys() & state.keys():
         raise ArtifactError(
-            f"{label} holds no weights of {spec.name}: {listed('its names are', state)}. Known are "
+            f"{label} contains no weights of {spec.name}: {listed('its names are', state)}. Known names are "
             f"{'; '.join(map(_known, readings))}"
         )
     found = [fault for fault in _faults(state, best) if fault]

@@ -167,7 +167,7 @@ def test_caches_phantoms_and_folders_combine(cache, tmp_path):
     assert both.fingerprint == load_slices([tmp_path / "own", cache, "phantoms:10"]).fingerprint
     assert both.split not in (load_slices(cache).split, load_slices(["phantoms:10"]).split)
     assert both.part("train").split == both.split
-    with pytest.raises(UsageError, match="named twice"):
+    with pytest.raises(UsageError, match="given twice"):
         load_slices([cache, cache])
 
 

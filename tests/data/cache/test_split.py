@@ -53,7 +53,7 @@ def test_the_split_of_the_ldct_benchmark(tmp_path):
     slices = load_slices(tmp_path / "cache")
     assert {item.patient for item in slices.part("test").slices} == set(patients[:2])
     assert prepare([tmp_path / "tcia"], tmp_path / "cache").rule == "ldct-benchmark"
-    with pytest.raises(UsageError, match="stay in their parts"):
+    with pytest.raises(UsageError, match="keep their sets"):
         prepare([tmp_path / "tcia"], tmp_path / "cache", split="hash-rank")
     with pytest.raises(UsageError, match="splits are hash-rank, ldct-benchmark"):
         prepare([tmp_path / "tcia"], tmp_path / "other", split="alphabet")

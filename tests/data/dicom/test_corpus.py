@@ -146,7 +146,7 @@ def test_a_code_stream_without_its_end_is_refused(name):
     (path,) = (path for path in FILES if path.name == name)
     content = path.read_bytes()
     place = content.rfind(b"\xff\xd9")
-    with pytest.raises(ImageError, match="lack their end"):
+    with pytest.raises(ImageError, match="end early"):
         decode(content[:place] + b"\0\0" + content[place + 2 :])
 
 

@@ -212,7 +212,7 @@ def test_slices_need_not_be_square_or_have_square_pixels():
         ({"noise": math.inf}, "noise is a number above 0"),
         ({"electronic": -1.0}, "electronic noise"),
         ({"kernel": "blurry"}, "no kernel 'blurry'"),
-        ({"spacing": (1.0, 0.0)}, "spacing is the distance"),
+        ({"spacing": (1.0, 0.0)}, "row and column spacing"),
     ],
 )
 def test_impossible_arguments_are_refused(options, message):

@@ -123,7 +123,7 @@ def test_a_changed_index_or_split_is_refused(cache, tcia):
         load_slices(cache)
     split["parts"]["train"]["L"].append(moved)
     (cache / "split.json").write_text(json.dumps(split))
-    with pytest.raises(DataError, match="if the new parts are wanted"):
+    with pytest.raises(DataError, match="if you want the new sets"):
         load_slices(cache)
     # Preparing again takes the user's parts.
     assert prepare([tcia], cache).parts == {"train": 5, "validation": 1, "test": 0}
@@ -157,10 +157,10 @@ def test_no_patient_attribute_is_in_a_cache(tmp_path):
 def test_without_its_salt_a_cache_can_be_used_but_not_prepared(cache, tcia):
     (cache / "salt").unlink()
     assert len(load_slices(cache).slices) == 12
-    with pytest.raises(DataError, match="nobody in the cache can be recognised"):
+    with pytest.raises(DataError, match="patients in the cache cannot be recognised"):
         prepare([tcia], cache)
     (cache / "salt").write_text("cd" * 32)
-    with pytest.raises(DataError, match="not the one"):
+    with pytest.raises(DataError, match="not the salt"):
         prepare([tcia], cache)
     (cache / "salt").write_text("what")
     with pytest.raises(DataError, match="damaged"):
@@ -200,7 +200,7 @@ def test_slices_that_fail_are_left_out_with_their_reason(tmp_path):
     done = prepare([tmp_path / "tcia"], tmp_path / "cache")
     assert done.slices == 4
     assert any("values outside" in reason for reason in done.skipped)
-    assert any("something else than its partner" in reason for reason in done.skipped)
+    assert any("the same anatomy as its partner" in reason for reason in done.skipped)
     assert prepare([tmp_path / "tcia"], tmp_path / "cache").kept == 2
 
 

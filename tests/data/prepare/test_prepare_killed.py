@@ -25,7 +25,7 @@ from invkit.training.processes import pool
 def test_an_unfinished_cache_is_refused(cache):
     index = index_of(cache)
     write_index(cache, read_index(cache).model_copy(update={"complete": False}))
-    with pytest.raises(DataError, match="did not come to its end"):
+    with pytest.raises(DataError, match="was interrupted"):
         load_slices(cache)
     assert index["complete"]
 

@@ -112,13 +112,13 @@ def test_what_cannot_be_used_is_skipped_with_its_reason(tmp_path):
     folder = write_series(tmp_path, 0)
     whole = slice_file(pair(0, 7)[0], index=7, uid="1.2.5", sop="1.2.5.7")
     faults = {
-        "cut.dcm": (whole[:-100], "is cut off"),
+        "cut.dcm": (whole[:-100], "is truncated"),
         "empty.dcm": (b"", "is not a DICOM file"),
         "notes.txt": (b"Jane Doe", "is not a DICOM file"),
         "zip.zip": (b"PK\x03\x04....", "is a zip archive"),
         "scout.dcm": (content(ct(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])), "is a localizer"),
         "mr.dcm": (content(ct(Modality="MR")), "is of modality MR"),
-        "mono.dcm": (content(ct(PhotometricInterpretation="RGB")), "is no grey image"),
+        "mono.dcm": (content(ct(PhotometricInterpretation="RGB")), "is not a greyscale image"),
         "slope.dcm": (content(ct(slope="0")), "has Rescale Slope 0"),
     }
     for name, (data, _) in faults.items():

@@ -163,7 +163,7 @@ def test_a_damaged_file_is_refused_and_can_be_added_again(theirs, folder):
         (lambda s: s["net.0.weight"].view(-1)[3:4].fill_(float("nan")), r"not finite in first\.weight"),
         (
             lambda s: (s.clear(), s.update(odd=torch.zeros(1))),
-            r"its names are odd. Known are its own names \(first",
+            r"its names are odd. Known names are its own names \(first",
         ),
     ],
 )

@@ -80,7 +80,7 @@ def given_patches(
         domain: which image of a pair is coded; f is that of the low-dose one.
         count: number of patches.
         device: where f computes, and where the table lies.
-        progress: is told how far it is.
+        progress: receives the progress.
         stage: what progress calls it.
     """
     steps = -(-count // BATCH)

@@ -35,7 +35,7 @@ def estimate_and_output(
 ) -> tuple[Tensor, Tensor]:
     """Return g(z) and Psi(z), each `(B, 1, H, W)`, HU: what z says of x and of f(x).
 
-    For a cut, Psi(z) is f(x). Where a skip connection goes round the layer, g(z) takes the place of x there, so that what is
+    For a cut, Psi(z) is f(x). Where a skip connection bypasses the layer, g(z) takes the place of x there, so that what is
     given to E and D is a function of z and as near to f(x) as z tells. `const` has no Psi(z); g(z), the same for all
     images, stands for it.
 
