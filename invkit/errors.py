@@ -54,7 +54,7 @@ class ConfigError(UsageError):
 
 
 class InputError(InvkitError, ValueError):
-    """What was given cannot be used."""
+    """The input cannot be used."""
 
     exit_code = 3
 
@@ -68,7 +68,7 @@ class DataError(InputError):
 
 
 class ArtifactError(InputError):
-    """A stored file is missing, damaged, or not what was asked for."""
+    """A stored file is missing, damaged, or not the requested one."""
 
 
 class PluginError(InvkitError):
@@ -78,7 +78,7 @@ class PluginError(InvkitError):
 
 
 class UnknownNameError(PluginError, LookupError):
-    """Nothing is registered under this name; the message lists what is."""
+    """Nothing is registered under this name; the message lists all names."""
 
 
 class DenoiserError(PluginError):
@@ -92,7 +92,7 @@ class SplitError(InvkitError, ValueError):
 
 
 class CheckFailedError(InvkitError):
-    """A check was run and does not hold."""
+    """A check failed."""
 
     exit_code = 5
 
@@ -102,7 +102,7 @@ class DivergedError(CheckFailedError):
 
 
 class ResourceError(InvkitError, OSError):
-    """The machine does not give what is needed: disk, memory or permission."""
+    """There is not enough disk space or memory, or no permission."""
 
     exit_code = 6
 

@@ -129,20 +129,20 @@ class LayerResult:
 class Outcome:
     """What one or more layers of one denoiser gave on the same images.
 
-    The images and figures of the first layer stand here directly.
+    The images and figures of the first layer are available directly.
 
     Args:
         model: name of the denoiser.
         subject: the images.
         domain: `"low"` or `"high"`.
-        layers: one result for each layer asked for.
+        layers: one result for each requested layer.
         f_x: f(x), `(B, 1, H, W)`, HU.
         vae: D(E(x)), `(B, 1, H, W)`, HU; `None` where no VAE was needed.
         provenance: what decided the result: seeds, versions, hashes.
         warnings: what the reader has to know.
         retained: what each layer retains of the code, from the image to the output.
         regression: how well the image is estimated from each layer, in the same order.
-        sampler: what the samples were drawn by.
+        sampler: name of the sampler.
     """
 
     model: str

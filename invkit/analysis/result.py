@@ -14,20 +14,20 @@ from invkit.analysis.runs import save_run
 class AnalysisResult(Outcome):
     """The result of `invkit.analyze`: one or more layers of one denoiser on the same images.
 
-    The images and figures of the first layer stand here directly.
+    The images and figures of the first layer are available directly.
 
     Args:
         model: name of the denoiser.
         subject: the images.
         domain: `"low"` or `"high"`.
-        layers: one result for each layer asked for.
+        layers: one result for each requested layer.
         f_x: f(x), `(B, 1, H, W)`, HU.
         vae: D(E(x)), `(B, 1, H, W)`, HU; `None` where no VAE was needed.
-        provenance: what decided the result: seeds, versions, hashes.
-        warnings: what the reader has to know.
+        provenance: what determined the result: seeds, versions, hashes.
+        warnings: sentences that the reader should see first.
         retained: what each layer retains of the code, from the image to the output.
         regression: how well the image is estimated from each layer, in the same order.
-        sampler: what the samples were drawn by.
+        sampler: name of the sampler.
     """
 
     def save(self, folder: str | Path) -> Path:

@@ -56,10 +56,10 @@ class Scan(NamedTuple):
 def read_image(path: str | Path, *, hu_range: tuple[float, float] | None = None) -> Tensor:
     """Read one CT image or one series.
 
-    What a file is, is decided by its content. A DICOM file, or a folder or zip archive of them, gives its
-    slices sorted by position; its own rescale gives HU, and padding becomes -1024. A `.npy` file holds HU in
-    shape `(H, W)`, `(B, H, W)` or `(B, 1, H, W)`. PNG and TIFF images are grey with 8 or 16 bits and need
-    `hu_range`; a TIFF of floats holds HU.
+    The format is determined from the content. DICOM files, also in folders and zip archives, yield
+    slices sorted by position, converted to HU by their own rescale, with padding set to -1024. A `.npy` file holds HU in
+    shape `(H, W)`, `(B, H, W)` or `(B, 1, H, W)`. PNG and TIFF images are greyscale with 8 or 16 bits and need
+    `hu_range`; a floating-point TIFF holds HU.
 
     Args:
         path: where the image is.
@@ -70,7 +70,7 @@ def read_image(path: str | Path, *, hu_range: tuple[float, float] | None = None)
 
     Raises:
         ImageError: the path holds no usable CT image, several series, or slices of differing size; the
-            message names the file by its base name and quotes nothing of its content.
+            message gives the base name of the file and quotes none of its content.
     """
     return read_scan(path, hu_range=hu_range).image
 

@@ -25,17 +25,17 @@ PIXELS_AT_ONCE = AT_ONCE * 128 * 128
 class LoadedDenoiser:
     """A denoiser's description together with its network, on one device.
 
-    Whatever runs here runs in eval mode, in full precision and without gradients of the parameters; gradients
-    with respect to the image flow where the caller allows them. The network is left as it was found.
+    Everything runs in eval mode, in full precision and without gradients of the parameters; gradients
+    with respect to the image are computed where the caller enables them. The state of the network is restored afterwards.
 
     Args:
         spec: the description.
-        network: the network; it is used as it is, not copied.
+        network: the network; not copied.
         weights_tag: where its weights come from.
         preprocessing: overrides that of `spec`.
 
     Attributes:
-        sha256: fingerprint of weights, structure, preprocessing and size multiple: it names this function.
+        sha256: fingerprint of weights, structure, preprocessing and size multiple: it identifies the function.
     """
 
     spec: Denoiser
@@ -82,8 +82,8 @@ class LoadedDenoiser:
             denoised images, the same shape and dtype, HU, on the network's device.
 
         Raises:
-            ImageError: `x_hu` is no batch of images.
-            DenoiserError: the network raised, or gave another shape, kind or device.
+            ImageError: `x_hu` is not a batch of images.
+            DenoiserError: the network raised, or returned another shape, type or device.
         """
         size = (int(x_hu.shape[-2]), int(x_hu.shape[-1])) if x_hu.dim() == 4 else (0, 0)
         return self.finish(self.run(self.prepare(x_hu)), size).to(x_hu.dtype)
@@ -98,7 +98,7 @@ class LoadedDenoiser:
             a new tensor `(B, 1, H', W')`, network units, in the network's dtype and on its device.
 
         Raises:
-            ImageError: `x_hu` is no batch of images.
+            ImageError: `x_hu` is not a batch of images.
         """
         if x_hu.dim() != 4 or x_hu.shape[1] != 1 or x_hu.numel() == 0 or not x_hu.is_floating_point():
             raise ImageError(
@@ -121,7 +121,7 @@ class LoadedDenoiser:
             the network's output, shape `(B, 1, H', W')`.
 
         Raises:
-            DenoiserError: the network raised, or gave another shape, kind or device.
+            DenoiserError: the network raised, or returned another shape, type or device.
             ResourceError: there was not enough memory.
         """
         shape, device = tuple(prepared.shape), prepared.device

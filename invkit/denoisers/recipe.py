@@ -69,7 +69,7 @@ class Perceptual:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what training a denoiser gives, besides the data and the seed.
+    """Everything that determines the training of a denoiser, besides the data and the seed.
 
     Args:
         patch: side of the square training patches, pixels.
@@ -78,16 +78,16 @@ class Recipe:
         lr: learning rate of Adam; decays by a cosine to `lr_end` times itself.
         betas: of Adam.
         mse: factor of the mean squared error, in network units.
-        mse_steps: so many steps at the start train with the mean squared error alone (factor 1), before the
-            critic and the perceptual term set in. 0 in the published recipes.
+        mse_steps: number of initial steps with the mean squared error alone (factor 1), before the
+            critic and the perceptual term are added. 0 in the published recipes.
         adversarial: a critic, or `None`.
         perceptual: a perceptual term, or `None`.
         presets: changes to these fields under a name, e.g. `{"paper": {"steps": 100_000}}`; a change to
-            `adversarial` or `perceptual` is itself a mapping of that part's fields. Where a text stands in place of the
-            changes, it names a TOML file that holds them: `package:MODULE/path/in/it.toml`.
+            `adversarial` or `perceptual` is itself a mapping of that part's fields. A string in place of the
+            changes names a TOML file that holds them: `package:MODULE/path/in/it.toml`.
 
     Raises:
-        ConfigError: a field is out of range, or no term is left to train with.
+        ConfigError: a field is out of range, or no loss term remains.
     """
 
     patch: int

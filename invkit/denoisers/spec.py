@@ -69,7 +69,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Layer:
-    """A place where a denoiser is worth cutting: a short key, the module's name, and what stands there.
+    """A place to cut a denoiser: a short key, the module's name, and a note.
 
     Args:
         key: what the user types, e.g. `"3"`.
@@ -93,14 +93,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Weights:
-    """Trained weights of a denoiser. A tag names the same bytes for ever.
+    """Trained weights of a denoiser. A tag always refers to the same bytes.
 
     Args:
         tag: short name; `"bundled"` in `yang2018.bundled`.
         source: where they are: `package:DISTRIBUTION_MODULE/path/in/it.safetensors`, a file path, or an https URL.
         sha256: of the file's bytes, in hexadecimal.
         trained_on: what they were trained on, one line for people.
-        license: under which terms they may be used.
+        license: terms of use.
         preprocessing: overrides the denoiser's preprocessing where these weights were trained with another.
         build: overrides the denoiser's `build` where these weights were trained in another variant of the network,
             e.g. with another padding; its tensors have the same names and shapes.
@@ -159,15 +159,15 @@ class Denoiser:
         name: how users call it; lower case letters, digits, `_`, `-`.
         build: makes the network, an `nn.Module` from `(B, channels, H, W)` to the same shape, in network units.
         preprocessing: the map between HU and network units.
-        layers: the places worth cutting, in the order of the forward pass.
+        layers: where to cut, in the order of the forward pass.
         weights: trained weights; the first is the default.
         recipe: how it is trained, for `invkit train denoiser`; `None` where it cannot be trained here.
-        unit: unit of the images it takes, always `"HU"` for now.
+        unit: unit of its input images, always `"HU"` for now.
         channels: channels of the network's input and output.
         size_multiple: height and width must be multiples of this; images are padded by reflection and cropped again.
         citation: the paper.
         description: one line for people.
-        upstreams: other projects' code of this network, whose trained weights it can take.
+        upstreams: other implementations of this network, whose trained weights it can load.
     """
 
     name: str

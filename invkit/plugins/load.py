@@ -23,18 +23,18 @@ def load(
     device: torch.device | str | None = None,
     host: PluginHost | None = None,
 ) -> LoadedDenoiser:
-    """Return a denoiser that takes and gives images in HU, shape `(B, 1, H, W)`.
+    """Return a denoiser from HU to HU, shape `(B, 1, H, W)`.
 
     Args:
-        model: a name, `arch` or `arch.tag`; a description; an `nn.Module` from HU to HU; or a denoiser
-            that is loaded, which is returned as it is.
-        device: where its network goes, the CPU by default; a network that is given as such stays where it is, and
-            must be there if a device is named.
-        host: the plugins that names are looked up in; those of this process by default.
+        model: a name, `arch` or `arch.tag`; a description; an `nn.Module` from HU to HU; or a loaded
+            denoiser, which is returned unchanged.
+        device: where to put its network, the CPU by default; a network given as a module is not moved, and
+            must already be on the device if one is given.
+        host: the plugins in which names are looked up; those of this process by default.
 
     Raises:
-        UnknownNameError: no plugin brings this name.
-        UsageError: `model` is none of these, or a network is elsewhere than on the device.
+        UnknownNameError: no plugin provides this name.
+        UsageError: `model` is none of these, or a network is not on the given device.
         InvkitError: it cannot be built or its weights cannot be used; see `load_denoiser`.
     """
     if isinstance(model, LoadedDenoiser | nn.Module):

@@ -26,10 +26,10 @@ from invkit.plugins.reports import PluginReport, Status, listing, unknown
 
 
 class PluginHost:
-    """All plugins of a process. They are imported at the first question, not before.
+    """All plugins of a process. They are imported at the first query, not before.
 
     Args:
-        installed: also ask the installed distributions; without them there are only the built-ins.
+        installed: also query installed distributions, not only the built-ins.
     """
 
     def __init__(self, *, installed: bool = True) -> None:
@@ -57,7 +57,7 @@ class PluginHost:
         return self._all("sections")
 
     def artifacts(self) -> tuple[Artifact, ...]:
-        """Return every trained VAE and cINN that plugins bring."""
+        """Return every trained VAE and cINN that plugins provide."""
         return tuple(self._all("artifacts").values())
 
     def backbones(self) -> Mapping[str, Backbone]:
@@ -78,12 +78,12 @@ class PluginHost:
         return found
 
     def reports(self) -> list[PluginReport]:
-        """Return one report a plugin: built-ins, installed ones, files in the order they were added."""
+        """Return one report per plugin: built-ins, installed ones, files in the order they were added."""
         self._ask()
         return list(self._reports)
 
     def owner(self, kind: str, name: str) -> str:
-        """Return which plugin brought a record, e.g. `owner("denoisers", "chen2017")`."""
+        """Return which plugin provided a record, e.g. `owner("denoisers", "chen2017")`."""
         self._ask()
         return self._owners[kind, name]
 
@@ -93,7 +93,7 @@ class PluginHost:
         A tag is the plugin's, or one that the user added; a bare name never means added weights.
 
         Raises:
-            UnknownNameError: there is no such denoiser or tag; the message lists what there is.
+            UnknownNameError: there is no such denoiser or tag; the message lists all.
         """
         arch, dot, tag = name.partition(".")
         spec = self.find("denoisers", arch)
@@ -127,7 +127,7 @@ class PluginHost:
         """Return the record of a kind (`"denoisers"`, `"metrics"`, ...) and name.
 
         Raises:
-            UnknownNameError: there is none; the message lists what there is and which plugins are broken.
+            UnknownNameError: there is none; the message lists all, and which plugins are broken.
         """
         records = self._all(kind)
         if name in records:
@@ -139,7 +139,7 @@ class PluginHost:
         raise UnknownNameError(message)
 
     def add_file(self, reference: str | Path) -> PluginReport:
-        """Add a file, `my.py`, with its hooks, or one thing in it, `my.py:attribute`.
+        """Add a file, `my.py`, with its hooks, or one object in it, `my.py:attribute`.
 
         The attribute is a Denoiser, a list of them, an nn.Module, its class, or a function that returns
         one of these. The same reference again changes nothing.
@@ -170,10 +170,10 @@ class PluginHost:
 
         Args:
             thing: what to add.
-            name: of a denoiser that is made from a bare nn.Module.
+            name: for a denoiser made from a bare nn.Module.
 
         Raises:
-            PluginError: it is nothing of the kind, or its name is taken.
+            PluginError: it is none of these, or its name is taken.
         """
         self._ask()
         return self._add(thing, name, name)

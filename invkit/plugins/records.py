@@ -84,19 +84,19 @@ class Section:
 
 @dataclass(frozen=True)
 class Sampler:
-    """What draws images that a layer cannot tell apart, for `--sampler NAME`.
+    """A source of images that a layer cannot tell apart, for `--sampler NAME`.
 
     Args:
         name: how users call it; lower case letters, digits, `_`, `-`.
-        family: makes the `invkit.samplers.Family`, or says where its class is: `"package.module:Class"`. Neither is called
-            before an analysis begins.
+        family: a function that makes the `invkit.samplers.Family`, or its class as `"package.module:Class"`. Neither is
+            loaded before an analysis begins.
         description: one line for people.
-        domains: of the images that it draws: `"low"`, `"high"`, or both.
-        trained: whether it is a model that is trained for each layer, so that the same for `input` and `const` stands beside it.
+        domains: which images it draws: `"low"`, `"high"`, or both.
+        trained: whether a model is trained for each layer; it is then also trained for the controls `input` and `const`.
         proposals: what its draws are before refinement, as a noun phrase for verdicts and reports, e.g. `"f(x) plus noise"`; read
             where nothing is trained.
         baseline: whether these are the proposals that every other sampler is compared with.
-        experimental: whether reports say that it was measured for few layers.
+        experimental: whether reports warn that it was measured for few layers only.
     """
 
     name: str

@@ -91,13 +91,13 @@ class ExamQuality:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Args:
         about: model, weights, data, part and settings, JSON values.
         exams: by exam type, in the order of `EXAMS`.
         rows: every slice.
-        enough: patients that an interval needs.
+        enough: number of patients that an interval needs.
     """
 
     about: Mapping[str, Any]
@@ -106,7 +106,7 @@ class Evaluation:
     enough: int = ENOUGH
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values, without the single slices."""
+        """Return JSON values, without individual slices."""
         return {**self.about, "exams": [exam.to_json() for exam in self.exams]}
 
     def to_csv(self) -> str:
@@ -138,21 +138,21 @@ def evaluate(
     """Measure a denoiser on whole slices against their full dose.
 
     Args:
-        model: as `invkit.load` takes it.
-        data: paths to slices, a plugin's source or an open set; `None` for phantoms. A slice with a real low-dose partner
-            is denoised from that; for others low dose is simulated.
+        model: as for `invkit.load`.
+        data: paths to slices, a plugin's source or an open set; `None` for phantoms. If a slice has a real low-dose partner,
+            that is denoised; for others low dose is simulated.
         part: `"test"`, the default, `"validation"`, `"train"`, or `"all"` patients.
         window: `"auto"` for that of each slice's exam type, else `"C"`, `"L"` or `"N"` for all.
         dose: of simulated low-dose images, as a fraction of the slices' own.
-        noise: how they are simulated: `"physical"`, on the rays of a scanner, or `"image"`, by stationary noise.
+        noise: how they are simulated: `"physical"`, in the projection domain, or `"image"`, by stationary noise.
         seed: of phantoms, of simulated noise and of the bootstrap.
         device: where the denoiser runs.
         host: the plugins.
         progress: called after every slice.
 
     Raises:
-        UsageError: an argument is not one of those listed, or an exam type has no window of its own.
-        DataError: the part holds no slices.
+        UsageError: an argument is not one of those listed, or an exam type has no window.
+        DataError: there are no slices of these patients.
         ArtifactError: the denoiser was trained on these data with other patients held out.
     """
     if part not in PARTS:

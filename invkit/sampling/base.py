@@ -1,4 +1,4 @@
-"""A layer's trained cINN with everything that belongs to it: regressor, embedding, code, decoder."""
+"""What draws images for a layer: the contract of samplers, and what their models share."""
 
 __all__ = [
     "FlowModel",

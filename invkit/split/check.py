@@ -16,17 +16,17 @@ from invkit.training.precision import in_float64
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What was found at a split that can be used.
+    """Properties of a usable split.
 
     Attributes:
-        layer: what was asked for.
+        layer: as requested.
         modules: the places in the network.
         grids: shape of each tensor of z and how it lies on the image.
         numbers: how many numbers z holds for one image.
         exact: Psi(Phi(x), x) equals f(x) bit for bit; False for `const` only, which has no Psi.
         bypass: Psi(z, carrier) still depends on the carrier.
-        leak: how much of the change of f(x) another carrier brings about though z stays: 0 for a cut,
-            about 1 and more where z does little.
+        leak: share of the change of f(x) that another carrier causes although z is fixed: 0 for a cut,
+            about 1 and more where z has little effect.
     """
 
     layer: str

@@ -9,24 +9,24 @@ from invkit.split.cut import Cut
 
 
 class Split(Cut):
-    """A denoiser cut at a layer, or at a set of layers that together is a cut.
+    """A denoiser cut at a layer, or at a set of layers that together form a cut.
 
     A layer string is a plugin's key (`"3"`), a module's name (`"net.4"`, or `"module:3"` where a key has
-    that name too), an element of a module that gives a tuple or a dict (`"name:0"`, `"name.key"`), or
-    several of these (`"a,b"`). Three names stand for themselves: `input` (z = x in HU) and `const` (z = 0),
-    the controls that know nothing of the denoiser, and `output` (z = what the network gives, network units,
+    that name too), an element of a module that returns a tuple or a dict (`"name:0"`, `"name.key"`), or
+    several of these (`"a,b"`). Three names are reserved: `input` (z = x in HU) and `const` (z = 0),
+    the controls, which do not depend on the denoiser, and `output` (z = output of the network, network units,
     padded).
 
-    z belongs to the padded image where the denoiser has a size multiple.
+    z refers to the padded image where the denoiser has a size multiple.
 
     Args:
-        denoiser: a loaded denoiser, or any network that takes and gives HU.
-        layer: where to cut; in a sequence, every string is one place.
+        denoiser: a loaded denoiser, or any network from HU to HU.
+        layer: where to cut; in a sequence, every string is one layer.
         allow_bypass: let `check` accept a layer that a skip connection bypasses.
 
     Raises:
         SplitError: there is no such layer (the message lists those that exist), or the network is TorchScript.
-        DenoiserError: `denoiser` is no usable network.
+        DenoiserError: `denoiser` is not a usable network.
 
     Example:
         >>> import torch
@@ -43,11 +43,11 @@ class Split(Cut):
 
         Args:
             x_hu: finite images, shape `(B, 1, H, W)`, HU.
-            f_x: f of them, where it is known to be the same at each call; found out otherwise.
+            f_x: f of them, if already known to be deterministic; computed otherwise.
 
         Raises:
-            SplitError: the layer runs not exactly once, gives no tensor with one row per image, is not
-                exact, or is no cut and the bypass is not allowed; the message says why and how to go on.
+            SplitError: the layer does not run exactly once, returns no tensor with one row per image, is not
+                exact, or is not a cut and the bypass is not allowed; the message says why and what to do.
             DenoiserError: the network breaks its contract.
         """
         return check_split(self, x_hu, allow_bypass=self.allow_bypass, f_x=f_x)
