@@ -9,6 +9,7 @@ __all__ = [
     "Stored",
     "cache_folder",
     "fingerprint",
+    "kept",
     "load",
     "read_sidecar",
     "save",
@@ -25,7 +26,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -297,6 +298,30 @@ def load(path: Path, *, kind: str, sha256: str | None = None) -> Stored:
             "Delete both and train or download again"
         )
     return Stored(kind=kind, tensors=tensors, meta=sidecar["meta"], sha256=found, path=path)
+
+
+def kept(
+    folder: Path | None, request: Mapping[str, Any], compute: Callable[[], dict[str, torch.Tensor]]
+) -> dict[str, torch.Tensor]:
+    """Return what was computed for this request before, or compute it now and keep it: that saves time, and nothing else.
+
+    What is damaged is computed anew, and where nothing can be written nothing is kept.
+
+    Args:
+        folder: a folder in it, named for the kind, holds the files; nothing is kept for `None`.
+        request: everything that decides the outcome, JSON values; `"kind"` names what it is.
+        compute: gives the tensors.
+    """
+    if folder is None:
+        return compute()
+    kind, key = request["kind"], fingerprint(dict(request))
+    path = folder / kind / f"{key[:32]}.safetensors"
+    with contextlib.suppress(ArtifactError):
+        return load(path, kind=kind).tensors
+    tensors = compute()
+    with contextlib.suppress(ResourceError):
+        save(path, tensors, kind=kind, meta={**request, "key": key})
+    return tensors
 
 
 def _provenance(kind: str, meta: Mapping[str, Any]) -> str:

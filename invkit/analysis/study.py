@@ -92,6 +92,7 @@ class Study:
         """
         size = (subject.x.shape[-2], subject.x.shape[-1])
         slices, dose, seed = workshop.slices, workshop.config.dose, sampling.seed
+        keep = workshop.store.root
         others, patients = reference_images(slices, size, dose=dose, seed=seed)
         low = workshop.found_vae("low") if controls is None else workshop.vae("low")
         reconstruction = prior = None
@@ -111,14 +112,16 @@ class Study:
                 images=others.to(subject.x),
                 patients=patients,
                 prior=prior,
-                bank=PatchBank.draw(slices.part("test"), size, dose=dose, seed=derive_seed(seed, "bank")),
+                bank=PatchBank.draw(
+                    slices.part("test"), size, dose=dose, seed=derive_seed(seed, "bank"), keep=keep
+                ),
                 seed=seed,
             ),
             randomised=randomised or WeightRandomisation.of(denoiser, slices, dose=dose, seed=workshop.seed),
             pixel_scale=_scales(Split(denoiser, "input"), workshop)[0]
             if controls is None
             else float(controls.input.meta["scale"]),
-            judge=Judge(denoiser, low, slices, size, dose, seed),
+            judge=Judge(denoiser, low, slices, size, dose, seed, keep),
             controls=controls,
             low=low,
             reconstruction=reconstruction,

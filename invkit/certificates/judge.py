@@ -5,18 +5,20 @@ __all__ = ["REAL", "Judge", "Placed", "plausible_figures"]
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from invkit import artifacts
 from invkit.certificates.plausibility import Plausible, RealImages, Traits, noise_of, texture_of
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.images.flat import Regions, flat_regions
 from invkit.sampling.tiles import Tiling
-from invkit.training.seeds import derive_seed
+from invkit.training.seeds import derive_seed, generator
 from invkit.vae.trained import TrainedVae
 
 REAL = 128  # held-out images behind every quantile
@@ -26,6 +28,8 @@ FLAT = 24  # pixels, side of a flat region
 BODY = -500.0  # HU
 ALIKE = 0.3  # of a window must be body, as of the patches that it is compared with
 BATCH = 8
+KIND = "real"
+VERSION = 1  # of what is measured: a new one lets nobody find the old traits
 TRAITS = {"noise": "noise", "texture": "texture", "critic": "critic score", "code_nll": "code"}
 
 
@@ -57,6 +61,7 @@ class Judge:
         size: `(H, W)` of the images under test.
         dose: of the low-dose images, as a fraction of the high dose.
         seed: decides which real images.
+        keep: folder in which their traits are kept between runs; nothing is kept without it.
     """
 
     denoiser: LoadedDenoiser
@@ -65,10 +70,32 @@ class Judge:
     size: tuple[int, int]
     dose: float
     seed: int
+    keep: Path | None = None
 
     @cached_property
     def real(self) -> RealImages:
         """The real images' traits."""
+        found = artifacts.kept(self.keep, self._request(), self._real)
+        return RealImages(Traits(**{name: found[name] for name in TRAITS}), found["regions"])
+
+    @torch.no_grad()
+    def _request(self) -> dict[str, Any]:
+        """Return what decides the traits: of f, its name and what it makes of one image, for code has no fingerprint."""
+        x = 100 * torch.randn(1, 1, *self._window, generator=generator(0, "probe"))
+        return {
+            "kind": KIND,
+            "version": VERSION,
+            "denoiser": self.denoiser.sha256,
+            "output": artifacts.state_fingerprint({"f": self.denoiser(x)}),
+            "vae": None if self.low is None else self.low.sha256,
+            "data": self.slices.fingerprint,
+            "window": list(self._window),
+            "images": REAL,
+            "dose": self.dose,
+            "seed": self.seed,
+        }
+
+    def _real(self) -> dict[str, Tensor]:
         height, width = self._window
         side = max(height, width)
         seed = derive_seed(self.seed, "plausible")
@@ -79,7 +106,8 @@ class Judge:
             traits, rows = self._traits(images, self.denoiser(images), _flat(images))
             parts.append(traits)
             noise.append(rows)
-        return RealImages(Traits.joined(parts), torch.cat(noise))
+        traits = Traits.joined(parts)
+        return {**{name: getattr(traits, name) for name in TRAITS}, "regions": torch.cat(noise)}
 
     @torch.no_grad()
     def place(self, images: Tensor, x: Tensor, f_x: Tensor) -> Placed:

@@ -4,11 +4,13 @@ __all__ = ["PatchBank"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from invkit import artifacts
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 
@@ -16,6 +18,8 @@ PATCHES = 2_000
 PIXELS = PATCHES * 128 * 128  # of all patches together; larger images have fewer
 BLOCK = 4  # pixels: means over such blocks are compared
 BATCH = 25
+KIND = "bank"
+VERSION = 1  # of how patches are drawn: a new one lets nobody find means of the old ones
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ class PatchBank:
         return cls(_means(images), lambda indices: images[list(indices)])
 
     @classmethod
-    def draw(cls, slices: SliceSet, size: Sequence[int], *, dose: float, seed: int) -> "PatchBank":
+    def draw(
+        cls, slices: SliceSet, size: Sequence[int], *, dose: float, seed: int, keep: Path | None = None
+    ) -> "PatchBank":
         """Return a bank of low-dose patches: 2,000 of up to 128 x 128 pixels, of larger ones as many as have these pixels.
 
         Noise is added in the image whatever the set says: simulating it on the rays of a scanner costs a second a slice, and
@@ -50,6 +56,7 @@ class PatchBank:
             size: `(H, W)` of the patches; cut from squares.
             dose: of the patches, as a fraction of the high dose.
             seed: decides every patch.
+            keep: folder in which the means are kept between runs; nothing is kept without it.
         """
         side = max(size)
         count = max(1, min(PATCHES, PIXELS // (side * side)))
@@ -65,9 +72,22 @@ class PatchBank:
             ]
             return cut(torch.cat(found))
 
-        steps = range(-(-count // BATCH))
-        means = [_means(cut(sampler.batch(step, BATCH).x)) for step in steps]
-        return cls(torch.cat(means)[:count], patches)
+        def means() -> dict[str, Tensor]:
+            steps = range(-(-count // BATCH))
+            found = [_means(cut(sampler.batch(step, BATCH).x)) for step in steps]
+            return {"means": torch.cat(found)[:count]}
+
+        request = {
+            "kind": KIND,
+            "version": VERSION,
+            "data": slices.fingerprint,
+            "size": list(size),
+            "patches": count,
+            "block": BLOCK,
+            "dose": dose,
+            "seed": seed,
+        }
+        return cls(artifacts.kept(keep, request, means)["means"], patches)
 
     def like(self, image: Tensor, count: int) -> list[int]:
         """Return the indices of the patches whose block means are nearest to an image's, the nearest first.

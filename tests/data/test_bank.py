@@ -59,3 +59,17 @@ def test_noise_is_never_simulated_on_rays(slices, monkeypatch):
     physical = PatchBank.draw(slices.simulated(), (16, 16), dose=0.25, seed=0)
     plain = PatchBank.draw(slices, (16, 16), dose=0.25, seed=0)
     assert torch.equal(physical.means, plain.means)
+
+
+def test_kept_means_are_those_drawn(slices, tmp_path, monkeypatch):
+    monkeypatch.setattr("invkit.data.bank.PATCHES", 30)
+
+    def means(keep, seed=0, size=(16, 16)):
+        return PatchBank.draw(slices, size, dose=0.25, seed=seed, keep=keep).means
+
+    plain = means(None)
+    assert torch.equal(means(tmp_path), plain)
+    assert not torch.equal(means(tmp_path, seed=1), plain)
+    assert means(tmp_path, size=(16, 12)).shape != plain.shape
+    monkeypatch.setattr("invkit.data.bank._means", None)  # nothing is drawn
+    assert torch.equal(means(tmp_path), plain)
