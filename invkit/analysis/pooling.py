@@ -35,7 +35,7 @@ def pooled(rows: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any]:
     share a patient, so it says nothing about other patients.
 
     Args:
-        rows: metrics of one layer, one entry a slice.
+        rows: metrics of one layer, one entry per slice.
         seed: of the bootstrap.
     """
     flat = [dict(leaves(row)) for row in rows]

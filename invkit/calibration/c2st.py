@@ -22,7 +22,7 @@ PENALTY = 1e-2  # on the squared weights, times a half
 
 @dataclass(frozen=True)
 class Guesses:
-    """Which rows a classifier that never saw them told right.
+    """Which held-out rows a classifier got right.
 
     Args:
         correct: shape `(n, 2)`: row i of the first sample, row i of the second.
@@ -132,7 +132,7 @@ def _numpy(data: Tensor | ArrayLike) -> NDArray[Any]:
 
 
 class _Logit:
-    """A classifier's logit: weights, and what it makes of a row first."""
+    """A classifier's logit: weights, and the features of a row."""
 
     def __init__(self, weights: Sequence[Tensor], *, squares: bool) -> None:
         self.weights, self.squares = [weight.requires_grad_() for weight in weights], squares

@@ -40,7 +40,7 @@ def record_calibration(
 
 
 def record_of(found: LayerCalibration) -> CalibrationRecord:
-    """Return what is kept of the tests' result: about 32 places of each distribution function, and counts in 20 bins."""
+    """Return the stored part of the results: about 32 points of each distribution function, and counts in 20 bins."""
     curves = found.sbc.uniformity
     step = max(1, round(len(curves.position) / PLACES))
     kind = np.array([_kind(name) for name in found.sbc.names])

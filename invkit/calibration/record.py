@@ -95,7 +95,7 @@ class CalibrationRecord:
 
     @property
     def matters(self) -> bool:
-        """Whether a test fails by more than what is called small."""
+        """Whether a test fails by more than what counts as small."""
         tests = self.summary
         return not self.holds and (
             (not tests["sbc"]["holds"] and self.distance > SMALL_DISTANCE)

@@ -73,7 +73,7 @@ def _inside(found: Certified) -> Tensor:
 def baseline_found(
     found: Sequence[Certified], own: Sequence[Certified], *, seed: int, region: Region | None = None
 ) -> Baseline | None:
-    """Return what the baseline came to beside the sampler under test; `None` where none was refined.
+    """Return the baseline's results next to those of the sampler under test; `None` where nothing was refined.
 
     Args:
         found: the refined proposals of each image.

@@ -28,7 +28,7 @@ Stop = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Scrutiny:
-    """What is found out about refined draws beyond their certificates: their spread at other tolerances, and more.
+    """What is measured of refined draws beyond their certificates: their spread at other tolerances, and more.
 
     Args:
         judge: places them among held-out low-dose images; left out for `None`.

@@ -53,7 +53,7 @@ def path_of(eta: float, epsilon: float) -> tuple[float, ...]:
 def curve_figures(
     images: Sequence[Sequence[CurvePoint]], *, pixel_scale: float, seed: int, part: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Return the curve, one entry a tolerance, the largest first.
+    """Return the curve, one entry per tolerance, the largest first.
 
     `spread_hu` is pooled over the images and `None` where one of them has fewer than two samples within epsilon.
     `spread_epsilon_hu` is what the same epsilon allows at most in the `input` control, where z is the image in HU.

@@ -25,7 +25,7 @@ def certification(
     seed: int,
     region: Region | None = None,
 ) -> Certification | None:
-    """Return what refinement found; `None` where nothing was refined.
+    """Return the results of refinement; `None` where nothing was refined.
 
     Args:
         certified: the refined samples of each image.

@@ -26,7 +26,7 @@ ONE_SIDED = ("texture", "noise")  # distances of spectra: only large ones are un
 
 @dataclass(frozen=True)
 class Traits:
-    """Numbers that tell real images from others. What is unknown of an image is not a number.
+    """Numbers by which real images are recognised; NaN where unknown.
 
     Args:
         texture: log10 of the power in ten radial bands of what the denoiser takes away, image - f(image), `(n, 10)`, HU^2 px^2.
@@ -80,7 +80,7 @@ def _log(power: Tensor) -> Tensor:
 
 
 def quantiles(values: Tensor, real: Tensor) -> Tensor:
-    """Return where values stand among real ones, in (0, 1): (less + equal / 2 + 1/2) / (n + 1).
+    """Return the quantiles of values among real ones, in (0, 1): (less + equal / 2 + 1/2) / (n + 1).
 
     Values beyond all real ones get 1 / (2 n + 2) or its complement; not a number stays so.
 
@@ -115,7 +115,7 @@ def _distance(log: Tensor, real: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Plausible:
-    """Quantiles of images' traits among real ones, one row an image.
+    """Quantiles of images' traits among real ones, one row per image.
 
     Args:
         score: by the name of the trait, `(n,)`. For the two spectra it is the quantile of their distance from the mean real
@@ -167,7 +167,7 @@ class RealImages:
     noise: Tensor
 
     def place(self, images: Traits) -> Plausible:
-        """Return where images stand among the real ones.
+        """Return the quantiles of images among the real ones.
 
         Raises:
             InputError: there are fewer than 100 real images.
@@ -191,7 +191,7 @@ class RealImages:
 
     @cached_property
     def _apart(self) -> dict[str, Tensor]:
-        """How far each real spectrum is from all others, as an image under test is that belongs to none of them."""
+        """Distance of each real spectrum from all others, leaving it out, as for an image under test."""
         return {
             name: torch.cat(
                 [_distance(real[k : k + 1], torch.cat([real[:k], real[k + 1 :]])) for k in range(len(real))]

@@ -48,7 +48,7 @@ class PatchBank:
     ) -> "PatchBank":
         """Return a bank of low-dose patches: 2,000 of up to 128 x 128 pixels, of larger ones as many as have these pixels.
 
-        Noise is added in the image whatever the set says: simulating it on the rays of a scanner costs a second a slice, and
+        Noise is added in the image whatever the set says: simulating it on the rays of a scanner costs a second per slice, and
         what is nearest is decided by anatomy. A real low-dose partner is used as it is.
 
         Args:

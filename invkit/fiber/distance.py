@@ -17,7 +17,7 @@ PIECE = 65_536
 
 
 def activation_distance(a: Activation, b: Activation) -> Tensor:
-    """Return the root mean square difference of activations over all their elements, one an image, `(N,)`, float64.
+    """Return the root mean square difference of activations over all their elements, one per image, `(N,)`, float64.
 
     Args:
         a: N activations, `(N, ...)`, or one such tensor for each layer of a set.

@@ -44,7 +44,7 @@ class Controls:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What stands between one image and any other, for one layer.
+    """The distances between one image and others, for one layer.
 
     Args:
         distances: by their names in `invkit.verdict.measures.REFERENCES`.
@@ -123,7 +123,7 @@ def swapped(
     Args:
         model: the layer's cINN.
         images: of the domain that the model samples, `(B, 1, H, W)`, HU: x for low dose, y for high dose.
-        z: activations of the low-dose images, one entry an image.
+        z: activations of the low-dose images, one entry per image.
         partner_z: activations of the partners.
     """
     swaps = [model.swap(one[None], own, other) for one, own, other in zip(images, z, partner_z, strict=True)]

@@ -18,7 +18,7 @@ from invkit.training.precision import in_float64
 
 @dataclass(frozen=True)
 class Diversity:
-    """How different samples are from each other. It says something only beside the fiber error of the same samples.
+    """How different samples are from each other; meaningful only together with their fiber error.
 
     Args:
         rmse: root mean square difference of two different samples of an image, HU.

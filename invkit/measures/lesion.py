@@ -58,7 +58,7 @@ class LesionCurve:
     places: int
 
     def figures(self) -> dict[str, Any]:
-        """Return the figures by their keys, one row a size."""
+        """Return the figures by their keys, one row per size."""
         rows = [
             {
                 "radius_px": self.radius[index],
@@ -184,7 +184,7 @@ def lesion_curve(
     Args:
         phi: the layer, `(P, 1, H, W)` in HU to its activation (`Split.phi`).
         images: each `(1, 1, H, W)`, HU.
-        thresholds: one an image, in units of the activation.
+        thresholds: one per image, in units of the activation.
         radii: pixels.
         groups: labels of the images (patients).
         search: which discs are tried.

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NoiseSplit:
-    """Differences between images, split into what noise of the dose explains and what it does not.
+    """Differences between images, split into what noise at this dose explains and the rest.
 
     Args:
         total: root mean square difference, HU.
@@ -46,7 +46,7 @@ class NoiseSplit:
 
     @property
     def found(self) -> bool:
-        """Whether anatomy was found: the share exceeds what noise alone gets, beyond both intervals."""
+        """Whether anatomy was found: the share exceeds that of noise alone, beyond both intervals."""
         return self.share.above(self.floor)
 
     def figures(self) -> dict[str, Any]:

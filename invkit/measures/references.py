@@ -1,4 +1,4 @@
-"""What stands beside a layer's samples without any model of the layer: other images, noise, and what f alone gives."""
+"""The references of a layer's samples that need no model of the layer: other images, noise, and f(x) plus noise."""
 
 __all__ = ["Distances", "References", "equal_energy", "from_prior", "nearest"]
 
@@ -32,7 +32,7 @@ Perturb = Callable[[Tensor, Sequence[int]], Tensor]
 
 @dataclass(frozen=True)
 class Distances:
-    """How far images that stand in the place of one x are from it, one entry an image.
+    """Distances from x of images that replace it, one entry per image.
 
     Args:
         fiber_error: root mean square of Phi(.) - Phi(x) over s_Phi, `(n,)`.

@@ -45,7 +45,7 @@ STRICT = 0.1  # of epsilon: a local change is diluted by the mean over all eleme
 
 @dataclass(frozen=True)
 class Window:
-    """The part of an image that is measured; the layer sees it as an image of its own.
+    """The part of an image that is measured, as a separate image.
 
     Args:
         rows: of the image.
@@ -157,7 +157,7 @@ def choose_window(x: Tensor, region: Region | None = None) -> Window:
 
 @dataclass(frozen=True)
 class Scene:
-    """The images of an analysis, and what stands beside them when their variation is measured.
+    """The images of an analysis, and what their variation is compared with.
 
     Args:
         x: the images, `(B, 1, H, W)`, HU.
@@ -321,7 +321,7 @@ def _transfer(
     beside: LoadedDenoiser,
     seed: int,
 ) -> dict[str, Any] | None:
-    """Return how another denoiser's output answers to the certified samples, beside other images."""
+    """Return how another denoiser's output responds to the certified samples, compared with other images."""
     try:
         other = Split(beside, "output")
     except SplitError:

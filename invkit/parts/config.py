@@ -32,7 +32,7 @@ Settings = TypeVar("Settings", bound=SamplerSettings)
 
 
 class LayerConfig(BaseModel):
-    """What decides how a layer's cINN comes out, besides the layer, the data and the seed.
+    """What determines a layer's cINN, besides the layer, the data and the seed.
 
     Args:
         regressor: g, from z to an image.
@@ -87,7 +87,7 @@ class LayerConfig(BaseModel):
         )
 
     def where_known(self) -> Self:
-        """Return the settings where z tells nearly all of the code."""
+        """Return the settings for layers whose z determines nearly all of the code."""
         steps = min(self.cinn.steps, self.fewer_steps)
         return self.model_copy(
             update={

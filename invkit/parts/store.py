@@ -78,7 +78,7 @@ class Store:
 
 
 def _key(artifact: Artifact) -> object:
-    """Return the key in an artefact's provenance, which stands in the plugin's record or else in the sidecar."""
+    """Return the key in an artefact's provenance, from the plugin's record or else from the sidecar."""
     if "key" in artifact.meta:
         return artifact.meta["key"]
     try:

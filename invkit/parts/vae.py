@@ -49,7 +49,7 @@ class VaeTraining(CodeTraining[VaeConfig, VAE]):
         )
 
     def measure(self, vae: VAE, result: FitResult) -> dict[str, Any]:
-        """Return the gains of the equaliser, and what E and D keep of held-out patches beside a PCA of as many numbers."""
+        """Return the gains of the equaliser, and what E and D keep of held-out patches, compared with a PCA of as many numbers."""
         config = self.config
         self.critic.half().float().eval()
         equalise(vae, self.train, self.domain)

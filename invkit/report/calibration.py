@@ -1,4 +1,4 @@
-"""Plots of calibration: ranks of truths among samples, and coverage of random regions, a row a layer."""
+"""Plots of calibration: ranks of truths among samples, and coverage of random regions, one row per layer."""
 
 __all__ = ["calibration_figure"]
 

@@ -19,7 +19,7 @@ from invkit.split.split import Split
 
 
 class Family:
-    """What a sampler is made of; a plugin's is a subclass, or has the same methods."""
+    """The models of one kind of sampler for all layers; a plugin's is a subclass, or has the same methods."""
 
     what = "sampler"
     """What a model of a layer is called while it is trained."""
@@ -137,7 +137,7 @@ def open_family(sampler: Sampler, domain: Domain) -> Family:
 def find_layers(
     sampler: Sampler, family: Family, splits: Sequence[Split], domain: Domain, workshop: Workshop
 ) -> list[FoundLayer]:
-    """Return what draws for layers and controls; what is missing is trained.
+    """Return the samplers of layers and controls; missing models are trained.
 
     Raises:
         ArtifactError: what was trained is not found again.

@@ -119,7 +119,7 @@ class FlowModel:
         regressor: g, from z to an image in HU.
         meta: provenance and held-out figures.
         sha256: of the file it was read from.
-        nll_rows: held-out negative log-likelihoods in nats per dimension, one a patch, shape `(n,)`.
+        nll_rows: held-out negative log-likelihoods in nats per dimension, one per patch, shape `(n,)`.
         patients: number of the patient each of them is from, shape `(n,)`.
         floor_rows: the least each of them can be, for codes their posterior entropy, `(n,)`; `None` in files from older versions.
     """

@@ -31,7 +31,7 @@ def complete(images: Tensor, residual: Tensor, *, seed: int, image: int, indices
 
 
 def spectral_noise(residual: Tensor, *, stream: str, seed: int, image: int, indices: Sequence[int]) -> Tensor:
-    """Return Gaussian noise with the radial power spectrum of `residual`, one a draw, `(n, 1, H, W)`, HU.
+    """Return Gaussian noise with the radial power spectrum of `residual`, one per draw, `(n, 1, H, W)`, HU.
 
     Args:
         residual: an image of the noise's strength and texture, `(1, 1, H, W)`, HU.

@@ -26,7 +26,7 @@ REFERENCES = {
 
 @dataclass(frozen=True)
 class Baseline:
-    """What refinement of training-free proposals found, beside the sampler under test; plausible ones alone where that was judged.
+    """The results of refining training-free proposals, next to those of the sampler under test; plausible ones only, if judged.
 
     Args:
         count: certified ones, of the image with the fewest.
@@ -74,7 +74,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Certification:
-    """What refinement onto the fiber found.
+    """The results of refinement onto the fiber.
 
     Args:
         count: certified samples, of the image with the fewest.
@@ -83,7 +83,7 @@ class Certification:
         allowed: spread that epsilon alone leaves in the `input` control at most, HU.
         spread: of the certified samples, HU; `None` for fewer than two.
         f_error: distance of f of a certified sample from f of x, HU.
-        baseline: what training-free proposals came to at the same epsilon; `None` where none were refined.
+        baseline: what training-free proposals gave at the same epsilon; `None` where none were refined.
         outside: certified samples that are unlike held-out images, of the image with the most; `None` where that is not known.
         retreated: certified samples whose refinement had to begin nearer to x than they were proposed, of the image with
             the most.
@@ -93,7 +93,7 @@ class Certification:
         fiber_error_before: of that, in units of s_Phi.
         fiber_error: of all refined samples, in units of s_Phi.
         moved: by refinement, HU.
-        curve: what other tolerances leave, one row a tolerance, the largest first.
+        curve: what other tolerances leave, one row per tolerance, the largest first.
         plausible: where the certified samples stand among held-out images; `None` where that is not known.
     """
 
@@ -140,7 +140,7 @@ class Certification:
 
 @dataclass(frozen=True)
 class RandomWeights:
-    """The layer with redrawn weights, beside the trained one, in a window of the image.
+    """The layer with redrawn weights, compared with the trained one, in a window of the image.
 
     Args:
         random: spread of its certified samples, HU.

@@ -4,44 +4,44 @@ Two figures are called different only beyond both of their intervals (`Interval.
 is unknown the figures themselves are compared.
 
 Spread
-    The spread of samples is always called *the spread of the model*. That samples are members of the fiber
-    needs a proof of its own, which figures of this module do not give. A spread that does not exceed the
-    `input` control's is called *the method's floor*: there z is the whole image, so nothing of it can come
+    The spread of samples is always called *the spread of the model*. That samples lie in the fiber
+    needs a separate proof, which the figures of this module do not give. A spread that does not exceed the
+    `input` control's is called *the method's floor*: there z is the whole image, so none of it can come
     from the layer.
 Comparison
     Fiber errors are in order where the samples, the VAE's reconstruction and the `input` control's samples
-    each lie below what knows nothing of x: a random image, the `const` control's samples, draws from the
-    code's prior. The samples have to lie below the nearest found of a bank of other patches as well. What is
-    not below is a warning. The distance of the nearest is an upper bound, so what is not below it is not below
+    each lie below what is unrelated to x: a random image, the `const` control's samples, draws from the
+    code's prior. The samples have to lie below the nearest found in a bank of other patches as well. Whatever is
+    not below gives a warning. The distance of the nearest is an upper bound, so what is not below it is not below
     the true nearest either; what is below it need not be below the true one. The `input` control above the
     VAE's reconstruction is a remark: the flow or its condition loses part of x.
 Equal energy
-    Samples keep closer to the fiber than their size explains where they lie below both kinds of noise of the
+    Samples stay closer to the fiber than their size explains where they lie below both kinds of noise of the
     same energy, white and with the residual's spectrum. Where they do not, only certified samples say
-    something about the layer, and the verdict says so. It says, too, where f(x) plus noise, which needs no
+    something about the layer, and the verdict says so. It also says where f(x) plus noise, which needs no
     training, comes as close as the samples.
 Random weights
-    In a window of the image the same proposals are refined for the layer and for the same layer with weights
-    drawn anew. Where the layer's certified spread does not exceed what epsilon alone allows there, nothing is
-    said of training. Where it does not exceed that of random weights beyond both intervals, what is invisible to
-    the layer is no achievement of training: the architecture alone leaves out as much.
+    In a window of the image the same proposals are refined for the layer and for the same layer with redrawn
+    weights. Where the layer's certified spread does not exceed what epsilon alone allows there, nothing is
+    said about training. Where it does not exceed that of random weights beyond both intervals, what is invisible to
+    the layer is not due to training: the architecture alone ignores as much.
 Noise
     A fiber error is judged by eta, the distance between two noise realisations of the same anatomy: below a
-    tenth of eta it is small, up to eta it is within the noise, above eta the layer tells the samples from
+    tenth of eta it is small, up to eta it is within the noise, above eta the layer distinguishes the samples from
     x.
 Likelihood
     NLLs are in order where floor <= input <= layer <= const. Each pair that is not is a warning.
 Certificates
     Refined samples are counted: n of m lie within epsilon of z, by Phi itself. What they differ by is proven
     invisible to the layer to within epsilon; beside it stands the spread that epsilon alone would allow in
-    the `input` control. It is a lower bound, of the samples that were tried, and no estimate of p(x | z). Samples
-    outside of 1 to 99 % of held-out low-dose images in noise, texture, critic score or code are counted apart.
+    the `input` control. It is a lower bound from the samples that were tried, not an estimate of p(x | z). Samples
+    outside 1 to 99 % of held-out low-dose images in noise, texture, critic score or code are counted apart.
     Fewer than 8 certified samples give no map.
 Baseline
     Proposals that need no training, f(x) plus noise with the spectrum of x - f(x), are refined to the same
     epsilon. Where the certified, plausible spread of the sampler under test does not exceed theirs beyond both
     intervals, it has found nothing that chance could not find, and the verdict says that it does not beat
-    the baseline. What both kinds of proposals vary by before refinement stands beside it: larger ones leave more.
+    the baseline. The spread of both kinds of proposals before refinement is given as well: larger ones leave more.
 Distribution
     An image whose VAE error lies above the VAE's 99 % quantile on its own held-out patches is out of
     distribution.
@@ -269,7 +269,7 @@ def _likelihood(nll: Mapping[str, Figure]) -> list[str]:
 
 
 def _nearly_all(share: float) -> str:
-    """Return per cents of a share, with as many decimals as tell it from all."""
+    """Return a share in per cent, with as many decimals as distinguish it from 100."""
     missing = 100 * (1 - share)
     decimals = min(4, -math.floor(math.log10(missing))) if 0 < missing < 1 else 0
     return f"{100 * share:.{decimals}f}"

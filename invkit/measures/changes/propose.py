@@ -179,7 +179,7 @@ def given(kind: str, label: str, field: Tensor) -> Change | None:
 
 
 def smooth(image: Tensor, sigma: float) -> Tensor:
-    """Return images `(B, 1, H, W)` after a Gaussian of this standard deviation, pixels."""
+    """Return images `(B, 1, H, W)` smoothed by a Gaussian of this standard deviation, pixels."""
     reach = math.ceil(3 * sigma)
     line = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-0.5 * (line / sigma).square())

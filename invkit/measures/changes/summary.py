@@ -74,7 +74,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What all kinds of changes tell.
+    """The results for all kinds of changes.
 
     Args:
         kinds: one entry a kind.
@@ -90,14 +90,14 @@ class Anatomy:
 
     @property
     def strongest(self) -> Kind | None:
-        """The kind with the largest contrast left: of those where a change was found, if there are any."""
+        """The kind with the largest remaining contrast, among those where a change was found if there are any."""
         known = [kind for kind in self.kinds if kind.largest is not None]
         known = [kind for kind in known if kind.found] or known
         return max(known, key=lambda kind: kind.largest or 0.0, default=None)
 
     @property
     def bound(self) -> float:
-        """No more than this was left that does not count as found, HU, by what is left and by what the tolerance allows."""
+        """The most that remains of changes that do not count as found, HU, or that the tolerance allows of them, if more."""
         known = [kind for kind in self.kinds if kind.largest is not None and not kind.found]
         return max((max(kind.largest or 0.0, kind.allowed or 0.0) for kind in known), default=0.0)
 
@@ -156,7 +156,7 @@ def summarise(
     tolerance: float,
     seed: int,
 ) -> Anatomy:
-    """Return what was left of the changes of all images.
+    """Return what remains of the changes of all images.
 
     A structure counts as found where the contrast left exceeds what the tolerance allows, and either what two scans differ by
     there in 95 % of all cases or half of what was proposed.
