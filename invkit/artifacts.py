@@ -40,7 +40,14 @@ from invkit.errors import ArtifactError, ResourceError, UsageError
 
 SCHEMA = "invkit.artifact/1"
 MODE = 0o644
-DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL"}
+DTYPES = {
+    torch.float16: "F16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 class InParts(Protocol):

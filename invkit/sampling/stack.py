@@ -5,7 +5,7 @@ __all__ = ["IN_MEMORY", "Stack", "StackedImages"]
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -36,6 +36,8 @@ class Stack:
         ResourceError: the file cannot be made, or there is too little space for it.
     """
 
+    dtype = torch.float32
+
     def __init__(self, count: int, size: Iterable[int], folder: Path | None = None) -> None:
         self.shape = (count, *size)
         self._filled = 0
@@ -57,6 +59,13 @@ class Stack:
         assert stack is not None
         return stack
 
+    @classmethod
+    def around(cls, images: Tensor) -> "Stack":
+        """Return a stack whose images `(count, 1, H, W)`, float32 on the CPU, stay where they are, such as in a mapped file."""
+        stack = cls(0, images.shape[1:])
+        stack.shape, stack._filled, stack._memory = tuple(images.shape), len(images), images
+        return stack
+
     def append(self, images: Tensor) -> None:
         """Put images `(n, 1, H, W)` behind those that are there."""
         end = self._filled + len(images)
@@ -70,10 +79,6 @@ class Stack:
 
     def __len__(self) -> int:
         return self.shape[0]
-
-    def __reduce__(self) -> tuple[Callable[..., "Stack"], tuple[object, ...]]:
-        """Go to another process with all images, and lie in its own memory or file there."""
-        return _filled, (len(self), self.tensor)
 
     def __getitem__(self, rows: slice) -> Tensor:
         """Return some of the images, `(n, 1, H, W)`."""
@@ -102,10 +107,6 @@ class Stack:
         """Yield all images in order, few at a time."""
         for start in range(0, len(self), CHUNK):
             yield self[start : start + CHUNK]
-
-
-def _filled(count: int, images: Tensor) -> Stack:
-    return Stack.of([images], count)
 
 
 def _nameless(size: int, folder: Path | None) -> BinaryIO:
