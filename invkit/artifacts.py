@@ -12,6 +12,7 @@ __all__ = [
     "kept",
     "load",
     "read_sidecar",
+    "remove_unfinished",
     "save",
     "save_in_parts",
     "sha256_file",
@@ -149,6 +150,13 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder and those below it, where nobody writes any more."""
+    for path in folder.rglob(".*.????????"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def sha256_file(path: Path) -> str:

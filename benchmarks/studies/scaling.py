@@ -216,7 +216,7 @@ def shown(value: float, digits: str = ".3g") -> str:
 
 
 def scheduled(waves: Sequence[Sequence[float]], gpus: int) -> float:
-    """Return the hours of waves of tasks, each dealt out in turn as `invkit run` does."""
+    """Return the hours of waves of tasks, each dealt out in turn; `invkit run` hands each to whoever is free."""
     return sum(max(sum(wave[rank::gpus]) for rank in range(gpus)) for wave in waves)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from invkit.analysis.outcome import LayerResult
@@ -30,7 +30,7 @@ from invkit.measures.transfer import Judged, Transfer
 from invkit.measures.variation import Variation, Window
 from invkit.sampling.draw import Draws
 from invkit.sampling.stack import Stack
-from invkit.statistics.intervals import Difference, Interval
+from invkit.statistics.intervals import Interval
 from invkit.verdict.conclusion import Conclusion
 from invkit.verdict.measures import Baseline, Certification
 from invkit.verdict.rules import Verdict
@@ -48,7 +48,6 @@ KNOWN: dict[str, type[Any]] = {
         Certified,
         Conclusion,
         CurvePoint,
-        Difference,
         DiscContrast,
         Diversity,
         Draws,
@@ -97,7 +96,7 @@ def read_layer(path: Path) -> tuple[LayerResult, dict[str, Any]]:
         result, beside = _read(sidecar["meta"]["result"], tensors), sidecar["meta"]["beside"]
         if not isinstance(result, LayerResult) or not isinstance(beside, dict):
             raise TypeError("no layer")
-    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path} holds no layer's result ({type(error).__name__}: {error})") from None
     return result, beside
 

@@ -1,6 +1,6 @@
 """Measuring one layer on the images under test: samples, references, figures, verdict."""
 
-__all__ = ["layer_note", "measure_layer"]
+__all__ = ["layer_note", "measure_layer", "with_calibration"]
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from invkit.analysis.calibrated import with_calibration
 from invkit.analysis.outcome import LayerResult
 from invkit.analysis.study import Study
+from invkit.calibration.record import CalibrationRecord
 from invkit.certificates.baseline import baseline
 from invkit.certificates.certify import Certified, certify, refine_proposals
 from invkit.certificates.figures import certification
@@ -299,3 +299,31 @@ def _over(interval: Interval, unit: float) -> Interval:
 def _nll(model: SampleModel, seed: int) -> Interval:
     """Return the held-out NLL in nats per dimension, with an interval over patients."""
     return bootstrap(model.nll_rows, groups=model.patients.tolist(), seed=seed)
+
+
+def with_calibration(result: LayerResult, model: SampleModel) -> LayerResult:
+    """Return a layer's result with the calibration that its file keeps, and what is to be said of it.
+
+    Args:
+        result: of the layer.
+        model: what its samples were drawn from.
+    """
+    record = CalibrationRecord.read(getattr(model, "held_out", {}), model.meta)
+    control = model.split.layer in ("input", "const")
+    name = f"`{result.layer}`" if control else f"layer {result.layer} of {model.split.denoiser.name}"
+    verdict = result.verdict
+    if record is None:
+        sentence = f"The calibration of the flow for {name} was not measured when it was trained."
+    else:
+        sentence = record.sentence(name)
+    warned = record is not None and record.matters
+    return dataclasses.replace(
+        result,
+        figures={**result.figures, "calibration": record},
+        verdict=dataclasses.replace(
+            verdict,
+            sentences=verdict.sentences if warned else (*verdict.sentences, sentence),
+            warnings=(*verdict.warnings, sentence) if warned else verdict.warnings,
+        ),
+        calibration=record,
+    )

@@ -1,6 +1,6 @@
 """An analysis as a report: the figures and images that a person looks at."""
 
-__all__ = ["report_data", "write_html"]
+__all__ = ["plugin_figures", "report_data", "write_html"]
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,10 +69,15 @@ def report_data(
         window=_window(result.x[image]),
         retained=result.retained,
         regression=result.regression,
-        others=tuple(
-            Figure(metric.name, metric.name, metric.unit, metric.description)
-            for metric in (host or default_host()).metrics().values()
-        ),
+        others=plugin_figures(host),
+    )
+
+
+def plugin_figures(host: PluginHost | None = None) -> tuple[Figure, ...]:
+    """Return what is known of the figures of plugins' metrics."""
+    return tuple(
+        Figure(metric.name, metric.name, metric.unit, metric.description)
+        for metric in (host or default_host()).metrics().values()
     )
 
 

@@ -1,12 +1,10 @@
 """Run folders: one analysis on disk with its report, samples and manifest; never overwritten."""
 
-__all__ = ["RunPaths", "new_run_folder", "require_room", "require_writable", "save_run"]
+__all__ = ["RunPaths", "new_run_folder", "require_room", "save_run", "write_run"]
 
 import json
-import os
 import platform
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +18,7 @@ from invkit.errors import ResourceError, UsageError
 from invkit.plugins.manager import PluginHost
 from invkit.report.table import write_csv
 from invkit.report.write import write_report
+from invkit.training.processes.plan import require_writable
 
 SCHEMA = "invkit.manifest/1"
 RUNS_ON = ("invkit", "torch", "numpy", "pydicom", "safetensors", "scikit-image", "matplotlib")
@@ -27,10 +26,11 @@ RUNS_ON = ("invkit", "torch", "numpy", "pydicom", "safetensors", "scikit-image",
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where a run lies and its report."""
+    """Where a run lies, its report, and all its files."""
 
     folder: Path
     report: Path
+    files: tuple[Path, ...]
 
 
 def new_run_folder(root: Path, model: str, layers: str) -> Path:
@@ -63,25 +63,7 @@ def require_room(folder: Path) -> None:
     require_writable(folder)
 
 
-def require_writable(folder: Path) -> None:
-    """Find out whether something can be written into a folder, which need not exist; nothing is made.
-
-    Raises:
-        ResourceError: it cannot.
-    """
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ResourceError(f"cannot write to {there}. Choose another folder with --out")
-
-
-def save_run(
-    result: Outcome,
-    folder: Path,
-    *,
-    command: str = "",
-    host: PluginHost | None = None,
-    beside: Mapping[str, Any] | None = None,
-) -> RunPaths:
+def save_run(result: Outcome, folder: Path, *, command: str = "", host: PluginHost | None = None) -> RunPaths:
     """Write report, figures, samples and manifest to a folder; the manifest, which holds the hashes, comes last.
 
     The report shows the first image; further ones get a report each in `image-2`, `image-3`, ...
@@ -91,7 +73,6 @@ def save_run(
         folder: new or empty.
         command: a command line that makes the result again.
         host: the plugins, which can add sections to the report.
-        beside: what else is to stand in the manifest, JSON values.
 
     Raises:
         UsageError: the folder holds files.
@@ -99,30 +80,49 @@ def save_run(
     """
     require_room(folder)
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    reports = []
+    return write_run(result, folder, created=created, command=command, host=host)
+
+
+def write_run(
+    result: Outcome, folder: Path, *, created: str, command: str, host: PluginHost | None = None
+) -> RunPaths:
+    """Write what `save_run` does, where such files may be already; with equal arguments it is the same, byte for byte.
+
+    Args:
+        result: the analysis.
+        folder: may hold other files, too.
+        created: when it was made, for people; left out where it is empty.
+        command: as for `save_run`.
+        host: as for `save_run`.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    files: list[Path] = []
     for image in range(len(result.x)):
         place = folder if image == 0 else folder / f"image-{image + 1}"
         data = report_data(result, image=image, command=command, created=created, host=host)
-        reports.append(write_report(place, data).html)
+        report = write_report(place, data)
+        files += [report.html, report.json, *report.figures]
         if image == 0:
             # Figures are of all images together, so they are the same in every report.
-            write_atomic(folder / "figures.csv", write_csv(data.layers, data.others).encode())
-    result.write_samples(folder / "samples.safetensors")
+            table = folder / "figures.csv"
+            write_atomic(table, write_csv(data.layers, data.others).encode())
+            files.append(table)
+    samples = folder / "samples.safetensors"
+    result.write_samples(samples)
+    files += [samples, samples.with_suffix(".json")]
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
-        "created": created,
+        **({"created": created} if created else {}),
         "command": command,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in RUNS_ON},
-        **(beside or {}),
         "analysis": result.to_json(),
         "cinns": {layer.layer: {"sha256": layer.sha256, "was": layer.trained} for layer in result.layers},
         "splits": {layer.layer: layer.split for layer in result.layers},
-        "files": {
-            path.relative_to(folder).as_posix(): sha256_file(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        },
+        "files": {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(files)},
     }
-    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False).encode())
-    return RunPaths(folder, reports[0])
+    path = folder / "manifest.json"
+    write_atomic(path, json.dumps(manifest, indent=1, allow_nan=False).encode())
+    return RunPaths(folder, folder / "report.html", (*files, path))

@@ -1,43 +1,41 @@
-"""A series of slices, one after the other: each has its own run folder, so memory stays that of one and nothing is done twice."""
+"""A series of slices: each is an item with a run folder of its own, so memory stays that of one and nothing is done twice."""
 
 __all__ = ["SeriesResult", "analyze_series", "holds_series", "read_once"]
 
 import gc
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from invkit.analysis.analyze import analyze, layer_list
-from invkit.analysis.journal import CONFIG, require_same
-from invkit.analysis.pooling import pooled
-from invkit.analysis.runs import save_run
-from invkit.analysis.specs import ImageSpec
+from invkit.analysis.folder import asked, described, training_items, with_origins
+from invkit.analysis.runs import new_run_folder, write_run
+from invkit.analysis.specs import ImageSpec, specs_of
 from invkit.analysis.subject import Data
-from invkit.artifacts import fingerprint, sha256_file, state_fingerprint, write_atomic
+from invkit.analysis.whole import Analysis
+from invkit.artifacts import remove_unfinished, state_fingerprint, write_atomic
 from invkit.data.images import Scan, as_image, read_scan
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.spec import Denoiser
 from invkit.errors import UsageError
-from invkit.parts.workshop import silent
+from invkit.parts.workshop import Workshop
 from invkit.plugins.load import load
-from invkit.plugins.manager import PluginHost, default_host
+from invkit.plugins.manager import PluginHost
 from invkit.report.series import SeriesPage, write_series
-from invkit.training.device import usable_device
-from invkit.training.lock import exclusive
-from invkit.training.processes.distributed import by_first
+from invkit.statistics.pooling import pooled
+from invkit.training.processes.items import Item, work_off
+from invkit.training.processes.plan import begin, require_place, require_writable
 from invkit.training.seeds import derive_seed
 
 SCHEMA = "invkit.series/1"
 SLICES = "slices"
 SHOWN = 3
-# What decides no figure, but for rounding.
-ASIDE = frozenset({"say", "progress", "device", "memory", "cache"})
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def analyze_series(
     layer: str | Sequence[str] = "3",
     data: Data = None,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     seed: int = 0,
     hu_range: tuple[float, float] | str | None = None,
     spacing: float | None = None,
@@ -131,17 +129,17 @@ def analyze_series(
     say: Callable[[str], None] | None = None,
     **options: Any,
 ) -> SeriesResult:
-    """Analyse each slice of a series as `analyze` does, one after the other, each into a run folder of its own.
+    """Analyse each slice of a series as `analyze` does, each into a run folder of its own.
 
-    Memory is that of one slice besides the images themselves, and is stated before each is sampled. Called again with the same
-    options and folder after an interruption, it goes on behind the last slice that was finished; one whose files were changed is
-    done again.
+    Memory is that of one slice besides the images themselves, and is stated before each is sampled. Processes that are called in
+    the same way share the slices. Called again with the same options and folder after an interruption, it goes on with the slices
+    that are left; one whose files were changed is done again.
 
     Args:
         model: as for `analyze`.
         layer: as for `analyze`.
         data: a folder, zip or `.npy` file with several slices, or an array or tensor in HU.
-        out: folder of the series: new, empty, or that of an earlier call.
+        out: folder of the series: new, empty, or that of an earlier call; by default a new one below `runs`.
         seed: every slice has its own, derived from this one and its number.
         hu_range: as for `analyze`.
         spacing: as for `analyze`.
@@ -155,81 +153,64 @@ def analyze_series(
         ConfigError: the folder holds a series with other options or images.
         InvkitError: as for `analyze`.
     """
-    say = say or silent
-    host = host or default_host()
+    require_writable(Path("runs")) if out is None else require_place(Path(out), "series")
+    image, sampling, training, runtime = specs_of(
+        data, {**options, "host": host, "device": device, "say": say}
+    )
     images, stated, _ = _images(data, hu_range)
-    device = usable_device(device)
-    denoiser = load(model, device=device, host=host)
-    layers = layer_list(layer)
-    config = {
-        "model": denoiser.name,
-        "sha256": denoiser.sha256,
-        "layers": layers,
-        "seed": seed,
-        "images": state_fingerprint({"x": images}),
-        **({} if spacing is None else {"spacing": spacing}),
-        **{name: _plain(value) for name, value in sorted(options.items()) if name not in ASIDE},
-    }
-    folder = Path(out)
+    image = replace(image, data=None, spacing=stated if spacing is None else spacing)
+    sampling = replace(sampling, seed=seed)
+    denoiser = load(model, device=runtime.device, host=runtime.host)
+    count = len(images)
 
-    def one(index: int) -> dict[str, Any]:
-        place = folder / SLICES / f"{index + 1:04d}"
-        own = derive_seed(seed, "series", index)
-        key = fingerprint({"config": config, "slice": index})
-        title = f"slice {index + 1} of {len(images)}"
-        manifest = _finished(place, key)
-        if manifest is None:
-            say(title)
-            shutil.rmtree(place, ignore_errors=True)
-            result = analyze(
-                denoiser,
-                layers,
-                images[index],
-                seed=own,
-                device=device,
-                host=host,
-                say=say,
-                spacing=stated if spacing is None else spacing,
-                **options,
-            )
-            save_run(result, place, command=command, host=host, beside={"series": {"key": key}})
-            found = result.to_json()
-            del result
-            gc.collect()
-        else:
-            say(f"{title}: done before")
-            found = manifest["analysis"]
-        return {
-            "slice": index + 1,
-            "seed": own,
-            "folder": place.relative_to(folder).as_posix(),
-            "report": (place / "report.html").relative_to(folder).as_posix(),
-            "layers": {
-                name: {part: values[part] for part in ("metrics", "verdict", "warnings")}
-                for name, values in found["layers"].items()
-            },
-            "warnings": found["warnings"],
-        }
+    def analysis(index: int, workshop: Workshop | None = None) -> Analysis:
+        own, this = replace(sampling, seed=slice_seed(seed, index)), replace(image, data=images[index])
+        return Analysis(denoiser, layer, this, own, training, runtime, workshop)
 
-    with exclusive(folder):
-        by_first(lambda: _begin(folder, config))
-        rows = [one(index) for index in range(len(images))]
-        result = _result(folder, denoiser.name, images, rows, seed)
-        write_atomic(folder / "series.json", json.dumps(result.to_json(), indent=1, allow_nan=False).encode())
-        write_series(
-            folder,
-            SeriesPage(
-                model=result.model,
-                layers=result.layers,
-                image=result.description,
-                slices=result.slices,
-                metrics=result.metrics,
-                warnings=result.warnings,
-                shown=_spread_out(len(rows)),
-                command=command,
-            ),
+    first = analysis(0)
+    folder = new_run_folder(Path("runs"), denoiser.name, "+".join(first.names)) if out is None else Path(out)
+    fingerprint = state_fingerprint({"x": images})
+    plan = begin(
+        folder,
+        asked(denoiser, first.names, fingerprint, image, sampling, training),
+        "series",
+        data=described(first.workshop.slices),
+        command=command,
+    )
+
+    def one(index: int) -> tuple[Path, ...]:
+        place = _place(folder, index)
+        # What a process that was killed has left there is not taken for anything.
+        shutil.rmtree(place, ignore_errors=True)
+        result = with_origins(analysis(index, first.workshop).whole(), folder)
+        files = write_run(result, place, created=plan.created, command=plan.command, host=runtime.host).files
+        del result
+        gc.collect()
+        return files
+
+    def report() -> tuple[Path, ...]:
+        result = _result(folder, denoiser.name, images, seed)
+        path = folder / "series.json"
+        write_atomic(path, json.dumps(result.to_json(), indent=1, allow_nan=False).encode())
+        page = SeriesPage(
+            model=result.model,
+            layers=result.layers,
+            image=result.description,
+            slices=result.slices,
+            metrics=result.metrics,
+            warnings=result.warnings,
+            shown=_spread_out(count),
+            command=plan.command,
         )
-    return result
+        return path, *write_series(folder, page)
+
+    trainings = training_items(first)
+    needs = tuple(item.name for item in trainings)
+    slices = [Item(f"slice {index + 1:04d}", "", partial(one, index), needs) for index in range(count)]
+    last = Item("report", "", report, tuple(item.name for item in slices))
+    work_off(folder, [*trainings, *slices, last], threads=plan.threads, say=runtime.say)
+    remove_unfinished(folder)
+    return _result(folder, denoiser.name, images, seed)
 
 
 def read_once(data: Data, *, hu_range: tuple[float, float] | str | None = None) -> Data:
@@ -252,27 +233,34 @@ def _images(data: Data, hu_range: tuple[float, float] | str | None) -> Scan:
     return read if isinstance(read, Scan) else Scan(as_image(read), None, "given as an array")
 
 
-def _begin(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write the configuration, or see that it is the one that is there."""
-    if not require_same(folder, config, "series"):
-        write_atomic(folder / CONFIG, json.dumps(dict(config), indent=1, allow_nan=False).encode())
+def slice_seed(seed: int, index: int) -> int:
+    """Return the seed of a slice of a series."""
+    return derive_seed(seed, "series", index)
 
 
-def _finished(place: Path, key: str) -> dict[str, Any] | None:
-    """Return the manifest of a slice that was done with this configuration and whose files are as they were written."""
-    try:
-        manifest: dict[str, Any] = json.loads((place / "manifest.json").read_bytes())
-        if manifest["series"]["key"] != key:
-            return None
-        intact = all(sha256_file(place / name) == sha256 for name, sha256 in manifest["files"].items())
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return None
-    return manifest if intact else None
+def _place(folder: Path, index: int) -> Path:
+    return folder / SLICES / f"{index + 1:04d}"
 
 
-def _result(
-    folder: Path, model: str, images: Tensor, rows: Sequence[dict[str, Any]], seed: int
-) -> SeriesResult:
+def _row(folder: Path, index: int, seed: int) -> dict[str, Any]:
+    """Return what a slice comes to, from its run folder."""
+    place = _place(folder, index)
+    found = json.loads((place / "manifest.json").read_bytes())["analysis"]
+    return {
+        "slice": index + 1,
+        "seed": slice_seed(seed, index),
+        "folder": place.relative_to(folder).as_posix(),
+        "report": (place / "report.html").relative_to(folder).as_posix(),
+        "layers": {
+            name: {part: values[part] for part in ("metrics", "verdict", "warnings")}
+            for name, values in found["layers"].items()
+        },
+        "warnings": found["warnings"],
+    }
+
+
+def _result(folder: Path, model: str, images: Tensor, seed: int) -> SeriesResult:
+    rows = [_row(folder, index, seed) for index in range(len(images))]
     layers = tuple(rows[0]["layers"])
     warnings: dict[str, int] = {}
     for row in rows:
@@ -295,14 +283,3 @@ def _result(
 def _spread_out(count: int) -> tuple[int, ...]:
     """Return the indices of a few slices from first to last."""
     return tuple(sorted({round(k * (count - 1) / (SHOWN - 1)) for k in range(SHOWN)}))
-
-
-def _plain(value: Any) -> Any:
-    """Return an option as JSON can hold it; images and models of settings by what they hold."""
-    if isinstance(value, Tensor):
-        return state_fingerprint({"value": value})
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -1,13 +1,13 @@
 """What is asked of an analysis, in four parts; each is checked once, with one wording for Python and the command line."""
 
-__all__ = ["ImageSpec", "Runtime", "SamplingSpec", "TrainingSpec"]
+__all__ = ["ImageSpec", "Runtime", "SamplingSpec", "TrainingSpec", "specs_of"]
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from invkit.analysis.memory import parse_memory
 from invkit.analysis.subject import Data, Subject, choose_subject
@@ -22,6 +22,7 @@ from invkit.plugins.gather import DataSpecs, gather
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.training.device import usable_device
 from invkit.training.progress import Progress
+from invkit.vae.vae import VaeConfig
 
 Refine = int | Literal["all", "none"]
 ControlSet = Literal["standard", "full"]
@@ -32,7 +33,8 @@ class ImageSpec:
     """Which image is analysed.
 
     Args:
-        data: a path, an array or tensor in HU, what was read before, or `None` for a CT slice that is available everywhere.
+        data: a path, an array or tensor in HU, what was read before, or `None` for a CT slice that is available everywhere; or
+            a subject, which is taken as it is.
         dose: reduce its dose to this fraction by simulation; by default it is taken for low dose as it is.
         hu_range: HU of the smallest and largest value of a PNG or TIFF: two numbers, or a text such as `"-1024,3071"`.
         spacing: distance of the pixels' centres, mm; by default what DICOM states.
@@ -43,7 +45,7 @@ class ImageSpec:
         ImageError: a range is given for what is in HU already.
     """
 
-    data: Data = None
+    data: Data | Subject = None
     dose: float | None = None
     hu_range: tuple[float, float] | str | None = None
     spacing: float | None = None
@@ -66,6 +68,8 @@ class ImageSpec:
             ImageError: the data are no usable image.
             UsageError: the dose is not in (0, 1], or the region is none of this image.
         """
+        if isinstance(self.data, Subject):
+            return replace(self.data, x=self.data.x.to(device))
         assert not isinstance(self.hu_range, str)
         subject = choose_subject(
             self.data, seed=seed, dose=self.dose, hu_range=self.hu_range, spacing=self.spacing
@@ -136,7 +140,7 @@ class TrainingSpec:
         noise: how low dose is made for it: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
         seed: decides every random number of what has to be trained.
         config: sizes and steps of what is trained for a layer.
-        vae_preset: size and steps of a VAE that has to be trained.
+        vae_preset: size and steps of a VAE that has to be trained, by name or as they are.
         cache: folder for trained parts; by default the user's cache.
 
     Raises:
@@ -147,7 +151,7 @@ class TrainingSpec:
     noise: NoiseModel = "physical"
     seed: int = 0
     config: LayerConfig = field(default_factory=LayerConfig)
-    vae_preset: str = "default"
+    vae_preset: str | VaeConfig = "default"
     cache: str | Path | None = None
 
     def __post_init__(self) -> None:
@@ -204,6 +208,36 @@ class Runtime:
     def of(cls, host: PluginHost | None, say: Callable[[str], None] | None, **others: object) -> Self:
         """Return a runtime with the process's own plugins and silence where none are given."""
         return cls(host=host or default_host(), say=say or silent, **others)  # type: ignore[arg-type]
+
+
+def specs_of(data: Data, options: Mapping[str, Any]) -> tuple[ImageSpec, SamplingSpec, TrainingSpec, Runtime]:
+    """Return what `analyze` takes by name in four parts.
+
+    Args:
+        data: as for `analyze`.
+        options: all that it takes besides model, layer and data.
+
+    Raises:
+        TypeError: it takes no such option.
+    """
+    left = dict(options)
+
+    def taken(*names: str, **renamed: str) -> dict[str, Any]:
+        fields = {**{name: name for name in names}, **renamed}
+        return {field: left.pop(name) for field, name in fields.items() if name in left}
+
+    image = taken("dose", "hu_range", "spacing", "region")
+    sampling = taken("sampler", "samples", "refine", "controls", "domain", "seed", "allow_bypass")
+    training = taken(
+        "config", "vae_preset", "cache", data="train_data", noise="train_noise", seed="train_seed"
+    )
+    if training.get("config", ...) is None:
+        del training["config"]
+    runtime = taken("device", "memory", "progress", "host", "say")
+    if left:
+        raise TypeError(f"analyze takes no option {next(iter(left))!r}")
+    place = Runtime.of(runtime.pop("host", None), runtime.pop("say", None), **runtime)
+    return ImageSpec(data, **image), SamplingSpec(**sampling), TrainingSpec(**training), place
 
 
 def _range(text: str) -> tuple[float, float]:

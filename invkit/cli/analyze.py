@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["register"]
 
+import json as json_text
 import shlex
 import sys
 from pathlib import Path
@@ -15,9 +16,10 @@ from invkit.cli.terminal.console import data_stream, emit_json, say
 from invkit.cli.terminal.imports import importing
 from invkit.cli.terminal.options import JsonOption, PluginOption, chosen_model
 from invkit.cli.terminal.progress import TextProgress
+from invkit.cli.together import require_shared_out
 
 if TYPE_CHECKING:
-    from invkit.analysis.result import AnalysisResult
+    from invkit.analysis.folder import FolderOutcome
 
 
 def register(app: typer.Typer) -> None:
@@ -122,12 +124,12 @@ def analyze(
     """Sample images that a layer should not be able to tell apart, and measure how well that holds."""
     name = chosen_model(model, plugin)
     with importing():
-        from invkit.analysis.analyze import analyze as run
-        from invkit.analysis.runs import require_room, require_writable
-        from invkit.analysis.series import holds_series, read_once
-        from invkit.cli.series import series_run, show_series
+        from invkit.analysis.folder import analyze_into
+        from invkit.analysis.series import analyze_series, holds_series, read_once
+        from invkit.cli.series import show_series
         from invkit.parts.config import LayerConfig
 
+    require_shared_out(out)
     layers = layer or ["3"]
     options: dict[str, Any] = {
         "samples": samples,
@@ -150,33 +152,25 @@ def analyze(
         "say": say,
     }
     image = read_once(data, hu_range=hu_range)
+    command = shlex.join(["invkit", *sys.argv[1:]])
     if holds_series(image):
-        show_series(series_run(image, out, name, layers, options), json)
-        return
-    # Found now, not when hours of work are to be written.
-    require_writable(Path("runs")) if out is None else require_room(out)
-    show(run(name, layers, image, **options), out, json)
+        show_series(analyze_series(name, layers, image, out=out, command=command, **options), json)
+    else:
+        show(analyze_into(name, layers, image, out=out, command=command, **options), json)
 
 
-def show(result: AnalysisResult, out: Path | None, json: bool) -> None:
-    """Save the run and print what was found."""
+def show(outcome: FolderOutcome, json: bool) -> None:
+    """Print what stands in a run folder."""
     from rich.console import Console
 
-    from invkit.analysis.presentation import report_data
-    from invkit.analysis.runs import new_run_folder, save_run
+    from invkit.analysis.presentation import plugin_figures
     from invkit.report.console import print_report
 
-    names = "+".join(layer.layer for layer in result.layers)
-    folder = out or new_run_folder(Path("runs"), result.model, names)
-    command = shlex.join(["invkit", *sys.argv[1:]])
-    paths = save_run(result, folder, command=command)
     if json:
-        found = {
-            **result.to_json(),
-            "run": str(paths.folder.resolve()),
-            "report": str(paths.report.resolve()),
-        }
-        emit_json("invkit.analysis/1", {key: value for key, value in found.items() if key != "schema"})
+        found = json_text.loads((outcome.folder / "manifest.json").read_bytes())["analysis"]
+        places = {"run": str(outcome.folder.resolve()), "report": str(outcome.report.resolve())}
+        emit_json(found.pop("schema"), {**found, **places})
         return
+    described = json_text.loads(outcome.report.with_suffix(".json").read_bytes())
     console = Console(file=data_stream(), highlight=False)
-    print_report(report_data(result, command=command), console, paths.report.resolve())
+    print_report(described, console, outcome.report.resolve(), others=plugin_figures())

@@ -1,46 +1,21 @@
-"""`invkit analyze` on several slices: where they go and what is printed."""
+"""`invkit analyze` on several slices: what is printed."""
 
 from __future__ import annotations
 
-__all__ = ["series_run", "show_series"]
+__all__ = ["show_series"]
 
-import shlex
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invkit.cli.terminal.console import emit_json, emit_table, emit_text
 
 if TYPE_CHECKING:
     from invkit.analysis.series import SeriesResult
-    from invkit.analysis.subject import Data
-
-
-def series_run(
-    images: Data, out: Path | None, model: str, layers: Sequence[str], options: dict[str, Any]
-) -> SeriesResult:
-    """Analyse a series into its folder.
-
-    Args:
-        images: the slices, read.
-        out: the folder; a new one by default.
-        model: name of the denoiser.
-        layers: as the user named them.
-        options: of the analysis.
-    """
-    from invkit.analysis.runs import new_run_folder
-    from invkit.analysis.series import analyze_series
-
-    folder = out or new_run_folder(Path("runs"), model, "+".join(layers))
-    command = shlex.join(["invkit", *sys.argv[1:]])
-    return analyze_series(model, layers, images, out=folder, command=command, **options)
 
 
 def show_series(result: SeriesResult, json: bool) -> None:
     """Print the figures of every slice and of all, and where the report lies."""
-    from invkit.analysis.pooling import leaves
     from invkit.measures.table import SLICES, shown_at
+    from invkit.statistics.pooling import leaves
 
     if json:
         found = result.to_json()

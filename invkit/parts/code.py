@@ -140,6 +140,7 @@ class CodeTraining(Generic[Config, Network]):
             },
             "steps": result.steps,
             "precision": result.precision,
+            "processes": result.processes,
             "exact": result.exact,
             **own,
             "held_out": {"description": self.held_out.slices.description, **own["held_out"]},

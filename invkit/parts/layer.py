@@ -39,7 +39,6 @@ from invkit.training.engine import Shard, fit
 from invkit.training.feed import Feed
 from invkit.training.history import learning_curve
 from invkit.training.processes.distributed import broadcast_json
-from invkit.training.processes.sharing import spread_out
 from invkit.training.processes.workers import side_by_side
 from invkit.training.progress import Progress, report_progress
 from invkit.training.seeds import derive_seed
@@ -285,7 +284,7 @@ class LayerTraining:
                 codes = self.coded(split, pairs.x.to(self.device), target, regressor)
                 return *codes, pairs.patient
 
-            batches = spread_out(steps, batch, self.split, device=self.device)
+            batches = side_by_side(steps, batch, self.split, device=self.device)
             for found in report_progress(batches, stage, steps, self.progress):
                 for column, value in zip(columns, found, strict=True):
                     column.append(value)

@@ -146,6 +146,7 @@ def write_layer(
             "steps": learned.result.steps,
             "best_step": learned.result.best_step,
             "stopped_early": learned.result.stopped_early,
+            "processes": learned.result.processes,
             "trained_on": request.slices.description,
             **split_meta(request.slices),
             "layer": request.split.layer,

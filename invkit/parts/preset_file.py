@@ -27,12 +27,16 @@ NONE = "none"  # TOML has no null
 SHOWN = 5
 
 
-def vae_preset(name: str, **changes: Any) -> VaeConfig:
+def vae_preset(name: str | VaeConfig, **changes: Any) -> VaeConfig:
     """Return the configuration of a VAE: a shipped preset by its name, or a TOML file by its path, some fields changed.
+
+    One that is a configuration already is returned as it is.
 
     Raises:
         ConfigError: there is no such preset or file, or a field in it is wrong.
     """
+    if isinstance(name, VaeConfig):
+        return name
     return checked(VaeConfig, {**preset_values("vae", name), **changes}, name)
 
 

@@ -15,7 +15,7 @@ from invkit.parts.store import Store
 from invkit.parts.vae import VaeRequest, find_vae, learn_vae
 from invkit.training.progress import Progress
 from invkit.vae.trained import TrainedVae, load_vae
-from invkit.vae.vae import CodeConfig
+from invkit.vae.vae import CodeConfig, VaeConfig
 
 Part = TypeVar("Part")
 Config = TypeVar("Config", bound=CodeConfig)
@@ -34,7 +34,7 @@ class Workshop:
         slices: what missing parts are trained on.
         bundled: use the VAEs that ship with invkit.
         config: of what is trained for a layer.
-        vae_preset: of a VAE that has to be trained.
+        vae_preset: of a VAE that has to be trained, by name or as it is.
         seed: decides every random number.
         device: where to train.
         progress: called as a training goes on.
@@ -45,7 +45,7 @@ class Workshop:
     slices: SliceSet
     bundled: bool
     config: LayerConfig
-    vae_preset: str
+    vae_preset: str | VaeConfig
     seed: int
     device: str
     progress: Progress | None = None

@@ -2,7 +2,9 @@
 
 __all__ = ["print_report"]
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -10,8 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from invkit.measures.table import TERMINAL, known, shown_at
-from invkit.report.data import ReportData, plain
+from invkit.measures.table import TERMINAL, Figure, known, shown_at
+from invkit.report.data import plain, title
 from invkit.report.table import overview, references, rows
 
 # Of an overview, what does not fit on a terminal.
@@ -23,41 +25,46 @@ def _text(text: object, style: str = "") -> Text:
     return Text(plain(text), style=style)
 
 
-def print_report(data: ReportData, console: Console | None = None, report: Path | None = None) -> None:
+def print_report(
+    described: Mapping[str, Any],
+    console: Console | None = None,
+    report: Path | None = None,
+    *,
+    others: Iterable[Figure] = (),
+) -> None:
     """Print one analysis as tables; plain text where the console is no terminal.
 
     Args:
-        data: the analysis.
+        described: what `report.json` holds.
         console: where to print; standard output by default.
         report: path of the written report, named on the last line.
+        others: what is known of the figures of plugins' metrics.
     """
     console = console or Console()
-    console.print(_text(data.title, "bold"))
-    console.print(_text(data.image, "dim"))
-    if data.warnings:
+    layers = [(layer["key"], layer["metrics"]) for layer in described["layers"]]
+    console.print(_text(title(described["model"], [name for name, _ in layers]), "bold"))
+    console.print(_text(described["image"], "dim"))
+    if described["warnings"]:
         console.print()
-    for warning in data.warnings:
+    for warning in described["warnings"]:
         console.print(Text.assemble(("Warning: ", "bold yellow"), _text(warning)))
     console.print()
-    for sentence in data.verdict:
+    for sentence in described["verdict"]:
         console.print(_text(sentence))
-    if len(data.layers) > 1:
-        console.print(_table(*_brief(*overview(data.layers))))
+    if len(layers) > 1:
+        console.print(_table(*_brief(*overview(layers))))
     else:
-        headings, table = references(data.layers[0].metrics)
+        ((_, metrics),) = layers
+        headings, table = references(metrics)
         if table:
             console.print(_table(headings, table))
         short, table_of_all = shown_at(TERMINAL), known()
-        found = [
-            row
-            for row in rows(data.layers[0].metrics, data.others)
-            if row.key in short or row.key not in table_of_all
-        ]
+        found = [row for row in rows(metrics, others) if row.key in short or row.key not in table_of_all]
         console.print(_table(["Figure", "Value [95 % interval]"], [[row.label, row.value] for row in found]))
-    for line in data.provenance:
+    for line in described["provenance"]:
         console.print(Padding(_text(line, "dim"), (0, 0, 0, 1)))
     if report is not None:
-        if data.provenance:
+        if described["provenance"]:
             console.print()
         # a path that is broken over two lines cannot be clicked or copied
         console.print(Text.assemble(("Report: ", "bold"), _text(report)), soft_wrap=True)

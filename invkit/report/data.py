@@ -1,6 +1,6 @@
 """What a report is made from: plain frozen data, filled in by whoever ran the analysis."""
 
-__all__ = ["LayerFigures", "ReportData", "Section", "jsonable", "plain"]
+__all__ = ["LayerFigures", "ReportData", "Section", "jsonable", "plain", "title"]
 
 import math
 import re
@@ -189,5 +189,9 @@ class ReportData:
     @property
     def title(self) -> str:
         """The model and its layers, for people."""
-        names = [layer.key for layer in self.layers]
-        return f"{self.model}, layer{'s' if len(names) > 1 else ''} {', '.join(names)}"
+        return title(self.model, [layer.key for layer in self.layers])
+
+
+def title(model: str, layers: Sequence[str]) -> str:
+    """Return the name of a model and its layers, for people."""
+    return f"{model}, layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}"

@@ -104,7 +104,7 @@ def render_html(data: ReportData, figures: Sequence[Plate] | None = None) -> str
         plots=plots,
         galleries=[{"key": layer.key, "images": _gallery(layer, data)} for layer in data.layers],
         window=f"Shown from {number(low)} HU (black) to {number(high)} HU (white).",
-        overview=overview(data.layers),
+        overview=overview([(layer.key, layer.metrics) for layer in data.layers]),
         tables=[
             (layer.key, rows(layer.metrics, data.others), references(layer.metrics)) for layer in data.layers
         ],

@@ -48,16 +48,16 @@ class SeriesPage:
     command: str = ""
 
 
-def write_series(folder: Path, page: SeriesPage) -> Path:
-    """Write `report.html` and `series.csv` to a folder; return the report.
+def write_series(folder: Path, page: SeriesPage) -> tuple[Path, ...]:
+    """Write `report.html` and `series.csv` to a folder; return both.
 
     Raises:
         ResourceError: they cannot be written.
     """
-    write_atomic(folder / "series.csv", _table(page).encode())
-    path = folder / "report.html"
-    write_atomic(path, _html(folder, page).encode())
-    return path
+    table, report = folder / "series.csv", folder / "report.html"
+    write_atomic(table, _table(page).encode())
+    write_atomic(report, _html(folder, page).encode())
+    return table, report
 
 
 def _html(folder: Path, page: SeriesPage) -> str:

@@ -110,12 +110,16 @@ def references(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return headings, [row for _, row in sorted(table, key=lambda pair: pair[0])]
 
 
-def overview(layers: tuple[LayerFigures, ...]) -> tuple[list[str], list[list[str]]]:
-    """Return headings and one row a layer of the figures that decide, for analyses of several layers."""
+def overview(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and one row a layer of the figures that decide, for analyses of several layers.
+
+    Args:
+        layers: key and figures of each.
+    """
     columns = shown_at(LAYERS)
-    present = [key for key in columns if any(figure(layer.metrics, key) for layer in layers)]
+    present = [key for key in columns if any(figure(metrics, key) for _, metrics in layers)]
     table = []
-    for layer in layers:
-        values = [figure(layer.metrics, key) for key in present]
-        table.append([layer.key] + ["" if value is None else value.text() for value in values])
+    for name, metrics in layers:
+        values = [figure(metrics, key) for key in present]
+        table.append([name] + ["" if value is None else value.text() for value in values])
     return ["Layer", *(columns[key].heading for key in present)], table

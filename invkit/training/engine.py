@@ -25,8 +25,8 @@ from invkit.training.processes.distributed import (
     average_gradients,
     broadcast_json,
     broadcast_tensors,
-    current_scope,
     current_shard,
+    in_own_group,
 )
 from invkit.training.processes.interrupt import Interrupted, Interrupts, interrupts
 from invkit.training.progress import Progress, ProgressEvent, TimeLeft
@@ -81,7 +81,7 @@ def fit(
     shard = current_shard()
     lock = (
         exclusive(folder, progress=progress)
-        if shard.rank == 0 or current_scope() is not None
+        if shard.rank == 0 or in_own_group()
         else contextlib.nullcontext()
     )
     # Dropout and the like draw from the global generators; they get the caller's state back.
@@ -360,6 +360,7 @@ class _Run:
             rollbacks=ledger.rollbacks,
             exact=ledger.exact,
             precision=self.folder.precision,
+            processes=self.shard.world,
             start=ledger.start,
         )
 

@@ -3,23 +3,20 @@
 __all__ = ["exclusive"]
 
 import contextlib
-import errno
 import os
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from invkit.errors import ResourceError
-from invkit.training.processes.distributed import barrier, current_scope
+from invkit.training.processes.distributed import barrier, current_shard, in_own_group
+from invkit.training.processes.held import taken
 from invkit.training.progress import Progress, ProgressEvent
 
 LOCK_NAME = ".lock"
 POLL_SECONDS = 0.2
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 
 # Locks held here: (process, thread, file) -> depth. The process is in the key because a fork copies it.
 _held: dict[tuple[int, int, str], int] = {}
@@ -51,10 +48,10 @@ def exclusive(folder: Path, *, progress: Progress | None = None, stage: str = "w
         return
     lock = None
     try:
-        scope = current_scope()
-        if scope is None or scope.shard.rank == 0:
+        shared = in_own_group()
+        if not shared or current_shard().rank == 0:
             lock = _acquired(folder, progress, stage)
-        if scope is not None:
+        if shared:
             barrier()
         _held[key] = 0
         try:
@@ -67,25 +64,9 @@ def exclusive(folder: Path, *, progress: Progress | None = None, stage: str = "w
 
 
 def _acquired(folder: Path, progress: Progress | None, stage: str) -> FileLock:
-    lock, begun = FileLock(folder / LOCK_NAME), time.monotonic()
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-            return lock
-        except Timeout:
-            pass
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise ResourceError(
-                    f"cannot write in {folder}: {error.strerror or error}. "
-                    "Choose another folder or mend its permissions"
-                ) from error
-            # Some network file systems have no locks; a training there is still better than none.
-            warnings.warn(
-                f"the file system of {folder} has no locks: run one process at a time", stacklevel=4
-            )
-            return lock
+    begun = time.monotonic()
+    while (lock := taken(folder / LOCK_NAME)) is None:
         if progress is not None:
             progress(ProgressEvent(stage, 0, 0, time.monotonic() - begun))
         time.sleep(POLL_SECONDS)
+    return lock

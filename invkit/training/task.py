@@ -104,6 +104,7 @@ class FitResult:
         exact: whether all sessions had the same versions, threads and processes, so that the result is
             bit for bit that of an undisturbed run.
         precision: what the networks that ask for `mixed_precision` were trained in.
+        processes: how many shared the batches in the last session.
         start: figures of the start, where it was a candidate for the result.
     """
 
@@ -116,4 +117,5 @@ class FitResult:
     rollbacks: int
     exact: bool
     precision: Precision = "float32"
+    processes: int = 1
     start: dict[str, float] = field(default_factory=dict)

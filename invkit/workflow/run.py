@@ -1,32 +1,50 @@
-"""The slides' five steps in one resumable go: denoisers, VAE, cINNs, samples and report, target domain."""
+"""The slides' five steps as items that any number of processes take: denoisers, VAEs, cINNs, layers, reports."""
 
 __all__ = ["Report", "RunOutcome", "run"]
 
+import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from invkit.analysis.journal import Journal
-from invkit.artifacts import write_atomic
+from invkit.analysis.folder import described, layer_items, merged
+from invkit.analysis.runs import write_run
+from invkit.analysis.specs import ImageSpec, Runtime, SamplingSpec, TrainingSpec
+from invkit.analysis.subject import Subject
+from invkit.analysis.whole import Analysis
+from invkit.artifacts import (
+    fingerprint,
+    read_sidecar,
+    remove_unfinished,
+    sha256_file,
+    state_fingerprint,
+    write_atomic,
+)
 from invkit.data.patches import Domain, PatchSampler
-from invkit.denoisers.loaded import check_contract, load_denoiser
+from invkit.data.slices import SliceSet
+from invkit.denoisers.loaded import LoadedDenoiser, check_contract, load_denoiser
+from invkit.denoisers.recipe import Recipe
+from invkit.denoisers.spec import Denoiser, Weights
+from invkit.errors import ConfigError
 from invkit.parts.store import Store
-from invkit.parts.workshop import silent
-from invkit.plugins.manager import PluginHost, default_host
+from invkit.plugins.gather import gather
+from invkit.plugins.manager import PluginHost
 from invkit.split.split import Split
-from invkit.training.device import usable_device
-from invkit.training.lock import exclusive
-from invkit.training.processes.distributed import barrier, broadcast_json, current_shard
-from invkit.training.processes.sharing import share_out
+from invkit.training.processes.items import Item, file_name, record_of, work_off
+from invkit.training.processes.plan import CONFIG, begin, require_place
 from invkit.training.progress import Progress
+from invkit.training.seeds import derive_seed
 from invkit.workflow.config import CONTROLS, RunConfig
-from invkit.workflow.steps import RunParts, file_name, layer_name
-from invkit.workflow.train import features
+from invkit.workflow.train import features, train_cinn, train_denoiser, train_vae
+
+SCHEMA = "invkit.run.manifest/1"
+COMMAND = f"invkit run {CONFIG}"
+TAG = "run"
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -45,7 +63,7 @@ class RunOutcome:
     Args:
         folder: the run's folder.
         manifest: its manifest with the sha256 of every file.
-        done: the steps that this call did; the others had been done before.
+        done: the items that this call did; the others had been done before, or by other processes.
         reports: of every denoiser and domain.
     """
 
@@ -53,21 +71,6 @@ class RunOutcome:
     manifest: Path
     done: tuple[str, ...]
     reports: tuple[Report, ...]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step: what it is called, whose files it reads, and what it does, which returns the files it wrote."""
-
-    name: str
-    needs: tuple[str, ...]
-    act: Callable[[], list[Path]]
-    facts: Mapping[str, Any] | None = None
-
-    @property
-    def place(self) -> Path:
-        """The name as a relative path."""
-        return Path(*map(file_name, self.name.split()))
 
 
 def run(
@@ -79,14 +82,13 @@ def run(
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> RunOutcome:
-    """Do all steps of a configuration that are not done yet; the same call goes on after any interruption.
+    """Do whatever of a configuration is not done yet; the same call goes on after any interruption.
 
-    Processes that share the work do the steps that do not need each other side by side, each step in one process, and
-    the folder comes out the same.
+    Processes that are called in the same way share the work, each training and each layer of a report being one process's, and the
+    folder comes out the same.
 
-    The folder then holds `config.json`, the trained weights below `denoisers`, `vaes` and `cinns`, a folder with
-    report and samples for each domain and denoiser below `reports`, `manifest.json`, and the trainings' logs below
-    `logs`. Unfinished trainings are kept below `work`.
+    The folder then holds `config.json`, the denoisers' weights below `denoisers`, VAEs and cINNs below `cache`, a run folder
+    for each domain and denoiser below `reports`, `manifest.json`, and the trainings' logs below `logs`.
 
     Args:
         config: what to do, at which sizes.
@@ -94,7 +96,7 @@ def run(
         device: where to compute.
         host: the plugins.
         progress: called as a training goes on.
-        say: called with one line for each step.
+        say: called with one line for each item.
 
     Raises:
         ConfigError: the folder holds a run with another configuration or other data, or a recipe lacks a field.
@@ -102,144 +104,257 @@ def run(
         DivergedError: a training diverged twice.
         Interrupted: a signal came during a training, whose state was saved first.
     """
-    device = usable_device(device)
-    folder = Path(folder)
-    with exclusive(folder, progress=progress, stage="waiting for another run"):
-        parts = RunParts(config, folder, device, host or default_host(), progress, say or silent)
-        return _Run(parts).outcome()
+    runtime = Runtime.of(host, say, device=device, progress=progress)
+    require_place(Path(folder), "run")
+    work = _Run(config, Path(folder), runtime)
+    work.rehearse()
+    plan = begin(
+        work.folder, config.model_dump(mode="json"), "run", data=described(work.slices), command=COMMAND
+    )
+    items = list(work.items())
+    last = Item(
+        "manifest", "", partial(work.manifest, items, plan.threads), tuple(item.name for item in items)
+    )
+    done = work_off(work.folder, [*items, last], threads=plan.threads, say=runtime.say)
+    # All is done by now, so nobody reads or writes here any more.
+    for place in (work.layers, work.unfinished):
+        shutil.rmtree(place, ignore_errors=True)
+    remove_unfinished(work.folder)
+    reports = tuple(
+        Report(model, domain, work.report_folder(domain, model) / "report.html")
+        for domain in config.domains
+        for model in config.denoisers
+    )
+    return RunOutcome(work.folder, work.folder / MANIFEST, done, reports)
 
 
 class _Run:
-    def __init__(self, parts: RunParts) -> None:
-        self.parts = parts
-        self.config, self.folder, self.host, self.say = parts.config, parts.folder, parts.host, parts.say
-        self.steps = list(self._plan())
-        self.journal = Journal(
-            self.folder,
-            config=self.config.model_dump(mode="json"),
-            steps=[step.name for step in self.steps],
-        )
-        self.slices = parts.slices
+    """The items of one run, and what they need."""
 
-    def outcome(self) -> RunOutcome:
-        """Do what is left."""
-        self._rehearse()
-        barrier()  # all have looked at the folder before anything is written there
-        self._first(
-            self.journal.begin,
-            {"fingerprint": self.slices.fingerprint, "description": self.slices.description},
-        )
-        done: list[str] = []
-        waiting = list(range(len(self.steps)))
-        while waiting:
-            ready = self._ready(waiting)
-            waiting = [number for number in waiting if number not in ready]
-            done += self._do(ready)
-        self._first(shutil.rmtree, self.folder / "work", True)
-        reports = tuple(
-            Report(model, domain, self.parts.report_folder(domain, model) / "report.html")
-            for domain in self.config.domains
-            for model in self.config.denoisers
-        )
-        return RunOutcome(self.folder, self.journal.path, tuple(done), reports)
+    def __init__(self, config: RunConfig, folder: Path, runtime: Runtime) -> None:
+        self.config, self.folder, self.runtime = config, folder, runtime
+        self.cache, self.layers = folder / "cache", folder / "layers"
+        self.unfinished = self.cache / "unfinished"
+        self.specs = {model: self._spec(model) for model in config.denoisers}
+        self.recipes = {model: self._recipe(spec) for model, spec in self.specs.items()}
+        self._analyses: dict[tuple[Domain, str], Analysis] = {}
 
-    def _ready(self, waiting: Sequence[int]) -> list[int]:
-        """Return the next step, or, where processes share the work, all that need none of those that wait."""
-        if current_shard().world == 1:
-            return [waiting[0]]
-        names = {self.steps[number].name for number in waiting}
-        return [number for number in waiting if names.isdisjoint(self.steps[number].needs)]
+    @cached_property
+    def slices(self) -> SliceSet:
+        """What is trained on."""
+        config, host = self.config, self.runtime.host
+        return gather(config.data, host, config.seed, config.noise, Store(host).root)
 
-    def _do(self, numbers: Sequence[int]) -> list[str]:
-        """Do steps that do not need each other, each in one process, and return the names of those that were to do."""
-        inputs = {
-            number: {
-                "facts": self.steps[number].facts,
-                **{name: self.journal.files(name) for name in self.steps[number].needs},
-            }
-            for number in numbers
-        }
-        # The manifest is rank 0's; the others have not seen what has become of it.
-        left: list[int] = broadcast_json(
-            [n for n in numbers if not self.journal.is_done(self.steps[n].name, inputs[n])]
-        )
-        for number in numbers:
-            title = f"step {number + 1} of {len(self.steps)}, {self.steps[number].name}"
-            self.say(title if number in left else f"{title}: done before")
-
-        def act(index: int) -> list[Path]:
-            step = self.steps[left[index]]
-            self.parts.store = Store(self.host, self._work(step))
-            paths = step.act()
-            self._keep_logs(step)
-            return paths
-
-        # A training is one process's, so that it comes out the same however many there are.
-        written = share_out(len(left), act, teams=False, everywhere=True)
-        for number, paths in zip(left, written, strict=True):
-            step = self.steps[number]
-            self._first(self.journal.done, step.name, inputs[number], paths)
-            self._first(shutil.rmtree, self._work(step), True)
-        barrier()
-        return [self.steps[number].name for number in left]
-
-    @staticmethod
-    def _first(act: Callable[..., object], *arguments: object) -> None:
-        """Call something in rank 0 alone."""
-        if current_shard().rank == 0:
-            act(*arguments)
-
-    def _plan(self) -> Iterator[Step]:
-        """Yield the steps in the order of the slides."""
-        models = self.config.denoisers
-        for model in models:
-            yield Step(
-                f"denoiser {model}",
-                (),
-                partial(self.parts.train_denoiser, model),
-                self.parts.recipes[model].describe(),
-            )
-        yield Step("vae low", (), partial(self.parts.train_vae, "low"))
-        for domain in self.config.domains:
-            if domain == "high":
-                yield Step("vae high", (), partial(self.parts.train_vae, "high"))
-            for control in CONTROLS:
-                yield self._layer_step(domain, None, control)
-            for model, denoiser in models.items():
-                for layer in denoiser.layers:
-                    yield self._layer_step(domain, model, layer)
-            for model, denoiser in models.items():
-                cinns = [layer_name(domain, None, control) for control in CONTROLS]
-                cinns += [layer_name(domain, model, layer) for layer in denoiser.layers]
-                yield Step(
-                    f"report {domain} {model}",
-                    (f"denoiser {model}", "vae low", f"vae {domain}", *cinns),
-                    partial(self.parts.report, domain, model),
-                )
-
-    def _layer_step(self, domain: Domain, model: str | None, layer: str) -> Step:
-        needs = (f"vae {domain}",) if model is None else (f"vae {domain}", f"denoiser {model}")
-        act = partial(self.parts.train_layer, domain, model, layer)
-        return Step(layer_name(domain, model, layer), needs, act)
-
-    def _rehearse(self) -> None:
+    def rehearse(self) -> None:
         """Meet now, before hours of training, whatever would end the run later."""
         for part in ("train", "validation", "test"):
             PatchSampler(self.slices.part(part), 16)
         probe = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 100
         for model, chosen in self.config.denoisers.items():
-            untrained = load_denoiser(self.parts.specs[model], untrained_seed=0)
+            untrained = load_denoiser(self.specs[model], untrained_seed=0)
             check_contract(untrained, probe)
             for layer in chosen.layers:
                 Split(untrained, layer, allow_bypass=chosen.allow_bypass).check(probe)
-            if not self.journal.files(f"denoiser {model}"):
-                features(self.host, self.parts.recipes[model].perceptual)
+            if not self._weights(model).exists():
+                features(self.runtime.host, self.recipes[model].perceptual)
 
-    def _keep_logs(self, step: Step) -> None:
-        """Copy the logs of a step's trainings; they hold times, so the manifest leaves them out."""
-        place = self.folder / "logs" / step.place
-        for number, path in enumerate(sorted(self._work(step).rglob("metrics.jsonl")), 1):
-            write_atomic(place.with_name(f"{place.name}-{number}.jsonl"), path.read_bytes())
+    def items(self) -> Iterator[Item]:
+        """Yield everything but the manifest, in the order of the slides."""
+        models = self.config.denoisers
+        for model in models:
+            key = fingerprint(self.recipes[model].describe())
+            yield Item(f"denoiser {model}", key, partial(self.train_denoiser, model))
+        yield Item("vae low", "", partial(self.train_vae, "low"))
+        for domain in self.config.domains:
+            if domain == "high":
+                yield Item("vae high", "", partial(self.train_vae, "high"))
+            # A control is the same for every denoiser; any of them can carry it.
+            first = next(iter(models))
+            controls = [
+                self._cinn(domain, first, control, f"cinn {domain} {control}") for control in CONTROLS
+            ]
+            yield from controls
+            for model, chosen in models.items():
+                cinns = [
+                    self._cinn(domain, model, layer, f"cinn {domain} {model} {layer}")
+                    for layer in chosen.layers
+                ]
+                yield from cinns
+                needs = ["vae low", *cinns[0].needs, *(item.name for item in (*controls, *cinns))]
+                yield from self._report(domain, model, list(dict.fromkeys(needs)))
 
-    def _work(self, step: Step) -> Path:
-        return self.folder / "work" / step.place
+    def _cinn(self, domain: Domain, model: str, layer: str, name: str) -> Item:
+        needs = (f"denoiser {model}", f"vae {domain}")
+        return Item(name, "", partial(self.train_cinn, name, domain, model, layer), needs)
+
+    def _report(self, domain: Domain, model: str, needs: Sequence[str]) -> Iterator[Item]:
+        names, place = self.config.denoisers[model].layers, self.layers / domain / model
+        analysis = partial(self.analysis, domain, model)
+        layers = layer_items(analysis, names, place, needs=needs, label=f"{domain} {model} ")
+        yield from layers
+
+        def report() -> Sequence[Path]:
+            found = merged(analysis(), place)
+            trained = tuple(replace(layer, trained="trained") for layer in found.layers)
+            folder = self.report_folder(domain, model)
+            result = replace(found, layers=trained)
+            # Without a time, so that the same run has the same bytes.
+            return write_run(result, folder, created="", command=COMMAND, host=self.runtime.host).files
+
+        yield Item(f"report {domain} {model}", "", report, tuple(item.name for item in layers))
+
+    def train_denoiser(self, model: str) -> list[Path]:
+        """Train a denoiser by its recipe; return its files."""
+        config, chosen, runtime = self.config, self.config.denoisers[model].recipe, self.runtime
+        work = self.unfinished / f"denoiser-{file_name(model)}"
+        path = train_denoiser(
+            self.specs[model],
+            out=self._weights(model),
+            train_data=self.slices,
+            preset=chosen.preset,
+            changes=chosen.changes,
+            dose=config.dose,
+            seed=config.seed,
+            device=runtime.device,
+            work=work,
+            host=runtime.host,
+            progress=runtime.progress,
+        )
+        return self._kept(path, work, f"denoiser {model}")
+
+    def train_vae(self, domain: Domain) -> list[Path]:
+        """Train the VAE of a domain; return its files."""
+        config, runtime = self.config, self.runtime
+        path = train_vae(
+            domain,
+            train_data=self.slices,
+            preset=config.vae,
+            dose=config.dose,
+            seed=config.seed,
+            device=runtime.device,
+            cache=self.cache,
+            host=runtime.host,
+            progress=runtime.progress,
+        )
+        return self._kept(path, self._work(path), f"vae {domain}")
+
+    def train_cinn(self, name: str, domain: Domain, model: str, layer: str) -> list[Path]:
+        """Train the cINN of a layer or control; return its files."""
+        config, runtime = self.config, self.runtime
+        path = train_cinn(
+            self._denoiser(model),
+            layer,
+            domain=domain,
+            train_data=self.slices,
+            preset=config.layer,
+            vae_preset=config.vae,
+            seed=config.seed,
+            device=runtime.device,
+            cache=self.cache,
+            allow_bypass=config.denoisers[model].allow_bypass,
+            host=runtime.host,
+            progress=runtime.progress,
+        )
+        return self._kept(path, self._work(path), name)
+
+    def analysis(self, domain: Domain, model: str) -> Analysis:
+        """Return the analysis of a denoiser's layers on the test images, in a domain."""
+        if (domain, model) not in self._analyses:
+            config, chosen = self.config, self.config.denoisers[model]
+            self._analyses[domain, model] = Analysis(
+                self._denoiser(model),
+                chosen.layers,
+                ImageSpec(self.subject),
+                SamplingSpec(
+                    samples=config.samples,
+                    refine=config.refine,
+                    domain=domain,
+                    seed=config.seed,
+                    allow_bypass=chosen.allow_bypass,
+                ),
+                TrainingSpec(
+                    self.slices,
+                    seed=config.seed,
+                    config=config.layer,
+                    vae_preset=config.vae,
+                    cache=self.cache,
+                ),
+                self.runtime,
+            )
+        return self._analyses[domain, model]
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The test images: patches of patients that nothing was trained on."""
+        images, dose = self.config.images, self.config.dose
+        seed = derive_seed(self.config.seed, "run", "images")
+        sampler = PatchSampler(self.slices.part("test"), images.size, dose=dose, seed=seed, augment=False)
+        batch = sampler.batch(0, images.count)
+        what = f"{images.count} patches of {images.size} x {images.size} pixels of held-out patients"
+        return Subject(
+            batch.x,
+            batch.y,
+            tuple(batch.noise.tolist()),
+            f"{what}, their dose reduced to {dose:g} by simulation",
+            state_fingerprint({"x": batch.x}),
+        )
+
+    def manifest(self, items: Sequence[Item], threads: int) -> list[Path]:
+        """Write which files there are. No time stands in it, so the same run has the same manifest."""
+        records = {item.name: record_of(self.folder, item.name) or {} for item in items if not item.passing}
+        stated = {
+            "schema": SCHEMA,
+            "config": sha256_file(self.folder / CONFIG),
+            "data": described(self.slices),
+            "threads": threads,
+            "items": {
+                name: {field: record[field] for field in ("invkit", "torch", "files")}
+                for name, record in records.items()
+            },
+        }
+        path = self.folder / MANIFEST
+        write_atomic(path, json.dumps(stated, indent=1, allow_nan=False).encode())
+        return [path]
+
+    def report_folder(self, domain: Domain, model: str) -> Path:
+        """Return where the report on a denoiser in a domain lies, with its samples."""
+        return self.folder / "reports" / domain / file_name(model)
+
+    def _spec(self, model: str) -> Denoiser:
+        spec, tag = self.runtime.host.denoiser(model)
+        if tag is not None:
+            raise ConfigError(f"denoisers.{model} names weights, but a run trains its own: write {spec.name}")
+        if spec.recipe is None:
+            raise ConfigError(f"denoisers.{model} cannot be trained: its plugin brings no recipe")
+        return spec
+
+    def _recipe(self, spec: Denoiser) -> Recipe:
+        assert spec.recipe is not None
+        return self.config.denoisers[spec.name].recipe.applied(spec.recipe, model=spec.name)
+
+    def _denoiser(self, model: str) -> LoadedDenoiser:
+        """Return a denoiser with the weights that this run has trained."""
+        path = self._weights(model)
+        weights = Weights(
+            tag=TAG,
+            source=str(path),
+            sha256=read_sidecar(path)["sha256"],
+            trained_on=self.slices.description,
+            license="that of the training data",
+        )
+        return load_denoiser(replace(self.specs[model], weights=(weights,)), device=self.runtime.device)
+
+    def _weights(self, model: str) -> Path:
+        return self.folder / "denoisers" / f"{file_name(model)}.safetensors"
+
+    def _work(self, path: Path) -> Path:
+        """Return where a part of the cache was trained."""
+        return self.unfinished / f"{path.parent.name}-{path.stem}"
+
+    def _kept(self, path: Path, work: Path, name: str) -> list[Path]:
+        """Keep the logs of a training, which hold times, and remove its checkpoints; return its files."""
+        for number, log in enumerate(sorted(work.rglob("metrics.jsonl")), 1):
+            place = self.folder / "logs" / f"{'-'.join(map(file_name, name.split(' ')))}-{number}.jsonl"
+            write_atomic(place, log.read_bytes())
+        shutil.rmtree(work, ignore_errors=True)
+        return [path, path.with_suffix(".json")]

@@ -36,6 +36,7 @@ from invkit.training.processes.distributed import by_first
 from invkit.training.progress import Progress
 from invkit.training.seeds import derive_seed, seeded
 from invkit.training.task import FitConfig
+from invkit.vae.vae import VaeConfig
 
 
 def train_denoiser(
@@ -126,6 +127,7 @@ def train_denoiser(
         "preset": preset_label(preset),
         "steps": result.steps,
         "precision": result.precision,
+        "processes": result.processes,
         "trained_on": slices.description,
         **split_meta(slices),
         "held_out": result.metrics,
@@ -142,10 +144,11 @@ def train_vae(
     out: Path | None = None,
     train_data: DataSpecs = None,
     noise: NoiseModel = "physical",
-    preset: str = "default",
+    preset: str | VaeConfig = "default",
     dose: float = 0.25,
     seed: int = 0,
     device: str = "cpu",
+    cache: str | Path | None = None,
     host: PluginHost | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -156,10 +159,11 @@ def train_vae(
         out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
         train_data: `"phantoms"` or paths to slices; `None` for phantoms.
         noise: how low dose is made: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
-        preset: `default`, `paper`, `ldct-benchmark`, `tiny`, or the path of a TOML file.
+        preset: `default`, `paper`, `ldct-benchmark`, `tiny`, the path of a TOML file, or a configuration.
         dose: of the low-dose images, as a fraction of the slices' own.
         seed: decides every random number.
         device: where to train.
+        cache: folder for trained parts; by default the user's cache.
         host: the plugins.
         progress: called as the training goes on.
 
@@ -168,7 +172,7 @@ def train_vae(
     """
     require_choice("domain", domain, get_args(Domain))
     device, host = usable_device(device), host or default_host()
-    store = Store(host)
+    store = Store(host, None if cache is None else Path(cache))
     slices = gather(train_data, host, seed, noise, store.root)
     request = VaeRequest(domain, slices, chosen_vae(preset), dose, seed)
     return learn_vae(request, store, out=out, device=device, progress=progress)
@@ -182,10 +186,11 @@ def train_cinn(
     out: Path | None = None,
     train_data: DataSpecs = None,
     noise: NoiseModel = "physical",
-    preset: str = "default",
-    vae_preset: str = "default",
+    preset: str | LayerConfig = "default",
+    vae_preset: str | VaeConfig = "default",
     seed: int = 0,
     device: str = "cpu",
+    cache: str | Path | None = None,
     allow_bypass: bool = False,
     host: PluginHost | None = None,
     progress: Progress | None = None,
@@ -199,10 +204,11 @@ def train_cinn(
         out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
         train_data: paths to slices, or `None` for phantoms.
         noise: how low dose is made: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
-        preset: `default`, `paper`, `ldct-benchmark`, `eulig`, `tiny`, or the path of a TOML file.
+        preset: `default`, `paper`, `ldct-benchmark`, `eulig`, `tiny`, the path of a TOML file, or a configuration.
         vae_preset: of a VAE that has to be trained, as in `train_vae`.
         seed: decides every random number.
         device: where to train.
+        cache: folder for trained parts; by default the user's cache.
         allow_bypass: accept a layer that a skip connection goes round.
         host: the plugins.
         progress: called as the training goes on.
@@ -213,7 +219,8 @@ def train_cinn(
     """
     require_choice("domain", domain, get_args(Domain))
     runtime = Runtime.of(host, None, device=device, progress=progress)
-    training = TrainingSpec(train_data, noise, seed, LayerConfig.preset(preset), vae_preset)
+    config = preset if isinstance(preset, LayerConfig) else LayerConfig.preset(preset)
+    training = TrainingSpec(train_data, noise, seed, config, vae_preset, cache)
     workshop = training.workshop(runtime)
     split = Split(load(model, device=runtime.device, host=runtime.host), layer, allow_bypass=allow_bypass)
     request = Vae().request(split, domain, workshop)

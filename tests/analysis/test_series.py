@@ -10,9 +10,10 @@ from small_network import TINY
 
 import invkit
 from invkit.analysis import series as module
-from invkit.analysis.pooling import leaves, pooled
+from invkit.analysis.whole import Analysis
 from invkit.data.images import Scan, as_image
 from invkit.errors import ConfigError, ResourceError, UsageError
+from invkit.statistics.pooling import leaves, pooled
 
 OPTIONS = {
     "config": TINY,
@@ -47,11 +48,11 @@ def test_slices_keep_the_size_of_their_pixels(given, wanted, images, network, pl
     class Seen(Exception):
         """Ends the series at its first slice."""
 
-    def analyze(*_, spacing, **__):
-        raise Seen(spacing)
+    def whole(analysis):
+        raise Seen(analysis.subject.spacing)
 
     monkeypatch.setattr(module, "read_scan", lambda *_, **__: Scan(as_image(images), 0.8))
-    monkeypatch.setattr(module, "analyze", analyze)
+    monkeypatch.setattr(Analysis, "whole", whole)
     with pytest.raises(Seen) as seen:
         module.analyze_series(network, "0", "scan", out=tmp_path / "out", spacing=given, **OPTIONS, **place)
     assert seen.value.args == (wanted,)
@@ -99,29 +100,29 @@ def test_the_folder_holds_reports_tables_and_figures(result, folder):
 
 @pytest.mark.slow
 def test_what_is_done_is_not_done_again(result, folder, images, network, place, monkeypatch):
-    def stop(*_, **__):
+    def stop(analysis):
         raise AssertionError("a slice was analysed again")
 
-    monkeypatch.setattr(module, "analyze", stop)
+    monkeypatch.setattr(Analysis, "whole", stop)
     said = []
     again = module.analyze_series(network, "0", images, out=folder, say=said.append, **OPTIONS, **place)
     assert again.to_json() == result.to_json()
-    assert said == [f"slice {number} of 3: done before" for number in (1, 2, 3)]
+    assert said == ["4 of 4 items were done before"]
 
 
 @pytest.mark.slow
 def test_it_goes_on_behind_an_interruption_to_the_same_result(
     result, images, network, place, tmp_path, monkeypatch
 ):
-    real, calls = module.analyze, []
+    real, calls = Analysis.whole, []
 
-    def fails_at_the_second(*arguments, **options):
-        calls.append(options["seed"])
+    def fails_at_the_second(analysis):
+        calls.append(analysis.sampling.seed)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(*arguments, **options)
+        return real(analysis)
 
-    monkeypatch.setattr(module, "analyze", fails_at_the_second)
+    monkeypatch.setattr(Analysis, "whole", fails_at_the_second)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         module.analyze_series(network, "0", images, out=out, **OPTIONS, **place)
@@ -149,7 +150,7 @@ def test_other_options_or_another_folder_are_refused(result, folder, images, net
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(UsageError, match="no series"):
         module.analyze_series(network, "0", images, out=tmp_path, **OPTIONS, **place)
-    with pytest.raises(UsageError, match="slices 1 to 3"):
+    with pytest.raises(UsageError, match="numbered 1 to 3"):
         result.samples(4)
     with pytest.raises(UsageError, match=r"layer0\.std"):
         result.tensor(1, "nothing")

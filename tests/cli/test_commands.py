@@ -118,7 +118,8 @@ def test_plugins_new_writes_one_that_passes_its_check(invoke, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("out", "code", "message"), [("full", 2, "never overwritten"), ("file/run", 6, "cannot write to")]
+    ("out", "code", "message"),
+    [("full", 2, "contains files, but no analysis"), ("file/run", 6, "cannot write to")],
 )
 def test_a_place_that_cannot_hold_the_run_is_found_before_anything_is_computed(
     out, code, message, invoke, stranger, tmp_path, monkeypatch
@@ -126,7 +127,7 @@ def test_a_place_that_cannot_hold_the_run_is_found_before_anything_is_computed(
     (tmp_path / "full").mkdir()
     (tmp_path / "full/kept").write_text("mine")
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("invkit.analysis.analyze.analyze", lambda *args, **options: pytest.fail("computed"))
+    monkeypatch.setattr("invkit.analysis.folder.Analysis", lambda *args: pytest.fail("computed"))
     result = invoke("analyze", "--plugin", stranger, "--layer", "1", "--out", tmp_path / out)
     assert result.exit_code == code, result.output
     assert message in result.stderr

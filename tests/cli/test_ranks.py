@@ -40,7 +40,7 @@ def test_a_training_shared_by_two_is_that_of_one(quick):
     same_training("denoiser", trained["1"], trained["2"])
 
 
-def test_a_command_that_shares_nothing_runs_once(quick):
+def test_a_command_that_is_the_first_processs_alone_runs_once(quick):
     first, second = quick["others"]["models"]
     assert json.loads(first["stdout"])["schema"] == "invkit.models/1"
     assert (first["code"], second["code"]) == (0, 0)
@@ -54,6 +54,7 @@ def test_a_command_that_shares_nothing_runs_once(quick):
         ("usage", 2, "Invalid value for '--samples'"),
         ("lost", 3, "lost.npy"),
         ("device", 2, "there is no device 'cuda:99' here"),
+        ("folder", 2, "several processes work in one folder: name it with --out"),
     ],
 )
 def test_all_end_with_the_same_code_and_one_message(case, code, message, quick):
@@ -88,20 +89,9 @@ def test_a_vae_in_bfloat16_is_as_good_shared(slow, world):
     assert rmse[1] == pytest.approx(rmse[0], rel=0.01)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("world", ["2", "4"])
-def test_a_sweep_shared_by_processes_has_the_manifest_of_one(slow, world):
-    one, several = slow["run"]["1"], slow["run"][world]
-    steps = [ended_well(found)["done"] for found in (one, several)]
-    assert sorted(steps[0]) == sorted(steps[1])
-    manifests = [json.loads((Path(found["out"]) / "manifest.json").read_text()) for found in (one, several)]
-    assert manifests[0]["status"] == "finished"
-    assert manifests[0] == manifests[1]
-
-
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
-    return forked(tmp_path_factory.mktemp("ranks"), "train_all", "run", timeout=3000)
+    return forked(tmp_path_factory.mktemp("ranks"), "train_all", timeout=3000)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from invkit.analysis.calibrated import with_calibration
+from invkit.analysis.measure import with_calibration
 from invkit.analysis.outcome import LayerResult
 from invkit.measures.curves import layer_curves
 from invkit.verdict.rules import Verdict

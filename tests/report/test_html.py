@@ -160,7 +160,7 @@ def test_several_layers_have_an_overview(layer, report):
     page = Page(render_html(report(layer("1"), layer("3")), figures=[]))
     assert len(page.named("table")) == 5  # all layers, and for each its references and its figures
     assert "All layers" in page.texts
-    headings, table = overview((layer("1"), layer("3", metrics={"spread_hu": 2.5})))
+    headings, table = overview([("1", layer("1").metrics), ("3", {"spread_hu": 2.5})])
     assert headings == [
         "Layer",
         "Spread, HU",

@@ -76,7 +76,7 @@ def printed(data, *, terminal=False, path=None):
     console = Console(
         file=stream, force_terminal=terminal, width=80, color_system="truecolor" if terminal else None
     )
-    print_report(data, console, path)
+    print_report(report_json(data), console, path)
     return stream.getvalue()
 
 

@@ -9,20 +9,22 @@ import os
 import resource
 import shutil
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import torch
-from forked_faults import Child, free_port
+from forked_faults import Child, Fuse, free_port
 from forked_ranks import environment
 
-from invkit.certificates import certify
 from invkit.cli.app import app
 from invkit.parts.preset_file import toml_text, vae_preset
+from invkit.report import html, write
+from invkit.training.processes import plan
 
 # What the commands import when they are called is then there in every child.
 WARM = (
-    *(f"invkit.analysis.{name}" for name in ("analyze", "runs", "presentation")),
+    *(f"invkit.analysis.{name}" for name in ("folder", "series", "presentation")),
     *(f"invkit.workflow.{name}" for name in ("run", "train")),
     "invkit.report.console",
     "torch._dynamo",
@@ -31,6 +33,7 @@ for name in WARM:
     importlib.import_module(name)
 
 SIDE = 32
+KILLED_AT = 60  # of the points at which Fuse may strike: each file that is written has nine
 PLUGIN = """
 import invkit
 
@@ -53,10 +56,11 @@ def invkit_denoisers():
 
 SWEEP = """
 data = ["phantoms:14"]
-samples = 4
-refine = 2
+noise = "image"
+samples = 3
+refine = 0
 domains = ["low"]
-images = {count = 2, size = 32}
+images = {count = 1, size = 32}
 denoisers.small.layers = ["1", "2"]
 vae = {preset = "tiny", steps = 6, held_out = 32}
 regressor = {hidden = 4, stages = 2, stage_batches = 4, steps = 2, batch = 2, patch = 16, calibration = 1}
@@ -65,16 +69,28 @@ table = {rows = 32, held_out = 16, pairs = 8}
 """
 
 
-def started(world: int, words: list[str], folder: Path) -> list[dict]:
-    """Return exit code, output and errors of `invkit WORDS` in each of `world` processes."""
+def started(
+    world: int, words: list[str], folder: Path, *, told: bool = True, victim: int | None = None
+) -> list[dict]:
+    """Return exit code, output and errors of `invkit WORDS` in each of `world` processes.
+
+    Args:
+        world: how many.
+        words: of the command.
+        folder: where they print.
+        told: they are told of each other as by torchrun; else they are as many shells.
+        victim: the one of them that is killed in the middle of writing something.
+    """
     port = free_port()
 
     def joined(rank: int) -> object:
-        if world > 1:
+        if world > 1 and told:
             os.environ.update(environment(rank, world, port))
         streams = [folder / f"{name}-{rank}" for name in ("stdout", "stderr")]
         for number, stream in enumerate(streams, start=1):
             os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        if rank == victim:
+            Fuse(KILLED_AT).install()
         code = 0
         try:
             app(words, prog_name="invkit")
@@ -98,27 +114,6 @@ def inputs(folder: Path) -> tuple[Path, Path]:
     rows = torch.randn(2, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
     np.save(image, (60 * rows).numpy())
     return plugin, image
-
-
-def analyze(folder: Path, worlds=(1, 2), layers=("1",), images=1, refine="none", cache="shared") -> dict:
-    """The same analysis by one process, which has to train what is missing, and by several."""
-    plugin, path = inputs(folder)
-    np.save(path, np.load(path)[:images])
-    found = {}
-    for world in worlds:
-        out = folder / f"run-{world}"
-        os.environ["INVKIT_CACHE"] = str(folder / (cache if cache == "shared" else f"cache-{world}"))
-        words = ["analyze", "--plugin", str(plugin), "--input", str(path), "--preset", "tiny", "-n", "30"]
-        words += ["--refine", refine, "--train-data", "phantoms:14", "--train-noise", "image"]
-        words += ["--out", str(out), "--json"]
-        words += [word for layer in layers for word in ("--layer", layer)]
-        found[str(world)] = {"out": str(out), "ranks": started(world, words, folder / f"streams-{world}")}
-    return found
-
-
-def analyze_all(folder: Path) -> dict:
-    """Two layers and two images, what is missing trained anew each time, up to four processes."""
-    return analyze(folder, worlds=(1, 2, 4), layers=("1", "2"), images=2, refine="4", cache="own")
 
 
 def train(folder: Path, worlds=(1, 2), whats=("denoiser",)) -> dict:
@@ -161,40 +156,122 @@ def train_all(folder: Path) -> dict:
 
 
 def others(folder: Path) -> dict:
-    """Commands that share nothing, and one that fails."""
+    """Commands that are one process's alone, and some that fail."""
     plugin, image = inputs(folder)
-    lost = ["analyze", "--plugin", str(plugin), "--input", str(folder / "lost.npy")]
+    analyze = ["analyze", "--plugin", str(plugin), "--input"]
+    out = ["--out", str(folder / "run")]
     return {
         "models": started(2, ["models", "--json"], folder / "models"),
         "help": started(2, ["models", "list", "--help"], folder / "help"),
         "usage": started(2, ["analyze", "--samples", "many"], folder / "usage"),
-        "lost": started(2, lost, folder / "lost"),
-        "device": started(
-            2,
-            [*lost[:-1], str(image), "--out", str(folder / "run"), "--device", "cuda:99"],
-            folder / "device",
-        ),
+        "lost": started(2, [*analyze, str(folder / "lost.npy"), *out], folder / "lost"),
+        "device": started(2, [*analyze, str(image), *out, "--device", "cuda:99"], folder / "device"),
+        "folder": started(2, [*analyze, str(image)], folder / "folder"),
     }
 
 
-def run(folder: Path, worlds=(1, 2, 4)) -> dict:
-    """All steps of a small sweep, by one process and by several."""
+class Noon:
+    """A clock that stands, so that what is made twice is the same, byte for byte."""
+
+    @staticmethod
+    def now(zone):
+        return datetime(2026, 1, 1, 12, tzinfo=zone)
+
+
+def worked(folder: Path, words: list[str], how: dict[str, dict], *, own_cache: bool = False) -> dict:
+    """Return what a command that takes items came to, done in several ways by some processes each.
+
+    Args:
+        folder: of the scenario.
+        words: of the command, but for `--out`.
+        how: options of `started`, by name.
+        own_cache: train what is missing anew each time.
+    """
+    plan.datetime = Noon
+    found = {}
+    for way, options in how.items():
+        out = folder / way
+        os.environ["INVKIT_CACHE"] = str(
+            folder.parent / (f"cache-{folder.name}-{way}" if own_cache else "cache")
+        )
+        command = [*words, "--out", str(out), "--json"]
+        found[way] = {
+            "out": str(out),
+            "ranks": started(words=command, folder=folder / f"streams-{way}", **options),
+        }
+    return found
+
+
+WAYS = {
+    "one": {"world": 1},
+    "two": {"world": 2},
+    "four": {"world": 4},
+    "shells": {"world": 2, "told": False},
+    "killed": {"world": 2, "victim": 1},
+}
+
+
+def ways(*names: str) -> dict[str, dict]:
+    return {name: WAYS[name] for name in names}
+
+
+def without_figures() -> None:
+    """Draw nothing: what matplotlib draws takes most of the time of what is small."""
+    write.plates = html.plates = lambda data: ()
+
+
+def analyzed(folder: Path, images: int, *words: str) -> list[str]:
+    plugin, path = inputs(folder)
+    np.save(path, np.load(path)[:1].repeat(images, 0) + np.arange(images).reshape(-1, 1, 1, 1))
+    options = ["--plugin", str(plugin), "--input", str(path), "--preset", "tiny"]
+    return ["analyze", *options, "--train-data", "phantoms:14", "--train-noise", "image", *words]
+
+
+def layers(folder: Path) -> dict:
+    """Two layers of an image, without training."""
+    without_figures()
+    words = analyzed(
+        folder, 1, "--sampler", "training-free", "-n", "4", "--refine", "2", "-l", "1", "-l", "2"
+    )
+    found = worked(folder, words, ways("one", "two", "four", "shells"))
+    again = ["--out", found["two"]["out"], "--json"]
+    return {**found, "again": started(world=2, words=[*words, *again], folder=folder / "streams-again")}
+
+
+def slices(folder: Path) -> dict:
+    """Three slices of a series, without training."""
+    without_figures()
+    words = analyzed(folder, 3, "--sampler", "training-free", "-n", "3", "--refine", "none", "-l", "1")
+    return worked(folder, words, ways("one", "two"))
+
+
+def run(folder: Path) -> dict:
+    """All of a small sweep; in one way the second of two processes is killed in the middle of a training."""
+    without_figures()
+    return worked(folder, swept(folder), ways("one", "two", "killed"))
+
+
+def run_by_four(folder: Path) -> dict:
+    """The same by four, with all figures."""
+    return worked(folder, swept(folder), ways("one", "four"))
+
+
+def trained(folder: Path) -> dict:
+    """Two layers and a random one of two images, what is missing trained anew each time, with all figures."""
+    words = analyzed(folder, 1, "-n", "27", "--refine", "9", "--controls", "full", "-l", "1", "-l", "2")
+    return worked(folder, words, ways("one", "two", "four", "killed"), own_cache=True)
+
+
+def swept(folder: Path) -> list[str]:
     plugin, _ = inputs(folder)
     table = folder / "sweep.toml"
     table.write_text(SWEEP)
-    found = {}
-    for world in worlds:
-        out = folder / f"run-{world}"
-        words = ["run", str(table), "--plugin", str(plugin), "--out", str(out), "--json"]
-        found[str(world)] = {"out": str(out), "ranks": started(world, words, folder / f"streams-{world}")}
-    return found
+    return ["run", str(table), "--plugin", str(plugin)]
 
 
 def main() -> None:
     folder, names = Path(sys.argv[1]), sys.argv[2:]
     torch.set_num_threads(1)
-    # Two refined draws at a time, so that there is something to share.
-    certify.PIXELS_AT_ONCE = 2 * SIDE * SIDE
     results = {}
     for name in names:
         (folder / name).mkdir()

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from forked_faults import Child
 
-from invkit.errors import DivergedError, InvkitError
+from invkit.errors import ImageError, InvkitError
 from invkit.training.processes.interrupt import Interrupted
 from invkit.training.processes.items import Item, work_off
 
@@ -114,7 +114,7 @@ def failed(folder: Path) -> dict:
             1 if name == "vae" else 2
         )  # both have begun, and the one is at its item when the other fails
         if name == "vae":
-            raise DivergedError("it blew up")
+            raise ImageError("it is no image")
 
     first = together(2, lambda _: worker(place, before=before))
     told = place / "items/vae.failed"

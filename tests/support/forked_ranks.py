@@ -15,7 +15,6 @@ from invkit.errors import DivergedError, InvkitError, SplitError
 from invkit.training.lock import exclusive
 from invkit.training.processes.distributed import average, barrier, by_first, current_shard, of_all
 from invkit.training.processes.group import process_group
-from invkit.training.processes.sharing import ShareDone, alone, first_only, in_parts, share_out
 
 
 def environment(rank: int, world: int, port: int, *, slurm: bool = False) -> dict[str, str]:
@@ -51,54 +50,13 @@ def rank() -> int:
     return current_shard().rank
 
 
-def shares(folder: Path) -> dict:
-    """Who does what, in one process, in two and in four."""
+def place(folder: Path) -> dict:
+    """Which of how many each process is, as torchrun and as srun tell it."""
 
-    def scope() -> list[int]:
+    def who() -> list[int]:
         return [current_shard().rank, current_shard().world]
 
-    def who(index: int) -> list[int]:
-        return [index, *scope()]
-
-    def nested(index: int) -> list:
-        # Two pieces for four processes: teams of two, which share the inner pieces.
-        return [index, share_out(3, lambda inner: [10 * index + inner, *scope()])]
-
-    def parts() -> list:
-        return [list(found) for found in in_parts(5, lambda index: torch.full((2,), float(index)).tolist())]
-
-    def several() -> dict:
-        found = {
-            "parts": parts(),
-            "everywhere": share_out(5, who, everywhere=True),
-            "untold": share_out(3, who, teams=False, everywhere=True),
-            "none": share_out(0, who, everywhere=True),
-            "one": share_out(1, who),
-        }
-        with alone():
-            found["alone"] = [scope(), share_out(2, who)]
-        try:
-            found["nested"] = share_out(2, nested)
-        except ShareDone:
-            return {**found, "done": True}
-        return {**found, "left": scope()}
-
-    return {str(world): ranks(world, several) for world in (1, 2, 4)} | {"slurm": ranks(2, scope, slurm=True)}
-
-
-def first(folder: Path) -> dict:
-    """Only rank 0 goes on after `first_only`, and the blocks of the others end there."""
-    reached = folder / "reached"
-
-    def work() -> int:
-        first_only()
-        with open(reached, "a") as stream:
-            stream.write(f"{os.getpid()}\n")
-        share_out(2, lambda index: index)  # alone by now: this must not wait for anybody
-        return current_shard().world
-
-    found = ranks(2, work)
-    return {"found": found, "reached": len(reached.read_text().splitlines())}
+    return {"torchrun": ranks(2, who), "srun": ranks(2, who, slurm=True)}
 
 
 def failures(folder: Path) -> dict:
@@ -114,8 +72,9 @@ def failures(folder: Path) -> dict:
         return work
 
     def slow() -> None:
-        for _ in in_parts(100, lambda index: time.sleep(0.1)):
-            pass
+        for _ in range(100):
+            time.sleep(0.1)
+            average(torch.zeros(1))
 
     def kill() -> BaseException:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -154,10 +113,7 @@ def files(folder: Path) -> dict:
     def work() -> str:
         with exclusive(folder), exclusive(folder):
             by_first(lambda: (time.sleep(0.2), (folder / "written").write_text(f"by {rank()}")))
-            found = (folder / "written").read_text()
-        barrier()
-        with alone(), exclusive(folder / f"own {rank()}"):
-            return found
+            return (folder / "written").read_text()
 
     return {"found": ranks(3, work)}
 

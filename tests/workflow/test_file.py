@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from invkit.analysis.journal import differences
 from invkit.denoisers.recipe import Adversarial, Recipe
 from invkit.errors import ConfigError
 from invkit.flow.config import CinnConfig
@@ -158,19 +157,6 @@ def test_json_that_is_no_object(tmp_path):
     (tmp_path / "a.json").write_text("[1]")
     with pytest.raises(ConfigError, match="must hold one object"):
         read_config(tmp_path / "a.json")
-
-
-def test_differences_are_told_by_field():
-    then = {"a": 1, "b": {"c": [1, 2], "d": {}}, "old": 0}
-    now = {"a": 1, "b": {"c": [1, 3], "d": {"e": 1}}, "new": None}
-    assert differences(then, then) == {}
-    assert differences(then, now) == {
-        "b.c": ([1, 2], [1, 3]),
-        "b.d": ({}, None),
-        "b.d.e": (None, 1),
-        "old": (0, None),
-        "new": (None, None),
-    }
 
 
 RECIPE = Recipe(

@@ -1,23 +1,19 @@
 """Messages between processes that work together, through torch.distributed; for one process all this is free."""
 
 __all__ = [
-    "Scope",
     "Shard",
     "all_true",
     "average",
     "average_gradients",
     "barrier",
-    "broadcast_bytes",
     "broadcast_json",
     "broadcast_tensors",
     "by_first",
-    "current_scope",
     "current_shard",
     "finish",
-    "go_on_alone",
+    "in_own_group",
+    "listening",
     "of_all",
-    "send_bytes",
-    "within",
 ]
 
 import json
@@ -56,58 +52,26 @@ class Shard:
         return slice(self.rank * part, (self.rank + 1) * part)
 
 
-@dataclass(frozen=True)
-class Scope:
-    """The processes that work together at the moment.
-
-    Args:
-        shard: this process's place among them.
-        ranks: all of them, by their ranks in the whole group.
-        group: torch's handle of them; `None` for the whole group.
-        board: where failures are told; `None` in a group that was not opened by invkit.
-    """
-
-    shard: Shard
-    ranks: tuple[int, ...]
-    group: Any = None
-    board: Board | None = None
-
-    @property
-    def alone(self) -> "Scope":
-        """Only this process, without the others."""
-        return Scope(Shard(), (self.ranks[self.shard.rank],), None, self.board)
-
-
-_scope: ContextVar[Scope | None] = ContextVar("scope", default=None)
-
-
-def current_scope() -> Scope | None:
-    """Return the processes that share the work, in a group that was opened by invkit; else `None`."""
-    return _scope.get()
+_board: ContextVar[Board | None] = ContextVar("board", default=None)
 
 
 @contextmanager
-def within(scope: Scope) -> Iterator[None]:
-    """Let messages go to the processes of `scope` alone."""
-    token = _scope.set(scope)
+def listening(board: Board) -> Iterator[None]:
+    """Listen to a board, while waiting for messages, for what makes another process fail."""
+    token = _board.set(board)
     try:
         yield
     finally:
-        _scope.reset(token)
+        _board.reset(token)
 
 
-def go_on_alone() -> None:
-    """Do the rest of the block of `within` without the others, which have left it."""
-    scope = _scope.get()
-    if scope is not None:
-        _scope.set(scope.alone)
+def in_own_group() -> bool:
+    """Tell whether this process is one of a group that invkit has opened, all of which do the same."""
+    return _board.get() is not None
 
 
 def current_shard() -> Shard:
     """Return rank and number of the processes that work together, or the whole where this one is alone."""
-    scope = _scope.get()
-    if scope is not None:
-        return scope.shard
     if not (distributed.is_available() and distributed.is_initialized()):
         return Shard()
     return Shard(distributed.get_rank(), distributed.get_world_size())
@@ -145,7 +109,7 @@ def average(values: Tensor) -> Tensor:
     if world > 1:
         values = values.contiguous()
         with _peers():
-            finish(distributed.all_reduce(values, group=_group(), async_op=True), values)
+            finish(distributed.all_reduce(values, async_op=True), values)
         values = values / world
     return values
 
@@ -176,7 +140,7 @@ def all_true(flag: bool, device: torch.device | str = "cpu") -> bool:
     value = torch.tensor(int(flag), device=device)
     with _peers():
         least = distributed.ReduceOp.MIN
-        finish(distributed.all_reduce(value, least, group=_group(), async_op=True), value)
+        finish(distributed.all_reduce(value, least, async_op=True), value)
     return bool(value.item())
 
 
@@ -189,44 +153,22 @@ def barrier() -> None:
     """
     if current_shard().world > 1:
         with _peers():
-            finish(distributed.barrier(group=_group(), async_op=True))
+            finish(distributed.barrier(async_op=True))
 
 
 def broadcast_json(value: Any, device: torch.device | str = "cpu") -> Any:
-    """Return rank 0's `value`, made of JSON values, in every process."""
-    if current_shard().world == 1:
-        return value
-    return json.loads(broadcast_bytes(json.dumps(value).encode(), device=device))
-
-
-def broadcast_bytes(data: bytes | bytearray, *, source: int = 0, device: torch.device | str = "cpu") -> bytes:
-    """Return the bytes of the process `source` in every process; what the others give is not looked at."""
+    """Return rank 0's `value`, made of JSON values, in every process; what the others give is not looked at."""
     shard = current_shard()
     if shard.world == 1:
-        return bytes(data)
-    mine = shard.rank == source
+        return value
+    data = json.dumps(value).encode() if shard.rank == 0 else b""
     with _peers():
-        size = _announced(len(data), source, device)
-        payload = _tensor(data, device) if mine else torch.empty(size, dtype=torch.uint8, device=device)
-        finish(distributed.broadcast(payload, _global(source), group=_group(), async_op=True), payload)
-    return payload.cpu().numpy().tobytes()
-
-
-def send_bytes(data: bytes, *, source: int) -> bytes | None:
-    """Return the bytes of the process `source` in rank 0 and `None` in the others; all of them must call."""
-    shard = current_shard()
-    if shard.world == 1 or source == 0:
-        return data if shard.rank == 0 else None
-    with _peers():
-        # Nobody waits without listening: what is sent after this is there already.
-        size = _announced(len(data), source, "cpu")
-        if shard.rank == source:
-            distributed.send(_tensor(data, "cpu"), _global(0), group=_group())
-        if shard.rank != 0:
-            return None
-        payload = torch.empty(size, dtype=torch.uint8)
-        distributed.recv(payload, _global(source), group=_group())
-    return payload.numpy().tobytes()
+        size = torch.tensor(len(data), device=device)
+        finish(distributed.broadcast(size, 0, async_op=True), size)
+        empty = torch.empty(int(size.item()), dtype=torch.uint8, device=device)
+        sent = torch.frombuffer(bytearray(data), dtype=torch.uint8).to(device) if data else empty
+        finish(distributed.broadcast(sent, 0, async_op=True), sent)
+    return json.loads(sent.cpu().numpy().tobytes())
 
 
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
@@ -236,7 +178,7 @@ def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
     with _peers(), torch.no_grad():
         for tensor in tensors:
             received = tensor.detach().contiguous()
-            finish(distributed.broadcast(received, _global(0), group=_group(), async_op=True), received)
+            finish(distributed.broadcast(received, 0, async_op=True), received)
             tensor.copy_(received)
 
 
@@ -247,36 +189,14 @@ def finish(work: Any, tensor: Tensor | None = None) -> None:
         work: what torch returned for it.
         tensor: what is sent; on a GPU nothing waits here, the device's own queue does.
     """
-    scope = _scope.get()
-    if scope is not None and scope.board is not None and not (tensor is not None and tensor.is_cuda):
+    board = _board.get()
+    if board is not None and not (tensor is not None and tensor.is_cuda):
         begun = time.monotonic()
         while not work.is_completed():
             # What is waited for is noticed late by a twentieth of the wait at most.
             time.sleep(max(5e-5, min(0.02, 0.05 * (time.monotonic() - begun))))
-            scope.board.listen()
+            board.listen()
     work.wait()
-
-
-def _announced(size: int, source: int, device: torch.device | str) -> int:
-    """Return the size of what the process `source` is about to send."""
-    value = torch.tensor(size, device=device)
-    finish(distributed.broadcast(value, _global(source), group=_group(), async_op=True), value)
-    return int(value.item())
-
-
-def _tensor(data: bytes | bytearray, device: torch.device | str) -> Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8).to(device)
-
-
-def _group() -> Any:
-    scope = _scope.get()
-    return None if scope is None else scope.group
-
-
-def _global(rank: int) -> int:
-    """Return the rank in the whole group of a process of this scope."""
-    scope = _scope.get()
-    return rank if scope is None else scope.ranks[rank]
 
 
 @contextmanager
@@ -287,8 +207,8 @@ def _peers() -> Iterator[None]:
     except InvkitError:
         raise
     except RuntimeError as error:
-        scope = _scope.get()
-        failure = scope.board.failure() if scope is not None and scope.board is not None else None
+        board = _board.get()
+        failure = None if board is None else board.failure()
         raise failure or LostContactError(
             f"lost contact with the other processes ({error}). "
             "Start all of them again: a training goes on from its last checkpoint"

@@ -3,7 +3,7 @@
 __all__ = ["process_group"]
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +14,8 @@ from torch.distributed.rendezvous import rendezvous
 
 from invkit.errors import ResourceError
 from invkit.training.processes.board import FAREWELL, Board, LostContactError
-from invkit.training.processes.distributed import Scope, Shard, barrier, current_shard, within
+from invkit.training.processes.distributed import Shard, barrier, current_shard, listening
 from invkit.training.processes.launch import Launch, launched
-from invkit.training.processes.sharing import ShareDone
 
 MEETING = 300.0  # seconds for all processes to come
 TIMEOUT = 6 * 3600.0
@@ -26,8 +25,8 @@ TIMEOUT = 6 * 3600.0
 def process_group(*, timeout: float = TIMEOUT, meeting: float = MEETING) -> Iterator[Shard]:
     """Join the group that `torchrun` or `srun` describe; without one, do nothing.
 
-    Within the block, trainings share each batch, and runs share steps; all processes leave together. What makes one of them fail
-    is raised in all of them, as an error of the same type.
+    Within the block, trainings share each batch. All leave together. What makes one of them fail is raised in all of them, as an
+    error of the same type.
 
     Args:
         timeout: seconds that one process may wait for another that is still alive. One that has died, or has said
@@ -47,10 +46,8 @@ def process_group(*, timeout: float = TIMEOUT, meeting: float = MEETING) -> Iter
     board = Board(store, launch.rank, launch.world)
     shard, patience = Shard(launch.rank, launch.world), FAREWELL
     try:
-        whole = Scope(shard, tuple(range(launch.world)), None, board)
-        with suppress(ShareDone), within(whole):
+        with listening(board):
             yield shard
-        with within(whole):
             barrier()
     except BaseException as error:
         board.report(error)

@@ -1,6 +1,6 @@
 """Work that falls into items, which any number of processes take whole; a folder that all see is what they have in common."""
 
-__all__ = ["ITEMS", "Item", "file_name", "work_off"]
+__all__ = ["ITEMS", "Item", "file_name", "record_of", "work_off"]
 
 import json
 import time
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from invkit._version import __version__
 from invkit.artifacts import fingerprint, sha256_file, write_atomic
 from invkit.errors import InvkitError, ResourceError
 from invkit.training.processes.failure import described, rebuilt
+from invkit.training.processes.held import taken
 from invkit.training.processes.interrupt import Interrupted
 
 ITEMS = "items"
@@ -75,9 +75,9 @@ def work_off(
     while left := [item for item in items if not records.is_done(item)]:
         records.listen()
         ready = [item for item in left if all(records.is_done(records.items[name]) for name in item.needs)]
-        taken = next((item for item in ready if _taken(records, item, threads, say)), None)
-        if taken is not None:
-            done.append(taken.name)
+        own = next((item for item in ready if _did(records, item, threads, say)), None)
+        if own is not None:
+            done.append(own.name)
             awaited, pause = "", POLL_SECONDS
             continue
         names = ", ".join(item.name for item in ready)
@@ -89,21 +89,35 @@ def work_off(
     return tuple(done)
 
 
+def record_of(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return what is recorded of an item, done or begun; `None` where it was there from the start, or was not reached yet.
+
+    A record that is damaged is empty.
+    """
+    try:
+        record: dict[str, Any] = json.loads(_place(folder, name, "json").read_bytes())
+        return {**record, "status": record["status"], "key": record["key"], "files": dict(record["files"])}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return {}
+
+
 def file_name(text: str) -> str:
     """Return a text as a file name: its letters, digits, `-` and `_`, and a hash where that loses anything."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in text)[:60]
     return plain if plain == text else f"{plain}-{fingerprint(text)[:8]}"
 
 
-def _taken(records: "_Records", item: Item, threads: int, say: Callable[[str], None]) -> bool:
+def _place(folder: Path, name: str, kind: str) -> Path:
+    return folder / ITEMS / f"{'.'.join(map(file_name, name.split(' ')))}.{kind}"
+
+
+def _did(records: "_Records", item: Item, threads: int, say: Callable[[str], None]) -> bool:
     """Do an item where no other process is at it; return whether it was done here."""
-    lock = FileLock(records.place(item, "lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
+    lock = taken(records.place(item, "lock"))
+    if lock is None:
         return False
-    except OSError as error:
-        raise ResourceError(f"cannot lock {records.root}: {error.strerror or error}") from error
     try:
         if records.is_done(item):
             return False  # it was, between the look and the lock
@@ -139,20 +153,16 @@ class _Records:
     """What is known of items: one JSON file each, which holds no time and no process, so that it is the same whoever did it."""
 
     def __init__(self, folder: Path, items: Sequence[Item]) -> None:
-        self.folder, self.root = folder, folder / ITEMS
+        self.folder = folder
         self.items = {item.name: item for item in items}
         assert len(self.items) == len(items)
         self._heirs = {name: [item for item in items if name in item.needs] for name in self.items}
         self._done: set[str] = set()  # found to be done in this call
         self._checked = {item.name for item in items if (self._read(item) or {}).get("status") != "done"}
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(f"cannot write in {folder}: {error.strerror or error}") from error
 
     def place(self, item: Item, kind: str) -> Path:
         """Return a file of an item."""
-        return self.root / f"{'.'.join(map(file_name, item.name.split(' ')))}.{kind}"
+        return _place(self.folder, item.name, kind)
 
     def failure(self, item: Item) -> Path:
         """Return where the failure of an item is told."""
@@ -177,12 +187,17 @@ class _Records:
     def listen(self) -> None:
         """Raise what made an item fail in another process."""
         for item in self.items.values():
+            told = None
             with suppress(OSError, ValueError):
                 told = json.loads(self.failure(item).read_bytes())
+            if told is not None:
                 raise rebuilt(told, f"{item.name}, in another process")
 
     def begin(self, item: Item, threads: int) -> None:
-        """Note that an item is not there and has to be done."""
+        """Note that an item is not there and has to be done; files of it that were changed are taken away."""
+        for name, sha256 in (self._read(item) or {}).get("files", {}).items():
+            if not self._is_intact(name, sha256):
+                (self.folder / name).unlink(missing_ok=True)
         self._write(item, threads, "begun", {})
 
     def finish(self, item: Item, threads: int, paths: Iterable[Path]) -> None:
@@ -213,14 +228,7 @@ class _Records:
         return fingerprint({"key": item.key, "needs": needed})
 
     def _read(self, item: Item) -> dict[str, Any] | None:
-        """Return an item's record; one that is damaged says nothing."""
-        try:
-            record: dict[str, Any] = json.loads(self.place(item, "json").read_bytes())
-            return {"status": record["status"], "key": record["key"], "files": dict(record["files"])}
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, RecursionError, LookupError, TypeError):
-            return {}
+        return record_of(self.folder, item.name)
 
     def _is_recorded(self, item: Item) -> bool:
         record = self._read(item) or {}
@@ -236,9 +244,11 @@ class _Records:
         if record is None or not self._is_recorded(item):
             return False
         if item.name not in self._checked:
-            for name, sha256 in record["files"].items():
-                path = self.folder / name
-                if not (path.is_file() and sha256_file(path) == sha256):
-                    return False
+            if not all(self._is_intact(name, sha256) for name, sha256 in record["files"].items()):
+                return False
             self._checked.add(item.name)
         return True
+
+    def _is_intact(self, name: str, sha256: str) -> bool:
+        path = self.folder / name
+        return path.is_file() and sha256_file(path) == sha256

@@ -11,9 +11,8 @@ from invkit.errors import ConfigError, UsageError
 from invkit.training.device import usable_device
 from invkit.training.processes.group import process_group
 from invkit.training.processes.launch import Launch, launched
-from invkit.training.processes.sharing import alone, first_only, in_parts, share_out
 
-NAMES = ("shares", "first", "failures", "batch", "files")
+NAMES = ("place", "failures", "batch", "files")
 
 
 @pytest.fixture(scope="module")
@@ -32,42 +31,9 @@ def found(tmp_path_factory):
     return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_pieces_come_in_order_whoever_does_them(found, world):
-    ranks = [one["answer"] for one in found["shares"][str(world)]]
-    for answer in ranks:
-        assert answer["parts"] == [[float(index)] * 2 for index in range(5)]
-        assert [piece[0] for piece in answer["everywhere"]] == [0, 1, 2, 3, 4]
-        assert [piece[0] for piece in answer["untold"]] == [0, 1, 2]
-        assert answer["none"] == []
-        assert answer["alone"] == [[0, 1], [[0, 0, 1], [1, 0, 1]]]
-    first, *others = ranks
-    assert [[index, [piece[0] for piece in inner]] for index, inner in first["nested"]] == [
-        [0, [0, 1, 2]],
-        [1, [10, 11, 12]],
-    ]
-    assert first["left"] == [0, 1]
-    assert all(answer["done"] and "nested" not in answer for answer in others)
-
-
-def test_fewer_pieces_than_processes_are_done_by_teams(found):
-    ranks = [one["answer"] for one in found["shares"]["4"]]
-    assert [answer["one"] for answer in ranks] == [[[0, rank, 4]] for rank in range(4)]
-    assert [piece[1:] for piece in ranks[0]["everywhere"]] == [[0, 1]] * 5
-    assert [piece[1:] for piece in ranks[0]["untold"]] == [[0, 1]] * 3
-    # Three inner pieces for a team of two: each is done by one process.
-    assert [[piece[1:] for piece in inner] for _, inner in ranks[0]["nested"]] == [[[0, 1]] * 3] * 2
-
-
-def test_srun_describes_a_group_too(found):
-    assert [one["answer"] for one in found["shares"]["slurm"]] == [[0, 2], [1, 2]]
-
-
-def test_what_follows_the_shared_work_is_done_by_the_first_alone(found):
-    ranks = found["first"]["found"]
-    assert [one["exit"] for one in ranks] == [0, 0]
-    assert ranks[0]["answer"] == 1
-    assert found["first"]["reached"] == 1
+@pytest.mark.parametrize("told", ["torchrun", "srun"])
+def test_each_process_knows_its_place(found, told):
+    assert [one["answer"] for one in found["place"][told]] == [[0, 2], [1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -122,14 +88,9 @@ def test_the_first_locks_and_writes_for_all(found):
     assert [one["answer"] for one in found["files"]["found"]] == ["by 0"] * 3
 
 
-def test_one_process_shares_with_nobody():
+def test_one_process_is_the_whole_group():
     with process_group() as shard:
         assert (shard.rank, shard.world) == (0, 1)
-        assert share_out(3, lambda index: index) == [0, 1, 2]
-        assert list(in_parts(3, lambda index: index)) == [0, 1, 2]
-        first_only()
-        with alone():
-            assert share_out(2, lambda index: index) == [0, 1]
 
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}

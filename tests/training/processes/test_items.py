@@ -49,9 +49,9 @@ def test_where_one_of_two_is_killed_the_other_leaves_the_same_bytes(found, victi
 def test_all_end_with_the_first_failure_and_the_next_call_tries_again(found):
     case = found["failed"]
     own, other = sorted(case["first"], key=lambda each: len(each["message"]))
-    assert {(each["error"], each["code"]) for each in (own, other)} == {("DivergedError", 5)}
-    assert own["message"] == "it blew up"
-    assert other["message"] == "vae, in another process: it blew up"
+    assert {(each["error"], each["code"]) for each in (own, other)} == {("ImageError", 3)}
+    assert own["message"] == "it is no image"
+    assert other["message"] == "vae, in another process: it is no image"
     assert case["left"] and case["gone"]
     assert case["second"]["content"] == found["shared"]["1"]["content"]
     assert "controls" not in [name for each in case["second"]["processes"] for name in each["done"]]

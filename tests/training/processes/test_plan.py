@@ -39,7 +39,7 @@ def test_something_else_is_refused_with_what_differs(tmp_path):
     begin(tmp_path, CONFIG, "series", data={"fingerprint": "1"})
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
-        ConfigError, match=r"the series in .* samples was 2, now it is 3\. Go on with the same"
+        ConfigError, match=r"the series in .* samples was 2, now it is 3\. Continue with the same"
     ):
         begin(tmp_path, {**CONFIG, "samples": 3}, "series", data={"fingerprint": "1"})
     with pytest.raises(ConfigError, match=r'denoisers.small.layers was \["1"\], now it is null'):
@@ -47,6 +47,16 @@ def test_something_else_is_refused_with_what_differs(tmp_path):
     with pytest.raises(ConfigError, match='fingerprint was "1", now it is "2"'):
         begin(tmp_path, CONFIG, "series", data={"fingerprint": "2"})
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_every_difference_is_told_by_its_field(tmp_path):
+    begin(tmp_path, {"a": 1, "b": {"c": [1, 2], "d": {}}, "old": 0}, "run")
+    with pytest.raises(ConfigError) as caught:
+        begin(tmp_path, {"a": 1, "b": {"c": [1, 3], "d": {"e": 1}}, "new": None}, "run")
+    assert (
+        "b.c was [1, 2], now it is [1, 3]; b.d was {}, now it is null; old was 0, now it is null; "
+        "b.d.e was null, now it is 1; new was null, now it is null." in str(caught.value)
+    )
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
@@ -59,11 +69,11 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
 def test_a_damaged_plan_is_named(tmp_path):
     begin(tmp_path, CONFIG, "run")
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ArtifactError, match=r"config.json.*Begin the run in another folder"):
+    with pytest.raises(ArtifactError, match=r"config.json.*Start the run in another folder"):
         begin(tmp_path, CONFIG, "run")
 
 
 def test_a_place_that_is_no_folder_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ResourceError, match="cannot write in"):
+    with pytest.raises(ResourceError, match="cannot write to"):
         begin(tmp_path / "file/run", CONFIG, "run")

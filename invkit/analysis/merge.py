@@ -1,19 +1,16 @@
-"""Measuring layers on images, once everything that is needed is found or trained: the second half of an analysis."""
+"""What layers come to together, once each is measured: curves over depth, warnings, provenance."""
 
-__all__ = ["examine"]
+__all__ = ["merge_layers"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from invkit._version import __version__
-from invkit.analysis.measure import measure_layer
-from invkit.analysis.memory import state_memory
 from invkit.analysis.outcome import LayerResult
 from invkit.analysis.result import AnalysisResult
-from invkit.analysis.specs import Runtime
 from invkit.analysis.study import Study
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.measures.curves import layer_curves
@@ -24,37 +21,21 @@ from invkit.split.check import SplitReport
 from invkit.vae.trained import TrainedVae
 
 
-def examine(
-    study: Study, layers: Sequence[tuple[FoundLayer, SplitReport]], runtime: Runtime
+def merge_layers(
+    study: Study,
+    layers: Sequence[tuple[FoundLayer, SplitReport]],
+    measured: Sequence[LayerResult],
+    memory: Mapping[str, int],
 ) -> AnalysisResult:
-    """Sample every layer on the same images and return what was measured.
+    """Return what is said of all layers of one image.
 
     Args:
-        study: what they are measured with.
+        study: what they were measured with.
         layers: what draws for them and what the split's check found, in the order of the report.
-        runtime: where it runs.
-
-    Raises:
-        ResourceError: it would take more memory than there is; found before anything is sampled.
+        measured: what was measured of each, in the same order.
+        memory: what the analysis takes, bytes, for its provenance.
     """
     sampling, subject = study.sampling, study.subject
-    models = [found.model for found, _ in layers if found.model is not None]
-    plan = state_memory(
-        [found.split for found, _ in layers],
-        models[:1],  # they are all of one kind and size
-        subject.x,
-        samples=sampling.samples,
-        refined=sampling.refined if study.domain == "low" else 0,
-        limit=runtime.limit,
-        say=runtime.say,
-    )
-    measured = []
-    for found, check in layers:
-        runtime.say(
-            f"sampling {sampling.samples} images for layer {found.split.layer}"
-            + ("" if found.model is not None else ", without training")
-        )
-        measured.append(measure_layer(study, found, check))
     retained, regression = _curves(study, layers)
     measured = [_with_curves(layer, retained, regression) for layer in measured]
     several = [curve for curve in (retained, regression) if curve is not None and len(measured) > 1]
@@ -69,7 +50,7 @@ def examine(
         warnings=(*_warnings(study, layers), *(reason for curve in several for reason in curve.reasons)),
         retained=retained,
         regression=regression,
-        provenance=_provenance(study, plan.to_json()),
+        provenance=_provenance(study, memory),
     )
 
 
@@ -113,7 +94,7 @@ def _warnings(study: Study, layers: Sequence[tuple[FoundLayer, SplitReport]]) ->
     return warnings
 
 
-def _provenance(study: Study, memory: dict[str, int]) -> dict[str, Any]:
+def _provenance(study: Study, memory: Mapping[str, int]) -> dict[str, Any]:
     sampling, config = study.sampling, study.workshop.config
     trained: dict[str, TrainedVae] = {}
     if study.low is not None:
@@ -145,7 +126,7 @@ def _provenance(study: Study, memory: dict[str, int]) -> dict[str, Any]:
         "seed": study.seed,
         "domain": study.domain,
         "threads": torch.get_num_threads(),
-        "memory": memory,
+        "memory": dict(memory),
     }
 
 
