@@ -1,9 +1,10 @@
 """The lesion test: which contrast a disc needs before a layer sees it."""
 
-__all__ = ["DiscContrast", "DiscSearch", "LesionCurve", "disc_contrast", "lesion_curve"]
+__all__ = ["DiscContrast", "DiscSearch", "LesionCurve", "disc_contrasts", "lesion_curves"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ class DiscSearch:
     Args:
         places: discs for each image and size.
         largest: largest contrast to try, HU; below 0 for discs that are darker.
-        halvings: as in `disc_contrast`.
+        halvings: as in `disc_contrasts`.
     """
 
     places: int = 8
@@ -88,28 +89,28 @@ class DiscSearch:
 
 
 @torch.no_grad()
-def disc_contrast(
+def disc_contrasts(
     phi: Callable[[Tensor], Activation],
     images: Tensor,
     centres: Sequence[tuple[float, float]] | Tensor,
     radius: float,
-    threshold: float | Tensor,
+    thresholds: Mapping[str, float | Tensor],
     *,
     largest: float = 1000.0,
     halvings: int = HALVINGS,
-) -> DiscContrast:
-    """Find the smallest contrast c at which |Phi(x + c disc) - Phi(x)| crosses a threshold, for each disc.
+) -> dict[str, DiscContrast]:
+    """Find the smallest contrast c at which |Phi(x + c disc) - Phi(x)| crosses each threshold, for each disc.
 
-    Twelve contrasts, each twice the one before, find the first interval in which it is crossed and whether the change grows
-    all along; eight halvings and a linear interpolation then find c* to better than 1 % (of the smallest of the twelve,
-    where it is below that). For a piecewise linear network the change of a small disc is nearly proportional to c.
+    Twelve contrasts that all thresholds share, each twice the one before, find the first interval in which it is crossed and
+    whether the change grows all along; eight halvings and a linear interpolation then find c* to better than 1 % (of the smallest
+    of the twelve, where it is below that). For a piecewise linear network the change of a small disc is nearly proportional to c.
 
     Args:
         phi: the layer, `(P, 1, H, W)` in HU to its activation (`Split.phi`).
         images: `(P, 1, H, W)`, HU, or `(1, 1, H, W)` for all.
         centres: row and column of each disc, P of them.
         radius: pixels.
-        threshold: root mean square over all elements of the activation: epsilon of a certificate, or eta, the distance
+        thresholds: by name, root mean square over all elements of the activation: epsilon of a certificate, or eta, the distance
             between two noise realisations; one, or one a disc, `(P,)`.
         largest: largest contrast to try, HU; below 0 for discs that are darker.
         halvings: fewer cost less; with 2 of them the interpolation errs by a few percent at most where the change bends.
@@ -125,55 +126,90 @@ def disc_contrast(
         raise InputError(
             f"give one image per disc, or one for all; got {len(images)} for {len(places)} discs"
         )
-    limit = torch.as_tensor(threshold, dtype=torch.float64).reshape(-1).cpu().expand(len(places))
-    if not bool((limit > 0).all()):
+    limits = {
+        name: torch.as_tensor(threshold, dtype=torch.float64).reshape(-1).cpu().expand(len(places))
+        for name, threshold in thresholds.items()
+    }
+    if not all(bool((limit > 0).all()) for limit in limits.values()):
         raise InputError("the threshold must be positive: the distance that counts as not seen")
-    covered = torch.stack([disc(images.shape[-2], images.shape[-1], place, radius) for place in places])[
-        :, None
-    ].to(images)
-    reference = phi(images)
-    if len(images) == 1 < len(places):
-        images = images.expand(len(places), -1, -1, -1)
+    covered = torch.stack([disc(images.shape[-2], images.shape[-1], place, radius) for place in places])
+    discs = _Discs(phi, images, covered[:, None].to(images), largest)
+    return {name: _crossing(discs, limit, halvings) for name, limit in limits.items()}
 
-    def change(contrast: Tensor) -> Tensor:
-        shifted = images + covered * contrast.to(images).view(-1, 1, 1, 1)
-        return activation_distance(phi(shifted), reference).cpu()
 
-    grid = largest * 2.0 ** torch.arange(1 - DOUBLINGS, 1, dtype=torch.float64)
-    tried = torch.stack([change(contrast.expand(len(places))) for contrast in grid])
+@dataclass(frozen=True)
+class _Discs:
+    """Discs in images, and how much the layer changes with their contrast.
+
+    Args:
+        phi: the layer.
+        images: `(P, 1, H, W)`, HU, or `(1, 1, H, W)` for all.
+        covered: the discs, `(P, 1, H, W)`, at a contrast of 1 HU.
+        largest: largest contrast to try, HU, with its sign.
+    """
+
+    phi: Callable[[Tensor], Activation]
+    images: Tensor
+    covered: Tensor
+    largest: float
+
+    @cached_property
+    def reference(self) -> Activation:
+        """The activation without discs."""
+        return self.phi(self.images)
+
+    @property
+    def grid(self) -> Tensor:
+        """The contrasts that are tried for every threshold, HU, `(12,)`."""
+        return self.largest * 2.0 ** torch.arange(1 - DOUBLINGS, 1, dtype=torch.float64)
+
+    @cached_property
+    def tried(self) -> Tensor:
+        """The change at these contrasts, `(12, P)`."""
+        return torch.stack([self.change(contrast.expand(len(self.covered))) for contrast in self.grid])
+
+    def change(self, contrast: Tensor) -> Tensor:
+        """Return the change at one contrast a disc, `(P,)`."""
+        shifted = self.images + self.covered * contrast.to(self.images).view(-1, 1, 1, 1)
+        return activation_distance(self.phi(shifted), self.reference).cpu()
+
+
+def _crossing(discs: _Discs, limit: Tensor, halvings: int) -> DiscContrast:
+    """Return where the change crosses a threshold, `(P,)`."""
+    grid, tried = discs.grid, discs.tried
     seen = tried > limit
     unseen = ~seen.any(0)
     first = torch.where(unseen, DOUBLINGS - 1, seen.int().argmax(0))
     # Rounding of float32 is not a fall.
     monotone = (tried.diff(dim=0) >= -1e-5 * tried[:-1]).all(0)
-    rows = torch.arange(len(places))
+    rows = torch.arange(len(discs.covered))
     with_zero = torch.cat([torch.zeros(1, dtype=torch.float64), grid])
     low, high = with_zero[first], grid[first]
     below = torch.where(first > 0, tried[(first - 1).clamp_min(0), rows], 0.0)
     above = tried[first, rows]
     for _ in range(halvings):
         middle = (low + high) / 2
-        found = change(middle)
+        found = discs.change(middle)
         over = found > limit
         low, below = torch.where(over, low, middle), torch.where(over, below, found)
         high, above = torch.where(over, middle, high), torch.where(over, found, above)
     part = ((limit - below) / (above - below).clamp_min(1e-300)).clamp(0, 1)
-    contrast = torch.where(unseen, largest, low + part * (high - low))
+    contrast = torch.where(unseen, discs.largest, low + part * (high - low))
     return DiscContrast(contrast, unseen, monotone)
 
 
-def lesion_curve(
+def lesion_curves(
     phi: Callable[[Tensor], Activation],
     images: Sequence[Tensor],
-    thresholds: Sequence[float],
+    thresholds: Mapping[str, Sequence[float]],
     radii: Sequence[float],
     groups: Sequence[Any] | None = None,
     *,
     search: DiscSearch | None = None,
     spacing: float | None = None,
     seed: int = 0,
-) -> LesionCurve:
-    """Return c*(size): the contrast of discs below which the layer's change is below the threshold.
+) -> dict[str, LesionCurve]:
+    """Return c*(size): the contrast of discs below which the layer's change is below each threshold.
 
     That a network can miss a small structure put into its image is from Antun et al. (PNAS 117(48), 2020). Discs are put at random
     places in soft tissue. With epsilon as the threshold, x with a disc below c* lies in the
@@ -184,7 +220,7 @@ def lesion_curve(
     Args:
         phi: the layer, `(P, 1, H, W)` in HU to its activation (`Split.phi`).
         images: each `(1, 1, H, W)`, HU.
-        thresholds: one per image, in units of the activation.
+        thresholds: by name, one per image, in units of the activation.
         radii: pixels.
         groups: labels of the images (patients).
         search: which discs are tried.
@@ -194,50 +230,70 @@ def lesion_curve(
     Raises:
         InputError: no image has soft tissue for a disc of some size, or numbers do not match.
     """
-    if len(images) != len(thresholds) or not images or (groups is not None and len(groups) != len(images)):
-        raise InputError(
-            f"every image needs a threshold and, if given, a label; got {len(images)} images, "
-            f"{len(thresholds)} thresholds"
-        )
+    for limits in thresholds.values():
+        if len(images) != len(limits) or not images or (groups is not None and len(groups) != len(images)):
+            raise InputError(
+                f"every image needs a threshold and, if given, a label; got {len(images)} images, "
+                f"{len(limits)} thresholds"
+            )
     search = search or DiscSearch()
     labels = list(range(len(images))) if groups is None else list(groups)
-    medians, unseen, monotone, fewest = [], [], [], len(images) * search.places
+    found: dict[str, list[list[DiscContrast]]] = {name: [] for name in thresholds}
+    owners: list[list[Any]] = []
     for size, radius in enumerate(radii):
-        found: list[DiscContrast] = []
-        owners: list[Any] = []
-        for index, (image, threshold) in enumerate(zip(images, thresholds, strict=True)):
+        for of_size in found.values():
+            of_size.append([])
+        owners.append([])
+        for index, image in enumerate(images):
             centres = disc_places(image, radius, search.places, seed=seed + 7919 * size + index)
-            if len(centres):
-                found.append(
-                    disc_contrast(
-                        phi,
-                        image,
-                        centres,
-                        radius,
-                        threshold,
-                        largest=search.largest,
-                        halvings=search.halvings,
-                    )
-                )
-                owners += [labels[index]] * len(centres)
-        if not found:
+            if not len(centres):
+                continue
+            contrasts = disc_contrasts(
+                phi,
+                image,
+                centres,
+                radius,
+                {name: limits[index] for name, limits in thresholds.items()},
+                largest=search.largest,
+                halvings=search.halvings,
+            )
+            for name, contrast in contrasts.items():
+                found[name][-1].append(contrast)
+            owners[-1] += [labels[index]] * len(centres)
+        if not owners[-1]:
             raise InputError(
                 f"no image has soft tissue for a disc of radius {radius:g} pixels; give larger images or smaller discs"
             )
-        contrast = torch.cat([one.contrast for one in found]).abs()
-        medians.append(_median(contrast, owners if len(set(owners)) > 1 else None, seed))
-        unseen.append(float(torch.cat([one.unseen for one in found]).double().mean()))
-        monotone.append(float(torch.cat([one.monotone for one in found]).double().mean()))
-        fewest = min(fewest, len(contrast))
     millimetres = tuple(radius * (np.nan if spacing is None else spacing) for radius in radii)
+    return {
+        name: _curve(of_sizes, owners, seed, tuple(map(float, radii)), millimetres, search)
+        for name, of_sizes in found.items()
+    }
+
+
+def _curve(
+    found: Sequence[Sequence[DiscContrast]],
+    owners: Sequence[Sequence[Any]],
+    seed: int,
+    radii: tuple[float, ...],
+    millimetres: tuple[float, ...],
+    search: DiscSearch,
+) -> LesionCurve:
+    def joined(name: str) -> list[Tensor]:
+        return [torch.cat([getattr(one, name) for one in of_size]) for of_size in found]
+
+    medians = [
+        _median(contrast.abs(), whose if len(set(whose)) > 1 else None, seed)
+        for contrast, whose in zip(joined("contrast"), owners, strict=True)
+    ]
     return LesionCurve(
-        tuple(map(float, radii)),
+        radii,
         millimetres,
         tuple(medians),
-        tuple(unseen),
-        tuple(monotone),
+        tuple(float(unseen.double().mean()) for unseen in joined("unseen")),
+        tuple(float(monotone.double().mean()) for monotone in joined("monotone")),
         search.largest,
-        fewest,
+        min(map(len, owners)),
     )
 
 

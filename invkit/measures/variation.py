@@ -21,7 +21,7 @@ from invkit.measures.changes.summary import RADII, Anatomy, proposals, summarise
 from invkit.measures.changes.survive import Survival, survive
 from invkit.measures.diversity import Diversity, diversity
 from invkit.measures.gain import GainRatios, gain_ratios
-from invkit.measures.lesion import DiscSearch, LesionCurve, lesion_curve
+from invkit.measures.lesion import DiscSearch, LesionCurve, lesion_curves
 from invkit.measures.noise_split import NoiseSplit, split_noise_anatomy
 from invkit.measures.transfer import Judged, transfer
 from invkit.sampling.base import SampleModel
@@ -295,22 +295,19 @@ def _gain(
 def _lesions(
     split: Split, seen: Sequence[Tensor], thresholds: dict[str, float], seed: int, spacing: float | None
 ) -> dict[str, LesionCurve]:
-    curves = {}
-    for name, threshold in thresholds.items():
-        try:
-            curves[name] = lesion_curve(
-                split.phi,
-                seen,
-                [threshold] * len(seen),
-                RADII,
-                search=DiscSearch(places=DISCS, halvings=HALVINGS),
-                spacing=spacing,
-                seed=seed,
-            )
-        except InputError:
-            # There is no soft tissue for a disc, so nothing is said.
-            continue
-    return curves
+    try:
+        return lesion_curves(
+            split.phi,
+            seen,
+            {name: [threshold] * len(seen) for name, threshold in thresholds.items() if threshold > 0},
+            RADII,
+            search=DiscSearch(places=DISCS, halvings=HALVINGS),
+            spacing=spacing,
+            seed=seed,
+        )
+    except InputError:
+        # There is no soft tissue for a disc, so nothing is said.
+        return {}
 
 
 def _transfer(

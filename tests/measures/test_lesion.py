@@ -7,7 +7,7 @@ import torch
 
 from invkit.errors import InputError, UsageError
 from invkit.images.disc import disc, disc_places
-from invkit.measures.lesion import DiscSearch, disc_contrast, lesion_curve
+from invkit.measures.lesion import DOUBLINGS, HALVINGS, DiscSearch, disc_contrasts, lesion_curves
 from invkit.statistics.tree import as_json
 
 
@@ -52,6 +52,11 @@ def test_places_are_in_soft_tissue_and_inside():
     assert margin.max() == 28
 
 
+def disc_contrast(phi, images, centres, radius, threshold, **options):
+    """Return where one threshold is crossed."""
+    return disc_contrasts(phi, images, centres, radius, {"one": threshold}, **options)["one"]
+
+
 @pytest.mark.parametrize("threshold", [0.002, 0.3, 5.0])
 @pytest.mark.parametrize("largest", [1000.0, -1000.0])
 def test_contrast_of_a_linear_layer_is_exact(threshold, largest):
@@ -91,18 +96,33 @@ def test_threshold_of_each_disc():
     assert found.contrast[1].item() == pytest.approx(2 * found.contrast[0].item(), rel=1e-3)
 
 
+def test_thresholds_share_the_contrasts_that_all_of_them_try():
+    x = torch.randn(1, 1, 24, 24, generator=torch.Generator().manual_seed(0)) * 30
+    thresholds, calls = {"a": 0.3, "b": 5.0}, []
+
+    def phi(image):
+        calls.append(len(image))
+        return torch.relu(image)
+
+    together = disc_contrasts(phi, x, [(8, 8), (12, 14)], 3.0, thresholds)
+    assert len(calls) == 1 + DOUBLINGS + 2 * HALVINGS
+    for name, threshold in thresholds.items():
+        alone = disc_contrast(torch.relu, x, [(8, 8), (12, 14)], 3.0, threshold)
+        assert torch.equal(together[name].contrast, alone.contrast)
+
+
 def test_curve_falls_with_size_and_has_units():
     images = [torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(s)) * 5 for s in range(4)]
     thresholds = [0.9, 1.0, 1.0, 1.1]
-    curve = lesion_curve(
+    curve = lesion_curves(
         lambda image: image,
         images,
-        thresholds,
+        {"one": thresholds},
         [2.0, 4.0],
         ["a", "b", "c", "d"],
         search=DiscSearch(places=4),
         spacing=0.7,
-    )
+    )["one"]
     for radius, contrast in zip((2.0, 4.0), curve.contrast, strict=True):
         expected = 1 / rms(disc(32, 32, (16, 16), radius))
         assert contrast.value == pytest.approx(expected, rel=0.03)
@@ -117,9 +137,9 @@ def test_curve_falls_with_size_and_has_units():
 
 def test_curve_of_one_patient_and_of_a_blind_layer():
     image = torch.zeros(1, 1, 32, 32)
-    curve = lesion_curve(
-        lambda image: 0 * image, [image], [1.0], [2.0], search=DiscSearch(places=3, largest=-300.0)
-    )
+    curve = lesion_curves(
+        lambda image: 0 * image, [image], {"one": [1.0]}, [2.0], search=DiscSearch(places=3, largest=-300.0)
+    )["one"]
     assert curve.unseen == (1.0,)
     assert curve.contrast[0].value == 300.0
     assert as_json(curve)["sizes"][0]["radius_mm"] is None
@@ -134,6 +154,6 @@ def test_refuses_what_cannot_be_measured():
     with pytest.raises(InputError, match="3 for 2 discs"):
         disc_contrast(lambda image: image, x.expand(3, 1, 16, 16), [(8, 8), (4, 4)], 2.0, 1.0)
     with pytest.raises(InputError, match="no image has soft tissue"):
-        lesion_curve(lambda image: image, [x - 1000], [1.0], [2.0])
+        lesion_curves(lambda image: image, [x - 1000], {"one": [1.0]}, [2.0])
     with pytest.raises(InputError, match="needs a threshold"):
-        lesion_curve(lambda image: image, [x], [1.0, 2.0], [2.0])
+        lesion_curves(lambda image: image, [x], {"one": [1.0, 2.0]}, [2.0])
