@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from invkit.data.dose.rays import SIMULATION_VERSION, noise_realisations
+from invkit.data.dose.scanner import Scanner
 from invkit.data.kept import keep_array
 from invkit.data.phantoms.phantom import PHANTOM_VERSION, Phantom
 from invkit.errors import UsageError
@@ -131,8 +132,7 @@ def _simulated(item: Slice, pixels: np.ndarray, clean: bool, dose: float, seeds:
         seeds=seeds,
         noise=item.noise,
         clean=clean,
-        electronic=0.0,
-        kernel=_kernel(item),
+        scanner=Scanner(electronic=0.0, kernel=_kernel(item)),
     )
     fields: np.ndarray = (added if own is None else torch.cat([added, own]))[:, 0].numpy()
     return fields

@@ -26,6 +26,7 @@ from invkit.data.dicom.slice import DicomSlice
 from invkit.data.dicom.write import derived_ct, derived_uid
 from invkit.data.dose.physics import ELECTRONIC
 from invkit.data.dose.rays import SIMULATION_VERSION, calibrate_photons, simulate_dose
+from invkit.data.dose.scanner import Scanner
 from invkit.data.images import read_dicom_slices, read_image
 from invkit.errors import ArtifactError, DataError, ResourceError, UsageError
 from invkit.training.lock import exclusive
@@ -63,6 +64,16 @@ class DoseSettings:
     kernel: str = "standard"
     bowtie: bool = False
     modulation: bool = False
+
+    @property
+    def scanner(self) -> Scanner:
+        """The scanner of these settings."""
+        return Scanner(
+            electronic=self.electronic,
+            kernel=self.kernel,
+            bowtie=self.bowtie,
+            modulation=self.modulation,
+        )
 
 
 @dataclass(frozen=True)
@@ -161,8 +172,8 @@ def simulate_series(
 
 
 def _options(settings: DoseSettings) -> dict[str, Any]:
-    """Return the settings as arguments of `simulate_dose`, but for the seed."""
-    return {name: value for name, value in asdict(settings).items() if name != "seed"}
+    """Return the settings as arguments of `simulate_dose`, except for the seed."""
+    return {"dose": settings.dose, "photons": settings.photons, "scanner": settings.scanner}
 
 
 def _check_folder(source: Path, out: Path) -> None:
@@ -291,8 +302,7 @@ def _make(job: _Job) -> dict[str, Any]:
     y = torch.from_numpy(job.image)[None, None]
     options = _options(job.settings)
     if options["photons"] is None and job.settings.dose < 1:
-        chosen = {name: options[name] for name in ("electronic", "kernel", "bowtie", "modulation")}
-        options["photons"] = calibrate_photons(y, job.spacing, **chosen)[0]
+        options["photons"] = calibrate_photons(y, job.spacing, scanner=options["scanner"])[0]
     x = simulate_dose(y, job.spacing, **options, seed=job.seed)[0, 0].numpy()
     x = np.where(_padding(job.image, job.spacing), job.image, x)
     write_atomic(job.file, _content(job, x))

@@ -8,6 +8,7 @@ import torch
 from dose_noise import noisy_pair
 
 from invkit.data.dose.rays import noise_realisations, simulate_dose
+from invkit.data.dose.scanner import Scanner
 from invkit.data.fields import DoseFields, dose_fields, one_realisation
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
@@ -145,15 +146,17 @@ def test_another_scan_has_the_same_full_dose_and_other_noise(phantoms, physical)
 def test_realisations_are_those_of_the_simulator(phantoms, physical_truth):
     item = phantoms.slices[1]
     image = torch.from_numpy(item.clean)[None, None]
-    given = {"dose": 0.25, "noise": item.noise, "electronic": 0.0, "kernel": "sharp"}
-    own, added = noise_realisations(image, item.spacing, seeds=[3, 8], clean=physical_truth, **given)
+    given, scanner = {"dose": 0.25, "noise": item.noise}, {"electronic": 0.0, "kernel": "sharp"}
+    own, added = noise_realisations(
+        image, item.spacing, seeds=[3, 8], clean=physical_truth, scanner=Scanner(**scanner), **given
+    )
     for number, seed in enumerate((3, 8)):
         if physical_truth:
-            y, x = noisy_pair(image, item.spacing, seed=seed, **given)
+            y, x = noisy_pair(image, item.spacing, seed=seed, **given, **scanner)
             torch.testing.assert_close(own[number], (y - image)[0], atol=1e-3, rtol=0)
         else:
             assert own is None
-            y, x = image, simulate_dose(image, item.spacing, seed=seed, **given)
+            y, x = image, simulate_dose(image, item.spacing, seed=seed, scanner=Scanner(**scanner), **given)
         torch.testing.assert_close(added[number], (x - y)[0], atol=1e-3, rtol=0)
 
 

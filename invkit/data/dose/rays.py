@@ -20,8 +20,9 @@ from invkit.data.dose.backprojection import backproject, filter_rays, filter_tap
 from invkit.data.dose.geometry import ScannerGeometry
 from invkit.data.dose.image import SOFT_TISSUE, estimate_noise
 from invkit.data.dose.kernel import Kernel, chosen_kernel
-from invkit.data.dose.physics import ELECTRONIC, WATER, attenuation, draw_noise, ray_transmission
+from invkit.data.dose.physics import WATER, attenuation, draw_noise, ray_transmission
 from invkit.data.dose.projection import project
+from invkit.data.dose.scanner import SCANNER, Scanner
 from invkit.data.dose.texture import noise_power
 from invkit.errors import ImageError, UsageError
 from invkit.training.seeds import generator
@@ -29,7 +30,6 @@ from invkit.training.seeds import generator
 # Part of every fingerprint: change it with every change that alters a pixel.
 SIMULATION_VERSION = 1
 
-GEOMETRY = ScannerGeometry()
 PART = 4  # one of so many rays and directions is projected: what noise depends on changes slowly over them
 MAP = 64  # largest side of the map on which the noise of a slice is predicted
 BLUR = 1.5  # pixels, of the high-pass filter of `estimate_noise`
@@ -42,11 +42,17 @@ class _Scan:
 
     size: tuple[int, int]
     spacing: tuple[float, float]
-    electronic: float
-    kernel: Kernel
-    geometry: ScannerGeometry
-    bowtie: bool
-    modulation: bool
+    scanner: Scanner
+
+    @property
+    def geometry(self) -> ScannerGeometry:
+        """Of the scanner."""
+        return self.scanner.geometry
+
+    @property
+    def kernel(self) -> Kernel:
+        """The reconstruction kernel."""
+        return chosen_kernel(self.scanner.kernel)
 
     def integrals(self, y: Tensor) -> Tensor:
         """Return the line integrals of one slice `(1, 1, H, W)` on one of `PART` rays and directions."""
@@ -63,14 +69,21 @@ class _Scan:
         """Return the share of photons that each ray lets through, for line integrals on one of `part` rays."""
         offsets = self.geometry.offsets(self.size, self.spacing, part)
         return ray_transmission(
-            integrals, self.geometry, offsets, bowtie=self.bowtie, modulation=self.modulation
+            integrals,
+            self.geometry,
+            offsets,
+            bowtie=self.scanner.bowtie,
+            modulation=self.scanner.modulation,
         )
 
     def counts(self, integrals: Tensor, photons: float) -> Tensor:
         """Return the mean photons that each ray leaves at full dose, shape `(V, n)`."""
         rays = len(self.geometry.offsets(self.size, self.spacing))
         fine = interpolate(
-            integrals[None, None], (len(self.geometry.angles()), rays), mode="bilinear", align_corners=False
+            integrals[None, None],
+            (len(self.geometry.angles()), rays),
+            mode="bilinear",
+            align_corners=False,
         )[0, 0]
         return photons * self.transmission(fine, 1)
 
@@ -78,7 +91,7 @@ class _Scan:
         """Return the noise of all rays at full and at low dose, each of shape `(V, n)`."""
         # The generator is the CPU's, so that a seed means the same noise on every device.
         rng = generator(seed, "dose", image)
-        return draw_noise(counts, dose=dose, electronic=self.electronic, generator=rng)
+        return draw_noise(counts, dose=dose, electronic=self.scanner.electronic, generator=rng)
 
     def reconstruct(self, noise: Tensor) -> Tensor:
         """Return the noise in HU, shape `(B, 1, H, W)`, of noise of line integrals, shape `(B, V, n)`."""
@@ -96,14 +109,16 @@ class _Scan:
         tissue = _soft_tissue(y, size)
         quantum, electronic = (float(mean[0][tissue].median()) for mean in means)
         wanted = self._noise_of(y, (quantum / means[:1]).sqrt()) if noise is None else noise
-        # wanted^2 = gain (quantum / photons + self.electronic^2 electronic / photons^2)
+        # wanted^2 = gain (quantum / photons + scanner.electronic^2 electronic / photons^2)
         half = self._gain() * quantum / wanted**2 / 2
-        return half + math.sqrt(half**2 + self._gain() * self.electronic**2 * electronic / wanted**2)
+        return half + math.sqrt(half**2 + self._gain() * self.scanner.electronic**2 * electronic / wanted**2)
 
     def _gain(self) -> float:
         """Return the variance in HU^2 that unit variance on all rays becomes in the image."""
         taps = filter_taps(
-            len(self.geometry.offsets(self.size, self.spacing)), self.geometry.ray_spacing, self.kernel
+            len(self.geometry.offsets(self.size, self.spacing)),
+            self.geometry.ray_spacing,
+            self.kernel,
         )
         # Linear interpolation at an offset w gives (1 - w) a + w b; the mean over w of its variance.
         power = float((2 * taps.square().sum() + (taps * taps.roll(1)).sum()) / 3)
@@ -137,11 +152,7 @@ def simulate_dose(
     seed: int,
     photons: float | None = None,
     noise: float | None = None,
-    electronic: float = ELECTRONIC,
-    kernel: str | Kernel = "standard",
-    geometry: ScannerGeometry = GEOMETRY,
-    bowtie: bool = False,
-    modulation: bool = False,
+    scanner: Scanner = SCANNER,
 ) -> Tensor:
     """Return full-dose slices as they would look at a fraction of their dose, shape `(B, 1, H, W)`, HU.
 
@@ -157,17 +168,13 @@ def simulate_dose(
         photons: of an unattenuated ray at full dose; by default `calibrate_photons` of each slice.
         noise: standard deviation of the full-dose noise in soft tissue, HU, to calibrate on; by default
             estimated from each slice.
-        electronic: standard deviation of the detector's own noise, photons.
-        kernel: reconstruction kernel, by name or itself.
-        geometry: the scanner.
-        bowtie: a bowtie filter is in the beam.
-        modulation: the tube's current is modulated over the rotation.
+        scanner: whose noise it is.
 
     Raises:
         UsageError: an argument is out of its range, or `photons` and `noise` are both given.
         ImageError: y is not of shape `(B, 1, H, W)`, or holds no noise to calibrate on.
     """
-    scan = _scan(y, spacing, electronic, kernel, geometry, bowtie, modulation)
+    scan = _scan(y, spacing, scanner)
     _check(dose, photons, noise)
     if dose == 1 or not len(y):
         return y.clone()
@@ -183,8 +190,7 @@ def noise_realisations(
     seeds: Sequence[int],
     noise: float,
     clean: bool,
-    electronic: float = ELECTRONIC,
-    kernel: str | Kernel = "standard",
+    scanner: Scanner = SCANNER,
 ) -> tuple[Tensor | None, Tensor]:
     """Return several realisations of one slice's noise: of full dose, and what the lower dose adds; `(n, 1, H, W)`, HU.
 
@@ -198,14 +204,13 @@ def noise_realisations(
         seeds: one for each realisation.
         noise: standard deviation of the full-dose noise in soft tissue, HU.
         clean: the slice has no noise; else that of full dose is in it already, and the first result is `None`.
-        electronic: standard deviation of the detector's own noise, photons.
-        kernel: reconstruction kernel, by name or itself.
+        scanner: whose noise it is.
 
     Raises:
         UsageError: an argument is out of its range.
         ImageError: the image is not of shape `(1, 1, H, W)`.
     """
-    scan = _scan(image, spacing, electronic, kernel, GEOMETRY, bowtie=False, modulation=False)
+    scan = _scan(image, spacing, scanner)
     _check(dose, None, noise)
     integrals = scan.integrals(image)
     counts = scan.counts(integrals, scan.photons(image, integrals, noise))
@@ -221,11 +226,7 @@ def calibrate_photons(
     spacing: tuple[float, float],
     *,
     noise: float | None = None,
-    electronic: float = ELECTRONIC,
-    kernel: str | Kernel = "standard",
-    geometry: ScannerGeometry = GEOMETRY,
-    bowtie: bool = False,
-    modulation: bool = False,
+    scanner: Scanner = SCANNER,
 ) -> tuple[float, ...]:
     """Return the photons per unattenuated ray at which each slice would have the noise that it has.
 
@@ -238,17 +239,13 @@ def calibrate_photons(
         y: slices, shape `(B, 1, H, W)`, HU.
         spacing: distance of rows and of columns, mm.
         noise: standard deviation of the noise in soft tissue, HU; by default estimated from each slice.
-        electronic: standard deviation of the detector's own noise, photons.
-        kernel: reconstruction kernel, by name or itself.
-        geometry: the scanner.
-        bowtie: a bowtie filter is in the beam.
-        modulation: the tube's current is modulated over the rotation.
+        scanner: whose noise it is.
 
     Raises:
         UsageError: an argument is out of its range.
         ImageError: y is not of shape `(B, 1, H, W)`, or holds no noise.
     """
-    scan = _scan(y, spacing, electronic, kernel, geometry, bowtie, modulation)
+    scan = _scan(y, spacing, scanner)
     _check(1.0, None, noise)
     return tuple(scan.photons(image[None], scan.integrals(image[None]), noise) for image in y.unbind(0))
 
@@ -266,27 +263,12 @@ def _draw(
     return full, low
 
 
-def _scan(
-    y: Tensor,
-    spacing: tuple[float, float],
-    electronic: float,
-    kernel: str | Kernel,
-    geometry: ScannerGeometry,
-    bowtie: bool,
-    modulation: bool,
-) -> _Scan:
+def _scan(y: Tensor, spacing: tuple[float, float], scanner: Scanner) -> _Scan:
     if y.ndim != 4 or y.shape[1] != 1:
         raise ImageError(f"images need the shape (B, 1, H, W), got {tuple(y.shape)}")
     if len(spacing) != 2 or not all(math.isfinite(side) and side > 0 for side in spacing):
         raise UsageError(f"spacing is the row and column spacing in mm, both above 0, got {spacing!r}")
-    if not (math.isfinite(electronic) and electronic >= 0):
-        raise UsageError(
-            f"electronic noise is a standard deviation in photons, 0 or more, got {electronic!r}"
-        )
-    size = (int(y.shape[-2]), int(y.shape[-1]))
-    return _Scan(
-        size, (spacing[0], spacing[1]), electronic, chosen_kernel(kernel), geometry, bowtie, modulation
-    )
+    return _Scan((int(y.shape[-2]), int(y.shape[-1])), (spacing[0], spacing[1]), scanner)
 
 
 def _check(dose: float, photons: float | None, noise: float | None) -> None:
