@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from kept_phantoms import cache_with_phantoms
 from small_network import Small, disc_image
 
 from invkit.plugins.manager import PluginHost
@@ -21,10 +22,18 @@ def real_ct():
     return Path(folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Nothing is found in the cache of whoever runs the tests, and nothing is left there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INVKIT_CACHE", str(cache_with_phantoms(tmp_path_factory)))
+        yield
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Where trained parts are kept, and a host without installed plugins: options of `analyze`."""
-    return {"cache": tmp_path_factory.mktemp("cache"), "host": PluginHost(installed=False)}
+    return {"cache": cache_with_phantoms(tmp_path_factory), "host": PluginHost(installed=False)}
 
 
 @pytest.fixture(scope="module")

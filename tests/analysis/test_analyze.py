@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_network import TINY_OPTIONS, Small, disc_image
+from small_network import TINY_OPTIONS, Small
 
 import invkit
 from invkit.analysis.presentation import report_data
@@ -14,12 +14,7 @@ from invkit.errors import SplitError
 from invkit.fiber.distance import activation_distance
 from invkit.verdict.measures import REFERENCES
 
-OPTIONS = {**TINY_OPTIONS, "samples": 30}
-
-
-@pytest.fixture(scope="module")
-def image():
-    return disc_image(70, 45)
+OPTIONS = {**TINY_OPTIONS, "samples": 30, "refine": 8}
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +24,30 @@ def said():
 
 @pytest.fixture(scope="module")
 def result(place, image, network, said):
-    return invkit.analyze(network, ["0", "output"], image, **OPTIONS, **place, say=said.append)
+    return invkit.analyze(network, "0", image, **OPTIONS, **place, say=said.append)
+
+
+@pytest.fixture(scope="module")
+def deep(place, image, network, said, result):
+    """Two layers; one sample of each is refined, which takes long at the output."""
+    options = OPTIONS | {"samples": 8, "refine": 1}
+    return invkit.analyze(network, ["0", "output"], image, **options, **place, say=said.append)
+
+
+@pytest.fixture(scope="module")
+def few(place, image, network, result):
+    """Fewer samples of the same, when all parts have been trained, and what was said."""
+    said = []
+    return invkit.analyze(network, "0", image, **OPTIONS | {"samples": 7}, **place, say=said.append), said
 
 
 def test_shapes_and_units_are_as_promised(result, image):
-    assert result.x.shape == (1, 1, 70, 45)
+    assert result.x.shape == (1, 1, 50, 45)
     assert np.array_equal(result.x[0, 0].numpy(), image)
-    assert result.raw.shape == (30, 1, 1, 70, 45)
-    assert result.samples.shape == (16, 1, 1, 70, 45)
-    assert result.mean.shape == result.std.shape == result.vae.shape == result.f_x.shape == (1, 1, 70, 45)
-    assert [layer.layer for layer in result.layers] == ["0", "output"]
+    assert result.raw.shape == (30, 1, 1, 50, 45)
+    assert result.samples.shape == (8, 1, 1, 50, 45)
+    assert result.mean.shape == result.std.shape == result.vae.shape == result.f_x.shape == (1, 1, 50, 45)
+    assert [layer.layer for layer in result.layers] == ["0"]
 
 
 def test_mean_and_std_are_those_of_the_samples(result):
@@ -47,8 +56,8 @@ def test_mean_and_std_are_those_of_the_samples(result):
     torch.testing.assert_close(result.std.double(), samples.std(0), atol=1e-3, rtol=0)
 
 
-def test_there_is_no_map_of_fewer_than_eight_certified_samples(place, image, network):
-    result = invkit.analyze(network, "0", image, **OPTIONS | {"refine": 7}, **place)
+def test_there_is_no_map_of_fewer_than_eight_certified_samples(few):
+    result, _ = few
     assert len(result.samples) == len(result.certificates) == 7
     assert result.mean is result.std is None
     assert any("no map" in warning for warning in result.all_warnings)
@@ -81,8 +90,8 @@ def test_f_of_every_sample_is_measured(result, network):
     assert result.metrics["spread_f_hu"] == pytest.approx(f.std(0).square().mean().sqrt().item(), rel=1e-4)
 
 
-def test_the_numbers_that_must_never_be_missing_are_there(result):
-    for layer in result.layers:
+def test_the_numbers_that_must_never_be_missing_are_there(result, deep):
+    for layer in (*result.layers, *deep.layers):
         assert layer.metrics["fiber_error"].keys() == REFERENCES.keys()
         assert layer.metrics["ladder"]["f_error_hu"].keys() == REFERENCES.keys()
         eta = layer.metrics["noise_distance"]
@@ -99,26 +108,26 @@ def test_the_numbers_that_must_never_be_missing_are_there(result):
         assert not any("invarian" in sentence.lower() for sentence in layer.verdict.sentences)
 
 
-def test_random_weights_are_measured_or_the_reason_is_said(result):
-    first, last = (layer.metrics["random_phi"] for layer in result.layers)
+def test_random_weights_are_measured_or_the_reason_is_said(result, deep):
+    first, last = (each.layers[-1].metrics["random_phi"] for each in (result, deep))
     assert first["certified"]["refined"] == 6
     # Weights drawn anew hardly reach z at this output, however long they are refined.
     assert "does not reach epsilon" in last["unavailable"]
 
 
-def test_missing_parts_are_said_and_trained_once(result, said, place, image, network):
+def test_missing_parts_are_said_and_trained_once(said, deep, few):
     assert sum("training it" in line for line in said) == 5  # the VAE, two layers, input, const
-    again = []
-    second = invkit.analyze(network, "0", image, **OPTIONS, **place, say=again.append)
+    _, again = few
     assert not [line for line in again if "training it" in line]
-    assert torch.equal(second.samples, result.samples)
 
 
-def test_samples_do_not_depend_on_how_many_are_drawn(result, place, image, network):
-    few = invkit.analyze(network, "0", image, **{**OPTIONS, "samples": 7}, **place)
+def test_samples_do_not_depend_on_how_many_are_drawn(result, few, place, image, network):
+    few, _ = few
+    assert torch.equal(few.raw, result.raw[:7])
     assert torch.equal(few.samples, result.samples[:7])
-    other = invkit.analyze(network, "0", image, **{**OPTIONS, "samples": 7}, **place, seed=1)
-    assert not torch.equal(other.samples, few.samples)
+    other = invkit.analyze(network, "0", image, **OPTIONS | {"samples": 7, "refine": 2}, **place, seed=1)
+    assert not torch.equal(other.raw, few.raw)
+    assert not torch.equal(other.samples, few.samples[:2])
 
 
 def test_other_weights_are_another_layer(place, image, said):
@@ -126,27 +135,31 @@ def test_other_weights_are_another_layer(place, image, said):
     with torch.no_grad():
         changed[0].weight[0, 0, 0, 0] += 0.5
     lines = []
-    invkit.analyze(changed, "0", image, **{**OPTIONS, "samples": 2}, **place, say=lines.append)
+    invkit.analyze(
+        changed, "0", image, **{**OPTIONS, "samples": 2, "refine": "none"}, **place, say=lines.append
+    )
     assert [line for line in lines if "training it" in line]  # never the cINN of the other weights
 
 
 def test_high_dose_domain_stands_beside_the_true_image(place, network):
     y = torch.zeros(1, 1, 32, 32)
-    result = invkit.analyze(network, "0", y, **{**OPTIONS, "samples": 5}, **place, domain="high", dose=0.25)
+    result = invkit.analyze(
+        network, "0", y, **{**OPTIONS, "samples": 5, "refine": 1}, **place, domain="high", dose=0.25
+    )
     assert result.domain == "high"
     assert {"samples", "true_y"} <= result.metrics["fiber_error"].keys()
 
 
-def test_what_layers_retain_is_compared_in_the_order_of_depth(result):
-    assert result.retained.layers == ("0", "output")
-    for layer, retained in zip(result.layers, result.retained.retained, strict=True):
+def test_what_layers_retain_is_compared_in_the_order_of_depth(deep):
+    assert deep.retained.layers == ("0", "output")
+    for layer, retained in zip(deep.layers, deep.retained.retained, strict=True):
         const, floor = (layer.metrics["nll"][name] for name in ("const", "floor"))
         const = const["value"] if isinstance(const, dict) else const
         expected = (const - layer.provenance["nll"]) / (const - floor)
         assert retained.value == pytest.approx(expected, rel=1e-3)
         assert layer.metrics["retained_information"] == retained.to_json()
-    assert set(result.retained.reasons) <= set(result.all_warnings)
-    assert result.to_json()["retained"]["layers"][0]["layer"] == "0"
+    assert set(deep.retained.reasons) <= set(deep.all_warnings)
+    assert deep.to_json()["retained"]["layers"][0]["layer"] == "0"
 
 
 def test_a_layer_that_is_a_number_is_refused_with_advice(place, image, network):
@@ -161,7 +174,7 @@ def test_all_stands_for_the_layers_that_a_plugin_names(place, image, network):
         preprocessing=invkit.Affine(mean=0.0, std=1.0),
         layers=(invkit.Layer("first", module="0"), invkit.Layer("last", module="2")),
     )
-    result = invkit.analyze(spec, "all", image, **OPTIONS | {"samples": 2}, **place)
+    result = invkit.analyze(spec, "all", image, **OPTIONS | {"samples": 2, "refine": "none"}, **place)
     assert [layer.layer for layer in result.layers] == ["first", "last"]
     with pytest.raises(invkit.UsageError, match="defines no layers"):
         invkit.analyze(network, "all", image, **OPTIONS, **place)

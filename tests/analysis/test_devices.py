@@ -3,8 +3,9 @@
 import pytest
 import torch
 from device_double import device_double
+from kept_phantoms import cache_with_phantoms
 from run_denoiser import CONFIG, host
-from small_network import TINY_OPTIONS, Small
+from small_network import TINY, TINY_OPTIONS, Small
 
 import invkit
 from invkit.errors import UsageError
@@ -14,7 +15,11 @@ from invkit.training.precision import in_float64, sum_in_float64
 from invkit.workflow.config import RunConfig
 from invkit.workflow.run import run
 
-OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 12, "refine": 10}
+CINN = TINY.cinn.model_copy(update={"steps": 12, "evaluate_every": 6})
+SHORT = TINY.model_copy(
+    update={"cinn": CINN, "rows": 64, "regressor": TINY.regressor.model_copy(update={"steps": 6})}
+)
+OPTIONS = {**TINY_OPTIONS, "config": SHORT, "train_noise": "image", "samples": 8, "refine": 8}
 OTHERS = {
     "training-free": {"sampler": "training-free"},
     "high dose": {"domain": "high"},
@@ -99,6 +104,12 @@ def on_cpu(place, image):
     return analysed
 
 
+@pytest.fixture
+def untrained(tmp_path_factory):
+    """A cache in which nothing has been trained."""
+    return cache_with_phantoms(tmp_path_factory)
+
+
 def agrees(device, image, options, wanted, cache):
     with device_double(device):
         found = invkit.analyze(
@@ -118,15 +129,15 @@ def agrees(device, image, options, wanted, cache):
     assert nll == (expected if expected is None else pytest.approx(expected, abs=1e-4))
 
 
-def test_an_analysis_with_its_trainings(image, on_cpu, tmp_path):
-    agrees("mps", image, {}, on_cpu("default", {}), tmp_path)
+def test_an_analysis_with_its_trainings(image, on_cpu, untrained):
+    agrees("mps", image, {}, on_cpu("default", {}), untrained)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["mps", "cuda"])
 @pytest.mark.parametrize("name", OTHERS)
-def test_every_sampler_and_control(name, device, image, on_cpu, tmp_path):
-    agrees(device, image, OTHERS[name], on_cpu(name, OTHERS[name]), tmp_path)
+def test_every_sampler_and_control(name, device, image, on_cpu, untrained):
+    agrees(device, image, OTHERS[name], on_cpu(name, OTHERS[name]), untrained)
 
 
 @pytest.mark.slow

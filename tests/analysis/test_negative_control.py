@@ -2,25 +2,27 @@
 
 import invkit
 from invkit.data.slices import load_slices
+from invkit.parts.config import LayerConfig
 
 
-def test_the_first_layer_of_chen2017_ignores_nothing_that_counts(tmp_path):
-    phantom = load_slices(["phantoms:12"], size=96).part("test").slices[0]
+def test_the_first_layer_of_chen2017_ignores_nothing_that_counts(place):
+    phantom = load_slices(["phantoms:12"], size=64).part("test").slices[0]
     result = invkit.analyze(
         "chen2017",
         "1",
         phantom.image,
         dose=0.25,
         sampler="training-free",
-        samples=16,
-        refine=16,
+        config=LayerConfig(pairs=64),
+        samples=8,
+        refine=8,
         train_data=["phantoms:12"],
         train_noise="image",
-        cache=tmp_path,
+        cache=place["cache"],
     )
     (layer,) = result.layers
     certified = layer.metrics["certified"]
-    assert certified["count"] == 16
+    assert certified["count"] == 8
     assert certified["spread_hu"]["value"] <= 0.5
     assert certified["spread_hu"]["value"] <= 0.02 * certified["proposal_spread_hu"]["value"]
     for row in layer.certificates:

@@ -21,12 +21,12 @@ from invkit.parts.layer import LayerRequest, learn_layer, load_layer
 from invkit.parts.preset_file import vae_preset
 from invkit.parts.store import Store
 from invkit.parts.vae import VaeRequest, learn_vae
-from invkit.plugins.manager import PluginHost
 from invkit.regressor.regress import squared_error
 from invkit.split.split import Split
 from invkit.training.seeds import derive_seed
 from invkit.vae.trained import load_vae
 
+TINY = LayerConfig.preset("tiny")
 D = 4
 PATIENTS = [row // 8 for row in range(96)]
 
@@ -36,6 +36,15 @@ def table(n, seed):
     condition = torch.randn(n, D, generator=random)
     mean = condition + 0.6 * torch.randn(n, D, generator=random)
     return CodeTable(mean, torch.full((n, D), -0.4), condition)
+
+
+@pytest.fixture(scope="module")
+def workshop(place):
+    """Where parts are kept, what they are trained on, and the VAE of its low-dose images."""
+    store = Store(place["host"], place["cache"])
+    slices = load_slices(["phantoms:20"], cache=store.root / "phantoms")
+    vae = load_vae(learn_vae(VaeRequest("low", slices, vae_preset("tiny"), TINY.dose, 0), store))
+    return store, slices, vae
 
 
 @pytest.fixture(scope="module")
@@ -98,16 +107,14 @@ def test_what_cannot_be_tested_says_why(cinn):
     assert CalibrationRecord.read({}, {}) is None
 
 
-def test_a_trained_layer_keeps_its_calibration_and_the_errors_of_its_regression(tmp_path):
+def test_a_trained_layer_keeps_its_calibration_and_the_errors_of_its_regression(workshop):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 1, 1))
-    store, slices = Store(PluginHost(installed=False), tmp_path), load_slices(["phantoms:20"])
-    config = LayerConfig.preset("tiny")
-    vae = load_vae(learn_vae(VaeRequest("low", slices, vae_preset("tiny"), config.dose, 0), store))
-    cinn = config.cinn.model_copy(update={"d": vae.vae.config.d})
-    regressor = config.regressor.model_copy(update={"stages": 3, "condition_stages": 1})
-    config = config.model_copy(update={"cinn": cinn, "regressor": regressor, "regressed": 40})
+    store, slices, vae = workshop
+    cinn = TINY.cinn.model_copy(update={"d": vae.vae.config.d})
+    regressor = TINY.regressor.model_copy(update={"stages": 3, "condition_stages": 1})
+    config = TINY.model_copy(update={"cinn": cinn, "regressor": regressor, "regressed": 40})
     request = LayerRequest(Split(wrap_module(network), "0"), vae, slices, config)
     model = learn_layer(request, store)
     record = CalibrationRecord.read(model.held_out, model.meta)
@@ -145,7 +152,7 @@ def test_a_trained_layer_keeps_its_calibration_and_the_errors_of_its_regression(
 
 
 @pytest.mark.parametrize(("layer", "rows", "steps"), [("input", 48, 20), ("const", 128, 60)])
-def test_where_z_tells_the_code_less_is_trained(tmp_path, monkeypatch, layer, rows, steps):
+def test_where_z_tells_the_code_less_is_trained(workshop, monkeypatch, layer, rows, steps):
     """From `input` the code is known exactly; of `const` everything is left to learn."""
     seen = []
 
@@ -155,15 +162,13 @@ def test_where_z_tells_the_code_less_is_trained(tmp_path, monkeypatch, layer, ro
             super().__init__(cinn, train, held_out, **others)
 
     monkeypatch.setattr("invkit.parts.layer.CinnTask", Task)
-    store, slices = Store(PluginHost(installed=False), tmp_path), load_slices(["phantoms:20"])
-    config = LayerConfig.preset("tiny")
-    vae = load_vae(learn_vae(VaeRequest("low", slices, vae_preset("tiny"), config.dose, 0), store))
-    cinn = config.cinn.model_copy(update={"d": vae.vae.config.d, "evaluate_every": 10, "patience": None})
+    store, slices, vae = workshop
+    cinn = TINY.cinn.model_copy(update={"d": vae.vae.config.d, "evaluate_every": 10, "patience": None})
     changes = {"cinn": cinn, "fewer_rows": 48, "fewer_steps": 20, "validation": 40}
     request = LayerRequest(
-        Split(wrap_module(nn.Conv2d(1, 1, 1)), layer), vae, slices, config.model_copy(update=changes)
+        Split(wrap_module(nn.Conv2d(1, 1, 1)), layer), vae, slices, TINY.model_copy(update=changes)
     )
     model = learn_layer(request, store)
     assert seen == [(rows, 40)]
     assert model.meta["learning"]["nll"][-1][0] == steps
-    assert len(model.nll_rows) == config.held_out
+    assert len(model.nll_rows) == TINY.held_out

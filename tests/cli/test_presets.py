@@ -31,8 +31,7 @@ def test_one_is_printed_as_a_file_and_as_json(invoke):
     assert found["fields"]["patch"] == 92
 
 
-def test_a_changed_copy_trains(invoke, tmp_path, monkeypatch):
-    monkeypatch.setenv("INVKIT_CACHE", str(tmp_path / "cache"))
+def test_a_changed_copy_trains(invoke, tmp_path):
     copy, out = tmp_path / "my.toml", tmp_path / "net.safetensors"
     assert invoke("presets", "chen2017", "tiny", "--out", copy).stdout.strip() == str(copy)
     assert (

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kept_phantoms import cache_with_phantoms
 from small_network import TINY_OPTIONS, Small, disc_image
 from typer.testing import CliRunner
 
@@ -30,7 +31,7 @@ def host():
 
 @pytest.fixture(scope="module")
 def result(host, tmp_path_factory):
-    cache = tmp_path_factory.mktemp("cache")
+    cache = cache_with_phantoms(tmp_path_factory)
     return invkit.analyze(
         Small(), "0", disc_image(50, 45), sampler="shuffled", host=host, cache=cache, **OPTIONS
     )

@@ -16,6 +16,6 @@ def small_workshop(place, config=TINY, *, seed=0, say=lambda _: None):
         seed: decides every random number.
         say: called with one line for each part.
     """
-    slices = gather(["phantoms:12"], place["host"], 0, "image")
     store = Store(place["host"], place["cache"])
+    slices = gather(["phantoms:12"], place["host"], 0, "image", store.root)
     return Workshop(store, slices, False, config, "tiny", seed, "cpu", say=say)

@@ -2,6 +2,7 @@
 
 import invkit_samplers
 import pytest
+from kept_phantoms import cache_with_phantoms
 from small_network import Small, disc_image
 
 from invkit.plugins.manager import PluginHost
@@ -12,7 +13,7 @@ def place(tmp_path_factory):
     """Where trained parts are kept, and a host with the built-ins and these samplers: options of `analyze`."""
     host = PluginHost(installed=False)
     host.add_object(invkit_samplers)
-    return {"cache": tmp_path_factory.mktemp("cache"), "host": host}
+    return {"cache": cache_with_phantoms(tmp_path_factory), "host": host}
 
 
 @pytest.fixture(scope="module")
