@@ -242,7 +242,7 @@ def main() -> None:
                 "steps",
                 "batch",
                 "trained parameters",
-                "Gflop a patch",
+                "Gflop per patch",
                 "kernels a step",
                 "gradients a step, MB",
             ),
@@ -265,7 +265,7 @@ def main() -> None:
         table(
             (
                 "training",
-                *(f"ms a step, {n} GPU" for n in GPUS),
+                *(f"ms per step, {n} GPU" for n in GPUS),
                 *(f"of it messages, {n}" for n in GPUS[1:]),
                 *(f"hours, {n}" for n in GPUS),
             ),

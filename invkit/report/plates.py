@@ -63,7 +63,7 @@ def plates(data: ReportData) -> list[Plate]:
             f"Images: x, samples, mean and map of the standard deviation. {_spreads(data)}",
         ),
         (
-            "ladder",
+            "references",
             lambda theme: references_figure(f"{title}: fiber errors", layers, theme),
             "How far the layer's activation moves when x is replaced. The model's samples must lie well to the "
             "left of another image; what the VAE alone loses limits the method. Bars are 95 % "

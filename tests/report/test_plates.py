@@ -22,7 +22,7 @@ WINDOW = Window(50, 400)
 BUILDERS = {
     "samples": lambda layers, theme: samples_figure("yang2018", layers, WINDOW, theme),
     "checks": lambda layers, theme: checks_figure("yang2018", layers, WINDOW, theme),
-    "ladder": lambda layers, theme: references_figure("yang2018", layers, theme),
+    "references": lambda layers, theme: references_figure("yang2018", layers, theme),
     "spectrum": lambda layers, theme: spectrum_figure("yang2018", layers, theme),
 }
 
@@ -151,7 +151,7 @@ def test_what_is_missing_is_left_out(layer, report):
 
 
 def test_references_are_placed_at_their_values(layer):
-    figure = built("ladder", [layer()])
+    figure = built("references", [layer()])
     axes = figure.axes[0]
     points = sorted(line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o")
     assert points == [0.1, 0.11, 0.13, 0.7, 1.0]
@@ -161,7 +161,7 @@ def test_references_are_placed_at_their_values(layer):
 @pytest.mark.parametrize("eta", [0.003, 0.05, 4.0])
 def test_the_line_of_the_dose_noise_lies_within_the_axis(layer, eta):
     metrics = {"fiber_error": {"samples": 0.1, "random": 1.0}, "noise_distance": eta}
-    (axes,) = built("ladder", [layer(metrics=metrics)]).axes
+    (axes,) = built("references", [layer(metrics=metrics)]).axes
     low, high = axes.get_xlim()
     assert low < eta < high
 
@@ -173,12 +173,12 @@ def test_all_references_of_one_layer_are_drawn_and_the_chief_ones_of_several(lay
     def points(figure):
         return [line for line in figure.axes[0].lines if line.get_marker() == "o"]
 
-    assert len(points(built("ladder", [one]))) == len(REFERENCES) == 10
-    assert len(points(built("ladder", [one, one]))) == 2 * 5
+    assert len(points(built("references", [one]))) == len(REFERENCES) == 10
+    assert len(points(built("references", [one, one]))) == 2 * 5
 
 
 def test_references_with_a_zero_are_linear(layer):
-    figure = built("ladder", [layer(metrics={"fiber_error": {"samples": 0.0, "random": 1.0}})])
+    figure = built("references", [layer(metrics={"fiber_error": {"samples": 0.0, "random": 1.0}})])
     assert figure.axes[0].get_xscale() == "linear"
 
 

@@ -18,7 +18,7 @@ def test_everything_is_there_and_nothing_else(written):
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     figures = [
         f"figures/{name}.{kind}"
-        for name in ("checks", "ladder", "samples", "spectrum")
+        for name in ("checks", "references", "samples", "spectrum")
         for kind in ("png", "svg")
     ]
     assert names == [*figures, "report.html", "report.json"]
