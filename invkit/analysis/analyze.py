@@ -53,42 +53,42 @@ def analyze(
 ) -> AnalysisResult:
     """Sample images that a layer of a denoiser cannot tell apart by this model, and measure how far that holds.
 
-    What is needed and exists, bundled or in the cache, is used where its provenance matches; what is missing is trained.
+    Bundled or cached parts are used where their provenance matches; missing parts are trained.
 
     Args:
         model: name of a denoiser, its description, or any `nn.Module` that maps `(B, 1, H, W)` to the same shape.
         layer: key or module name of a layer, `"a,b"` for a set of layers, `"input"`, `"const"` or `"output"`; several
             are given as a list. `"all"` stands for every layer that the plugin names.
-        data: a path, an array or tensor in HU, or `None` for a CT slice that is at hand everywhere.
+        data: a path, an array or tensor in HU, or `None` for a CT slice that is available everywhere.
         samples: N, draws for each image; at least 2.
         refine: how many of them are refined onto the layer's fiber and certified: a number, `"all"` or `"none"`.
-        controls: `"standard"` refines samples for the layer with random weights; `"full"` trains a model for it, too. All
+        controls: `"standard"` refines samples for the weight-randomised layer; `"full"` also trains a model for it. All
             other controls always run.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
-        sampler: what draws them, by its name: `"vae"`, the published method, a cINN on flat codes of a VAE-WGAN; `"training-free"`,
-            f(x) plus noise with the spectrum of x - f(x), which says nothing before it is refined and needs no trained part; or
-            that of a plugin.
-        seed: decides the noise of a simulated dose and every draw.
-        dose: reduce the dose of `data` to this fraction by simulation; by default it is taken for low dose as it is.
+        sampler: name of the sampler: `"vae"`, the published method, a cINN on flat codes of a VAE-WGAN; `"training-free"`,
+            f(x) plus noise with the spectrum of x - f(x), which needs no trained part and says nothing before refinement; or
+            one from a plugin.
+        seed: for the noise of a simulated dose and all draws.
+        dose: reduce the dose of `data` to this fraction by simulation; by default it is assumed to be low dose.
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
-        spacing: distance of the pixels' centres, mm, for sizes in mm; by default what DICOM states.
-        region: the pixels that spreads are measured on and figures show: `"x,y,w,h"`, four numbers, or a mask of the
-            image's size, an array or a path. Phi sees the whole image, and distances of activations and outputs are the
-            whole image's.
+        spacing: pixel spacing, mm, for sizes in mm; by default as stated in DICOM.
+        region: where spreads are measured and what figures show: `"x,y,w,h"`, four numbers, or a mask of the
+            image's size, an array or a path. Phi sees the whole image, and distances of activations and outputs are over
+            the whole image.
         train_data: what missing parts are trained on: paths to CT, or `None` for the built-in phantoms.
-        train_noise: how low dose is made for it: `"physical"`, simulated on the rays of a scanner, or `"image"`,
+        train_noise: how low dose is simulated for training: `"physical"`, in the projection domain, or `"image"`,
             stationary noise.
-        train_seed: decides every random number of what has to be trained.
-        config: sizes and steps of what is trained for a layer.
-        vae_preset: size and steps of a VAE that has to be trained.
-        allow_bypass: accept a layer that a skip connection goes round; the result says so.
+        train_seed: for all random numbers of trainings.
+        config: model sizes and training steps for a layer.
+        vae_preset: preset of a VAE that has to be trained.
+        allow_bypass: accept a layer that a skip connection bypasses; the result says so.
         device: where to compute.
-        memory: most that the process may take, in bytes or such as `"1.5G"`; by default what the machine has. What the
-            analysis takes is said before anything is sampled, and refused where it is more.
+        memory: memory limit of the process, in bytes or such as `"1.5G"`; by default what the machine has. The memory
+            needed is stated before anything is sampled; if it exceeds the limit, the analysis is refused.
         cache: folder for trained parts; by default the user's cache.
         host: the plugins.
-        progress: called as a training goes on.
-        say: called with one line for each thing done.
+        progress: called as a training proceeds.
+        say: called with one line for each step.
 
     Raises:
         InvkitError: the input, the layer or a plugin cannot be used; the message says why and what to do.

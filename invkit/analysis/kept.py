@@ -97,7 +97,9 @@ def read_layer(path: Path) -> tuple[LayerResult, dict[str, Any]]:
         if not isinstance(result, LayerResult) or not isinstance(beside, dict):
             raise TypeError("no layer")
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{path} holds no layer's result ({type(error).__name__}: {error})") from None
+        raise ArtifactError(
+            f"{path} does not contain the result of a layer ({type(error).__name__}: {error})"
+        ) from None
     return result, beside
 
 

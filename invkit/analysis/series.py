@@ -40,17 +40,17 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class SeriesResult:
-    """The result of `analyze_series`. Images stay in the run folders of the slices and are read when they are asked for.
+    """The result of `analyze_series`. Images stay in the run folders of the slices and are read on demand.
 
     Args:
         folder: of the series; `slices/0001` and so on are the run folders of the slices.
         model: name of the denoiser.
         layers: as the user named them.
         description: which images these are.
-        slices: one entry a slice, JSON values: `slice` (from 1), `seed`, `folder`, `report`, `layers` with `metrics`, `verdict` and
-            `warnings` of each layer, and `warnings` of the slice.
+        slices: one entry per slice, JSON values: `slice` (from 1), `seed`, `folder`, `report`, `layers` with `metrics`, `verdict`
+            and `warnings` of each layer, and `warnings` of the slice.
         metrics: for each layer, its figures over all slices.
-        warnings: each with the number of slices that it was said of.
+        warnings: each with the number of slices to which it applies.
     """
 
     folder: Path
@@ -109,7 +109,7 @@ def holds_series(data: Data) -> bool:
     """Return whether these data, read or given as an array, are several images.
 
     Raises:
-        ImageError: they are no usable image.
+        ImageError: they are not usable images.
     """
     return data is not None and len(_images(data, None).image) > 1
 
@@ -129,25 +129,25 @@ def analyze_series(
     say: Callable[[str], None] | None = None,
     **options: Any,
 ) -> SeriesResult:
-    """Analyse each slice of a series as `analyze` does, each into a run folder of its own.
+    """Analyse each slice of a series as `analyze` does, each into a separate run folder.
 
     Memory is that of one slice besides the images themselves, and is stated before each is sampled. Processes that are called in
-    the same way share the slices. Called again with the same options and folder after an interruption, it goes on with the slices
-    that are left; one whose files were changed is done again.
+    the same way share the slices. Called again with the same options and folder after an interruption, it resumes with the
+    remaining slices; one whose files have changed is analysed again.
 
     Args:
         model: as for `analyze`.
         layer: as for `analyze`.
         data: a folder, zip or `.npy` file with several slices, or an array or tensor in HU.
         out: folder of the series: new, empty, or that of an earlier call; by default a new one below `runs`.
-        seed: every slice has its own, derived from this one and its number.
+        seed: that of each slice is derived from this one and its number.
         hu_range: as for `analyze`.
         spacing: as for `analyze`.
         device: as for `analyze`.
         host: the plugins.
-        command: a command line that makes it again, for the report.
-        say: called with one line for each thing done.
-        options: everything else that `analyze` takes.
+        command: a command line that reproduces it, for the report.
+        say: called with one line for each step.
+        options: all other arguments of `analyze`.
 
     Raises:
         ConfigError: the folder holds a series with other options or images.

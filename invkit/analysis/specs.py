@@ -137,7 +137,7 @@ class TrainingSpec:
 
     Args:
         data: paths to CT, or `None` for the built-in phantoms.
-        noise: how low dose is made for it: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
+        noise: how low dose is simulated for it: `"physical"`, in the projection domain, or `"image"`, stationary noise.
         seed: decides every random number of what has to be trained.
         config: sizes and steps of what is trained for a layer.
         vae_preset: size and steps of a VAE that has to be trained, by name or as they are.

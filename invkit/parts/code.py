@@ -66,7 +66,7 @@ class CodeRequest(Generic[Config]):
 
 
 class CodeTraining(Generic[Config, Network]):
-    """One run from nothing to a file, which an interrupted one goes on with; subclasses say what is trained, and how.
+    """One training from the start to a file, resumable; subclasses define what is trained, and how.
 
     Args:
         request: what to train.
@@ -98,11 +98,11 @@ class CodeTraining(Generic[Config, Network]):
         raise NotImplementedError
 
     def task(self, vae: Network, identity: str) -> Task:
-        """Return what trains the network, which is on the device; `identity` says what is trained on what."""
+        """Return the task that trains the network, which is on the device; `identity` names network and data."""
         raise NotImplementedError
 
     def measure(self, vae: Network, result: FitResult) -> dict[str, Any]:
-        """Return what of its own belongs into the file's provenance, under `"held_out"` the figures of held-out patches.
+        """Return the network's own entries of the file's provenance; under `"held_out"` the figures on held-out patches.
 
         The network is as it will be read again: rounded to fp16, in eval mode.
         """
@@ -163,7 +163,7 @@ def learn_code(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Path:
-    """Train the VAE of a request and keep it; return its file. An interrupted training goes on where it stopped.
+    """Train the VAE of a request and keep it; return its file. An interrupted training resumes where it stopped.
 
     Args:
         training: trains it.

@@ -206,7 +206,7 @@ class LayerTraining:
         )
 
     def _judge(self) -> Judge:
-        """Return what tells how well codes of validation patches are known from z alone, without a flow."""
+        """Return a function that measures how well codes of validation patches are known from z alone, without a flow."""
         drawn = self.samplers["validation"].batch(0, JUDGED)
         target = self.target(drawn).to(self.device)
 

@@ -41,7 +41,7 @@ def vae_preset(name: str | VaeConfig, **changes: Any) -> VaeConfig:
 
 
 def recipe_preset(recipe: Recipe, name: str) -> Recipe:
-    """Return a denoiser's recipe with a preset of its own by name, or with what a TOML file changes.
+    """Return a denoiser's recipe with one of its presets, or with the changes in a TOML file.
 
     A file holds the recipe's fields, `[adversarial]` and `[perceptual]` as tables; `without = ["perceptual"]` leaves a
     term out, and `preset = "NAME"` begins with another preset than the recipe as it is.
@@ -93,7 +93,7 @@ def preset_label(name: str) -> str:
 
 
 def checked(model: type[Model], values: Mapping[str, Any], origin: str) -> Model:
-    """Return a configuration from what a file states; what it leaves out has the configuration's defaults.
+    """Return a configuration from the fields in a file; omitted ones keep their defaults.
 
     Raises:
         ConfigError: a field does not exist, or a value is not allowed; names file and field.

@@ -81,7 +81,7 @@ class RecipeConfig(_Section):
             if getattr(self, term) is not None and (term in self.without or getattr(base, term) is None):
                 raise ConfigError(
                     f"{where}.{term} changes a term that this recipe does not have; "
-                    "remove it here, or take another preset"
+                    "remove it here, or use another preset"
                 )
         return base.changed(self.changes)
 
@@ -92,7 +92,7 @@ class DenoiserConfig(_Section):
     Args:
         layers: layers as `invkit.analyze` takes them; the controls `input` and `const` are always added.
         recipe: changes to the plugin's recipe.
-        allow_bypass: accept layers that a skip connection goes round.
+        allow_bypass: accept layers that a skip connection bypasses.
     """
 
     layers: tuple[Text, ...] = Field(min_length=1)
@@ -106,7 +106,7 @@ class DenoiserConfig(_Section):
         if twice or controls:
             raise ValueError(
                 f"layer {(twice or controls)[0]!r} must not be listed "
-                + ("twice" if twice else "because it is a control, and those are always there")
+                + ("twice" if twice else "because it is a control, and these are always included")
             )
         return self
 
@@ -143,7 +143,7 @@ class RunConfig(_Section):
         denoisers: by name, in the order of training.
         seed: decides every random number.
         dose: of the low-dose images, as a fraction of the slices' own.
-        noise: how low dose is made: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
+        noise: how low dose is simulated: `"physical"`, in the projection domain, or `"image"`, stationary noise.
         samples: N, draws for each test image.
         refine: how many of them are refined onto the layer's fiber and certified.
         domains: which images are sampled: `"low"` dose, their `"high"` dose partners, or both.

@@ -86,7 +86,7 @@ def _change(values: dict[str, Any], change: str) -> None:
     path, equals, text = change.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
-        raise ConfigError(f"--set wants FIELD=VALUE, as in vae.steps=100; got {change!r}")
+        raise ConfigError(f"--set needs FIELD=VALUE, as in vae.steps=100; got {change!r}")
     table = values
     for depth, key in enumerate(keys[:-1]):
         table = table.setdefault(key, {})
@@ -122,7 +122,7 @@ def _plain(value: Any, path: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{path} is {value}; only finite numbers are allowed")
     if value is not None and not isinstance(value, str | int | float):
-        raise ConfigError(f"{path} is a date or time; allowed are numbers, texts, lists and tables")
+        raise ConfigError(f"{path} is a date or time; allowed are numbers, strings, lists and tables")
     return value
 
 

@@ -325,7 +325,7 @@ class _Run:
         if tag is not None:
             raise ConfigError(f"denoisers.{model} names weights, but a run trains its own: write {spec.name}")
         if spec.recipe is None:
-            raise ConfigError(f"denoisers.{model} cannot be trained: its plugin brings no recipe")
+            raise ConfigError(f"denoisers.{model} cannot be trained: its plugin provides no recipe")
         return spec
 
     def _recipe(self, spec: Denoiser) -> Recipe:

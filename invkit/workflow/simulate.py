@@ -132,7 +132,7 @@ def simulate_series(
         settings: what decides the noise.
         spacing: distance of rows and of columns, mm; needed where the source does not state it.
         workers: processes, each with one thread; by default as many as there are cores.
-        progress: is told after each slice.
+        progress: called after each slice.
 
     Raises:
         ImageError: the source holds no usable CT, or a slice no noise to calibrate on.
@@ -143,7 +143,7 @@ def simulate_series(
     """
     begun = time.monotonic()
     if workers is not None and workers < 1:
-        raise UsageError(f"--workers is 1 or more, got {workers}")
+        raise UsageError(f"--workers must be 1 or more, got {workers}")
     # Nothing is simulated, but every setting is checked before anything is read or written.
     simulate_dose(torch.zeros(0, 1, 16, 16), spacing or (1.0, 1.0), **_options(settings), seed=settings.seed)
     _check_folder(source, out)
@@ -180,12 +180,12 @@ def _check_folder(source: Path, out: Path) -> None:
     """Refuse to write among other files, or into what is read: the next call would take its slices for full dose."""
     here, there = source.resolve(), out.resolve()
     if there == here or here in there.parents:
-        raise UsageError(f"--out {out} lies inside of the source. Choose a folder beside it")
+        raise UsageError(f"--out {out} lies inside the source. Choose a folder outside it")
     if there.exists() and not there.is_dir():
         raise UsageError(f"--out {out} is a file. Choose a folder")
     others = any(not file.name.startswith(".") for file in there.iterdir()) if there.exists() else False
     if others and not (there / INDEX).exists():
-        raise UsageError(f"--out {out} holds other files. Choose a new or empty folder")
+        raise UsageError(f"--out {out} contains other files. Choose a new or empty folder")
 
 
 def _read(source: Path) -> tuple[list[tuple[NDArray[np.float32], DicomSlice | None]], str | None]:
@@ -197,7 +197,7 @@ def _read(source: Path) -> tuple[list[tuple[NDArray[np.float32], DicomSlice | No
     if len(names) > 1:
         listed = ", ".join(f"{name} ({count} slices)" for name, count in names.most_common(5))
         raise DataError(
-            f"the source holds {len(names)} series: {listed}. Give the folder or file of one of them"
+            f"the source contains {len(names)} series: {listed}. Give the folder or file of one of them"
         )
     ordered = sorted(slices, key=lambda piece: piece.order)
     return [(piece.image, piece) for piece in ordered], ordered[0].series
@@ -216,7 +216,7 @@ def _jobs(
     for number, (image, origin) in enumerate(slices, start=1):
         side = spacing or (None if origin is None else origin.spacing)
         if side is None:
-            raise DataError("the source does not state the distance of its pixels. Give --spacing in mm")
+            raise DataError("the source does not state its pixel spacing. Give --spacing in mm")
         pixels = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
         # Slices without noise of their own may be equal, and must not get the same.
         seed = derive_seed(settings.seed, pixels, seen[pixels])
@@ -244,7 +244,7 @@ def _resumed(out: Path, header: dict[str, Any], jobs: list[_Job]) -> dict[str, d
         return {}
     if {name: found.get(name) for name in header} != header:
         raise UsageError(
-            f"--out {out} holds another simulation (other settings or another series). Choose a new folder"
+            f"--out {out} contains another simulation (other settings or another series). Choose a new folder"
         )
     keys = {job.file.name: job.key for job in jobs}
     entries = {}

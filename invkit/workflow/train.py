@@ -57,22 +57,22 @@ def train_denoiser(
 ) -> Path:
     """Train a denoiser by its plugin's recipe and write its weights with their provenance.
 
-    An interrupted training goes on where it stopped when it is called again with the same arguments.
+    An interrupted training resumes when called again with the same arguments.
 
     Args:
         model: name of a denoiser, or its description.
         out: the safetensors file to write.
         train_data: `"phantoms"` or paths to slices; `None` for phantoms.
-        noise: how low dose is made: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
+        noise: how low dose is simulated: `"physical"`, in the projection domain, or `"image"`, stationary noise.
         preset: of the recipe, or the path of a TOML file with its fields.
         changes: further changes to the recipe's fields.
         dose: of the low-dose images, as a fraction of the slices' own.
-        seed: decides every random number.
+        seed: for all random numbers.
         backbone: overrides the recipe's perceptual backbone.
         device: where to train.
-        work: folder for checkpoints; by default one in the cache that is named after what is trained.
+        work: folder for checkpoints; by default one in the cache, named after what is trained.
         host: the plugins.
-        progress: called as the training goes on.
+        progress: called as the training proceeds.
 
     Returns:
         `out`.
@@ -84,7 +84,7 @@ def train_denoiser(
     device, host = usable_device(device), host or default_host()
     spec = host.denoiser(model)[0] if isinstance(model, str) else model
     if spec.recipe is None:
-        raise UsageError(f"{spec.name} has no training recipe: its plugin brings none")
+        raise UsageError(f"{spec.name} has no training recipe: its plugin provides none")
     recipe = recipe_preset(spec.recipe, preset).changed(changes or {})
     if backbone is not None and recipe.perceptual is not None:
         recipe = recipe.changed({"perceptual": Perceptual(recipe.perceptual.weight, backbone)})
@@ -152,20 +152,20 @@ def train_vae(
     host: PluginHost | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Train the VAE-WGAN that codes images of one dose; return its file.
+    """Train the VAE-WGAN that encodes images of one dose; return its file.
 
     Args:
         domain: `"low"` for low-dose images, `"high"` for full-dose ones.
         out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
         train_data: `"phantoms"` or paths to slices; `None` for phantoms.
-        noise: how low dose is made: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
+        noise: how low dose is simulated: `"physical"`, in the projection domain, or `"image"`, stationary noise.
         preset: `default`, `paper`, `ldct-benchmark`, `tiny`, the path of a TOML file, or a configuration.
         dose: of the low-dose images, as a fraction of the slices' own.
-        seed: decides every random number.
+        seed: for all random numbers.
         device: where to train.
         cache: folder for trained parts; by default the user's cache.
         host: the plugins.
-        progress: called as the training goes on.
+        progress: called as the training proceeds.
 
     Raises:
         DivergedError: the training diverged twice, or the posterior collapsed.
@@ -203,15 +203,15 @@ def train_cinn(
         domain: `"low"` or `"high"`: which images are sampled.
         out: the safetensors file to write; by default one in the cache, where `analyze` finds it.
         train_data: paths to slices, or `None` for phantoms.
-        noise: how low dose is made: `"physical"`, simulated on the rays of a scanner, or `"image"`, stationary noise.
+        noise: how low dose is simulated: `"physical"`, in the projection domain, or `"image"`, stationary noise.
         preset: `default`, `paper`, `ldct-benchmark`, `eulig`, `tiny`, the path of a TOML file, or a configuration.
         vae_preset: of a VAE that has to be trained, as in `train_vae`.
-        seed: decides every random number.
+        seed: for all random numbers.
         device: where to train.
         cache: folder for trained parts; by default the user's cache.
-        allow_bypass: accept a layer that a skip connection goes round.
+        allow_bypass: accept a layer that a skip connection bypasses.
         host: the plugins.
-        progress: called as the training goes on.
+        progress: called as the training proceeds.
 
     Raises:
         SplitError: the layer cannot be used.

@@ -114,7 +114,7 @@ def test_what_is_not_known_is_neither_written_nor_read(result, written, tmp_path
         changed.write_bytes(written.read_bytes())
         changed.with_suffix(".json").write_text(text.replace('"is": "LayerResult"', f'"is": "{name}"'))
         assert text.count('"is": "LayerResult"') == 1
-        with pytest.raises(ArtifactError, match="holds no layer's result"):
+        with pytest.raises(ArtifactError, match="does not contain the result"):
             read_layer(changed)
 
 
@@ -123,5 +123,5 @@ def test_a_file_that_is_cut_short_is_refused(written, tmp_path):
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(data[: len(data) // 2])
     cut.with_suffix(".json").write_text(written.with_suffix(".json").read_text())
-    with pytest.raises(ArtifactError, match="holds no layer's result"):
+    with pytest.raises(ArtifactError, match="does not contain the result"):
         read_layer(cut)

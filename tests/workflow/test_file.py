@@ -121,8 +121,8 @@ def test_changes_are_toml_values_or_bare_words(read):
         ("images.size=8", r"images\.size is 8: .*greater than or equal to 16"),
         ("data=''", r"data\.0 is '': .*at least 1 character"),
         ("data.x=1", r"--set data\.x=1: data has no fields"),
-        ("samples", "--set wants FIELD=VALUE, as in vae.steps=100; got 'samples'"),
-        (".=1", "--set wants FIELD=VALUE"),
+        ("samples", "--set needs FIELD=VALUE, as in vae.steps=100; got 'samples'"),
+        (".=1", "--set needs FIELD=VALUE"),
     ],
 )
 def test_a_wrong_field_is_named_with_what_is_allowed(change, message, read):

@@ -17,7 +17,7 @@ FAREWELL = 20.0  # seconds for which a process waits for the others to have read
 
 
 class LostContactError(ResourceError):
-    """Another process is gone without a word."""
+    """Another process has disappeared without a message."""
 
 
 class Board:

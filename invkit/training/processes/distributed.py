@@ -211,5 +211,5 @@ def _peers() -> Iterator[None]:
         failure = None if board is None else board.failure()
         raise failure or LostContactError(
             f"lost contact with the other processes ({error}). "
-            "Start all of them again: a training goes on from its last checkpoint"
+            "Start all of them again: a training resumes from its last checkpoint"
         ) from error

@@ -32,7 +32,7 @@ def taken(path: Path) -> FileLock | None:
         if error.errno not in NO_LOCKS:
             raise ResourceError(
                 f"cannot write in {path.parent}: {error.strerror or error}. "
-                "Choose another folder or mend its permissions"
+                "Choose another folder or fix its permissions"
             ) from error
         # Some network file systems have no locks; one process there is still better than none.
         warnings.warn(

@@ -16,7 +16,7 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR
 
 
 class Interrupted(InvkitError):
-    """A signal ended the work after a checkpoint; the same call goes on from there.
+    """A signal ended the work after a checkpoint; the same call resumes from there.
 
     `exit_code` is 130 after Ctrl-C and 143 after any other signal.
     """

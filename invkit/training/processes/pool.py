@@ -51,7 +51,7 @@ def in_processes(
                 yield future.result()
     except BrokenProcessPool:
         raise ResourceError(
-            "a worker was killed, probably for its memory. Give fewer --workers; what is done is kept"
+            "a worker was killed, probably for lack of memory. Use fewer --workers; finished work is kept"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
