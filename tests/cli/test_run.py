@@ -6,20 +6,22 @@ from invkit.artifacts import sha256_file
 from invkit.errors import UsageError
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("cli") / "tiny"
-
-
-def test_the_tiny_preset_runs_from_end_to_end_and_then_trains_nothing(invoke, folder):
-    first = invoke("run", "tiny", "--out", folder, "--json")
+@pytest.mark.parametrize(
+    ("domains", "items"),
+    [(["low"], 12), pytest.param(["low", "high"], 21, marks=pytest.mark.slow)],
+    ids=["low", "both"],
+)
+def test_the_tiny_preset_runs_from_end_to_end_and_then_trains_nothing(domains, items, invoke, tmp_path):
+    folder = tmp_path / "tiny"
+    tiny = ("run", "tiny", "--set", f"domains={json.dumps(domains)}", "--set", "refine=2", "--out", folder)
+    first = invoke(*tiny, "--json")
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout)
     assert found["schema"] == "invkit.run/1"
     assert found["run"] == str(folder)
-    assert len(found["done"]) == 21
+    assert len(found["done"]) == items
     assert {(row["model"], row["domain"], row["key"]) for row in found["layers"]} == {
-        (model, domain, "3") for model in ("chen2017", "yang2018") for domain in ("low", "high")
+        (model, domain, "3") for model in ("chen2017", "yang2018") for domain in domains
     }
     for row in found["layers"]:
         assert {"samples", "vae", "input", "random"} <= row["metrics"]["fiber_error"].keys()
@@ -28,19 +30,18 @@ def test_the_tiny_preset_runs_from_end_to_end_and_then_trains_nothing(invoke, fo
     files = [item for one in manifest["items"].values() for item in one["files"].items()]
     assert all(sha256_file(folder / name) == sha256 for name, sha256 in files)
 
-    second = invoke("run", "tiny", "--out", folder)
+    second = invoke(*tiny)
     assert second.exit_code == 0, second.output
-    assert "21 of 21 items were done before" in second.stderr
+    assert f"{items} of {items} items were done before" in second.stderr
     assert "flow" not in second.stderr
     table = second.stdout.splitlines()
     assert table[0].split()[:3] == ["denoiser", "domain", "layer"]
-    assert [line.split()[:3] for line in table[1:5]] == [
-        [model, domain, "3"] for domain in ("low", "high") for model in ("chen2017", "yang2018")
-    ]
-    assert table[5] == found["reports"]["low"]["chen2017"]
+    rows = [[model, domain, "3"] for domain in domains for model in ("chen2017", "yang2018")]
+    assert [line.split()[:3] for line in table[1 : 1 + len(rows)]] == rows
+    assert table[1 + len(rows)] == found["reports"]["low"]["chen2017"]
     assert (folder / "manifest.json").read_bytes() == before
 
-    third = invoke("run", "tiny", "--out", folder, "--set", "vae.steps=11")
+    third = invoke(*tiny, "--set", "vae.steps=11")
     assert third.exit_code == 2
     assert "vae.steps was 10, now it is 11" in third.stderr
 
