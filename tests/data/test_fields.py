@@ -19,8 +19,8 @@ SIZE = 96
 
 
 @pytest.fixture(scope="module")
-def phantoms():
-    return load_slices(["phantoms:6"], size=SIZE)
+def phantoms(place):
+    return load_slices(["phantoms:6"], size=SIZE, cache=place["cache"] / "phantoms")
 
 
 def soft(image):
