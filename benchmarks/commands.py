@@ -45,5 +45,5 @@ def rows() -> list[Row]:
         budget(
             "analyze-cached", f"invkit {' '.join(ANALYZE)} --refine none", 10, *ANALYZE, "--refine", "none"
         ),
-        budget("analyze-refined", f"invkit {' '.join(ANALYZE)}, 16 samples refined", 60, *ANALYZE),
+        budget("analyze-refined", f"invkit {' '.join(ANALYZE)}, 16 samples refined", 20, *ANALYZE),
     ]
