@@ -93,36 +93,52 @@ class References:
         x, f_x = target.x, target.f_x
         free = training_free(x, f_x, seed=self.seed, image=image, indices=range(NOISE_DRAWS))
 
-        def at(images: Tensor, outputs: Tensor) -> Distances:
-            return Distances(_distances(target, images), _root_mean_square(outputs - f_x))
-
         near, distance = nearest(self.bank, target, self.compared)
         found = {
-            "training_free": at(free, self._output("training_free", image, free)),
+            "training_free": self._at(target, free, ("training_free", image)),
             "nearest": Distances(distance, _root_mean_square(self._each(near) - f_x)),
-            "random": replace(
-                at(self.images, self._output("images", 0, self.images)), patients=self.patients
-            ),
+            "random": replace(self._at(target, self.images, ("images", 0)), patients=self.patients),
         }
         if self.prior is not None:
-            prior = self.prior if perturb is None else perturb(self.prior, range(len(self.prior)))
-            found["unconditional"] = at(prior, self._output("prior", 0, self.prior))
+            seen = None if perturb is None else perturb(self.prior, range(len(self.prior)))
+            found["unconditional"] = self._at(target, self.prior, ("prior", 0), seen)
         textures: dict[str, Tensor | None] = {"noise_white": None}
         if self.reconstruction is not None:
             kept = self.reconstruction[image : image + 1]
-            found["vae"] = at(kept, self._output("vae", image, kept))
+            found["vae"] = self._at(target, kept, ("vae", image))
             textures["noise_residual"] = x - kept
         energy = _root_mean_square(draws.stack[:NOISE_DRAWS].to(x) - x).to(x)
         for name, texture in textures.items():
             noisy = x + equal_energy(energy, x, texture, seed=self.seed, image=image)
-            found[name] = at(noisy, self._each(noisy))
+            found[name] = self._at(target, noisy)
         return found
 
-    def _output(self, name: str, image: int, images: Tensor) -> Tensor:
-        """Return f of images, which the next layer's distances ask for again."""
-        if (name, image) not in self._outputs:
-            self._outputs[name, image] = self._each(images)
-        return self._outputs[name, image]
+    def _at(
+        self,
+        target: Target,
+        images: Tensor,
+        key: tuple[str, int] | None = None,
+        seen: Tensor | None = None,
+    ) -> Distances:
+        """Return how far images are; where f of them is not known yet, it comes from the same pass as Phi.
+
+        Args:
+            target: the image as the layer sees it.
+            images: `(n, 1, H, W)`, HU.
+            key: under which f of them is kept, for the next layer asks for it again; nothing is kept by default.
+            seen: what Phi sees in their place, likewise; by default themselves.
+        """
+        outputs = None if key is None else self._outputs.get(key)
+        if outputs is None and seen is None:
+            passes = [_pass(target, one[None]) for one in images]
+            errors, outputs = (torch.cat(parts) for parts in zip(*passes, strict=True))
+            errors = errors.cpu() / target.scale
+        else:
+            errors = _distances(target, images if seen is None else seen)
+            outputs = self._each(images) if outputs is None else outputs
+        if key is not None:
+            self._outputs[key] = outputs
+        return Distances(errors, _root_mean_square(outputs - target.f_x))
 
     def _each(self, images: Tensor) -> Tensor:
         return torch.cat([self.denoiser(one[None]) for one in images])
@@ -184,6 +200,12 @@ def from_prior(vae: VAE, size: Sequence[int], *, seed: int, count: int = PRIOR_D
     codes = [invariances(own, 0, tile, range(count), vae.d).to(device) for tile in range(len(tiling))]
     centre = vae.decode(codes[0].new_zeros(1, vae.d))[:, None].expand(-1, len(tiling), -1, -1, -1)
     return tiling.blend_draws(torch.stack([vae.decode(code) for code in codes], dim=1), centre)
+
+
+def _pass(target: Target, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distance of one image, `(1,)`, and f of it."""
+    z, f = target.split.phi_and_f(image)
+    return activation_distance(z, target.z), f
 
 
 def _distances(target: Target, images: Tensor) -> Tensor:

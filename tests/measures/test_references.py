@@ -153,14 +153,20 @@ def test_f_is_computed_once_for_what_no_layer_changes(case, monkeypatch):
     denoiser, x, reference = case
     beside = references(denoiser, x)
     one = draws(x + seeded(2, 1, SIDE, SIDE, seed=5))
-    calls = []
-    plain = type(denoiser).__call__
-    monkeypatch.setattr(type(denoiser), "__call__", lambda self, image: calls.append(1) or plain(self, image))
-    beside.distances(one, reference, 0)
-    first = len(calls)
-    beside.distances(one, reference, 0)
-    # again only the nearest patch and two kinds of noise of two draws each
-    assert len(calls) - first == 1 + 2 * 2
+    f, both = [], []
+    call, phi_and_f = type(denoiser).__call__, Split.phi_and_f
+    monkeypatch.setattr(type(denoiser), "__call__", lambda self, image: f.append(1) or call(self, image))
+    monkeypatch.setattr(Split, "phi_and_f", lambda self, image: both.append(1) or phi_and_f(self, image))
+    first = beside.distances(one, reference, 0)
+    count = sum(len(found.f_error) for found in first.values())
+    # All but the nearest patch, whose Phi was known.
+    assert (len(f), len(both)) == (1, count - 1)
+    again = beside.distances(one, reference, 0)
+    # Again only the nearest patch and two kinds of noise of two draws each.
+    assert (len(f), len(both)) == (2, count - 1 + 2 * 2)
+    for name, found in first.items():
+        assert torch.equal(found.f_error, again[name].f_error)
+        assert torch.equal(found.fiber_error, again[name].fiber_error)
 
 
 def test_high_dose_images_of_the_prior_get_fresh_noise(case):
