@@ -1,6 +1,6 @@
-"""One analysis in pieces that do not need each other: what has to be trained, each layer, and all that is said of them."""
+"""One analysis as independent items: the models to be trained, each layer, and the whole result."""
 
-__all__ = ["Analysis", "layer_list"]
+__all__ = ["Analysis", "layer_list", "with_plugin_metrics"]
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -127,7 +127,7 @@ class Analysis:
         layers = [(self._layer(name), check) for name, check in zip(self.names, self._checks, strict=True)]
         result = merge_layers(self.study, layers, measured, self.memory if memory is None else memory)
         result = replace(result, warnings=(*_experimental(self.sampler), *result.warnings))
-        return _with_plugin_metrics(result, self.runtime.host)
+        return with_plugin_metrics(result, self.runtime.host)
 
     def whole(self) -> AnalysisResult:
         """Do all of it, one piece after the other."""
@@ -244,7 +244,7 @@ def _another(denoiser: LoadedDenoiser, host: PluginHost, device: str) -> LoadedD
     return None
 
 
-def _with_plugin_metrics(result: AnalysisResult, host: PluginHost) -> AnalysisResult:
+def with_plugin_metrics(result: AnalysisResult, host: PluginHost) -> AnalysisResult:
     """Compute the plugins' metrics of every layer and put them beside its figures, under their own names.
 
     A metric sees a result whose first layer is the one that is asked about. One that fails costs the user neither the analysis nor

@@ -9,7 +9,7 @@ from small_network import TINY, disc_image
 from torch import nn
 
 import invkit
-from invkit.analysis.analyze import with_plugin_metrics
+from invkit.analysis.whole import with_plugin_metrics
 from invkit.fiber.distance import activation_distance
 from invkit.parts.preset_file import vae_preset
 from invkit.parts.store import Store
