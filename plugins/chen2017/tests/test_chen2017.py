@@ -16,13 +16,11 @@ from torch import nn
 from torch.nn import functional
 
 import invkit
+from invkit import ArtifactError, PluginHost, Split
 from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.recipe import packaged_text
 from invkit.denoisers.weights.install import install
 from invkit.denoisers.weights.installed import with_installed
-from invkit.errors import ArtifactError
-from invkit.plugins.manager import PluginHost
-from invkit.split.split import Split
 from invkit.testing import check_denoiser
 
 SPECS = {spec.name: spec for spec in invkit_denoisers()}
@@ -193,7 +191,7 @@ def test_it_takes_the_ldct_benchmarks_cnn10(tmp_path):
     torch.testing.assert_close(loaded(x), expected, rtol=1e-5, atol=1e-2)
     assert Split(loaded, "3").check(x).exact
     with pytest.raises(
-        ArtifactError, match=r"holds no weights of chen2017-k3: its names are layers\.0\.bias"
+        ArtifactError, match=r"contains no weights of chen2017-k3: its names are layers\.0\.bias"
     ):
         install(SPECS["chen2017-k3"], str(tmp_path / "cnn10.pt"), "ldct", folder=tmp_path / "models")
 

@@ -5,7 +5,7 @@ import pytest
 from kept_phantoms import cache_with_phantoms
 from small_network import Small, disc_image
 
-from invkit.plugins.manager import PluginHost
+from invkit import PluginHost
 
 
 @pytest.fixture(scope="module")

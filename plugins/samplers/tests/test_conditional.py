@@ -14,12 +14,11 @@ from invkit_samplers.conditional.train_flow import ConditionalRequest, Condition
 from small_network import TINY, TINY_OPTIONS, Small
 
 import invkit
+from invkit import ArtifactError
 from invkit.data.slices import load_slices
-from invkit.errors import ArtifactError
-from invkit.parts.layer import LayerRequest
 from invkit.parts.preset_file import vae_preset
 from invkit.parts.store import Store
-from invkit.regressor.regressor import Regressor
+from invkit.samplers import LayerRequest, Regressor
 from invkit.vae.trained import TrainedVae
 from invkit.vae.vae import VAE
 

@@ -23,11 +23,9 @@ from pydantic import ValidationError
 from small_workshop import small_workshop
 
 import invkit
-from invkit import artifacts
+from invkit import ArtifactError, ImageError, artifacts
 from invkit.data.patches import PatchBatch
-from invkit.errors import ArtifactError, ImageError
-from invkit.training.engine import Shard
-from invkit.training.seeds import generator
+from invkit.samplers import Shard, generator
 
 WHOLE = Shard(0, 1)
 SMALL = ConditionalConfig.tiny().model_copy(update={"bf16": False})

@@ -7,11 +7,10 @@ from invkit_samplers.conditional.model import ConditionalModel, estimate_and_out
 from torch import nn
 
 import invkit
-from invkit.flow.cinn import CINN
 from invkit.flow.config import CinnConfig
-from invkit.flow.table import CodeTable
-from invkit.regressor.regressor import Regressor, RegressorConfig
-from invkit.sampling.draws import CHUNK, invariances
+from invkit.regressor.regressor import RegressorConfig
+from invkit.samplers import CINN, CodeTable, Regressor, invariances
+from invkit.sampling.draws import CHUNK
 
 PATCH, OTHERS = 32, 5
 

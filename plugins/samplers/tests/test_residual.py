@@ -11,11 +11,10 @@ from small_network import TINY_OPTIONS
 from small_workshop import small_workshop
 
 import invkit
-from invkit.errors import ArtifactError, ConfigError
+from invkit import ArtifactError, ConfigError
 from invkit.flow.config import CinnConfig
-from invkit.parts.config import LayerConfig
-from invkit.parts.layer import LayerRequest
 from invkit.regressor.regressor import RegressorConfig
+from invkit.samplers import LayerConfig, LayerRequest
 
 
 def images(n, height, width, seed=0):

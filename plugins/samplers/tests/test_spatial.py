@@ -12,10 +12,10 @@ from small_network import TINY_OPTIONS, Small
 from small_workshop import small_workshop
 
 import invkit
-from invkit.errors import ArtifactError
+from invkit import ArtifactError
 from invkit.fiber.distance import activation_distance
-from invkit.parts.config import LayerConfig
 from invkit.parts.preset_list import preset_toml
+from invkit.samplers import LayerConfig
 
 OPTIONS = {**TINY_OPTIONS, "train_noise": "image", "samples": 10, "refine": 8}
 

@@ -12,11 +12,9 @@ from small_workshop import small_workshop
 from torch import nn
 from torch.distributions import MultivariateNormal
 
+from invkit import ArtifactError, ImageError
 from invkit.data.patches import PatchBatch
-from invkit.errors import ArtifactError, ImageError
-from invkit.training.engine import Shard
-from invkit.training.seeds import generator
-from invkit.vae.pca import fit_pca
+from invkit.samplers import Shard, fit_pca, generator
 
 TINY = SpatialConfig.tiny()
 

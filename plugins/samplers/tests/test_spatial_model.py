@@ -8,11 +8,10 @@ from invkit_samplers.wavelet.config import WaveletConfig
 from invkit_samplers.wavelet.flow import WaveletFlow
 from torch import nn
 
+from invkit import Split
 from invkit.denoisers.loaded import wrap_module
+from invkit.samplers import ScaledLayer, generator
 from invkit.sampling.draw import draw
-from invkit.sampling.layer import ScaledLayer
-from invkit.split.split import Split
-from invkit.training.seeds import generator
 
 FLOW = WaveletConfig(
     channels=3, levels=1, squeeze=False, couplings=1, hidden=6, context=6, dequantisation=0.0

@@ -15,8 +15,9 @@ from invkit_samplers.wavelet.flow import WaveletFlow
 from invkit_samplers.wavelet.haar import haar, pack, unhaar, unpack
 from invkit_samplers.wavelet.store import wavelet_from, wavelet_state
 
-from invkit.errors import ArtifactError, UsageError
-from invkit.training.engine import Shard, fit
+from invkit import ArtifactError, UsageError
+from invkit.samplers import Shard
+from invkit.training.engine import fit
 
 INPUTS = 3
 SMALL = {"levels": 2, "couplings": 2, "hidden": 6, "context": 5, "patch": 16, "bf16": False}

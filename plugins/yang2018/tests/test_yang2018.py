@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 import invkit
+from invkit import PluginHost, Split
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
 from invkit.denoisers.loaded import load_denoiser
@@ -25,8 +26,6 @@ from invkit.denoisers.recipe import packaged_text
 from invkit.denoisers.task import DenoiserTask
 from invkit.denoisers.weights.install import install
 from invkit.denoisers.weights.installed import with_installed
-from invkit.plugins.manager import PluginHost
-from invkit.split.split import Split
 from invkit.testing import check_denoiser
 from invkit.training.engine import Shard
 
