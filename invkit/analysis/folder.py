@@ -152,7 +152,11 @@ def layer_items(
 
     def measure(name: str) -> list[Path]:
         path = _kept(place, name)
-        write_layer(path, analysis().measure(name), {"memory": analysis().memory})
+        measured = analysis().measure(name)
+        if measured.trained == "trained":
+            # By which process is chance, and `with_origins` tells it from the items.
+            measured = replace(measured, trained="found")
+        write_layer(path, measured, {"memory": analysis().memory})
         return [path, path.with_suffix(".json")]
 
     return [
