@@ -3,7 +3,7 @@
 import pytest
 import torch
 from device_double import device_double
-from kept_phantoms import cache_with_phantoms
+from kept_phantoms import PHANTOMS, cache_with_phantoms
 from run_denoiser import CONFIG, host
 from small_network import TINY, TINY_OPTIONS, Small
 
@@ -106,8 +106,8 @@ def on_cpu(place, image):
 
 @pytest.fixture
 def untrained(tmp_path_factory):
-    """A cache in which nothing has been trained."""
-    return cache_with_phantoms(tmp_path_factory)
+    """A cache in which nothing has been trained or measured on another device."""
+    return cache_with_phantoms(tmp_path_factory, PHANTOMS)
 
 
 def agrees(device, image, options, wanted, cache):

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from forked_faults import Child, Fuse, free_port
 from forked_ranks import environment
+from kept_phantoms import PHANTOMS
 
+from invkit.artifacts import cache_folder
 from invkit.cli.app import app
 from invkit.parts.preset_file import toml_text, vae_preset
 from invkit.report import html, write
@@ -32,6 +34,7 @@ WARM = (
 for name in WARM:
     importlib.import_module(name)
 
+GIVEN = cache_folder()
 SIDE = 32
 KILLED_AT = 60  # of the points at which Fuse may strike: each file that is written has nine
 PLUGIN = """
@@ -67,6 +70,16 @@ regressor = {hidden = 4, stages = 2, stage_batches = 4, steps = 2, batch = 2, pa
 cinn = {d = 16, blocks = 1, hidden = 8, context = 4, embedder_hidden = 8, batch = 8, steps = 6, evaluate_every = 3}
 table = {rows = 32, held_out = 16, pairs = 8}
 """
+
+
+def use_cache(folder: Path) -> None:
+    """Let commands keep in a folder what they train; phantoms are those of the cache that this process was given."""
+    for name in PHANTOMS:
+        kept = GIVEN / name
+        if kept.is_dir() and not (folder / name).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).symlink_to(kept.resolve(), target_is_directory=True)
+    os.environ["INVKIT_CACHE"] = str(folder)
 
 
 def started(
@@ -130,7 +143,7 @@ def train(folder: Path, worlds=(1, 2), whats=("denoiser",)) -> dict:
     commands["vae-fp32"] = ["vae", "--preset", str(fp32)]
     data = ["--train-data", "phantoms:14", "--train-noise", "image", "--json"]
     if "cinn" in whats:
-        os.environ["INVKIT_CACHE"] = str(folder / "cache-cinn")
+        use_cache(folder / "cache-cinn")
         found_vae = started(1, ["train", "vae", "--preset", "tiny", *data], folder / "streams-first")
         assert found_vae[0]["code"] == 0, found_vae
     found: dict = {}
@@ -138,10 +151,10 @@ def train(folder: Path, worlds=(1, 2), whats=("denoiser",)) -> dict:
         found[what] = {}
         for world in worlds:
             cache = folder / f"cache-{what}-{world}"
-            os.environ["INVKIT_CACHE"] = str(cache)
             if what == "cinn":
                 # The same VAE for all: a cINN is made for one.
-                shutil.copytree(folder / "cache-cinn", cache)
+                shutil.copytree(folder / "cache-cinn", cache, symlinks=True)
+            use_cache(cache)
             out = folder / f"{what}-{world}.safetensors"
             words = ["train", *commands[what], *data, "--out", str(out)]
             if what == "cinn":
@@ -191,9 +204,7 @@ def worked(folder: Path, words: list[str], how: dict[str, dict], *, own_cache: b
     found = {}
     for way, options in how.items():
         out = folder / way
-        os.environ["INVKIT_CACHE"] = str(
-            folder.parent / (f"cache-{folder.name}-{way}" if own_cache else "cache")
-        )
+        use_cache(folder.parent / (f"cache-{folder.name}-{way}" if own_cache else "cache"))
         command = [*words, "--out", str(out), "--json"]
         found[way] = {
             "out": str(out),
@@ -233,7 +244,7 @@ def layers(folder: Path) -> dict:
     words = analyzed(
         folder, 1, "--sampler", "training-free", "-n", "4", "--refine", "2", "-l", "1", "-l", "2"
     )
-    found = worked(folder, words, ways("one", "two", "four", "shells"))
+    found = worked(folder, words, ways("one", "two", "shells"))
     again = ["--out", found["two"]["out"], "--json"]
     return {**found, "again": started(world=2, words=[*words, *again], folder=folder / "streams-again")}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 import invkit
+from invkit.artifacts import cache_folder
 from invkit.data.slices import load_slices
 from invkit.workflow.config import RunConfig
 from invkit.workflow.run import run
@@ -40,6 +41,10 @@ RECIPE = invkit.Recipe(
 )
 
 
+def bodies(spec, seed):
+    return load_slices([f"phantoms:{spec}"], seed=seed, cache=cache_folder() / "phantoms")
+
+
 class Plugin:
     @invkit.hookimpl
     def invkit_denoisers(self):
@@ -53,7 +58,7 @@ class Plugin:
 
     @invkit.hookimpl
     def invkit_sources(self):
-        return [invkit.Source("bodies", lambda spec, seed: load_slices([f"phantoms:{spec}"], seed=seed))]
+        return [invkit.Source("bodies", bodies)]
 
 
 def host():
