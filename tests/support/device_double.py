@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 CPU = torch.device("cpu")
 aten = torch.ops.aten
@@ -64,6 +63,17 @@ def _storage(tensor: Tensor) -> torch.UntypedStorage | None:
     return tensor.untyped_storage()
 
 
+def _tensors(tree: object) -> list[Tensor]:
+    """Return the tensors among arguments or results; torch's own way through a tree is many times slower."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, tuple | list):
+        return []
+    return [tensor for branch in tree for tensor in _tensors(branch)]
+
+
 def _neutral(tensor: Tensor) -> bool:
     """Scalars go everywhere; zeros that stand for a derivative that is not there are made by torch, where it finds the storage."""
     return tensor.dim() == 0 or not bool(tensor.any())
@@ -80,7 +90,7 @@ class _Below(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = _tensors((args, kwargs))
         with torch._C.DisableTorchFunction():
             if any(tensor.device.type != "cpu" for tensor in tensors):  # traced, without numbers
                 return func(*args, **kwargs)
@@ -92,15 +102,14 @@ class _Below(TorchDispatchMode):
                     f"{func}: tensors on {self.marks.device} and on cpu; shapes, and whether on it: {shapes}"
                 )
             result = func(*args, **kwargs)
-            for out in tree_leaves(result):
-                if isinstance(out, Tensor) and on_device:
-                    self.marks.check(out.dtype, func)
-                    self.marks.put(out, self.marks.device)
+            for out in _tensors(result) if on_device else ():
+                self.marks.check(out.dtype, func)
+                self.marks.put(out, self.marks.device)
         return result
 
     @staticmethod
     def _mixed(func: Any, tensors: list[Tensor], there: list[bool]) -> bool:
-        if func in COPIES or not any(there):
+        if func in COPIES or not any(there) or all(there):
             return False
         if func in INDEXED:
             return not there[0]
@@ -141,9 +150,8 @@ class _Above(TorchFunctionMode):
         if func in (torch.as_tensor, torch.asarray) and isinstance(args[0], Tensor):
             return self._to(*args, **kwargs)
         result = func(*args, **{**kwargs, "device": CPU})
-        for out in tree_leaves(result):
-            if isinstance(out, Tensor):
-                self.marks.put(out, device)
+        for out in _tensors(result):
+            self.marks.put(out, device)
         return result
 
     def _check_generator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
