@@ -7,13 +7,19 @@ from invkit.errors import UsageError
 
 
 @pytest.mark.parametrize(
-    ("domains", "items"),
-    [(["low"], 12), pytest.param(["low", "high"], 21, marks=pytest.mark.slow)],
+    ("domains", "noise", "refined", "items"),
+    [
+        (["low"], "image", 1, 12),
+        pytest.param(["low", "high"], "physical", 2, 21, marks=pytest.mark.slow),
+    ],
     ids=["low", "both"],
 )
-def test_the_tiny_preset_runs_from_end_to_end_and_then_trains_nothing(domains, items, invoke, tmp_path):
+def test_the_tiny_preset_runs_from_end_to_end_and_then_trains_nothing(
+    domains, noise, refined, items, invoke, tmp_path
+):
     folder = tmp_path / "tiny"
-    tiny = ("run", "tiny", "--set", f"domains={json.dumps(domains)}", "--set", "refine=2", "--out", folder)
+    changes = (f"domains={json.dumps(domains)}", f'noise="{noise}"', f"refine={refined}")
+    tiny = ("run", "tiny", *(word for change in changes for word in ("--set", change)), "--out", folder)
     first = invoke(*tiny, "--json")
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout)
