@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from small_network import TINY_OPTIONS, Small, disc_image
+from kept_vae import IMAGE_NOISE, with_vae
+from small_network import Small, disc_image
 from torch import nn
 
 import invkit
@@ -14,7 +15,7 @@ from invkit.data import images
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.vae.vae import VAE
 
-OPTIONS = {**TINY_OPTIONS, "samples": 6, "refine": 1}
+OPTIONS = {**IMAGE_NOISE, "samples": 6, "refine": 1}
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,9 @@ def image():
 
 
 @pytest.fixture(scope="module")
-def trained(place, network, image):
+def trained(place, network, image, tmp_path_factory):
     """A place in which all parts are trained."""
+    with_vae(place, tmp_path_factory)
     invkit.analyze(network, ["0", "1"], image, **OPTIONS | {"refine": "none"}, **place)
     return place
 

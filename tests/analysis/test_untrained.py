@@ -5,16 +5,13 @@ import json
 
 import pytest
 import torch
+from kept_vae import vae_file
 from small_network import TINY, disc_image
 from torch import nn
 
 import invkit
 from invkit.analysis.whole import with_plugin_metrics
 from invkit.fiber.distance import activation_distance
-from invkit.parts.preset_file import vae_preset
-from invkit.parts.store import Store
-from invkit.parts.vae import VaeRequest, learn_vae
-from invkit.plugins.gather import gather
 from invkit.plugins.manager import PluginHost
 from invkit.vae.trained import load_vae
 
@@ -29,7 +26,13 @@ def network():
 @pytest.fixture(scope="module")
 def call(network, place):
     image = disc_image(40, 32, radius=9)
-    options = {"config": TINY, "train_data": ["phantoms:12"], "sampler": "training-free", **place}
+    options = {
+        "config": TINY,
+        "train_data": ["phantoms:12"],
+        "train_noise": "image",
+        "sampler": "training-free",
+        **place,
+    }
 
     def run(**changes):
         return invkit.analyze(network, **{"layer": "0", "data": image, "samples": 12, **options, **changes})
@@ -84,11 +87,9 @@ def test_the_verdict_claims_no_model_and_the_report_can_be_read_back(found, tmp_
     assert "VAE was trained" not in page
 
 
-def test_a_vae_that_is_at_hand_judges_what_is_certified(found, call, place, tmp_path):
+def test_a_vae_that_is_at_hand_judges_what_is_certified(found, call, place, tmp_path, tmp_path_factory):
     without, _ = found
-    store = Store(place["host"], place["cache"])
-    slices = gather(["phantoms:12"], place["host"], 0, "physical", store.root)
-    path = learn_vae(VaeRequest("low", slices, vae_preset("tiny"), TINY.dose, 0), store)
+    path = vae_file(place, tmp_path_factory)
     said = []
     result = call(vae_preset="tiny", say=said.append)
     assert not any("training it" in line for line in said)

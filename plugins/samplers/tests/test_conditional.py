@@ -11,7 +11,8 @@ from invkit_samplers.conditional.train import (
     TrainedConditional,
 )
 from invkit_samplers.conditional.train_flow import ConditionalRequest, ConditionalTraining
-from small_network import TINY, TINY_OPTIONS, Small
+from kept_vae import IMAGE_NOISE, with_vae
+from small_network import TINY, Small
 
 import invkit
 from invkit import ArtifactError
@@ -22,13 +23,12 @@ from invkit.samplers import LayerRequest, Regressor
 from invkit.vae.trained import TrainedVae
 from invkit.vae.vae import VAE
 
-OPTIONS = {
-    **TINY_OPTIONS,
-    "sampler": "conditional",
-    "train_noise": "image",
-    "samples": 12,
-    "refine": 10,
-}
+OPTIONS = {**IMAGE_NOISE, "sampler": "conditional", "samples": 12, "refine": 10}
+
+
+@pytest.fixture(scope="module")
+def place(place, tmp_path_factory):
+    return with_vae(place, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def result(place, image):
 def test_draws_reach_certificates_and_the_report(result, tmp_path):
     found, said = result
     trained = [line for line in said if "training it" in line]
-    assert len(trained) == 5  # the VAE of references, that given f(x), the layer, input, const
+    assert len(trained) == 4  # the VAE given f(x), the layer, input, const
     assert sum("given f(x) of" in line for line in trained) == 1
     assert found.raw.shape == (12, 1, 1, 50, 45)
     layer = found.layers[0]

@@ -7,6 +7,7 @@ import torch
 from invkit_samplers.residual.family import Residual
 from invkit_samplers.residual.model import base_of
 from invkit_samplers.residual.tile_code import TileCode
+from kept_vae import with_vae
 from small_network import TINY_OPTIONS
 from small_workshop import small_workshop
 
@@ -58,6 +59,11 @@ CONFIG = LayerConfig(
     held_out=128,
     pairs=8,
 )
+
+
+@pytest.fixture(scope="module")
+def place(place, tmp_path_factory):
+    return with_vae(place, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
