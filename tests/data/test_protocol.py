@@ -8,7 +8,21 @@ from typer.testing import CliRunner
 
 from invkit.artifacts import read_sidecar
 from invkit.cli.app import app
+from invkit.parts.config import LayerConfig
+from invkit.parts.preset_file import toml_text
 from invkit.plugins.manager import default_host
+
+TINY = LayerConfig.preset("tiny")
+REGRESSOR = {"patch": 32, "batch": 4, "steps": 4, "calibration": 2, "held_out": 2}
+PRESET = TINY.model_copy(
+    update={
+        "rows": 64,
+        "held_out": 32,
+        "regressed": 16,
+        "regressor": TINY.regressor.model_copy(update=REGRESSOR),
+        "cinn": TINY.cinn.model_copy(update={"steps": 12, "evaluate_every": 6}),
+    }
+)
 
 
 @pytest.fixture
@@ -40,14 +54,26 @@ def test_the_whole_protocol_runs_by_commands_alone(run, tmp_path):
     split = json.loads((tmp_path / "cache" / "split.json").read_text())
     assert prepared["split"] == split["sha256"]
 
-    data = ("--train-data", "cache", "--preset", "tiny")
-    run("train", "denoiser", "chen2017", *data, "--out", "chen.safetensors")
+    data = ("--train-data", "cache")
+    run("train", "denoiser", "chen2017", *data, "--preset", "tiny", "--out", "chen.safetensors")
     run("models", "add", "chen.safetensors", "--model", "chen2017", "--tag", "mine")
     quality = run("evaluate", "chen2017.mine", "--data", "cache", "--part", "test")
     assert quality["split"] == split["sha256"]
 
     low = next(path for path in sorted(tmp_path.rglob("*.dcm")) if "Low" in str(path))
-    options = ("--samples", "3", "--refine", "2", "--out", "run")
+    (tmp_path / "layer.toml").write_text(toml_text(PRESET.model_dump(mode="json")))
+    options = (
+        "--preset",
+        "layer.toml",
+        "--vae-preset",
+        "tiny",
+        "--samples",
+        "3",
+        "--refine",
+        "2",
+        "--out",
+        "run",
+    )
     found = run("analyze", "--model", "chen2017.mine", "--layer", "3", "-i", low, *data, *options)
     assert found["metrics"]["certified"]["refined"] == 2
     assert (tmp_path / "run" / "report.html").is_file()
