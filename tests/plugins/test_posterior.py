@@ -1,0 +1,78 @@
+"""Draws and detectability of the two denoisers against dense Jacobians in float64, at a small image."""
+
+import copy
+
+import pytest
+import torch
+
+from invkit.data.dose.image import estimate_noise
+from invkit.data.images import default_scan
+from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.fiber.tangent import Tangent
+from invkit.images.disc import disc
+from invkit.noise.covariance import NoiseCovariance
+from invkit.plugins.load import load
+from invkit.posterior.draws import Posterior
+from invkit.posterior.observer import detectability
+from invkit.posterior.whitened import Whitened
+from invkit.split.split import Split
+from invkit.tolerance.unit import unit_of
+from invkit.tolerance.windows import Windows
+
+SIDE, TOLERANCE = 20, 0.05
+
+
+def dense(split, x):
+    """Return J in float64, `(elements, SIDE^2)`, by forward differentiation of a copy of the network."""
+    denoiser = split.denoiser
+    exact = LoadedDenoiser(
+        denoiser.spec,
+        copy.deepcopy(denoiser.network).double(),
+        weights_tag="",
+        preprocessing=denoiser.preprocessing,
+    )
+    phi = Split(exact, split.layer).phi_grad
+    at = x.double()
+
+    def column(direction):
+        return torch.func.jvp(lambda image: phi(image).flatten(), (at,), (direction,))[1]
+
+    units = torch.eye(SIDE * SIDE, dtype=torch.float64).view(-1, *at.shape)
+    with torch.no_grad():
+        return torch.func.vmap(column, chunk_size=50)(units).T
+
+
+@pytest.mark.parametrize(("model", "layer"), [("chen2017", "1"), ("yang2018", "3")])
+def test_draws_and_detectability_are_those_of_the_dense_solution(model, layer):
+    split = Split(load(model), layer)
+    x = default_scan().image[..., 50 : 50 + SIDE, 50 : 50 + SIDE]
+    noise = NoiseCovariance(torch.full((SIDE, SIDE), 2 * estimate_noise(x)))
+    generator = torch.Generator().manual_seed(0)
+    unit = unit_of(split, split.denoiser(x), lambda count: noise.draws(count, generator))
+    windows = Windows.of(split, x, unit)
+    tangent = Tangent(split.phi_grad)
+    posterior = Posterior(split, x, x, windows, noise, TOLERANCE, tangent)
+
+    weighted = dense(split, x) / (posterior.sigma * unit.s[0].double().flatten())[:, None]
+    information = weighted.T @ weighted
+    exact = NoiseCovariance(noise.deviation.double())
+    unit_images = torch.eye(SIDE * SIDE, dtype=torch.float64).view(-1, 1, SIDE, SIDE)
+    prior = torch.linalg.inv(exact.apply(unit_images).flatten(1).T)
+    left = torch.linalg.inv(prior + information)
+
+    found = posterior.draw(24, seed=0)
+    spread = float((found.drawn - x).double().square().mean().sqrt())
+    assert found.converged
+    assert len(found.images) == 24
+    assert spread == pytest.approx(float((left.trace() / SIDE**2).sqrt()), rel=0.05)
+
+    d = exact.blurred(10 * disc(SIDE, SIDE, (10.0, 10.0), 3.0)[None, None])
+    at = Whitened(split, x, unit, posterior.sigma, noise, tangent)
+    seen = detectability(at, d.float())
+    row = d.flatten()
+    in_image = float((row @ prior @ row).sqrt())
+    # d^T (C + P^-1)^-1 d, with P the information of z, written without its inverse.
+    in_layer = float((row @ (prior - prior @ left @ prior) @ row).sqrt())
+    assert float(seen.in_image[0]) == pytest.approx(in_image, rel=1e-3)
+    assert float(seen.in_layer[0]) == pytest.approx(in_layer, rel=1e-2)
+    assert float(seen.lost[0]) == pytest.approx(1 - in_layer / in_image, rel=0.05)
