@@ -97,9 +97,9 @@ class Anatomy:
 
     @property
     def bound(self) -> float:
-        """The most that remains of changes that do not count as found, HU, or that the tolerance allows of them, if more."""
+        """The most that remains of changes that do not count as found, HU."""
         known = [kind for kind in self.kinds if kind.largest is not None and not kind.found]
-        return max((max(kind.largest or 0.0, kind.allowed or 0.0) for kind in known), default=0.0)
+        return max((kind.largest or 0.0 for kind in known), default=0.0)
 
     def figures(self) -> dict[str, Any]:
         """Return the figures by their keys."""
