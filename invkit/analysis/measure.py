@@ -16,9 +16,11 @@ from invkit.calibration.record import CalibrationRecord
 from invkit.certificates.baseline import baseline
 from invkit.certificates.certify import Certified, certify, refine_proposals
 from invkit.certificates.figures import certification
+from invkit.errors import SplitError
 from invkit.fiber.distance import activation_distance
 from invkit.measures.comparison import compare, comparison_figures, swapped
 from invkit.measures.references import Distances
+from invkit.measures.structures.summary import Structures
 from invkit.measures.variation import concluded, measure_variation
 from invkit.samplers.family import FoundLayer
 from invkit.sampling.base import SampleModel
@@ -30,6 +32,7 @@ from invkit.split.split import Split
 from invkit.statistics.intervals import Interval, bootstrap
 from invkit.verdict.measures import Measures
 from invkit.verdict.rules import judge
+from invkit.verdict.structures import structure_sentences
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,12 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
         variation = measure_variation(layer, scene, certified, free, model=model, reconstruction=kept)
         figures["variation"] = variation
     conclusion, verdict = concluded(measures, judge(measures), variation, unrefined)
+    structures = _structures(study, layer)
+    if structures is not None:
+        figures |= structures.figures()
+        if measures.control is None:
+            said = structure_sentences(measures.layer, structures.found)
+            verdict = dataclasses.replace(verdict, sentences=(*said, *verdict.sentences))
     result = LayerResult(
         layer=found.split.layer,
         note=layer_note(found.split),
@@ -154,6 +163,16 @@ def _measure_image(
     return _Image(
         target, drawn, beside.distances, {"input": beside.input, "const": beside.const}, proven, free
     )
+
+
+def _structures(study: Study, layer: ScaledLayer) -> Structures | None:
+    """Return what becomes of structures and of noise; `None` where the layer says nothing of the image or has no gradient."""
+    if layer.eta == 0:
+        return None
+    try:
+        return study.structures(layer)
+    except SplitError:
+        return None
 
 
 def _why_not_refined(study: Study, layer: ScaledLayer, *, trained: bool) -> str:

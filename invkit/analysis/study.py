@@ -16,18 +16,24 @@ from invkit.data.bank import PatchBank
 from invkit.data.dose.image import estimate_noise, noise_texture
 from invkit.data.patches import Domain
 from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.fiber.tangent import Tangent
 from invkit.measures.comparison import Controls, reconstruct, reference_images
 from invkit.measures.random_weights import WeightRandomisation
 from invkit.measures.references import References, from_prior
-from invkit.measures.variation import Scene
+from invkit.measures.structures.summary import Structures, measure_structures
+from invkit.measures.variation import Scene, choose_window
+from invkit.noise.covariance import NoiseCovariance
 from invkit.parts.scales import ScaleRequest, find_scales
 from invkit.parts.workshop import Workshop
 from invkit.samplers.family import FoundLayer
 from invkit.sampling.base import SampleModel
 from invkit.sampling.layer import ScaledLayer
 from invkit.split.split import Split
+from invkit.tolerance.layer import TolerancedLayer
 from invkit.training.seeds import derive_seed, generator
 from invkit.vae.trained import TrainedVae
+
+LEAST_NOISE = 0.1  # HU: no image is without any
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Study:
     reconstruction: Tensor | None
     beside: LoadedDenoiser | None = None
     _kept: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    _identities: list[TolerancedLayer] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(
@@ -179,6 +186,37 @@ class Study:
         if id(code) not in self._kept:
             self._kept[id(code)] = torch.cat([model.reconstruct(one[None]) for one in self.subject.x])
         return self._kept[id(code)]
+
+    def structures(self, layer: ScaledLayer) -> Structures:
+        """Return what becomes of structures and of noise at a layer.
+
+        Raises:
+            SplitError: no gradient of the layer reaches the image.
+        """
+        if not self._identities:
+            identity = Split(self.denoiser, "input")
+            self._identities.extend(self._toleranced(identity, Tangent(identity.phi_grad)))
+        return measure_structures(
+            self._toleranced(layer.split, layer.tangent),
+            self._identities,
+            size=(self.subject.x.shape[-2], self.subject.x.shape[-1]),
+            spacing=self.subject.spacing,
+            seed=self.seed,
+        )
+
+    def _toleranced(self, split: Split, tangent: Tangent) -> list[TolerancedLayer]:
+        """Return a layer with its tolerance at every image; of a large one, in the window where its variation is measured."""
+        found = []
+        for image, (x, f_x) in enumerate(zip(self.subject.x.split(1), self.f_x.split(1), strict=True)):
+            window = choose_window(x, self.subject.region)
+            if not window.whole:
+                x = window.crop(x).contiguous()
+                f_x = self.denoiser(x)
+            level = max(estimate_noise(x), LEAST_NOISE)
+            noise = NoiseCovariance(torch.full_like(x[0, 0], level))
+            seed = derive_seed(self.seed, "structures", image)
+            found.append(TolerancedLayer.of(split, x, f_x, noise, seed=seed, tangent=tangent))
+        return found
 
     def scene(self, *, alone: bool) -> Scene:
         """Return the images as their variation is measured; `alone` leaves the other denoiser out."""

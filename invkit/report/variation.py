@@ -9,6 +9,10 @@ from typing import Any
 from invkit.statistics.intervals import Interval, number
 
 SHOWN = 16  # certificates
+MARKS = {
+    "grey_level": "dose noise that changes f by one grey level of a display",
+    "tenth_of_repeat": "a tenth of a repeat scan",
+}
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,54 @@ def variation_tables(metrics: Mapping[str, Any]) -> list[VariationTable]:
         metrics: figures under the keys of `invkit analyze --json`.
     """
     found = metrics.get("variation") or {}
+    structures = metrics.get("structures") or ()
     window = found.get("window", {})
     where = (
         "" if window.get("whole", True) else f", on a window of {window['width']} x {window['height']} pixels"
     )
-    tables = [_changes(found["anatomy"], where)] if found.get("anatomy") else []
+    tables = [_structures(structures, metrics)] if structures else []
+    tables += [_changes(found["anatomy"], where)] if found.get("anatomy") else []
     tables += [_lesions(found["lesion"], where)] if found.get("lesion") else []
     return [table for table in tables if table.rows]
+
+
+def _structures(found: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> VariationTable:
+    rows = []
+    for row in found:
+        length = row["radius_mm"]
+        rows.append(
+            (
+                number(row["radius_px"]) + ("" if length is None else f" ({number(length)} mm)"),
+                *(
+                    _text(row[key])
+                    for key in (
+                        "contrast_kept",
+                        "detectability_lost",
+                        "identity_detectability_lost",
+                        "hidden_hu",
+                        "identity_hidden_hu",
+                        "hidden_companion_hu",
+                        "identity_hidden_companion_hu",
+                    )
+                ),
+            )
+        )
+    tolerance = metrics["tolerance"]
+    return VariationTable(
+        f"Discs in {found[0]['tissue']}, by radius in pixels, at a tolerance of {number(tolerance['value'])} repeat scans "
+        f"({MARKS[tolerance['mark']]}); in brackets what the image itself, known to the same tolerance, has",
+        (
+            "Radius",
+            "Contrast kept by f",
+            "Detectability lost",
+            "(image)",
+            "Hidden disc, HU",
+            "(image)",
+            "Hidden with noise, HU",
+            "(image)",
+        ),
+        tuple(rows),
+    )
 
 
 def _changes(anatomy: Mapping[str, Any], where: str) -> VariationTable:

@@ -1,6 +1,6 @@
 """Uncertainty of measured figures: bootstrap intervals over images or patients, and paired differences."""
 
-__all__ = ["Interval", "bootstrap", "number", "resampling_weights"]
+__all__ = ["Interval", "bootstrap", "number", "resampling_weights", "states_interval"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -95,6 +95,11 @@ class Interval:
         if not self.known:
             return self.value
         return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def states_interval(value: Mapping[str, Any]) -> bool:
+    """Return whether a mapping of JSON is meant for an interval: it has a `value`, and no key that an interval has not."""
+    return "value" in value and value.keys() <= {"value", "low", "high"}
 
 
 def as_vector(values: Values, name: str = "values") -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from invkit.statistics.intervals import Interval, bootstrap
+from invkit.statistics.intervals import Interval, bootstrap, states_interval
 
 SQUARED = ("_hu", "fiber_error")
 
@@ -21,10 +21,10 @@ def leaves(metrics: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, fl
         if isinstance(value, int | float):
             yield name, float(value)
         elif isinstance(value, Mapping):
-            if isinstance(value.get("value"), int | float):
-                yield name, float(value["value"])
-            else:
+            if not states_interval(value):
                 yield from leaves(value, name)
+            elif isinstance(value["value"], int | float):
+                yield name, float(value["value"])
 
 
 def pooled(rows: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any]:

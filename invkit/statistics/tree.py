@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from invkit.statistics.intervals import Interval
+from invkit.statistics.intervals import Interval, states_interval
 
 
 @runtime_checkable
@@ -33,7 +33,7 @@ def expanded(value: Any) -> Any:
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and figures; a mapping with `value` is an interval that was read from JSON, any other a group.
+    """Yield dotted keys and figures; a mapping that `states_interval` is one that was read from JSON, any other a group.
 
     What is not known (`None`) is left out, and so are lists of anything but texts, which are a plot's.
 
@@ -46,7 +46,7 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
-        if isinstance(value, Mapping) and "value" not in value:
+        if isinstance(value, Mapping) and not states_interval(value):
             yield from _leaves(value, f"{prefix}{key}.")
         elif value is None or (isinstance(value, list) and any(not isinstance(one, str) for one in value)):
             continue

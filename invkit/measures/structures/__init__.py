@@ -1,0 +1,1 @@
+"""What becomes of structures and of noise at a layer and at the output."""

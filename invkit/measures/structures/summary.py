@@ -1,0 +1,183 @@
+"""What becomes of structures and of noise at a layer, at a tolerance that means something: the figures of one layer."""
+
+__all__ = ["Structures", "measure_structures"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invkit.measures.structures.discs import DiscRow, measure_discs
+from invkit.posterior.draws import Posterior, PosteriorDraws
+from invkit.statistics.intervals import Interval, bootstrap
+from invkit.tolerance.layer import TolerancedLayer
+from invkit.training.seeds import generator
+from invkit.verdict.structures import DiscFound, StructuresFound
+
+DRAWS = 8  # of the posterior and of the noise, for each image
+
+
+@dataclass(frozen=True)
+class Structures:
+    """The figures, over all images.
+
+    Args:
+        rows: of structures.
+        noise: `in_hu`, noise of the images; `out_hu`, what f leaves of it; `hidden_hu`, the spread of images that the layer does
+            not tell from x at the tolerance, weighted by the noise's covariance; the same for the identity. There is no spread
+            where the interior is too small.
+        layers: the layer at each image.
+        draws: of each image.
+        window: rows and columns of the part that all this is of; `None` for whole images.
+    """
+
+    rows: tuple[DiscRow, ...]
+    noise: Mapping[str, Interval | None]
+    layers: tuple[TolerancedLayer, ...]
+    draws: tuple[PosteriorDraws, ...]
+    window: tuple[int, int] | None
+
+    @property
+    def found(self) -> StructuresFound:
+        """What sentences are drawn from."""
+        marks = [layer.marks for layer in self.layers]
+        needed = [layer.frame.needed for layer in self.layers if not layer.frame.enough]
+
+        def of(name: str) -> float | None:
+            figure = self.noise[name]
+            return None if figure is None else figure.value
+
+        return StructuresFound(
+            discs=[
+                DiscFound(
+                    row.radius,
+                    *(
+                        row.values[name].value
+                        for name in (
+                            "contrast_kept",
+                            "detectability_lost",
+                            "identity_detectability_lost",
+                            "hidden_hu",
+                            "identity_hidden_hu",
+                        )
+                    ),
+                )
+                for row in self.rows
+            ],
+            noise=of("in_hu") or 0.0,
+            left=of("out_hu") or 0.0,
+            hidden=of("hidden_hu"),
+            hidden_image=of("identity_hidden_hu"),
+            tolerance=_mean([mark.tolerance for mark in marks]),
+            mark=marks[0].at,
+            needed=max(needed, default=None),
+            window=self.window,
+            converged=all(row.converged for row in self.rows) and all(one.converged for one in self.draws),
+        )
+
+    def figures(self) -> Mapping[str, Any]:
+        """Return the figures of a layer that belong here, by their keys."""
+        marks = [layer.marks for layer in self.layers]
+        frames = [layer.frame for layer in self.layers]
+        first = marks[0]
+        bounded = [frame.pixels for frame in frames if frame.pixels is not None]
+        values = {
+            name: _mean([mark.values[name] for mark in marks])
+            for name in first.values
+            if all(name in mark.values for mark in marks)
+        }
+        return {
+            "structures": [row.figures() for row in self.rows],
+            "noise": {**self.noise, "converged": all(one.converged for one in self.draws)},
+            "tolerance": {
+                "mark": first.at,
+                "value": _mean([mark.tolerance for mark in marks]),
+                "hu_at_output": _mean([mark.hu_at_output for mark in marks]),
+                "marks": values,
+            },
+            "frame_px": max(bounded) if len(bounded) == len(frames) else None,
+            "structures_window_px": None if self.window is None else list(self.window),
+            "frame_needs_px": max(frame.needed for frame in frames)
+            if not all(frame.enough for frame in frames)
+            else None,
+        }
+
+
+@torch.no_grad()
+def measure_structures(
+    layers: Sequence[TolerancedLayer],
+    identities: Sequence[TolerancedLayer],
+    *,
+    size: tuple[int, int],
+    spacing: float | None,
+    seed: int,
+) -> Structures:
+    """Measure what becomes of structures and of noise at a layer.
+
+    Args:
+        layers: the layer at each image.
+        identities: the identity at each image.
+        size: `(H, W)` of the images, of which the layers may be at a window.
+        spacing: mm per pixel; `None` where it is not known.
+        seed: of every draw.
+    """
+    draws = [_draw(layer, seed, image) for image, layer in enumerate(layers)]
+    same = [
+        _draw(identity.at(layer.tolerance, layer.frame), seed, image)
+        for image, (layer, identity) in enumerate(zip(layers, identities, strict=True))
+    ]
+    before, after = zip(*(_noise(layer, seed, image) for image, layer in enumerate(layers)), strict=True)
+    enough = all(layer.frame.enough for layer in layers)
+    frames = [layer.frame.interior for layer in layers]
+
+    def hidden(found: Sequence[PosteriorDraws]) -> Interval | None:
+        if not enough:
+            return None
+        squares = [
+            (one.drawn - layer.x)[..., rows, columns].square()
+            for one, layer, (rows, columns) in zip(found, layers, frames, strict=True)
+        ]
+        return _root(squares, seed)
+
+    return Structures(
+        rows=measure_discs(layers, identities, spacing=spacing, seed=seed),
+        noise={
+            "in_hu": _root(before, seed),
+            "out_hu": _root(after, seed),
+            "hidden_hu": hidden(draws),
+            "identity_hidden_hu": hidden(same),
+        },
+        layers=tuple(layers),
+        draws=tuple(draws),
+        window=None if layers[0].frame.size == size else layers[0].frame.size,
+    )
+
+
+def _draw(layer: TolerancedLayer, seed: int, image: int) -> PosteriorDraws:
+    posterior = Posterior(
+        layer.split, layer.x, layer.x, layer.windows, layer.covariance, layer.tolerance, layer.tangent
+    )
+    return posterior.draw(DRAWS, seed=seed, stream=f"posterior {image}")
+
+
+def _noise(layer: TolerancedLayer, seed: int, image: int) -> tuple[Tensor, Tensor]:
+    """Return the squares of noise and of what f makes of it within the frame, `(DRAWS, 1, h, w)`, HU^2."""
+    rows, columns = layer.frame.interior
+    noise = layer.covariance.draws(DRAWS, generator(seed, "noise of f", image))
+    after = torch.cat([layer.split.denoiser(layer.f_x + one) for one in noise.split(2)])
+    # About their mean, for what f makes of the image itself is no noise.
+    off = (after - after.mean(0)).square() * DRAWS / (DRAWS - 1)
+    return noise.square()[..., rows, columns], off[..., rows, columns]
+
+
+def _root(squares: Sequence[Tensor], seed: int) -> Interval:
+    """Return the root mean square over draws and pixels, with an interval over draws."""
+    means = torch.cat([part.flatten(1).double().mean(1) for part in squares]).cpu()
+    found = bootstrap(means, seed=seed)
+    return Interval(*(max(value, 0.0) ** 0.5 for value in (found.value, found.low, found.high)))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,130 @@
+"""What becomes of structures and of noise, in sentences: what f keeps, and what hides from the layer beyond the tolerance."""
+
+__all__ = ["HIDES", "DiscFound", "StructuresFound", "structure_sentences"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from invkit.statistics.intervals import number
+
+HIDES = 1.3  # times what the image itself hides at the same tolerance: no more is called nothing
+MARKS = {
+    "grey_level": "dose noise that changes f(x) by one grey level of a display",
+    "tenth_of_repeat": "a tenth of what a repeat scan changes",
+}
+
+
+@dataclass(frozen=True)
+class DiscFound:
+    """Discs of one size; what the image has stands for the image itself in place of z, at the same tolerance.
+
+    Args:
+        radius: pixels.
+        kept: share of the contrast that f keeps.
+        lost: share of the detectability that the layer loses.
+        lost_image: the same for the image.
+        hidden: the strongest disc that the layer does not see, HU.
+        hidden_image: the same for the image.
+    """
+
+    radius: float
+    kept: float
+    lost: float
+    lost_image: float
+    hidden: float
+    hidden_image: float
+
+
+@dataclass(frozen=True)
+class StructuresFound:
+    """What a layer's sentences are drawn from.
+
+    Args:
+        discs: from the smallest to the largest; empty where there was no place for any.
+        noise: of the images, HU.
+        left: of that noise in f, HU.
+        hidden: noise that the layer does not see, HU; `None` where the interior is too small.
+        hidden_image: the same for the image itself.
+        tolerance: in repeat scans.
+        mark: what tolerance that is, a key of `MARKS`.
+        needed: side of an image with interior enough, pixels, where this one has not.
+        window: rows and columns of the part of the image that all this is of, `None` for all of it.
+        converged: whether all that was solved for converged.
+    """
+
+    discs: Sequence[DiscFound]
+    noise: float
+    left: float
+    hidden: float | None
+    hidden_image: float | None
+    tolerance: float
+    mark: str
+    needed: int | None
+    window: tuple[int, int] | None
+    converged: bool
+
+
+def structure_sentences(layer: str, found: StructuresFound) -> list[str]:
+    """Return what is said first of a layer.
+
+    Args:
+        layer: its name in a sentence.
+        found: what was measured.
+    """
+    said = [_output(found), _layer(layer, found)]
+    if not found.converged:
+        said.append(
+            "Not all of these figures converged, since the layer is nearly singular: what hides may be more than is said."
+        )
+    return said
+
+
+def _output(found: StructuresFound) -> str:
+    where = "" if found.window is None else f"In a window of {found.window[0]} x {found.window[1]} pixels, "
+    noise = f"{number(found.left)} of {number(found.noise)} HU of dose noise"
+    if not found.discs:
+        return f"{where}f leaves {noise}. No place for a disc in soft tissue was found within the frame."
+    first, last = found.discs[0], found.discs[-1]
+    discs = f"{_percent(first.kept)} of the contrast of discs of radius {number(first.radius)} px"
+    if last is not first:
+        discs += f" and {_percent(last.kept)} at {number(last.radius)} px"
+    return f"{where}f keeps {discs}, and leaves {noise}."
+
+
+def _layer(layer: str, found: StructuresFound) -> str:
+    at = f"At a tolerance of {number(found.tolerance)} repeat scans ({MARKS.get(found.mark, found.mark)})"
+    parts = []
+    if found.discs:
+        # Where the layer hides most, compared with what the tolerance explains.
+        most = max(found.discs, key=lambda disc: disc.hidden / max(disc.hidden_image, 1e-9))
+        what = f"a disc of {number(most.hidden)} HU at radius {number(most.radius)} px"
+        if most.hidden <= HIDES * most.hidden_image:
+            parts.append(
+                f"{layer} hides no more of a disc than the image itself does, within {number(HIDES)} times ({what}, "
+                f"{number(most.hidden_image)} HU for the image)"
+            )
+        else:
+            times = most.hidden / most.hidden_image
+            parts.append(
+                f"{layer} hides {what}, {number(times)} times what the tolerance alone explains "
+                f"({number(most.hidden_image)} HU)"
+            )
+        worst = max(found.discs, key=lambda disc: disc.lost)
+        parts.append(
+            f"an ideal observer loses {_percent(worst.lost)} of the detectability of discs at most "
+            f"({_percent(worst.lost_image)} for the image)"
+        )
+    if found.hidden is not None and found.hidden_image is not None:
+        more = "no more" if found.hidden <= HIDES * found.hidden_image else "more"
+        parts.append(
+            f"{number(found.hidden)} HU of dose noise is hidden, {more} than in the image ({number(found.hidden_image)} HU)"
+        )
+    if found.needed is not None:
+        parts.append(
+            f"the interior is too small to say how much noise is hidden: that needs an image of {found.needed} pixels a side"
+        )
+    return f"{at}, {'; '.join(parts)}."
+
+
+def _percent(share: float) -> str:
+    return f"{number(100 * share)} %"
