@@ -104,5 +104,5 @@ def test_a_path_in_a_network_falls_to_every_epsilon():
 
 
 def test_epsilons_must_fall(phi, x, proposals):
-    with pytest.raises(InputError, match="falling"):
+    with pytest.raises(InputError, match="decreasing epsilons"):
         list(refine_path(phi, phi, proposals, phi(x), (1.0, 1.0)))

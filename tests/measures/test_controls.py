@@ -28,7 +28,7 @@ def test_the_ends_are_zero_and_one():
 def test_refuses_equal_controls_and_lengths_that_differ():
     with pytest.raises(InputError, match="same mean"):
         retained_information([1.0], [2.0], [2.0])
-    with pytest.raises(InputError, match="one value an image"):
+    with pytest.raises(InputError, match="one value per image"):
         retained_information([1.0], [2.0, 1.0], [2.0])
 
 

@@ -130,7 +130,7 @@ def test_gain_refuses_what_cannot_be_compared():
     one = [torch.ones(1, 1, 8, 8)]
     with pytest.raises(InputError, match="1 images, 2 differences"):
         gain_ratios(means, x, [*one, *one], one)
-    with pytest.raises(InputError, match="no noise at all"):
+    with pytest.raises(InputError, match="not respond to noise at all"):
         gain_ratios(lambda image: 0 * image, x, one, one)
 
 
