@@ -294,12 +294,14 @@ def sample_image(size: int = 32, *, seed: int = 0) -> Tensor:
 
 
 def sample_result(*, seed: int = 0) -> Any:
-    """Return a stand-in for a result, made of noise: `x`, `samples`, `raw`, `mean` and `std`, HU."""
+    """Return a stand-in for a result, made of noise: `x`, `samples`, `raw`, `mean` and `std`, HU, and one layer with the same."""
     x = sample_image(seed=seed)
     draws = torch.randn((8, *x.shape), generator=torch.Generator().manual_seed(seed + 1))
     samples = x + 20.0 * draws
+    images = {"samples": samples, "raw": samples.clone(), "mean": samples.mean(0), "std": samples.std(0)}
+    layer = SimpleNamespace(**images, layer="1", metrics={}, figures={})
     return SimpleNamespace(
-        x=x, samples=samples, raw=samples.clone(), mean=samples.mean(0), std=samples.std(0), metrics={}
+        **images, x=x, f_x=x.clone(), model="sample", layer="1", layers=(layer,), metrics={}
     )
 
 

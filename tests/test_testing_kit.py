@@ -156,6 +156,8 @@ def test_a_metric_is_given_images_of_the_shapes_a_result_has():
     n, b, _, h, w = result.samples.shape
     assert result.raw.shape == (n, b, 1, h, w)
     assert result.x.shape == result.mean.shape == result.std.shape == (b, 1, h, w)
+    assert result.layers[0].samples.shape == result.samples.shape
+    assert testing.check_metric(Metric("first", lambda result: float(result.layers[0].mean.mean()))).passed
 
 
 def changing(result):

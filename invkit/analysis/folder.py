@@ -32,6 +32,7 @@ from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.spec import Denoiser
 from invkit.plugins.load import load
+from invkit.plugins.manager import PluginHost
 from invkit.training.processes.items import Item, file_name, record_of, work_off
 from invkit.training.processes.plan import begin, require_place, require_writable
 
@@ -89,7 +90,7 @@ def analyze_into(
         folder,
         asked(denoiser, names, analysis.subject.sha256, image, sampling, training),
         "analysis",
-        data=described(analysis.workshop.slices),
+        data=described(analysis.workshop.slices, runtime.host),
         command=command,
     )
 
@@ -181,9 +182,13 @@ def with_origins(result: AnalysisResult, folder: Path) -> AnalysisResult:
     )
 
 
-def described(slices: SliceSet) -> dict[str, str]:
-    """Return which training data these are, as JSON values."""
-    return {"fingerprint": slices.fingerprint, "description": slices.description}
+def described(slices: SliceSet, host: PluginHost) -> dict[str, Any]:
+    """Return which training data and plugins these are, as JSON values."""
+    return {
+        "fingerprint": slices.fingerprint,
+        "description": slices.description,
+        "plugins": host.code(),
+    }
 
 
 def asked(

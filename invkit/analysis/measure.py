@@ -22,7 +22,7 @@ from invkit.measures.comparison import compare, comparison_figures, swapped
 from invkit.measures.references import Distances
 from invkit.measures.structures.summary import Structures
 from invkit.measures.variation import concluded, measure_variation
-from invkit.samplers.family import FoundLayer
+from invkit.samplers.family import FoundLayer, draws_of
 from invkit.sampling.base import SampleModel
 from invkit.sampling.draw import Draws, draw
 from invkit.sampling.layer import ScaledLayer, Target
@@ -126,7 +126,7 @@ def _measure_image(
     target = layer.at(study.subject.x[image][None], study.f_x[image][None])
     perturb = study.fresh_noise(image) if study.domain == "high" else None
     drawn = draw(
-        found.sampler.draws(target),
+        draws_of(sampling.sampler, found.sampler, target),
         target,
         samples=sampling.samples,
         seed=study.seed,

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from invkit.analysis.folder import asked, described, training_items, with_origins
+from invkit.analysis.presentation import plugin_figures
 from invkit.analysis.runs import new_run_folder, write_run
 from invkit.analysis.specs import ImageSpec, specs_of
 from invkit.analysis.subject import Data
@@ -174,7 +175,7 @@ def analyze_series(
         folder,
         asked(denoiser, first.names, fingerprint, image, sampling, training),
         "series",
-        data=described(first.workshop.slices),
+        data=described(first.workshop.slices, runtime.host),
         command=command,
     )
 
@@ -201,6 +202,7 @@ def analyze_series(
             warnings=result.warnings,
             shown=_spread_out(count),
             command=plan.command,
+            others=plugin_figures(runtime.host),
         )
         return path, *write_series(folder, page)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["PluginHost", "default_host"]
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,6 +24,8 @@ from invkit.plugins.files import denoisers_of, import_file, parse_reference, pub
 from invkit.plugins.hooks import HOOKS, has_hooks, hook_callers, unmarked_hooks
 from invkit.plugins.records import Artifact, Backbone, Metric, Sampler, Section, Source
 from invkit.plugins.reports import PluginReport, Status, listing, unknown
+
+BUILTINS = "builtins"
 
 
 class PluginHost:
@@ -81,6 +84,21 @@ class PluginHost:
         """Return one report per plugin: built-ins, installed ones, files in the order they were added."""
         self._ask()
         return list(self._reports)
+
+    def code(self) -> dict[str, str]:
+        """Return which code samplers, metrics and sections of reports come from, besides the built-in ones.
+
+        The version of a distribution, or the sha256 of a file, by the plugin's name.
+        """
+        self._ask()
+        files = {report.name: path for (path, _), report in self._files.items()}
+        return {
+            report.name: hashlib.sha256(files[report.name].read_bytes()).hexdigest()
+            if report.name in files
+            else report.version
+            for report in self._reports
+            if report.name != BUILTINS and report.provides.keys() & {"samplers", "metrics", "sections"}
+        }
 
     def owner(self, kind: str, name: str) -> str:
         """Return which plugin provided a record, e.g. `owner("denoisers", "chen2017")`."""
@@ -207,7 +225,7 @@ class PluginHost:
         if self._asked:
             return
         self._asked = True
-        self._register(PluginReport("builtins", "invkit", __version__), builtins)
+        self._register(PluginReport(BUILTINS, "invkit", __version__), builtins)
         for found in find_plugins() if self._installed else ():
             self._load(found)
 

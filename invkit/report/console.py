@@ -14,7 +14,7 @@ from rich.text import Text
 
 from invkit.measures.table import TERMINAL, Figure, known, shown_at
 from invkit.report.data import plain, title
-from invkit.report.table import overview, references, rows
+from invkit.report.table import overview, references, rows, unknown_figures
 
 # Of an overview, what does not fit on a terminal.
 LEFT_OUT = "Spread of f, HU"
@@ -53,6 +53,9 @@ def print_report(
         console.print(_text(sentence))
     if len(layers) > 1:
         console.print(_table(*_brief(*overview(layers))))
+        headings, table = unknown_figures(layers, others)
+        if table:
+            console.print(_table(headings, table))
     else:
         ((_, metrics),) = layers
         headings, table = references(metrics)

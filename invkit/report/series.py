@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from invkit.artifacts import write_atomic
-from invkit.measures.table import SLICES, shown_at
+from invkit.measures.table import SLICES, Figure, shown_at
 from invkit.report.data import plain
 from invkit.report.table import figure, rows
 
@@ -36,6 +36,7 @@ class SeriesPage:
         warnings: each with the number of slices that it was said of.
         shown: indices of the slices whose figures are in the report.
         command: a command line that makes it again.
+        others: what is known of the figures of plugins' metrics.
     """
 
     model: str
@@ -46,6 +47,7 @@ class SeriesPage:
     warnings: Mapping[str, int]
     shown: Sequence[int]
     command: str = ""
+    others: Sequence[Figure] = ()
 
 
 def write_series(folder: Path, page: SeriesPage) -> tuple[Path, ...]:
@@ -79,7 +81,7 @@ def _html(folder: Path, page: SeriesPage) -> str:
                     for one, values in zip(page.slices, metrics, strict=True)
                 ],
                 "together": [_value(page.metrics[layer], key) for key in present],
-                "rows": rows(page.metrics[layer]),
+                "rows": rows(page.metrics[layer], page.others),
             }
         )
     text = environment.get_template("series.html.jinja").render(

@@ -1,6 +1,6 @@
 """The rows of the tables of figures: which figure, its value with interval and unit, and what it means."""
 
-__all__ = ["Row", "figure", "overview", "references", "rows", "write_csv"]
+__all__ = ["Row", "figure", "overview", "references", "rows", "unknown_figures", "write_csv"]
 
 import csv
 import io
@@ -58,10 +58,10 @@ def rows(metrics: Mapping[str, Any], others: Iterable[Figure] = ()) -> list[Row]
 
 
 def write_csv(layers: Sequence[LayerFigures], others: Iterable[Figure] = ()) -> str:
-    """Return one row for each layer and figure: key, label, unit, value and the bounds of its interval, where it has one."""
+    """Return one row for each layer and figure: key, label, unit, value, the bounds of its interval if any, and meaning."""
     stream, table = io.StringIO(), known(others)
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["layer", "key", "label", "unit", "value", "low", "high"])
+    writer.writerow(["layer", "key", "label", "unit", "value", "low", "high", "meaning"])
     for layer in layers:
         for key, value in leaves(layer.metrics):
             of = _about(table, key)
@@ -70,7 +70,7 @@ def write_csv(layers: Sequence[LayerFigures], others: Iterable[Figure] = ()) -> 
             else:
                 interval = _interval(key, value)
                 texts = [interval.value, *((interval.low, interval.high) if interval.known else ("", ""))]
-            writer.writerow([layer.key, key, of.label, of.unit, *texts])
+            writer.writerow([layer.key, key, of.label, of.unit, *texts, of.meaning])
     return stream.getvalue()
 
 
@@ -108,6 +108,26 @@ def references(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         table.append((value.value, [what if symbol else what[0].upper() + what[1:], *texts]))
     headings = ["In place of x", "Distance / s_Phi", "Distance / eta", "Change of f, HU"]
     return headings, [row for _, row in sorted(table, key=lambda pair: pair[0])]
+
+
+def unknown_figures(
+    layers: Sequence[tuple[str, Mapping[str, Any]]], others: Iterable[Figure]
+) -> tuple[list[str], list[list[str]]]:
+    """Return headings and one row a figure of plugins' metrics, with one column a layer; no rows where there are none.
+
+    Args:
+        layers: key and figures of each.
+        others: what is known of plugins' metrics.
+    """
+    own = known()
+    found = {name: {row.key: row for row in rows(metrics, others)} for name, metrics in layers}
+    keys = dict.fromkeys(key for table in found.values() for key in table if key not in own)
+    table = []
+    for key in keys:
+        there = [found[name].get(key) for name, _ in layers]
+        label = next(row.label for row in there if row is not None)
+        table.append([label, *("" if row is None else row.value for row in there)])
+    return ["Figure of a plugin", *(f"Layer {name}" for name, _ in layers)], table
 
 
 def overview(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[str], list[list[str]]]:

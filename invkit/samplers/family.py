@@ -1,20 +1,24 @@
 """A family of samplers: the models of layers that draw in one way, found or trained."""
 
-__all__ = ["Family", "FoundLayer", "TrainedFamily", "find_layers", "open_family"]
+__all__ = ["Family", "FoundLayer", "TrainedFamily", "draws_of", "find_layers", "naming", "open_family"]
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from invkit.data.patches import Domain
-from invkit.errors import ArtifactError, PluginError, UsageError
+from invkit.errors import ArtifactError, InvkitError, PluginError, UsageError
 from invkit.parts.layer import LayerTraining, learn
 from invkit.parts.layer_file import LayerRequest
 from invkit.parts.workshop import Workshop
 from invkit.plugins.records import Sampler
-from invkit.sampling.base import ImageSampler, SampleModel
+from invkit.sampling.base import ImageDraws, ImageSampler, SampleModel
+from invkit.sampling.layer import Target
 from invkit.split.split import Split
 
 
@@ -120,18 +124,59 @@ def open_family(sampler: Sampler, domain: Domain) -> Family:
             f"the sampler {sampler.name} draws images of the domain {' or '.join(sampler.domains)}, not {domain}: choose "
             "another sampler or domain"
         )
-    try:
+    with naming(sampler.name, "cannot be made"):
         if isinstance(sampler.family, str):
             module, _, name = sampler.family.partition(":")
             made = getattr(importlib.import_module(module), name)()
         else:
             made = sampler.family()
-    except Exception as error:
-        raise PluginError(
-            f"the sampler {sampler.name} cannot be made: {type(error).__name__}: {error}"
-        ) from error
     family: Family = made
     return family
+
+
+@contextmanager
+def naming(sampler: str, what: str) -> Iterator[None]:
+    """Say of which sampler an error is that nobody has foreseen: its plugin is at fault, not whoever called it.
+
+    Args:
+        sampler: name of the one whose code runs in the block.
+        what: it does not do.
+
+    Raises:
+        PluginError: in place of any error that is none of invkit's.
+    """
+    try:
+        yield
+    except InvkitError:
+        raise
+    except Exception as error:
+        raise PluginError(f"the sampler {sampler} {what}: {type(error).__name__}: {error}") from error
+
+
+def draws_of(sampler: str, found: ImageSampler, target: Target) -> ImageDraws:
+    """Return what draws for an image; whatever a sampler does wrong is told as its own fault.
+
+    Args:
+        sampler: its name.
+        found: what draws for the layer.
+        target: the image as the layer sees it.
+
+    Raises:
+        PluginError: it fails, or gives anything but images `(n, 1, H, W)`.
+    """
+    with naming(sampler, "cannot draw"):
+        draws = found.draws(target)
+
+    def drawn(seed: int, image: int, indices: Sequence[int]) -> Tensor:
+        with naming(sampler, "cannot draw"):
+            images = draws(seed, image, indices)
+        expected = (len(indices), 1, *target.size)
+        if not isinstance(images, Tensor) or tuple(images.shape) != expected:
+            got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise PluginError(f"the sampler {sampler} must draw images of shape {expected}, got {got}")
+        return images
+
+    return drawn
 
 
 def find_layers(
@@ -145,13 +190,16 @@ def find_layers(
     """
     layers = []
     for split in splits:
-        found, origin = family.find(split, domain, workshop), "found" if sampler.trained else "not needed"
+        with naming(sampler.name, f"finds nothing for layer {split.layer}"):
+            found = family.find(split, domain, workshop)
+        origin = "found" if sampler.trained else "not needed"
         if found is None:
             workshop.say(
                 f"no {family.what} for {split.layer} matches: training it on {workshop.slices.description}"
             )
-            family.learn(split, domain, workshop)
-            found, origin = family.find(split, domain, workshop), "trained"
+            with naming(sampler.name, f"cannot be trained for layer {split.layer}"):
+                family.learn(split, domain, workshop)
+                found, origin = family.find(split, domain, workshop), "trained"
         if found is None:
             raise ArtifactError(
                 f"the {family.what} of {split.layer} was trained, and is not in {workshop.store.root}"

@@ -44,7 +44,7 @@ class StreamingMoments:
         if not bool(finite.all()):
             raise InputError(
                 f"sample {self.count + int(finite.int().argmin())} holds values that are not finite; "
-                "the model that drew it diverged"
+                "what drew it is faulty, or its training diverged"
             )
         for value in map(in_float64, samples.detach()):
             self.count += 1

@@ -109,7 +109,11 @@ def run(
     work = _Run(config, Path(folder), runtime)
     work.rehearse()
     plan = begin(
-        work.folder, config.model_dump(mode="json"), "run", data=described(work.slices), command=COMMAND
+        work.folder,
+        config.model_dump(mode="json"),
+        "run",
+        data=described(work.slices, runtime.host),
+        command=COMMAND,
     )
     items = list(work.items())
     last = Item(
@@ -305,7 +309,7 @@ class _Run:
         stated = {
             "schema": SCHEMA,
             "config": sha256_file(self.folder / CONFIG),
-            "data": described(self.slices),
+            "data": described(self.slices, self.runtime.host),
             "threads": threads,
             "items": {
                 name: {field: record[field] for field in ("invkit", "torch", "files")}

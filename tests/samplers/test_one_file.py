@@ -10,6 +10,7 @@ from small_network import TINY_OPTIONS, Small, disc_image
 from typer.testing import CliRunner
 
 import invkit
+from invkit.analysis.folder import analyze_into
 from invkit.cli.app import app
 from invkit.fiber.distance import activation_distance
 from invkit.plugins.manager import PluginHost
@@ -74,3 +75,62 @@ def test_the_command_line_takes_it(tmp_path):
     assert found.exit_code == 0, found.output
     assert "shuffled" in (tmp_path / "run" / "report.json").read_text()
     assert "nothing was trained for them" in (tmp_path / "run" / "report.html").read_text()
+
+
+BROKEN = """
+import torch
+import invkit
+from invkit.samplers import Family
+
+class Broken(Family):
+    def find(self, split, domain, workshop):
+        return self
+
+    def draws(self, target):
+        return lambda seed, image, indices: {what}
+
+@invkit.hookimpl
+def invkit_samplers():
+    return [invkit.Sampler("broken", Broken, trained=False)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("1 / 0", "the sampler broken cannot draw: ZeroDivisionError"),
+        (
+            "torch.zeros(len(indices), 1, 9, 9)",
+            r"must draw images of shape \(\d+, 1, 50, 45\), got \(\d+, 1, 9, 9\)",
+        ),
+        ("None", "must draw images of shape .*, got NoneType"),
+    ],
+)
+def test_what_a_sampler_does_wrong_is_told_as_its_own_fault(what, said, tmp_path, tmp_path_factory):
+    (tmp_path / "broken.py").write_text(BROKEN.replace("{what}", what))
+    host = PluginHost(installed=False)
+    host.add_file(tmp_path / "broken.py")
+    cache = cache_with_phantoms(tmp_path_factory)
+    with pytest.raises(invkit.PluginError, match=said):
+        invkit.analyze(Small(), "0", disc_image(50, 45), sampler="broken", host=host, cache=cache, **OPTIONS)
+
+
+def test_a_folder_is_not_gone_on_with_once_the_code_of_a_plugin_has_changed(tmp_path, tmp_path_factory):
+    """What was drawn by a sampler is not taken for what another version of it draws."""
+    cache, file, out = cache_with_phantoms(tmp_path_factory), tmp_path / "shuffled.py", tmp_path / "out"
+
+    def run():
+        host = PluginHost(installed=False)
+        host.add_file(file)
+        options = OPTIONS | {"refine": "none", "samples": 2}
+        analyze_into(
+            Small(), "0", disc_image(50, 45), sampler="shuffled", out=out, host=host, cache=cache, **options
+        )
+
+    text = FILE.read_text(encoding="utf-8")
+    file.write_text(text)
+    run()
+    run()
+    file.write_text(text + "\n# another version\n")
+    with pytest.raises(invkit.ConfigError, match=r"plugins\.shuffled\.py was"):
+        run()
