@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -16,6 +17,7 @@ from invkit.data.slices import NoiseModel, SliceSet
 from invkit.errors import ImageError, UsageError, require_choice
 from invkit.images.region import RegionSpec, choose_region
 from invkit.parts.config import LayerConfig
+from invkit.parts.preset_file import vae_preset as chosen_vae
 from invkit.parts.store import Store
 from invkit.parts.workshop import Workshop, silent
 from invkit.plugins.gather import DataSpecs, gather
@@ -93,7 +95,7 @@ class SamplingSpec:
         refine: how many of them are refined onto the layer's fiber and certified: a number, `"all"` or `"none"`.
         controls: `"standard"` refines samples for the layer with random weights; `"full"` trains a model for it, too.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
-        seed: decides the noise of a simulated dose and every draw.
+        seed: decides the noise of a simulated dose and every draw; an integer.
         allow_bypass: accept a layer that a skip connection bypasses.
 
     Raises:
@@ -109,6 +111,8 @@ class SamplingSpec:
     allow_bypass: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "samples", _whole("samples", self.samples))
+        object.__setattr__(self, "seed", _whole("seed", self.seed))
         if self.samples < 2:
             raise UsageError(f"a spread needs at least 2 samples, got {self.samples}")
         count = (
@@ -138,13 +142,14 @@ class TrainingSpec:
     Args:
         data: paths to CT, or `None` for the built-in phantoms.
         noise: how low dose is simulated for it: `"physical"`, in the projection domain, or `"image"`, stationary noise.
-        seed: decides every random number of what has to be trained.
+        seed: decides every random number of what has to be trained; an integer.
         config: sizes and steps of what is trained for a layer.
         vae_preset: size and steps of a VAE that has to be trained, by name or as they are.
         cache: folder for trained parts; by default the user's cache.
 
     Raises:
-        UsageError: there is no such noise.
+        UsageError: there is no such noise, or the seed is no integer.
+        ConfigError: there is no such preset or file, or a field in it is wrong.
     """
 
     data: DataSpecs = None
@@ -156,6 +161,8 @@ class TrainingSpec:
 
     def __post_init__(self) -> None:
         require_choice("noise", self.noise, get_args(NoiseModel))
+        object.__setattr__(self, "seed", _whole("train_seed", self.seed))
+        chosen_vae(self.vae_preset)  # read again when it is needed; refused here, before anything is made
 
     def workshop(self, runtime: "Runtime") -> Workshop:
         """Return where trained parts come from; training data are gathered here."""
@@ -238,6 +245,13 @@ def specs_of(data: Data, options: Mapping[str, Any]) -> tuple[ImageSpec, Samplin
         raise TypeError(f"analyze takes no option {next(iter(left))!r}")
     place = Runtime.of(runtime.pop("host", None), runtime.pop("say", None), **runtime)
     return ImageSpec(data, **image), SamplingSpec(**sampling), TrainingSpec(**training), place
+
+
+def _whole(what: str, value: object) -> int:
+    """Return a whole number as a plain one, whichever library's type it has."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageError(f"{what} must be a whole number, got {value!r}")
+    return int(value)
 
 
 def _range(text: str) -> tuple[float, float]:

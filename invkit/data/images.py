@@ -35,6 +35,7 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SUFFIXES = {".npy": "npy", ".png": "raster", ".tif": "raster", ".tiff": "raster"}
 WHITE_IS_ZERO = 0
+CHANNELS = (3, 4)  # RGB, RGBA
 SQUARE = 1e-3  # sides of a pixel that differ by no more are one size
 PHOTOMETRIC_TAG = 262
 
@@ -69,7 +70,7 @@ def read_image(path: str | Path, *, hu_range: tuple[float, float] | None = None)
         Shape `(B, 1, H, W)`, float32, HU.
 
     Raises:
-        ImageError: the path holds no usable CT image, several series, or slices of differing size; the
+        ImageError: it is no path, or holds no usable CT image, several series, or slices of differing size; the
             message gives the base name of the file and quotes none of its content.
     """
     return read_scan(path, hu_range=hu_range).image
@@ -77,6 +78,11 @@ def read_image(path: str | Path, *, hu_range: tuple[float, float] | None = None)
 
 def read_scan(path: str | Path, *, hu_range: tuple[float, float] | None = None) -> Scan:
     """Read what `read_image` does, with the size of the pixels; only DICOM states one."""
+    if not isinstance(path, str | Path):
+        raise ImageError(
+            "a path to a DICOM file, folder or zip, or to a .npy, .png or .tiff file must be given as str or Path, "
+            f"got {type(path).__name__}; arrays and tensors in HU need no reading"
+        )
     path = Path(path)
     kind = _kind(path)
     if kind == "npy":
@@ -112,6 +118,11 @@ def as_image(data: NDArray[Any] | Tensor) -> Tensor:
     else:
         raise ImageError(f"an image must be a numpy array or a torch tensor in HU, got {type(data).__name__}")
     shape = tuple(image.shape)
+    if (image.ndim == 3 or (image.ndim == 4 and shape[1] != 1)) and shape[-1] in CHANNELS:
+        raise ImageError(
+            f"an image of shape {shape} seems to be in colour: its last axis has {shape[-1]} entries. "
+            "Give one channel in HU, of shape (H, W), (B, H, W) or (B, 1, H, W)"
+        )
     if image.ndim == 2:
         image = image[None, None]
     elif image.ndim == 3:

@@ -6,7 +6,7 @@ __all__ = ["Affine", "Denoiser", "Layer", "Preprocessing", "Upstream", "Weights"
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -184,11 +184,10 @@ class Denoiser:
     upstreams: tuple[Upstream, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "weights", tuple(self.weights))
-        object.__setattr__(self, "upstreams", tuple(self.upstreams))
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise DenoiserError(f"denoiser name {self.name!r} must match {NAME.pattern}")
+        for listed, record in (("layers", Layer), ("weights", Weights), ("upstreams", Upstream)):
+            object.__setattr__(self, listed, self._records(listed, record))
         if not callable(self.build):
             raise DenoiserError(f"denoiser {self.name}: build must be a function that returns an nn.Module")
         if not isinstance(self.preprocessing, Preprocessing):
@@ -211,3 +210,13 @@ class Denoiser:
             twice = sorted({key for key in keys if keys.count(key) > 1})
             if twice:
                 raise DenoiserError(f"denoiser {self.name}: {kind} {twice[0]!r} is defined twice")
+
+    def _records(self, listed: str, kind: type) -> tuple[Any, ...]:
+        """Return one of the fields that hold several descriptions as a tuple."""
+        given = getattr(self, listed)
+        records = tuple(given) if isinstance(given, Iterable) else (None,)
+        if not all(isinstance(one, kind) for one in records):
+            raise DenoiserError(
+                f"denoiser {self.name}: {listed} must be a list or tuple of invkit.{kind.__name__}, got {given!r:.100}"
+            )
+        return records

@@ -34,6 +34,12 @@ def test_as_image_takes_every_shape_and_real_type(shape, kind):
     np.testing.assert_array_equal(image.numpy().reshape(shape), data)
 
 
+@pytest.mark.parametrize("given", [5, None, FLOATS, torch.tensor(FLOATS)])
+def test_what_is_no_path_cannot_be_read(given):
+    with pytest.raises(ImageError, match=f"must be given as str or Path, got {type(given).__name__}"):
+        read_image(given)
+
+
 def test_as_image_copies_and_cuts_gradients():
     array, tensor = FLOATS.copy(), torch.tensor(FLOATS, requires_grad=True)
     for given in (array, tensor, array[::-1, ::-1].T):
@@ -49,6 +55,8 @@ def test_as_image_copies_and_cuts_gradients():
     [
         (np.zeros(5), "must have shape"),
         (np.zeros((2, 3, 5, 5)), "must have shape"),
+        (np.zeros((64, 64, 3)), r"in colour.*\(H, W\), \(B, H, W\) or \(B, 1, H, W\)"),
+        (torch.zeros(2, 64, 64, 4), "in colour"),
         (np.zeros((1, 1, 1, 5, 5)), "must have shape"),
         (np.zeros((0, 5)), "pixels"),
         (torch.zeros(0, 5, 5), "pixels"),

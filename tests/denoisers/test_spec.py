@@ -47,6 +47,15 @@ def test_lists_become_tuples():
     assert (described.layers, described.weights) == ((Layer("1", "a"),), (weights(),))
 
 
+@pytest.mark.parametrize(
+    ("field", "kind"), [("layers", "Layer"), ("weights", "Weights"), ("upstreams", "Upstream")]
+)
+@pytest.mark.parametrize("given", [{"1": "a"}, ["a"], 1, None, Layer("1", "a")])
+def test_a_list_of_something_else_is_named(field, kind, given):
+    with pytest.raises(DenoiserError, match=f"denoiser net: {field} must be .* of invkit.{kind}, got "):
+        denoiser(**{field: given})
+
+
 @pytest.mark.parametrize("name", ["yang2018", "a", "my-net", "my_net", "3d"])
 def test_names_that_may_be(name):
     assert denoiser(name=name).name == name

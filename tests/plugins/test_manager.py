@@ -51,6 +51,11 @@ BROKEN = {
         "import invkit\n@invkit.hookimpl\ndef invkit_denoisers(): raise OSError('gone')",
         "invkit_denoisers must return a list of Denoiser: OSError: gone",
     ),
+    "layers-of-another-kind": (
+        "import invkit\n@invkit.hookimpl\ndef invkit_denoisers():\n"
+        "    return [invkit.Denoiser('a', lambda: None, invkit.Affine(0, 1), layers={'1': 'a'})]",
+        "denoiser a: layers must be a list or tuple of invkit.Layer, got {'1': 'a'}",
+    ),
     "hook-exits": (
         "import invkit, sys\n@invkit.hookimpl\ndef invkit_metrics(): sys.exit(1)",
         "sys.exit(1)",
