@@ -31,6 +31,7 @@ from invkit.verdict.rules import (
     distribution_warning,
     likelihood_faults,
     order_faults,
+    too_few,
 )
 
 INCOMPLETE = 0.5  # of the power beyond noise that the representation may lose in a band
@@ -166,11 +167,11 @@ def _reasons(measures: Measures, evidence: Evidence) -> list[str]:
     reasons = []
     if evidence.unrefined:
         reasons.append(evidence.unrefined)
-    elif found is None or found.count < ENOUGH_FOR_A_MAP:
-        count = "none" if found is None else f"only {found.count} of {found.refined}"
-        reasons.append(
-            f"{count} of the refined samples are certified, and at least {ENOUGH_FOR_A_MAP} are needed"
-        )
+    elif found is None:
+        reasons.append(f"no refined sample is certified, and at least {ENOUGH_FOR_A_MAP} are needed")
+    elif found.count < ENOUGH_FOR_A_MAP:
+        why, needed = too_few(found)
+        reasons.append(f"{why}, and at least {needed} are needed")
     error, limit = measures.vae_rmse, measures.vae_limit
     if error is not None and limit is not None and distribution_warning(error, limit) is not None:
         reasons.append("the image is out of distribution")

@@ -58,6 +58,7 @@ __all__ = [
     "judge",
     "likelihood_faults",
     "order_faults",
+    "too_few",
 ]
 
 import math
@@ -307,6 +308,22 @@ def _certified(measures: Measures) -> list[str]:
     return [first, second, *_plausible(found), *beside]
 
 
+def too_few(found: Certification, of: str = "") -> tuple[str, str]:
+    """Return why there are too few certified samples for a map, and how many certified ones it takes.
+
+    Args:
+        found: with fewer certified samples than that.
+        of: words that follow the samples, such as `" of layer 3"`.
+    """
+    if found.count < found.refined:
+        return (
+            f"only {found.count} of {found.refined} refined samples{of} are certified",
+            str(ENOUGH_FOR_A_MAP),
+        )
+    refined = f"1 sample{of} was" if found.refined == 1 else f"{found.refined} samples{of} were"
+    return f"only {refined} refined", f"{ENOUGH_FOR_A_MAP} certified ones"
+
+
 def _plausible(found: Certification) -> list[str]:
     """Say how many certified samples are unlike held-out low-dose images, which those are, and in what."""
     if found.outside is None or not found.traits:
@@ -368,8 +385,6 @@ def judge(measures: Measures) -> Verdict:
     warnings += likelihood_faults(measures.nll)
     found = measures.certification
     if found is not None and found.count < ENOUGH_FOR_A_MAP:
-        warnings.append(
-            f"Only {found.count} of {found.refined} refined samples of {measures.layer} are certified; fewer than "
-            f"{ENOUGH_FOR_A_MAP} give no map."
-        )
+        why, needed = too_few(found, f" of {measures.layer}")
+        warnings.append(f"{why[0].upper()}{why[1:]}; fewer than {needed} give no map.")
     return Verdict(tuple(sentences), tuple(warnings), floor)

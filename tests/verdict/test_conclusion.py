@@ -85,7 +85,17 @@ def test_noise_that_epsilon_alone_allows_is_not_called_invisible(noise):
             {"certification": None},
             "no gradient",
         ),
-        ({}, {"certification": Certification(7, 16, 1e-3, 0.6)}, "only 7 of 16"),
+        (
+            {},
+            {"certification": Certification(7, 16, 1e-3, 0.6)},
+            "because only 7 of 16 refined samples are certified, and at least 8 are needed.",
+        ),
+        (
+            {},
+            {"certification": Certification(4, 4, 1e-3, 0.6)},
+            "because only 4 samples were refined, and at least 8 certified ones are needed.",
+        ),
+        ({}, {"certification": None}, "because no refined sample is certified, and at least 8 are needed."),
         ({}, {"vae_rmse": 60.1}, "out of distribution"),
         ({}, {"fiber_error": GOOD | {"samples": 1.2}}, "fiber errors of samples"),
         ({}, {"nll": NLL | {"layer": 0.3}}, "likelihoods"),

@@ -157,6 +157,16 @@ def test_too_few_certified_samples_give_a_warning_and_no_spread_of_one():
 
 
 @pytest.mark.parametrize(
+    ("refined", "words"), [(1, "1 sample of layer 3 was"), (7, "7 samples of layer 3 were")]
+)
+def test_where_all_are_certified_but_too_few_were_refined_the_warning_says_so(refined, words):
+    found = judge(Measures("layer 3", 12.0, certification=Certification(refined, refined, 1e-3, 0.4)))
+    assert found.warnings == (f"Only {words} refined; fewer than 8 certified ones give no map.",)
+    enough = judge(Measures("layer 3", 12.0, certification=Certification(8, 8, 1e-3, 0.4)))
+    assert enough.warnings == ()
+
+
+@pytest.mark.parametrize(
     ("spread", "free", "beaten"),
     [
         (Interval(4.0, 3.8, 4.2), Interval(2.0, 1.8, 2.2), True),
