@@ -32,7 +32,8 @@ def pooled(rows: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any]:
 
     Figures in HU and fiber errors are root mean squares over pixels or activations, so they are pooled as root mean squares;
     all others as means. A figure that not every slice has is left out. The interval is about other slices of this series: they
-    share a patient, so it says nothing about other patients.
+    share a patient, so it says nothing about other patients. A figure that is the same in all slices, such as a count, is that
+    number, without an interval: the bootstrap would give one of no width.
 
     Args:
         rows: metrics of one layer, one entry per slice.
@@ -46,7 +47,9 @@ def pooled(rows: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any]:
         values = torch.tensor([row[key] for row in flat], dtype=torch.float64)
         squared = any(part.endswith(SQUARED) for part in key.split("."))
         found = bootstrap(values.square() if squared else values, seed=seed)
-        if squared:
+        if bool((values == values[0]).all()):
+            found = Interval(float(values[0].abs() if squared else values[0]))
+        elif squared:
             found = Interval(*(max(bound, 0.0) ** 0.5 for bound in (found.value, found.low, found.high)))
         *parents, last = key.split(".")
         place = result

@@ -13,7 +13,7 @@ from invkit.analysis import series as module
 from invkit.analysis.whole import Analysis
 from invkit.data.images import Scan, as_image
 from invkit.errors import ConfigError, ResourceError, UsageError
-from invkit.statistics.pooling import leaves, pooled
+from invkit.statistics.pooling import leaves
 
 OPTIONS = {
     "config": TINY,
@@ -171,12 +171,3 @@ def test_too_little_memory_is_said_before_anything_is_sampled(images, network, p
     assert not [line for line in said if line.startswith("sampling")]
     with pytest.raises(UsageError, match=r"1\.5G"):
         invkit.analyze(network, "0", images[0], memory="much", **OPTIONS, **place)
-
-
-def test_pooling_leaves_out_what_a_slice_lacks():
-    rows = [
-        {"a_hu": 3.0, "b": 1, "yes": True, "c": {"d": 2.0}},
-        {"a_hu": {"value": 4.0, "low": 3, "high": 5}, "b": 2},
-    ]
-    found = pooled(rows, seed=0)
-    assert dict(leaves(found)) == pytest.approx({"a_hu": 12.5**0.5, "b": 1.5})
