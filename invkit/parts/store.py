@@ -3,11 +3,12 @@
 __all__ = ["Store"]
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from invkit.artifacts import cache_folder, fingerprint, read_sidecar
-from invkit.errors import ArtifactError
+from invkit.errors import ArtifactError, ResourceError
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Artifact
 from invkit.training.lock import exclusive
@@ -66,10 +67,19 @@ class Store:
             request: what is wanted, JSON values; `"kind"` is the part's.
             learn: from the folder of its training and its key to what writes it.
             out: the file to write instead of the cache's own.
+
+        Raises:
+            ResourceError: it cannot be written, or the cache cannot.
         """
         kind, key = request["kind"], self.key(request)
         path, work = out or self.path(kind, key), self.work(kind, key)
-        with exclusive(work):
+        with ExitStack() as held:
+            try:
+                held.enter_context(exclusive(work))
+            except ResourceError as error:
+                raise ResourceError(
+                    f"{error}; the cache's folder is that of INVKIT_CACHE, or of `cache` in Python"
+                ) from error
             # One process may not see yet what another one sees, and all must go the same way.
             if out is not None or not all_true(self.find(kind, key) is not None):
                 write = learn(work, key)

@@ -77,6 +77,13 @@ def test_no_home_is_one_typed_error(monkeypatch):
         Store(Host())
 
 
+def test_a_cache_that_cannot_be_written_is_named_with_its_variable(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("INVKIT_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ResourceError, match=r"cannot write in .*cache.*INVKIT_CACHE"):
+        Store(Host()).keep({"kind": "vae"}, lambda *_: pytest.fail("nothing can be kept"))
+
+
 def test_what_nobody_trained_is_not_found(tmp_path):
     store, key = Store(Host(), tmp_path), Store.key(REQUEST)
     assert store.find("vae", key) is None
