@@ -89,7 +89,9 @@ def analyze(
     train_data: Annotated[
         list[str] | None,
         typer.Option(
-            "--train-data", metavar="PATH", help="CT data for training missing parts. Default: phantoms."
+            "--train-data",
+            metavar="PATH",
+            help="CT data for training missing parts; may be repeated. Default: phantoms.",
         ),
     ] = None,
     noise: Annotated[
@@ -99,7 +101,12 @@ def analyze(
         ),
     ] = "physical",
     preset: Annotated[
-        str, typer.Option("--preset", help="Model sizes and training steps of missing parts.")
+        str,
+        typer.Option(
+            "--preset",
+            metavar="NAME|FILE",
+            help="Model sizes and training steps of missing parts: a preset from `invkit presets`, or a .toml file.",
+        ),
     ] = "default",
     vae_preset: Annotated[
         str | None,

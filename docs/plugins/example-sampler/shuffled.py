@@ -20,7 +20,7 @@ def family():
             noise = (target.x - target.f_x).flatten()
 
             def draw(seed, image, indices):
-                # Draw k depends on seed, image and k alone, whatever else is draw with it.
+                # Draw k depends on seed, image and k alone, whatever else is drawn with it.
                 orders = [
                     torch.randperm(len(noise), generator=generator(seed, "shuffled", image, k))
                     for k in indices

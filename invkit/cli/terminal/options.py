@@ -25,7 +25,9 @@ ModelArgument = Annotated[
 PluginOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--plugin", metavar="FILE[:ATTR]", help="Load a denoiser from a Python file; may be repeated."
+        "--plugin",
+        metavar="FILE[:ATTR]",
+        help="Load a plugin (denoisers, samplers, metrics, ...) from a Python file; may be repeated.",
     ),
 ]
 
