@@ -1,6 +1,7 @@
 """The whole path from an image to a saved report, at tiny sizes; every figure is checked against a direct computation."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ import invkit
 from invkit.analysis.presentation import report_data
 from invkit.errors import SplitError
 from invkit.fiber.distance import activation_distance
+from invkit.measures import table
+from invkit.measures.diversity import Diversity
+from invkit.measures.table import Figure
+from invkit.statistics.intervals import Interval
 from invkit.verdict.measures import REFERENCES
 
 OPTIONS = {**TINY_OPTIONS, "samples": 30, "refine": 8}
@@ -255,6 +260,24 @@ def test_the_report_is_one_page_without_the_word(result, tmp_path):
     page = result.report(tmp_path / "report.html").read_text()
     assert "spread of the model" in page
     assert 'src="http' not in page
+
+
+def test_a_new_figure_touches_its_measure_and_the_table_alone(result, tmp_path, monkeypatch):
+    """The key that a measure gives and one line of `figures.csv` are enough for report, JSON and CSV."""
+    line = Figure("variation.diversity.novelty", "Novelty of the samples", "HU", "how new they are")
+    given = Diversity.figures
+    monkeypatch.setattr(
+        Diversity, "figures", lambda self: {**given(self), "novelty": Interval(2.5, 2.0, 3.0)}
+    )
+    lines = {**table.known(), line.key: line}
+    monkeypatch.setattr(table, "_table", lambda: lines)
+    fresh = replace(result, layers=tuple(map(replace, result.layers)))
+    assert fresh.metrics["variation"]["diversity"]["novelty"] == {"value": 2.5, "low": 2.0, "high": 3.0}
+    fresh.save(tmp_path / "run")
+    page, csv = ((tmp_path / "run" / name).read_text() for name in ("report.html", "figures.csv"))
+    assert "Novelty of the samples" in page and "how new they are" in page
+    assert "0,variation.diversity.novelty,Novelty of the samples,HU,2.5,2.0,3.0,how new they are" in csv
+    assert json.loads((tmp_path / "run" / "report.json").read_bytes())["layers"][0]["metrics"]["variation"]
 
 
 @pytest.mark.parametrize(
