@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from scaled_network import Scaled
 
 from invkit.noise.covariance import NoiseCovariance
 from invkit.split.split import Split
@@ -11,18 +11,6 @@ from invkit.tolerance.unit import unit_of
 from invkit.tolerance.windows import Windows
 
 LEVEL = 20.0
-
-
-class Scaled(nn.Module):
-    def __init__(self, factor):
-        super().__init__()
-        self.inner = nn.Conv2d(1, 1, 1, bias=False)
-        self.factor = factor
-        with torch.no_grad():
-            self.inner.weight.fill_(3.0)
-
-    def forward(self, x):
-        return self.factor * self.inner(x) / 3
 
 
 def marks(factor=1.0):

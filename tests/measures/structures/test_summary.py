@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scaled_network import Scaled
 from torch import nn
 
 from invkit.fiber.tangent import Tangent
@@ -13,20 +14,6 @@ from invkit.statistics.tree import as_json
 from invkit.tolerance.layer import TolerancedLayer
 
 LEVEL, SIDE = 20.0, 48
-
-
-class Scaled(nn.Module):
-    """f(x) = factor x; the layer is x itself, three times as large."""
-
-    def __init__(self, factor=1.0):
-        super().__init__()
-        self.inner = nn.Conv2d(1, 1, 1, bias=False)
-        self.factor = factor
-        with torch.no_grad():
-            self.inner.weight.fill_(3.0)
-
-    def forward(self, x):
-        return self.factor * self.inner(x) / 3
 
 
 def value(figure):
