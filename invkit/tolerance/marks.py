@@ -2,6 +2,7 @@
 
 __all__ = ["DISPLAY", "GREY_LEVEL", "HEADLINE", "MARKS", "Marks", "marks_of"]
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,11 +81,13 @@ def marks_of(split: Split, x: Tensor, f_x: Tensor, noise: Callable[[int], Tensor
         return float(torch.cat(distances).square().mean().sqrt()), float(torch.cat(changes).mean().sqrt())
 
     # Noise of the whole dose moves f(x) most; a network may be anything, so the scale is sought and not computed.
-    at, change = "tenth_of_repeat", 0.0
     if moved(1.0)[1] > GREY_LEVEL:
-        at, change = HEADLINE, GREY_LEVEL
         values["grey_level"] = moved(_scale_for(lambda scale: moved(scale)[1], GREY_LEVEL))[0]
+    # Beyond a repeat scan it says that noise moves z at x otherwise than at f(x), as behind a threshold: no tolerance to work with.
+    if values.get("grey_level", math.inf) <= values["repeat"]:
+        at, change = HEADLINE, GREY_LEVEL
     else:
+        at = "tenth_of_repeat"
         change = moved(_scale_for(lambda scale: moved(scale)[0], values[at]))[1]
     ordered = {name: values[name] for name in MARKS if name in values}
     return Marks(ordered, change, at)

@@ -1,5 +1,7 @@
 """Marks of the identity and of scaled copies against their closed forms."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scaled_network import Scaled
@@ -47,6 +49,16 @@ def test_where_no_noise_changes_f_by_a_grey_level_the_headline_is_a_tenth_of_a_r
     assert found.at == "tenth_of_repeat"
     assert "grey_level" not in found.values
     assert 0 < found.hu_at_output < GREY_LEVEL
+
+
+def test_a_grey_level_beyond_a_repeat_scan_is_no_headline():
+    _, windows, split, x = marks()
+    tiny = replace(windows, unit=replace(windows.unit, s=tuple(1e-3 * s for s in windows.unit.s)))
+    noise = NoiseCovariance(torch.full((64, 64), LEVEL))
+    generator = torch.Generator().manual_seed(1)
+    found = marks_of(split, x, split.denoiser(x), lambda count: noise.draws(count, generator), tiny)
+    assert found.at == "tenth_of_repeat"
+    assert found.values["grey_level"] > 1
 
 
 def test_rounding_is_that_of_the_formats():
