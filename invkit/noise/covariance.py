@@ -104,7 +104,7 @@ class NoiseCovariance:
 
         power = self.power(self._radius)
         power = np.maximum(power, self.floor * mean(power))
-        return torch.from_numpy(np.sqrt(power / mean(power))).to(self.deviation)
+        return self._like(np.sqrt(power / mean(power)))
 
     @cached_property
     def transfer(self) -> Tensor:
@@ -115,9 +115,11 @@ class NoiseCovariance:
         """
         radius = np.maximum(self._radius, LOW)
         ratio = self.power(radius) / radius
-        return torch.from_numpy(np.sqrt(np.minimum(ratio / (self.power(np.array(LOW)) / LOW), 1.0))).to(
-            self.deviation
-        )
+        return self._like(np.sqrt(np.minimum(ratio / (self.power(np.array(LOW)) / LOW), 1.0)))
+
+    def _like(self, values: np.ndarray) -> Tensor:
+        """Return numbers in the precision and on the device of the noise; the precision first, for not every device has float64."""
+        return torch.from_numpy(values).to(self.deviation.dtype).to(self.deviation.device)
 
     @property
     def _radius(self) -> np.ndarray:

@@ -91,10 +91,10 @@ class Posterior:
                 distance = torch.cat(
                     [self.windows.distance(self.split.phi(one), z) for one in images.split(4)]
                 )
-                holds = distance <= self.tolerance
+                holds = (distance <= self.tolerance).to(images.device)
                 everything += list(images)
                 found += list(images[holds])
-                distances += list(distance[holds])
+                distances += list(distance[holds.to(distance.device)])
                 tried += len(indices)
                 steps, products = max(steps, used), products + made
         images = torch.stack(found[:count]) if found else self.x[:0]

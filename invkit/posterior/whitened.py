@@ -13,6 +13,7 @@ from invkit.noise.covariance import NoiseCovariance
 from invkit.noise.solve import Solution, solve
 from invkit.split.split import Split
 from invkit.tolerance.unit import Unit
+from invkit.training.precision import in_float64
 
 Parts = tuple[Tensor, ...]
 PROBES = 4
@@ -70,15 +71,14 @@ class Whitened:
         """
         rows, columns = self.covariance.size
         generator = torch.Generator().manual_seed(0)
-        power = torch.zeros(rows, columns // 2 + 1, device=like.device, dtype=torch.float64)
-        total = torch.zeros_like(power)
+        power = total = torch.zeros((), dtype=torch.float64)
         for _ in range(max(1, PROBES // len(like))):
             probe = torch.randn(like.shape, generator=generator).to(like)
             seen = torch.fft.rfft2(self.transposed(self.forward(probe)))
             own = torch.fft.rfft2(probe)
-            power += (own.conj() * seen).real.sum((0, 1)).double()
-            total += own.abs().square().sum((0, 1)).double()
-        spectrum = 1 + (_smooth(power) / _smooth(total)).clamp(min=0).to(like)
+            power = power + in_float64((own.conj() * seen).real.sum((0, 1))).cpu()
+            total = total + in_float64(own.abs().square().sum((0, 1))).cpu()
+        spectrum = 1 + (_smooth(power) / _smooth(total)).clamp(min=0).to(like.dtype).to(like.device)
         return lambda b: torch.fft.irfft2(torch.fft.rfft2(b) / spectrum, s=(rows, columns))
 
     def _weighted(self, parts: Parts) -> Parts:

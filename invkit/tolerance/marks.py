@@ -13,6 +13,7 @@ from invkit.fiber.distance import Activation
 from invkit.split.split import Split
 from invkit.tolerance.unit import parts_of
 from invkit.tolerance.windows import Windows
+from invkit.training.precision import in_float64
 
 DISPLAY = 400.0, 256  # HU of a soft-tissue window, and grey levels of a display
 GREY_LEVEL = DISPLAY[0] / DISPLAY[1]  # HU, 1.56
@@ -77,7 +78,7 @@ def marks_of(split: Split, x: Tensor, f_x: Tensor, noise: Callable[[int], Tensor
         for one in draws.split(2):
             there, f_there = split.phi_and_f(x + scale * one)
             distances.append(windows.distance(there, z))
-            changes.append((f_there - f_x).flatten(1).double().square().mean(1))
+            changes.append(in_float64((f_there - f_x).flatten(1)).square().mean(1))
         return float(torch.cat(distances).square().mean().sqrt()), float(torch.cat(changes).mean().sqrt())
 
     # Noise of the whole dose moves f(x) most; a network may be anything, so the scale is sought and not computed.

@@ -13,6 +13,7 @@ from torch.nn.functional import avg_pool2d
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.fiber.distance import Activation
 from invkit.split.split import Split
+from invkit.training.precision import in_float64
 
 DRAWS = 32
 LOCAL = 9  # positions on a side, over which the variance of a channel is averaged
@@ -56,11 +57,11 @@ def unit_of(split: Split, f_x: Tensor, noise: Callable[[int], Tensor], *, draws:
         parts = parts_of(split.phi(f_x + noise(n)))
         if not sums:
             # Moments about the first scan, so that nothing cancels.
-            origin = tuple(part[:1].double() for part in parts)
+            origin = tuple(in_float64(part[:1]) for part in parts)
             sums = [torch.zeros_like(part) for part in origin]
             squares = [torch.zeros_like(part) for part in origin]
         for k, (part, first) in enumerate(zip(parts, origin, strict=True)):
-            off = part.double() - first
+            off = in_float64(part) - first
             sums[k] += off.sum(0, keepdim=True)
             squares[k] += off.square().sum(0, keepdim=True)
         count += n
@@ -72,7 +73,7 @@ def unit_of(split: Split, f_x: Tensor, noise: Callable[[int], Tensor], *, draws:
         low = s < FLOOR * error
         floored, elements = floored + int(low.sum()), elements + low.numel()
         # A layer that rounds nothing and never changes has no unit of its own; any will do.
-        found.append(s.clamp(min=FLOOR * error or 1.0).float())
+        found.append(s.clamp(min=FLOOR * error or 1.0).float().to(f_x.device))
     return Unit(tuple(found), rounding, floored / max(1, elements))
 
 
@@ -84,13 +85,13 @@ def rounding_of(split: Split, x: Tensor) -> tuple[float, ...]:
     denoiser = split.denoiser
     exact = LoadedDenoiser(
         denoiser.spec,
-        copy.deepcopy(denoiser.network).double(),
+        copy.deepcopy(denoiser.network).cpu().double(),  # not every device has float64
         weights_tag=denoiser.weights_tag,
         preprocessing=denoiser.preprocessing,
     )
     other = Split(exact, split.layer, allow_bypass=True)
-    pairs = zip(parts_of(split.phi(x)), parts_of(other.phi(x.double())), strict=True)
-    return tuple(float((part.double() - truth).square().mean().sqrt()) for part, truth in pairs)
+    pairs = zip(parts_of(split.phi(x)), parts_of(other.phi(x.cpu().double())), strict=True)
+    return tuple(float((part.cpu().double() - truth).square().mean().sqrt()) for part, truth in pairs)
 
 
 def parts_of(z: Activation) -> Parts:

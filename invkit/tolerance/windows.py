@@ -12,6 +12,7 @@ from torch import Tensor
 from invkit.fiber.distance import Activation
 from invkit.split.split import Split
 from invkit.tolerance.unit import Parts, Unit, parts_of
+from invkit.training.precision import in_float64, sum_in_float64
 
 LEAST = 8  # positions on a side
 LARGEST = 64  # pixels on a side
@@ -75,8 +76,8 @@ class Windows:
     def of_windows(scaled: Tensor, side: int | None) -> Tensor:
         """Return the root mean square of every window, `(N, rows, columns)`; `(N, 1, 1)` where there is one."""
         if side is None:
-            return scaled.flatten(1).double().square().mean(1).sqrt()[:, None, None]
-        power = scaled.square().mean(1, dtype=torch.float64)
+            return in_float64(scaled.flatten(1)).square().mean(1).sqrt()[:, None, None]
+        power = sum_in_float64(scaled.square(), 1) / scaled.shape[1]
         rows, columns = (starts(length, side) for length in power.shape[1:])
         total = torch.nn.functional.pad(power.cumsum(1).cumsum(2), (1, 0, 1, 0))
         top, left = torch.tensor(rows), torch.tensor(columns)

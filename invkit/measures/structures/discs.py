@@ -99,7 +99,7 @@ def measure_discs(
                 **{f"identity_{name}": value for name, value in theirs.items()},
             }
             for name, value in values.items():
-                found[name].append(value.double().cpu())
+                found[name].append(value.cpu().double())
         if found:
             joined = {name: torch.cat(values) for name, values in found.items()}
             rows.append(
@@ -145,4 +145,4 @@ def _seen(layer: TolerancedLayer, centres: Tensor, radius: float) -> tuple[dict[
 def _shapes(images: Tensor, centres: Tensor, radius: float) -> Tensor:
     height, width = images.shape[-2:]
     shapes = [disc(height, width, (float(row), float(column)), radius)[None] for row, column in centres]
-    return torch.stack(shapes).to(images)
+    return torch.stack(shapes).to(images.dtype).to(images.device)

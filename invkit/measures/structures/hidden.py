@@ -8,6 +8,7 @@ from torch import Tensor
 from invkit.posterior.whitened import Whitened
 from invkit.split.split import Split
 from invkit.tolerance.layer import Crops, TolerancedLayer
+from invkit.training.precision import in_float64
 
 DEVIATIONS = 2.0  # standard deviations of dose noise, that a companion is rarer than by no more
 SECANTS = 6
@@ -67,7 +68,7 @@ def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tens
             layer.tangent,
         )
         left = at.solve(white, within=WITHIN, at_most=PRODUCTS).x
-        companion = (left - white).flatten(1).double().square().sum(1).sqrt()
+        companion = in_float64((left - white).flatten(1)).square().sum(1).sqrt().cpu()
         by_noise = DEVIATIONS / companion.clamp(min=1e-12)
         rest = covariance.root(left)
         by_tolerance = _largest(layer.split, crops, rest, tolerance, z=z)
@@ -85,7 +86,7 @@ def _largest(split: Split, crops: Crops, changes: Tensor, tolerance: float, *, z
 
     def distance(c: Tensor) -> Tensor:
         moved = crops.images + c.to(changes).view(-1, 1, 1, 1) * changes
-        return crops.windows.distance(split.phi(moved), here)  # type: ignore[arg-type]
+        return crops.windows.distance(split.phi(moved), here).cpu()  # type: ignore[arg-type]
 
     # As small a step as float32 still resolves, for the slope at 0.
     c = torch.full((len(changes),), 0.1, dtype=torch.float64)

@@ -13,6 +13,7 @@ from invkit.measures.structures.discs import DiscRow, measure_discs
 from invkit.posterior.draws import Posterior, PosteriorDraws
 from invkit.statistics.intervals import Interval, bootstrap
 from invkit.tolerance.layer import TolerancedLayer
+from invkit.training.precision import in_float64
 from invkit.training.seeds import generator
 from invkit.verdict.structures import DiscFound, StructuresFound
 
@@ -174,7 +175,7 @@ def _noise(layer: TolerancedLayer, seed: int, image: int) -> tuple[Tensor, Tenso
 
 def _root(squares: Sequence[Tensor], seed: int) -> Interval:
     """Return the root mean square over draws and pixels, with an interval over draws."""
-    means = torch.cat([part.flatten(1).double().mean(1) for part in squares]).cpu()
+    means = torch.cat([in_float64(part.flatten(1)).mean(1) for part in squares]).cpu()
     found = bootstrap(means, seed=seed)
     return Interval(*(max(value, 0.0) ** 0.5 for value in (found.value, found.low, found.high)))
 
