@@ -10,6 +10,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
+from invkit.denoisers.loaded import PIXELS_AT_ONCE
 from invkit.fiber.tangent import Tangent
 from invkit.noise.covariance import NoiseCovariance
 from invkit.posterior.whitened import Whitened
@@ -25,7 +26,6 @@ CONVERGED = 1e-4  # of the objective, that the next step would gain
 WITHIN = 3e-3  # relative residual of a step's linear system
 PRODUCTS = 120  # in one step; the next goes on where it ends
 HALVINGS = 6
-PIXELS_AT_ONCE = 8 * 128 * 128  # of draws that are optimised together
 ROUNDS = 3  # of draws, to replace those that fail in a window
 
 
@@ -153,6 +153,7 @@ class Posterior:
             gradient = white - prior + at.transposed(misfit)
             solution = at.solve(-gradient, within=WITHIN, at_most=PRODUCTS)
             products += solution.products
+            del at  # or the next linearisation would lie beside this one
             gain = -_inner(gradient, solution.x) / 2
             solved = bool((solution.residual <= WITHIN).all())
             converged = solved and bool((gain <= CONVERGED * value).all())

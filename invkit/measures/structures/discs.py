@@ -132,6 +132,7 @@ def _seen(layer: TolerancedLayer, centres: Tensor, radius: float) -> tuple[dict[
         layer.split, crops.images, crops.windows.unit, layer.tolerance, crops.covariance, layer.tangent
     )
     seen = detectability(at, structures)
+    del at
     alone = hidden_alone(layer.split, crops, structures, layer.tolerance)
     values = {
         "detectability_kept": seen.kept,

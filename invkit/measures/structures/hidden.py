@@ -68,6 +68,7 @@ def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tens
             layer.tangent,
         )
         left = at.solve(white, within=WITHIN, at_most=PRODUCTS).x
+        del at  # or the next linearisation would lie beside this one
         companion = in_float64((left - white).flatten(1)).square().sum(1).sqrt().cpu()
         by_noise = DEVIATIONS / companion.clamp(min=1e-12)
         rest = covariance.root(left)
