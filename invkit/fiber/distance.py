@@ -1,6 +1,6 @@
 """How far two activations are from each other."""
 
-__all__ = ["Activation", "activation_distance", "as_rows", "pieces"]
+__all__ = ["Activation", "activation_distance", "as_rows", "parts_of", "pieces"]
 
 import math
 from collections.abc import Iterator
@@ -26,8 +26,7 @@ def activation_distance(a: Activation, b: Activation) -> Tensor:
     Raises:
         InputError: shapes or numbers of activations that do not match.
     """
-    first = a if isinstance(a, tuple) else (a,)
-    second = b if isinstance(b, tuple) else (b,)
+    first, second = parts_of(a), parts_of(b)
     if [part.shape[1:] for part in first] != [part.shape[1:] for part in second]:
         shapes = [[tuple(part.shape[1:]) for part in parts] for parts in (first, second)]
         raise InputError(f"activations differ in shape: {shapes[0]} against {shapes[1]}")
@@ -37,6 +36,11 @@ def activation_distance(a: Activation, b: Activation) -> Tensor:
         raise InputError(f"activations differ in number: {counts[0]} against {counts[1]}")
     squares = torch.stack([_sum_of_squares(*parts) for parts in zip(first, second, strict=True)]).sum(0)
     return (squares / sum(math.prod(part.shape[1:]) for part in first)).sqrt()
+
+
+def parts_of(z: Activation) -> tuple[Tensor, ...]:
+    """Return an activation as a tuple of tensors, one for each layer of a set."""
+    return z if isinstance(z, tuple) else (z,)
 
 
 def as_rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invkit.fiber.distance import Activation
+from invkit.fiber.distance import Activation, parts_of
 from invkit.fiber.linearise import Linearisation, dot
 from invkit.fiber.tangent import Tangent
 
@@ -93,11 +93,11 @@ def refine(
         SplitError: no gradient of the layer reaches the image.
     """
     tangent = tangent or Tangent(phi_grad)
-    target = z if isinstance(z, tuple) else (z,)
+    target = parts_of(z)
     size = sum(math.prod(part.shape[1:]) for part in target)
     x = images.clone()
     n = len(x)
-    residual = _minus(target, _tuple(phi(x)))
+    residual = _minus(target, parts_of(phi(x)))
     distance = _norm(residual, size)
     before = distance.clone()
     steps, products = (torch.zeros(n, dtype=torch.int64) for _ in range(2))
@@ -180,17 +180,13 @@ def _backtrack(
     t = torch.ones_like(distance)
     for _ in range(HALVINGS):
         moved = torch.addcmul(x, _like(t, direction), direction)
-        residual = _minus(target, _tuple(phi(moved)))
+        residual = _minus(target, parts_of(phi(moved)))
         reached = _norm(residual, size)
         worse = ~(reached < (1 - 0.1 * t) * distance)
         if not bool(worse.any()):
             break
         t = torch.where(worse, t / 2, t)
     return moved, residual, reached
-
-
-def _tuple(z: Activation) -> tuple[Tensor, ...]:
-    return z if isinstance(z, tuple) else (z,)
 
 
 def _minus(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

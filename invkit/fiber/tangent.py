@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functionalize
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from invkit.fiber.distance import Activation
+from invkit.fiber.distance import Activation, parts_of
 from invkit.fiber.tangent_graph import Graphs, out_of_place, parted, plain, writes
 from invkit.fiber.trace import traced
 
@@ -99,7 +99,7 @@ def differentiable(phi: Callable[[Tensor], Activation], x: Tensor) -> tuple[Tens
     # The fused kernels of attention cannot.
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         z = phi(at)
-    return at, z if isinstance(z, tuple) else (z,)
+    return at, parts_of(z)
 
 
 def _products(graphs: Graphs, x: Tensor) -> Products:

@@ -11,11 +11,12 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from invkit.denoisers.loaded import PIXELS_AT_ONCE
+from invkit.fiber.distance import parts_of
 from invkit.fiber.tangent import Tangent
 from invkit.noise.covariance import NoiseCovariance
 from invkit.posterior.whitened import Whitened
 from invkit.split.split import Split
-from invkit.tolerance.unit import Unit, parts_of
+from invkit.tolerance.unit import Unit
 from invkit.tolerance.windows import Windows
 from invkit.training.precision import in_float64
 from invkit.training.seeds import generator
@@ -79,24 +80,20 @@ class Posterior:
         distances: list[Tensor] = []
         everything: list[Tensor] = []
         converged = True
-        tried = steps = products = index = 0
+        tried = steps = products = 0
         at_once = max(1, PIXELS_AT_ONCE // (self.x.shape[-2] * self.x.shape[-1]))
-        for _ in range(ROUNDS):
-            while len(found) < count and index < ROUNDS * count:
-                indices = range(index, index + min(at_once, count - len(found)))
-                index = indices.stop
-                images, used, made, ended = self._optimised(indices, seed, stream, start)
-                converged = converged and ended
-                z = self.split.phi(self.x)
-                distance = torch.cat(
-                    [self.windows.distance(self.split.phi(one), z) for one in images.split(4)]
-                )
-                holds = (distance <= self.tolerance).to(images.device)
-                everything += list(images)
-                found += list(images[holds])
-                distances += list(distance[holds.to(distance.device)])
-                tried += len(indices)
-                steps, products = max(steps, used), products + made
+        z = self.split.phi(self.x)
+        while len(found) < count and tried < ROUNDS * count:
+            indices = range(tried, tried + min(at_once, count - len(found)))
+            tried = indices.stop
+            images, used, made, ended = self._optimised(indices, seed, stream, start)
+            converged = converged and ended
+            distance = torch.cat([self.windows.distance(self.split.phi(one), z) for one in images.split(4)])
+            holds = (distance <= self.tolerance).to(images.device)
+            everything += list(images)
+            found += list(images[holds])
+            distances += list(distance[holds.to(distance.device)])
+            steps, products = max(steps, used), products + made
         images = torch.stack(found[:count]) if found else self.x[:0]
         return PosteriorDraws(
             images=images,

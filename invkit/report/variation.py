@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from invkit.statistics.intervals import Interval, number
+from invkit.verdict.structures import MARKS
 
 SHOWN = 16  # certificates
-MARKS = {
-    "grey_level": "dose noise that changes f by one grey level of a display",
-    "tenth_of_repeat": "a tenth of a repeat scan",
-}
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from invkit.errors import DenoiserError
+from invkit.fiber.distance import parts_of
 from invkit.split.split import Split
-from invkit.tolerance.unit import parts_of
 from invkit.tolerance.windows import Windows
 
 PART = 0.1  # of the tolerance, that surroundings may change beyond the frame

@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from invkit.fiber.distance import parts_of
 from invkit.fiber.tangent import Tangent
 from invkit.noise.covariance import NoiseCovariance
 from invkit.split.split import Split
@@ -90,7 +91,7 @@ class TolerancedLayer:
             last = torch.tensor([size[0] - sides[0], size[1] - sides[1]])
             corners = torch.minimum((centres - torch.tensor(sides) // 2).clamp(min=0), last) // step * step
         images = torch.cat([self.x[..., r : r + sides[0], c : c + sides[1]] for r, c in corners.tolist()])
-        shapes = [part.shape for part in _parts(self.split, images[:1])]
+        shapes = [part.shape for part in parts_of(self.split.phi(images[:1]))]
         units: Parts = tuple(
             torch.cat([_cut(s, shape, grid.stride, corner) for corner in corners.tolist()])
             for s, shape, grid in zip(self.windows.unit.s, shapes, grids, strict=True)
@@ -121,11 +122,6 @@ class Crops:
     centres: Tensor
     windows: Windows
     covariance: NoiseCovariance
-
-
-def _parts(split: Split, x: Tensor) -> Parts:
-    z = split.phi(x)
-    return z if isinstance(z, tuple) else (z,)
 
 
 def _cut(s: Tensor, shape: torch.Size, stride: int | None, corner: list[int]) -> Tensor:

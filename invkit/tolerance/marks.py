@@ -9,23 +9,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invkit.fiber.distance import Activation
+from invkit.fiber.distance import Activation, parts_of
 from invkit.split.split import Split
-from invkit.tolerance.unit import parts_of
 from invkit.tolerance.windows import Windows
 from invkit.training.precision import in_float64
 
 DISPLAY = 400.0, 256  # HU of a soft-tissue window, and grey levels of a display
 GREY_LEVEL = DISPLAY[0] / DISPLAY[1]  # HU, 1.56
 HEADLINE = "grey_level"
-MARKS = {
-    "float32": "rounding of float32",
-    "bfloat16": "rounding of z to bfloat16",
-    "int8": "z in 8 bits, one symmetric scale a channel",
-    "grey_level": "dose noise that changes f(x) by one grey level of a display",
-    "tenth_of_repeat": "a tenth of a repeat scan",
-    "repeat": "a repeat scan",
-}
+MARKS = (
+    "float32",
+    "bfloat16",
+    "int8",
+    "grey_level",
+    "tenth_of_repeat",
+    "repeat",
+)  # in the order they are shown
 DRAWS = 8
 STEPS = 12  # of a search, at most
 WITHIN = 0.01  # of what is sought

@@ -1,6 +1,6 @@
 """S, the unit of distances in a layer: what a repeat scan changes there, position by position."""
 
-__all__ = ["DRAWS", "FLOOR", "LOCAL", "Unit", "parts_of", "rounding_of", "unit_of"]
+__all__ = ["DRAWS", "FLOOR", "LOCAL", "Unit", "rounding_of", "unit_of"]
 
 import copy
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from invkit.denoisers.loaded import LoadedDenoiser
-from invkit.fiber.distance import Activation
+from invkit.fiber.distance import parts_of
 from invkit.split.split import Split
 from invkit.training.precision import in_float64
 
@@ -92,11 +92,6 @@ def rounding_of(split: Split, x: Tensor) -> tuple[float, ...]:
     other = Split(exact, split.layer, allow_bypass=True)
     pairs = zip(parts_of(split.phi(x)), parts_of(other.phi(x.cpu().double())), strict=True)
     return tuple(float((part.cpu().double() - truth).square().mean().sqrt()) for part, truth in pairs)
-
-
-def parts_of(z: Activation) -> Parts:
-    """Return z as a tuple of tensors."""
-    return z if isinstance(z, tuple) else (z,)
 
 
 def _local(variance: Tensor) -> Tensor:

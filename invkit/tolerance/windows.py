@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invkit.fiber.distance import Activation
+from invkit.fiber.distance import Activation, parts_of
 from invkit.split.split import Split
-from invkit.tolerance.unit import Parts, Unit, parts_of
+from invkit.tolerance.unit import Parts, Unit
 from invkit.training.precision import in_float64, sum_in_float64
 
 LEAST = 8  # positions on a side

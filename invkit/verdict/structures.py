@@ -1,6 +1,6 @@
 """What becomes of structures and of noise, in sentences: what f keeps, and what hides from the layer beyond the tolerance."""
 
-__all__ = ["HIDES", "DiscFound", "StructuresFound", "structure_sentences"]
+__all__ = ["HIDES", "MARKS", "DiscFound", "StructuresFound", "structure_sentences"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass

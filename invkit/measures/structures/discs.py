@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.images.disc import disc, disc_places
 from invkit.measures.structures.hidden import hidden_alone, hidden_with_companion
 from invkit.posterior.observer import detectability
 from invkit.posterior.whitened import Whitened
 from invkit.statistics.intervals import Interval, bootstrap
-from invkit.tolerance.layer import TolerancedLayer
+from invkit.tolerance.layer import Crops, TolerancedLayer
 from invkit.training.seeds import derive_seed
 
 RADII = (1.0, 2.0, 4.0, 8.0)  # pixels
@@ -91,10 +92,12 @@ def measure_discs(
             if not len(centres):
                 continue
             same = identity.at(layer.tolerance)
-            (ours, solved), (theirs, _) = (_seen(one, centres, radius) for one in (layer, same))
+            crops, shapes = _cut(layer, centres, radius)
+            ours, solved = _seen(layer, crops, shapes)
+            theirs, _ = _seen(same, *_cut(same, centres, radius))
             converged = converged and solved
             values = {
-                "contrast_kept": _contrast_kept(layer, centres, radius),
+                "contrast_kept": _contrast_kept(layer.split.denoiser, crops, shapes),
                 **ours,
                 **{f"identity_{name}": value for name, value in theirs.items()},
             }
@@ -114,20 +117,24 @@ def measure_discs(
     return tuple(rows)
 
 
-def _contrast_kept(layer: TolerancedLayer, centres: Tensor, radius: float) -> Tensor:
+def _cut(layer: TolerancedLayer, centres: Tensor, radius: float) -> tuple[Crops, Tensor]:
+    """Return what lies around places, and the discs there, `(N, 1, h, w)`, 0 to 1."""
     crops = layer.crops(centres)
-    shapes = _shapes(crops.images, crops.centres, radius)
+    height, width = crops.images.shape[-2:]
+    shapes = [disc(height, width, (float(row), float(column)), radius)[None] for row, column in crops.centres]
+    return crops, torch.stack(shapes).to(crops.images.dtype).to(crops.images.device)
+
+
+def _contrast_kept(f: LoadedDenoiser, crops: Crops, shapes: Tensor) -> Tensor:
     structures = CONTRAST * crops.covariance.blurred(shapes)
-    f = layer.split.denoiser
     change = f(crops.images + structures) - f(crops.images)
     inside = (shapes > 0.5).to(shapes)
     return (change * inside).flatten(1).sum(1) / (structures * inside).flatten(1).sum(1)
 
 
-def _seen(layer: TolerancedLayer, centres: Tensor, radius: float) -> tuple[dict[str, Tensor], bool]:
+def _seen(layer: TolerancedLayer, crops: Crops, shapes: Tensor) -> tuple[dict[str, Tensor], bool]:
     """Return what an observer of the layer sees of discs, what hides from it, and whether that was solved."""
-    crops = layer.crops(centres)
-    structures = CONTRAST * crops.covariance.blurred(_shapes(crops.images, crops.centres, radius))
+    structures = CONTRAST * crops.covariance.blurred(shapes)
     at = Whitened(
         layer.split, crops.images, crops.windows.unit, layer.tolerance, crops.covariance, layer.tangent
     )
@@ -141,9 +148,3 @@ def _seen(layer: TolerancedLayer, centres: Tensor, radius: float) -> tuple[dict[
         "hidden_companion_hu": CONTRAST * hidden_with_companion(layer, crops, structures, alone),
     }
     return values, seen.converged
-
-
-def _shapes(images: Tensor, centres: Tensor, radius: float) -> Tensor:
-    height, width = images.shape[-2:]
-    shapes = [disc(height, width, (float(row), float(column)), radius)[None] for row, column in centres]
-    return torch.stack(shapes).to(images.dtype).to(images.device)

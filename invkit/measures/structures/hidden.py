@@ -2,9 +2,12 @@
 
 __all__ = ["DEVIATIONS", "hidden_alone", "hidden_with_companion"]
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from invkit.fiber.distance import Activation
 from invkit.posterior.whitened import Whitened
 from invkit.split.split import Split
 from invkit.tolerance.layer import Crops, TolerancedLayer
@@ -62,7 +65,7 @@ def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tens
         at = Whitened(
             layer.split,
             crops.images,
-            type(unit)(scaled, unit.rounding, unit.floored),
+            replace(unit, s=scaled),
             tolerance,
             covariance,
             layer.tangent,
@@ -81,13 +84,15 @@ def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tens
     return best
 
 
-def _largest(split: Split, crops: Crops, changes: Tensor, tolerance: float, *, z: object = None) -> Tensor:
+def _largest(
+    split: Split, crops: Crops, changes: Tensor, tolerance: float, *, z: Activation | None = None
+) -> Tensor:
     """Return the largest c for which c times a change keeps every window within the tolerance, as Phi itself has it."""
     here = split.phi(crops.images) if z is None else z
 
     def distance(c: Tensor) -> Tensor:
         moved = crops.images + c.to(changes).view(-1, 1, 1, 1) * changes
-        return crops.windows.distance(split.phi(moved), here).cpu()  # type: ignore[arg-type]
+        return crops.windows.distance(split.phi(moved), here).cpu()
 
     # As small a step as float32 still resolves, for the slope at 0.
     c = torch.full((len(changes),), 0.1, dtype=torch.float64)
