@@ -4,22 +4,14 @@ import json
 
 import pytest
 import torch
-from small_network import TINY, disc_image
+from small_network import UNTRAINED_OPTIONS as OPTIONS
+from small_network import disc_image
 
 import invkit
 from invkit.analysis.folder import analyze_into
 from invkit.analysis.whole import Analysis
 from invkit.artifacts import load
 from invkit.errors import ConfigError, UsageError
-
-OPTIONS = {
-    "config": TINY,
-    "sampler": "training-free",
-    "train_data": ["phantoms:12"],
-    "train_noise": "image",
-    "samples": 5,
-    "refine": 2,
-}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_network import TINY
+from small_network import UNTRAINED_OPTIONS as OPTIONS
 
 import invkit
 from invkit.analysis import series as module
@@ -14,15 +14,6 @@ from invkit.analysis.whole import Analysis
 from invkit.data.images import Scan, as_image
 from invkit.errors import ConfigError, ResourceError, UsageError
 from invkit.statistics.pooling import leaves
-
-OPTIONS = {
-    "config": TINY,
-    "sampler": "training-free",
-    "train_data": ["phantoms:12"],
-    "train_noise": "image",
-    "samples": 5,
-    "refine": 2,
-}
 
 
 @pytest.fixture(scope="module")

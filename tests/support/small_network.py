@@ -8,6 +8,14 @@ from invkit.parts.config import LayerConfig
 
 TINY = LayerConfig.preset("tiny")
 TINY_OPTIONS = {"config": TINY, "vae_preset": "tiny", "train_data": ["phantoms:12"]}
+UNTRAINED_OPTIONS = {
+    "config": TINY,
+    "sampler": "training-free",
+    "train_data": ["phantoms:12"],
+    "train_noise": "image",
+    "samples": 5,
+    "refine": 2,
+}
 
 
 class Small(nn.Sequential):
