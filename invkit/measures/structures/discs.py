@@ -13,6 +13,7 @@ from torch import Tensor
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.images.disc import disc, disc_places
 from invkit.measures.structures.hidden import hidden_alone, hidden_with_companion
+from invkit.posterior.draws import sigma_for
 from invkit.posterior.observer import detectability
 from invkit.posterior.whitened import Whitened
 from invkit.statistics.intervals import Interval, bootstrap
@@ -135,9 +136,8 @@ def _contrast_kept(f: LoadedDenoiser, crops: Crops, shapes: Tensor) -> Tensor:
 def _seen(layer: TolerancedLayer, crops: Crops, shapes: Tensor) -> tuple[dict[str, Tensor], bool]:
     """Return what an observer of the layer sees of discs, what hides from it, and whether that was solved."""
     structures = CONTRAST * crops.covariance.blurred(shapes)
-    at = Whitened(
-        layer.split, crops.images, crops.windows.unit, layer.tolerance, crops.covariance, layer.tangent
-    )
+    sigma = sigma_for(layer.tolerance, layer.windows.elements())
+    at = Whitened(layer.split, crops.images, crops.windows.unit, sigma, crops.covariance, layer.tangent)
     seen = detectability(at, structures)
     del at
     alone = hidden_alone(layer.split, crops, structures, layer.tolerance)
