@@ -1,10 +1,11 @@
 """The noise of images as a Gaussian whose covariance is applied without a matrix: a spectrum times a map of deviation."""
 
-__all__ = ["FLOOR", "NoiseCovariance"]
+__all__ = ["FLOOR", "NoiseCovariance", "Source"]
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from invkit.errors import InputError
 
 FLOOR = 1e-3
 """Least power at any frequency, as a part of the mean power: without it C has no inverse where a kernel lets nothing pass."""
+Source = Literal["constant", "simulation", "scans"]
+"""One deviation for the whole image, the physical simulation at the image's dose, or the user's own scans."""
+CELL = 0.3826  # mean distance from the middle of a square of side 1
 LOW = 0.05  # cycles per pixel, below which the measured power is uncertain
 
 
@@ -29,6 +33,7 @@ class NoiseCovariance:
         deviation: of the noise of every pixel, `(H, W)`, or `(N, 1, H, W)` for N images of their own, HU.
         power: of the noise, in any unit, at frequencies in cycles per pixel; by default what was measured on two scanners.
         floor: least power, as a part of the mean.
+        source: where deviation and power are from, see `Source`.
 
     Raises:
         InputError: a deviation that is not positive.
@@ -37,6 +42,7 @@ class NoiseCovariance:
     deviation: Tensor
     power: Callable[[np.ndarray], np.ndarray] = noise_power
     floor: float = FLOOR
+    source: Source = "constant"
 
     def __post_init__(self) -> None:
         if self.deviation.ndim not in (2, 4) or not bool((self.deviation > 0).all()):
@@ -102,7 +108,8 @@ class NoiseCovariance:
         def mean(power: np.ndarray) -> float:
             return float((power * weight).sum() / (height * width))
 
-        power = self.power(self._radius)
+        # A ramp has no power at frequency 0 itself, but its mean over the cell of the grid around 0 is that at 0.38 of a cell.
+        power = self.power(np.maximum(self._radius, CELL / max(height, width)))
         power = np.maximum(power, self.floor * mean(power))
         return self._like(np.sqrt(power / mean(power)))
 
