@@ -22,7 +22,7 @@ from invkit.measures.random_weights import WeightRandomisation
 from invkit.measures.references import References, from_prior
 from invkit.measures.structures.summary import Structures, measure_structures
 from invkit.measures.variation import Scene, choose_window
-from invkit.noise.covariance import NoiseCovariance
+from invkit.noise.simulated import noise_of
 from invkit.parts.scales import ScaleRequest, find_scales
 from invkit.parts.workshop import Workshop
 from invkit.samplers.family import FoundLayer
@@ -32,8 +32,6 @@ from invkit.split.split import Split
 from invkit.tolerance.layer import TolerancedLayer
 from invkit.training.seeds import derive_seed, generator
 from invkit.vae.trained import TrainedVae
-
-LEAST_NOISE = 0.1  # HU: no image is without any
 
 
 @dataclass(frozen=True)
@@ -208,12 +206,12 @@ class Study:
         """Return a layer with its tolerance at every image; of a large one, in the window where its variation is measured."""
         found = []
         for image, (x, f_x) in enumerate(zip(self.subject.x.split(1), self.f_x.split(1), strict=True)):
+            noise = noise_of(x, self.subject.spacing, stationary=self.subject.noise[image] > 0)
             window = choose_window(x, self.subject.region)
             if not window.whole:
                 x = window.crop(x).contiguous()
                 f_x = self.denoiser(x)
-            level = max(estimate_noise(x), LEAST_NOISE)
-            noise = NoiseCovariance(torch.full_like(x[0, 0], level))
+                noise = noise.cropped(window.crop(noise.deviation).contiguous())
             seed = derive_seed(self.seed, "structures", image)
             found.append(TolerancedLayer.of(split, x, f_x, noise, seed=seed, tangent=tangent))
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KERNELS_OF_SLICES", "DoseFields", "dose_fields", "one_realisation"]
+__all__ = ["KERNELS_OF_SLICES", "SPACING", "DoseFields", "dose_fields", "one_realisation"]
 
 import hashlib
 import math

@@ -3,6 +3,7 @@
 __all__ = [
     "SIMULATION_VERSION",
     "calibrate_photons",
+    "noise_deviation",
     "noise_realisations",
     "simulate_dose",
 ]
@@ -101,12 +102,29 @@ class _Scan:
 
     def photons(self, y: Tensor, integrals: Tensor, noise: float | None) -> float:
         """Return the photons per ray that make `noise` HU in the soft tissue of y, or what is estimated there."""
+        return self._photons(y, self._means(integrals), noise)
+
+    def deviation(self, y: Tensor, noise: float | None) -> Tensor:
+        """Return the standard deviation of the noise at every pixel, shape `(H, W)`, HU, for photons as above."""
+        means = self._means(self.integrals(y))
+        photons = self._photons(y, means, noise)
+        quantum, electronic = means[:, 0]
+        variance = self._gain() * (quantum / photons + self.scanner.electronic**2 * electronic / photons**2)
+        return interpolate(variance[None, None], self.size, mode="bilinear", align_corners=False)[0, 0].sqrt()
+
+    def _means(self, integrals: Tensor) -> Tensor:
+        """Return the means over the rays through each pixel of a coarse map of 1 / t and 1 / t^2, shape `(2, 1, h, w)`.
+
+        t is the share of photons that a ray lets through.
+        """
         few = 1 / self.transmission(integrals, PART)
         spacing = PART * self.geometry.ray_spacing
         size = (min(MAP, self.size[0]), min(MAP, self.size[1]))
         coarse = (self.size[0] * self.spacing[0] / size[0], self.size[1] * self.spacing[1] / size[1])
-        means = backproject(torch.stack([few, few**2]), size, coarse, spacing) / len(few)
-        tissue = _soft_tissue(y, size)
+        return backproject(torch.stack([few, few**2]), size, coarse, spacing) / len(few)
+
+    def _photons(self, y: Tensor, means: Tensor, noise: float | None) -> float:
+        tissue = _soft_tissue(y, (means.shape[-2], means.shape[-1]))
         quantum, electronic = (float(mean[0][tissue].median()) for mean in means)
         wanted = self._noise_of(y, (quantum / means[:1]).sqrt()) if noise is None else noise
         # wanted^2 = gain (quantum / photons + scanner.electronic^2 electronic / photons^2)
@@ -248,6 +266,33 @@ def calibrate_photons(
     scan = _scan(y, spacing, scanner)
     _check(1.0, None, noise)
     return tuple(scan.photons(image[None], scan.integrals(image[None]), noise) for image in y.unbind(0))
+
+
+def noise_deviation(
+    image: Tensor,
+    spacing: tuple[float, float],
+    *,
+    noise: float | None = None,
+    scanner: Scanner = SCANNER,
+) -> Tensor:
+    """Return the standard deviation of the noise that this scanner makes at every pixel of a slice, shape `(H, W)`, HU.
+
+    It is the variance of all rays, propagated to the pixels in closed form, on a map of at most 64 pixels a side: what the mean
+    over draws comes to, without drawing any. The photons are those of `calibrate_photons`.
+
+    Args:
+        image: the slice, shape `(1, 1, H, W)`, HU.
+        spacing: distance of rows and of columns, mm.
+        noise: median of the deviation over soft tissue, HU; by default estimated from the slice, for noise of this kernel.
+        scanner: whose noise it is.
+
+    Raises:
+        UsageError: an argument is out of its range.
+        ImageError: the image is not of shape `(1, 1, H, W)`, or holds no noise to calibrate on.
+    """
+    scan = _scan(image, spacing, scanner)
+    _check(1.0, None, noise)
+    return scan.deviation(image, noise)
 
 
 def _draw(

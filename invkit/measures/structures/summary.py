@@ -91,7 +91,11 @@ class Structures:
         }
         return {
             "structures": [row.figures() for row in self.rows],
-            "noise": {**self.noise, "converged": all(one.converged for one in self.draws)},
+            "noise": {
+                **self.noise,
+                "converged": all(one.converged for one in self.draws),
+                "source": ", ".join(sorted({layer.covariance.source for layer in self.layers})),
+            },
             "tolerance": {
                 "mark": first.at,
                 "value": _mean([mark.tolerance for mark in marks]),

@@ -1,0 +1,59 @@
+"""What an analysis takes for the noise of its images."""
+
+import pytest
+import torch
+from scaled_network import Scaled
+
+from invkit.analysis.specs import SamplingSpec
+from invkit.analysis.study import Study
+from invkit.analysis.subject import Subject, choose_subject
+from invkit.data.dose.image import estimate_noise
+from invkit.data.dose.texture import noise_texture
+from invkit.fiber.tangent import Tangent
+from invkit.noise.simulated import noise_of
+from invkit.split.split import Split
+
+
+def toleranced(subject: Subject):
+    """Return the one layer of a network at a subject's images, with all that belongs to its tolerance."""
+    split = Split(Scaled(), "inner")
+    unused = dict.fromkeys(("workshop", "references", "randomised", "judge", "controls", "low"))
+    study = Study(
+        denoiser=split.denoiser,
+        subject=subject,
+        f_x=split.denoiser(subject.x),
+        sampling=SamplingSpec(),
+        pixel_scale=1.0,
+        reconstruction=None,
+        **unused,
+    )
+    return study._toleranced(split, Tangent(split.phi_grad))
+
+
+def oval(size):
+    """Return an image of water in air with noise of 20 HU, `(1, 1, size, size)`, HU."""
+    line = torch.linspace(-1, 1, size)
+    body = torch.hypot(line[:, None], line[None, :] * 0.8) < 0.7
+    noise = noise_texture(1, size, size, generator=torch.Generator().manual_seed(0))
+    return torch.where(body, 0.0, -1000.0) + 20 * noise
+
+
+def test_the_noise_is_simulated_on_the_whole_image_and_cut_with_the_window():
+    x = oval(160)
+    (layer,) = toleranced(choose_subject(x.numpy(), seed=0, spacing=0.7))
+    whole = noise_of(x, 0.7)
+    assert layer.covariance.source == "simulation"
+    assert layer.x.shape[-2:] == (128, 128)
+    place = (
+        (whole.deviation.unfold(0, 128, 1).unfold(1, 128, 1) == layer.covariance.deviation).all(-1).all(-1)
+    )
+    assert int(place.sum()) == 1
+    row, column = place.nonzero()[0].tolist()
+    assert torch.equal(x[..., row : row + 128, column : column + 128], layer.x)
+
+
+def test_where_the_dose_was_reduced_here_the_level_is_that_of_the_image():
+    subject = choose_subject(None, seed=0)
+    (layer,) = toleranced(subject)
+    tissue = (subject.x[0, 0] > -200) & (subject.x[0, 0] < 250)
+    assert layer.covariance.deviation[tissue].median() == pytest.approx(estimate_noise(subject.x), rel=0.03)
