@@ -20,6 +20,7 @@ from invkit.errors import SplitError
 from invkit.fiber.distance import activation_distance
 from invkit.measures.comparison import compare, comparison_figures, swapped
 from invkit.measures.references import Distances
+from invkit.measures.structures.condition import condition_of
 from invkit.measures.structures.summary import Structures
 from invkit.measures.variation import concluded, measure_variation
 from invkit.samplers.family import FoundLayer, draws_of
@@ -88,7 +89,8 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
     conclusion, verdict = concluded(measures, judge(measures), variation, unrefined)
     structures = _structures(study, layer)
     if structures is not None:
-        figures |= structures.figures()
+        condition = condition_of(structures.layers[0])
+        figures |= {**structures.figures(), "condition": None if condition is None else condition.figures()}
         if measures.control is None:
             said = structure_sentences(measures.layer, structures.found)
             verdict = dataclasses.replace(verdict, sentences=(*said, *verdict.sentences))

@@ -8,8 +8,10 @@ import torch
 from invkit.data.dose.image import estimate_noise
 from invkit.data.images import default_scan
 from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.fiber.linearise import Linearisation
 from invkit.fiber.tangent import Tangent
 from invkit.images.disc import disc
+from invkit.measures.structures.condition import extreme_singular_values
 from invkit.noise.covariance import NoiseCovariance
 from invkit.plugins.load import load
 from invkit.posterior.draws import Posterior
@@ -76,3 +78,21 @@ def test_draws_and_detectability_are_those_of_the_dense_solution(model, layer):
     assert float(seen.in_image[0]) == pytest.approx(in_image, rel=1e-3)
     assert float(seen.in_layer[0]) == pytest.approx(in_layer, rel=1e-2)
     assert float(seen.lost[0]) == pytest.approx(1 - in_layer / in_image, rel=0.05)
+
+
+@pytest.mark.parametrize(("model", "layer"), [("chen2017", "3"), ("yang2018", "5")])
+def test_extreme_singular_values_are_those_of_the_dense_derivative(model, layer):
+    split = Split(load(model), layer)
+    x = default_scan().image[..., 50 : 50 + SIDE, 50 : 50 + SIDE]
+    at = Linearisation(split.phi_grad, x, Tangent(split.phi_grad))
+    exact = torch.linalg.svdvals(dense(split, x))
+    largest, smallest, converged = extreme_singular_values(
+        lambda v: at.forward(v.view(1, 1, SIDE, SIDE).float()),
+        lambda q: at.transposed(q).flatten().double(),
+        SIDE**2,
+        products=SIDE**2,
+        within=0.01,
+    )
+    assert converged
+    assert largest == pytest.approx(float(exact[0]), rel=1e-4)
+    assert smallest == pytest.approx(float(exact[-1]), rel=0.01)
