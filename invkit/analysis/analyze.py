@@ -8,7 +8,15 @@ from pathlib import Path
 from torch import nn
 
 from invkit.analysis.result import AnalysisResult
-from invkit.analysis.specs import ControlSet, ImageSpec, Refine, Runtime, SamplingSpec, TrainingSpec
+from invkit.analysis.specs import (
+    ControlSet,
+    ImageSpec,
+    Refine,
+    Runtime,
+    SamplingSpec,
+    StructureSet,
+    TrainingSpec,
+)
 from invkit.analysis.subject import Data
 from invkit.analysis.whole import Analysis
 from invkit.data.patches import Domain
@@ -33,6 +41,7 @@ def analyze(
     controls: ControlSet = "standard",
     domain: Domain = "low",
     sampler: str = "vae",
+    structures: StructureSet = "discs",
     seed: int = 0,
     dose: float | None = None,
     hu_range: tuple[float, float] | None = None,
@@ -68,6 +77,8 @@ def analyze(
         sampler: name of the sampler: `"vae"`, the published method, a cINN on flat codes of a VAE-WGAN; `"training-free"`,
             f(x) plus noise with the spectrum of x - f(x), which needs no trained part and says nothing before refinement; or
             one from a plugin.
+        structures: what is put into the image: `"discs"` of four sizes, of one contrast in its commonest tissue; `"full"` also
+            edges, line pairs and textures, contrasts from 3 to 100 HU, and soft tissue, lung and bone.
         seed: for the noise of a simulated dose and all draws.
         dose: reduce the dose of `data` to this fraction by simulation; by default it is assumed to be low dose.
         hu_range: HU of the smallest and largest value of a PNG or TIFF.
@@ -102,7 +113,7 @@ def analyze(
         torch.Size([1, 1, 128, 128])
     """
     image = ImageSpec(data, dose, hu_range, spacing, region)
-    sampling = SamplingSpec(sampler, samples, refine, controls, domain, seed, allow_bypass)
+    sampling = SamplingSpec(sampler, samples, refine, controls, domain, seed, allow_bypass, structures)
     training = TrainingSpec(train_data, train_noise, train_seed, config or LayerConfig(), vae_preset, cache)
     runtime = Runtime.of(host, say, device=device, memory=memory, progress=progress)
     denoiser = load(model, device=runtime.device, host=runtime.host)

@@ -123,6 +123,7 @@ def _provenance(study: Study, memory: Mapping[str, int]) -> dict[str, Any]:
         "sampler": sampling.sampler,
         "samples": sampling.samples,
         "refine": sampling.refine,
+        "structures": sampling.structures,
         "seed": study.seed,
         "domain": study.domain,
         "threads": torch.get_num_threads(),

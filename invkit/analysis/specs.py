@@ -1,6 +1,6 @@
 """What is asked of an analysis, in four parts; each is checked once, with one wording for Python and the command line."""
 
-__all__ = ["ImageSpec", "Runtime", "SamplingSpec", "TrainingSpec", "specs_of"]
+__all__ = ["ImageSpec", "Runtime", "SamplingSpec", "StructureSet", "TrainingSpec", "specs_of"]
 
 import math
 from collections.abc import Callable, Mapping
@@ -28,6 +28,7 @@ from invkit.vae.vae import VaeConfig
 
 Refine = int | Literal["all", "none"]
 ControlSet = Literal["standard", "full"]
+StructureSet = Literal["discs", "full"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ class SamplingSpec:
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
         seed: decides the noise of a simulated dose and every draw; an integer.
         allow_bypass: accept a layer that a skip connection bypasses.
+        structures: `"discs"` puts discs of four sizes into the image, of one contrast in its commonest tissue; `"full"` all
+            kinds of structures, contrasts and tissues.
 
     Raises:
         UsageError: one of them is not what it can be.
@@ -109,6 +112,7 @@ class SamplingSpec:
     domain: Domain = "low"
     seed: int = 0
     allow_bypass: bool = False
+    structures: StructureSet = "discs"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "samples", _whole("samples", self.samples))
@@ -127,6 +131,7 @@ class SamplingSpec:
         object.__setattr__(self, "refine", count)
         require_choice("controls", self.controls, get_args(ControlSet))
         require_choice("domain", self.domain, get_args(Domain))
+        require_choice("structures", self.structures, get_args(StructureSet))
 
     @property
     def refined(self) -> int:
@@ -234,7 +239,9 @@ def specs_of(data: Data, options: Mapping[str, Any]) -> tuple[ImageSpec, Samplin
         return {field: left.pop(name) for field, name in fields.items() if name in left}
 
     image = taken("dose", "hu_range", "spacing", "region")
-    sampling = taken("sampler", "samples", "refine", "controls", "domain", "seed", "allow_bypass")
+    sampling = taken(
+        "sampler", "samples", "refine", "controls", "domain", "seed", "allow_bypass", "structures"
+    )
     training = taken(
         "config", "vae_preset", "cache", data="train_data", noise="train_noise", seed="train_seed"
     )

@@ -200,6 +200,8 @@ class Study:
             size=(self.subject.x.shape[-2], self.subject.x.shape[-1]),
             spacing=self.subject.spacing,
             seed=self.seed,
+            full=self.sampling.structures == "full",
+            say=self.workshop.say,
         )
 
     def _toleranced(self, split: Split, tangent: Tangent) -> list[TolerancedLayer]:

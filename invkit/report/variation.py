@@ -85,49 +85,76 @@ def variation_tables(metrics: Mapping[str, Any]) -> list[VariationTable]:
     where = (
         "" if window.get("whole", True) else f", on a window of {window['width']} x {window['height']} pixels"
     )
-    tables = [_structures(structures, metrics)] if structures else []
+    tables = _structures(structures, metrics) if structures else []
     tables += [_changes(found["anatomy"], where)] if found.get("anatomy") else []
     tables += [_lesions(found["lesion"], where)] if found.get("lesion") else []
     return [table for table in tables if table.rows]
 
 
-def _structures(found: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> VariationTable:
-    rows = []
-    for row in found:
-        length = row["radius_mm"]
-        rows.append(
-            (
-                number(row["radius_px"]) + ("" if length is None else f" ({number(length)} mm)"),
-                *(
-                    _text(row[key])
-                    for key in (
-                        "contrast_kept",
-                        "detectability_lost",
-                        "identity_detectability_lost",
-                        "hidden_hu",
-                        "identity_hidden_hu",
-                        "hidden_companion_hu",
-                        "identity_hidden_companion_hu",
+def _structures(found: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> list[VariationTable]:
+    """Return a table for each tissue; a structure of several contrasts has one row."""
+    tolerance = metrics["tolerance"]
+    tables = []
+    for tissue in dict.fromkeys(row["tissue"] for row in found):
+        here = [row for row in found if row["tissue"] == tissue]
+        contrasts = list(dict.fromkeys(row["contrast_hu"] for row in here))
+        together: dict[str, list[Mapping[str, Any]]] = {}
+        for row in here:
+            together.setdefault(_structure(row), []).append(row)
+        what = "Discs" if all(row["kind"] == "disc" for row in here) else "Structures"
+        kept = (
+            ("Contrast kept by f",)
+            if len(contrasts) == 1
+            else tuple(f"Contrast kept by f, of {number(contrast)} HU" for contrast in contrasts)
+        )
+        tables.append(
+            VariationTable(
+                f"{what} in {tissue} at a tolerance of {number(tolerance['value'])} repeat scans "
+                f"({MARKS[tolerance['mark']]}); in brackets what the image itself, known to the same tolerance, has",
+                (
+                    "Structure",
+                    *kept,
+                    "Detectability lost",
+                    "(image)",
+                    "Hidden contrast, HU",
+                    "(image)",
+                    "Hidden with noise, HU",
+                    "(image)",
+                ),
+                tuple(
+                    (
+                        name,
+                        *(_text(row["contrast_kept"]) for row in rows),
+                        *(
+                            _text(rows[0][key])
+                            for key in (
+                                "detectability_lost",
+                                "identity_detectability_lost",
+                                "hidden_hu",
+                                "identity_hidden_hu",
+                                "hidden_companion_hu",
+                                "identity_hidden_companion_hu",
+                            )
+                        ),
                     )
+                    for name, rows in together.items()
                 ),
             )
         )
-    tolerance = metrics["tolerance"]
-    return VariationTable(
-        f"Discs in {found[0]['tissue']}, by radius in pixels, at a tolerance of {number(tolerance['value'])} repeat scans "
-        f"({MARKS[tolerance['mark']]}); in brackets what the image itself, known to the same tolerance, has",
-        (
-            "Radius",
-            "Contrast kept by f",
-            "Detectability lost",
-            "(image)",
-            "Hidden disc, HU",
-            "(image)",
-            "Hidden with noise, HU",
-            "(image)",
-        ),
-        tuple(rows),
-    )
+    return tables
+
+
+def _structure(row: Mapping[str, Any]) -> str:
+    """Return what a row of structures is about, with its size in pixels and mm."""
+    disc = row["kind"] == "disc"
+    pixels, length = (row[f"{'radius' if disc else 'size'}_{unit}"] for unit in ("px", "mm"))
+    size = f"{number(pixels)} px" + ("" if length is None else f" ({number(length)} mm)")
+    return {
+        "disc": f"disc, radius {size}",
+        "edge": f"edge, length {size}",
+        "line_pair": f"line pairs, width {size}",
+        "texture": f"texture, grain {size}",
+    }[row["kind"]]
 
 
 def _changes(anatomy: Mapping[str, Any], where: str) -> VariationTable:

@@ -41,6 +41,7 @@ class StructuresFound:
 
     Args:
         discs: from the smallest to the largest; empty where there was no place for any.
+        tissue: where they lie; `None` where there was no place for any.
         noise: of the images, HU.
         left: of that noise in f, HU.
         hidden: noise that the layer does not see, HU; `None` where the interior is too small.
@@ -53,6 +54,7 @@ class StructuresFound:
     """
 
     discs: Sequence[DiscFound]
+    tissue: str | None
     noise: float
     left: float
     hidden: float | None
@@ -83,11 +85,12 @@ def _output(found: StructuresFound) -> str:
     where = "" if found.window is None else f"In a window of {found.window[0]} x {found.window[1]} pixels, "
     noise = f"{number(found.left)} of {number(found.noise)} HU of dose noise"
     if not found.discs:
-        return f"{where}f leaves {noise}. No place for a disc in soft tissue was found within the frame."
+        return f"{where}f leaves {noise}. No place for a disc in soft tissue, lung or bone was found within the frame."
     first, last = found.discs[0], found.discs[-1]
     discs = f"{_percent(first.kept)} of the contrast of discs of radius {number(first.radius)} px"
     if last is not first:
         discs += f" and {_percent(last.kept)} at {number(last.radius)} px"
+    discs += f" in {found.tissue}"
     return f"{where}f keeps {discs}, and leaves {noise}."
 
 

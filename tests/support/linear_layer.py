@@ -27,19 +27,19 @@ def linear_network(seed=0, channels=3):
 class LinearLayer:
     """The first layer of such a network at an image of noise, and the matrices J, C and S."""
 
-    def __init__(self, seed=0, channels=3):
+    def __init__(self, seed=0, channels=3, size=SIZE):
         self.network = linear_network(seed, channels)
         self.split = Split(self.network, "0")
         generator = torch.Generator().manual_seed(seed)
-        self.x = 30 * torch.randn(1, 1, SIZE, SIZE, generator=generator, dtype=torch.float64)
-        rows = torch.linspace(15, 30, SIZE, dtype=torch.float64)
-        self.covariance = NoiseCovariance(rows[:, None].expand(SIZE, SIZE).contiguous())
+        self.x = 30 * torch.randn(1, 1, size, size, generator=generator, dtype=torch.float64)
+        rows = torch.linspace(15, 30, size, dtype=torch.float64)
+        self.covariance = NoiseCovariance(rows[:, None].expand(size, size).contiguous())
         z = self.split.phi(self.x)
         s = 1 + torch.rand(z.shape, generator=generator, dtype=torch.float64)
         self.unit = Unit((s,), (0.0,), 0.0)
         self.windows = Windows((None,), self.unit)
         self.tangent = Tangent(self.split.phi_grad)
-        unit = torch.eye(SIZE * SIZE, dtype=torch.float64).view(-1, 1, SIZE, SIZE)
+        unit = torch.eye(size * size, dtype=torch.float64).view(-1, 1, size, size)
         zero = self.split.phi(torch.zeros_like(self.x))
         self.jacobian = (self.split.phi(unit) - zero).flatten(1).T
         self.matrix = self.covariance.apply(unit).flatten(1).T

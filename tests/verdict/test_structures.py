@@ -12,6 +12,7 @@ def disc(radius=2.0, kept=0.7, lost=1e-4, lost_image=4e-3, hidden=9.8, hidden_im
 def said(**changes):
     base = {
         "discs": [disc(1.0, kept=0.65), disc(2.0), disc(8.0, kept=0.96)],
+        "tissue": "lung",
         "noise": 53.0,
         "left": 34.0,
         "hidden": 0.83,
@@ -28,7 +29,7 @@ def said(**changes):
 def test_what_f_keeps_comes_first():
     first, _ = said()
     assert first == (
-        "f keeps 65 % of the contrast of discs of radius 1 px and 96 % at 8 px, and leaves 34 of 53 HU of dose noise."
+        "f keeps 65 % of the contrast of discs of radius 1 px and 96 % at 8 px in lung, and leaves 34 of 53 HU of dose noise."
     )
 
 
@@ -57,8 +58,8 @@ def test_the_size_at_which_a_layer_hides_most_in_comparison_is_named():
 
 
 def test_an_image_that_is_too_small_or_has_no_tissue_says_so():
-    first, text = said(discs=[], hidden=None, hidden_image=None, needed=48)
-    assert "No place for a disc in soft tissue" in first
+    first, text = said(discs=[], tissue=None, hidden=None, hidden_image=None, needed=48)
+    assert "No place for a disc in soft tissue, lung or bone" in first
     assert "needs an image of 48 pixels a side" in text
 
 

@@ -2,14 +2,15 @@
 
 __all__ = ["Structures", "measure_structures"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from invkit.measures.structures.discs import DiscRow, measure_discs
+from invkit.measures.structures.inserted import CONTRAST, measure_inserted
+from invkit.measures.structures.rows import StructureRow
 from invkit.posterior.draws import Posterior, PosteriorDraws
 from invkit.statistics.intervals import Interval, bootstrap
 from invkit.tolerance.layer import TolerancedLayer
@@ -34,7 +35,7 @@ class Structures:
         window: rows and columns of the part that all this is of; `None` for whole images.
     """
 
-    rows: tuple[DiscRow, ...]
+    rows: tuple[StructureRow, ...]
     noise: Mapping[str, Interval | None]
     layers: tuple[TolerancedLayer, ...]
     draws: tuple[PosteriorDraws, ...]
@@ -53,7 +54,7 @@ class Structures:
         return StructuresFound(
             discs=[
                 DiscFound(
-                    row.radius,
+                    row.shape.radius,
                     *(
                         row.values[name].value
                         for name in (
@@ -66,7 +67,9 @@ class Structures:
                     ),
                 )
                 for row in self.rows
+                if (row.shape.kind, row.contrast, row.tissue) == ("disc", CONTRAST, self.rows[0].tissue)
             ],
+            tissue=self.rows[0].tissue if self.rows else None,
             noise=of("in_hu") or 0.0,
             left=of("out_hu") or 0.0,
             hidden=of("hidden_hu"),
@@ -118,6 +121,8 @@ def measure_structures(
     size: tuple[int, int],
     spacing: float | None,
     seed: int,
+    full: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Structures:
     """Measure what becomes of structures and of noise at a layer.
 
@@ -127,6 +132,8 @@ def measure_structures(
         size: `(H, W)` of the images, of which the layers may be at a window.
         spacing: mm per pixel; `None` where it is not known.
         seed: of every draw.
+        full: measure all kinds of structures, contrasts and tissues.
+        say: is told what that costs.
     """
     draws = [_draw(layer, seed, image) for image, layer in enumerate(layers)]
     same = [
@@ -147,7 +154,7 @@ def measure_structures(
         return _root(squares, seed)
 
     return Structures(
-        rows=measure_discs(layers, identities, spacing=spacing, seed=seed),
+        rows=measure_inserted(layers, identities, spacing=spacing, seed=seed, full=full, say=say),
         noise={
             "in_hu": _root(before, seed),
             "out_hu": _root(after, seed),
