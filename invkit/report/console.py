@@ -16,8 +16,8 @@ from invkit.measures.table import TERMINAL, Figure, known, shown_at
 from invkit.report.data import plain, title
 from invkit.report.table import overview, references, rows, unknown_figures
 
-# Of an overview, what does not fit on a terminal.
-LEFT_OUT = "Spread of f, HU"
+# Of an overview, what is left out on a terminal until the rest fits.
+LEFT_OUT = ("Spread of f, HU", "of the VAE", "Floor, HU", "Fiber error")
 
 
 def _text(text: object, style: str = "") -> Text:
@@ -52,7 +52,7 @@ def print_report(
     for sentence in described["verdict"]:
         console.print(_text(sentence))
     if len(layers) > 1:
-        console.print(_table(*_brief(*overview(layers))))
+        console.print(_table(*_brief(*overview(layers), console.width)))
         headings, table = unknown_figures(layers, others)
         if table:
             console.print(_table(headings, table))
@@ -73,15 +73,24 @@ def print_report(
         console.print(Text.assemble(("Report: ", "bold"), _text(report)), soft_wrap=True)
 
 
-def _brief(headings: list[str], lines: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """Return what of an overview fits on a terminal: the first figure's interval in one word, no other, and not the spread of f."""
-    kept = [index for index, heading in enumerate(headings) if index > 1 and heading != LEFT_OUT]
+def _brief(headings: list[str], lines: list[list[str]], width: int) -> tuple[list[str], list[list[str]]]:
+    """Return what of an overview fits on a terminal: no interval but the first figure's, in one word, and not every column."""
     cut = []
     for line in lines:
         value, _, interval = line[1].partition(" [")
         between = interval.rstrip("]").replace(", ", "-")
-        cut.append([line[0], value, between, *(line[index].partition(" [")[0] for index in kept)])
-    return [*headings[:2], "95 %", *(headings[index] for index in kept)], cut
+        cut.append([line[0], value, between, *(text.partition(" [")[0] for text in line[2:])])
+    columns = list(zip([*headings[:2], "95 %", *headings[2:]], *cut, strict=True))
+    for heading in LEFT_OUT:
+        taken = 2 + sum(
+            2 + max((len(word) for text in column for word in text.split()), default=0) for column in columns
+        )
+        if taken <= width:
+            break
+        columns = [column for column in columns if column[0] != heading]
+    return [heading for heading, *_ in columns], [
+        list(line) for line in zip(*(cells for _, *cells in columns), strict=True)
+    ]
 
 
 def _table(headings: list[str], lines: list[list[str]]) -> Table:

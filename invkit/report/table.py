@@ -53,7 +53,9 @@ def rows(metrics: Mapping[str, Any], others: Iterable[Figure] = ()) -> list[Row]
     found = {key: value for key, value in leaves(metrics) if key in table or not key.startswith(ELSEWHERE)}
     keys = [key for key in table if key in found] + [key for key in found if key not in table]
     return [
-        Row(key, of.label, _text(of, found[key]), of.meaning) for key in keys for of in [_about(table, key)]
+        Row(key, of.label, _bound(found, key) + _text(of, found[key]), of.meaning)
+        for key in keys
+        for of in [_about(table, key)]
     ]
 
 
@@ -85,6 +87,12 @@ def _about(table: Mapping[str, Figure], key: str) -> Figure:
             table[group].meaning,
         )
     return table.get(key) or Figure(key, key, "HU" if key.endswith("_hu") else "")
+
+
+def _bound(found: Mapping[str, Any], key: str) -> str:
+    """Return what stands before a figure that is a lower bound: it has `at_least` beside its `value`."""
+    group, _, name = key.rpartition(".")
+    return "at least " if name == "value" and found.get(f"{group}.at_least") is True else ""
 
 
 def _text(of: Figure, value: Any) -> str:
@@ -140,6 +148,10 @@ def overview(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[str]
     present = [key for key in columns if any(figure(metrics, key) for _, metrics in layers)]
     table = []
     for name, metrics in layers:
-        values = [figure(metrics, key) for key in present]
-        table.append([name] + ["" if value is None else value.text() for value in values])
+        values, found = [figure(metrics, key) for key in present], dict(leaves(metrics))
+        texts = [
+            "" if value is None else _bound(found, key) + value.text()
+            for key, value in zip(present, values, strict=True)
+        ]
+        table.append([name, *texts])
     return ["Layer", *(columns[key].heading for key in present)], table

@@ -10,7 +10,7 @@ from invkit.analysis.presentation import plugin_figures
 from invkit.measures.table import Figure
 from invkit.plugins.manager import PluginHost
 from invkit.report.console import print_report
-from invkit.report.table import unknown_figures, write_csv
+from invkit.report.table import overview, rows, unknown_figures, write_csv
 
 OTHERS = (Figure("brightness", "brightness", "HU", "mean of all pixels"),)
 
@@ -23,9 +23,9 @@ def layers():
 
 
 def test_several_layers_have_one_column_each():
-    headings, rows = unknown_figures([(layer.key, layer.metrics) for layer in layers()], OTHERS)
+    headings, table = unknown_figures([(layer.key, layer.metrics) for layer in layers()], OTHERS)
     assert headings == ["Figure of a plugin", "Layer 1", "Layer 2"]
-    assert rows == [["brightness", "1.25 HU", "77 HU"]]
+    assert table == [["brightness", "1.25 HU", "77 HU"]]
     assert unknown_figures([("1", {"spread_hu": 1.0})], OTHERS)[1] == []
 
 
@@ -45,10 +45,17 @@ def test_they_are_printed_for_several_layers():
 
 
 def test_the_csv_says_what_they_mean():
-    rows = list(csv.DictReader(io.StringIO(write_csv(make_report(*layers()).layers, OTHERS))))
-    (row, _) = (row for row in rows if row["key"] == "brightness")
+    lines = list(csv.DictReader(io.StringIO(write_csv(make_report(*layers()).layers, OTHERS))))
+    (row, _) = (row for row in lines if row["key"] == "brightness")
     assert (row["unit"], row["value"], row["meaning"]) == ("HU", "1.25", "mean of all pixels")
 
 
 def test_no_plugin_has_no_figures():
     assert plugin_figures(PluginHost(installed=False)) == ()
+
+
+def test_a_lower_bound_is_said_to_be_one():
+    sure, bound = ({"condition": {"value": 145.6, "at_least": at_least}} for at_least in (False, True))
+    assert [row.value for row in rows(sure)] == ["146", "False"]
+    assert [row.value for row in rows(bound)] == ["at least 146", "True"]
+    assert overview([("1", sure), ("8", bound)])[1] == [["1", "146"], ["8", "at least 146"]]

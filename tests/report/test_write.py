@@ -120,6 +120,23 @@ def test_an_overview_of_layers_fits_on_a_terminal(layer, report):
         assert [key, "7.81", "7.71-7.92", "11.89", "11.85", "0.12557", "0.124", "-0.866"] in lines
 
 
+def test_an_overview_of_more_figures_leaves_out_what_does_not_fit(layer, report):
+    metrics = {
+        "noise": {"out_hu": {"value": 34.0123, "low": 33.5123, "high": 34.4123}, "hidden_hu": 0.85091},
+        "condition": {"value": 145.6, "at_least": True},
+        "certified": {"spread_hu": 7.8123},
+        "spread_hu": 11.8912,
+        "spread_input_hu": 11.8512,
+        "fiber_error": {"samples": 0.12557, "vae": 0.12412},
+        "nll": {"layer": -0.86612},
+    }
+    text = printed(report(layer("1", metrics=metrics), layer("8", metrics=metrics)))
+    lines = [line.split() for line in text.splitlines()]
+    for key in "18":
+        assert [key, "34.0", "33.5-34.4", "0.851", "at", "least", "7.81", "11.9", "-0.866"] in lines
+    assert "nats/dim" in text and "Floor" not in text
+
+
 @pytest.mark.parametrize(
     "text", ["[/oops]", "[red]x[/red]", "[link=http://x]y[/link]", "\x1b]0;title\x07\x1b[2J", ":smile:"]
 )
