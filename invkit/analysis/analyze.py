@@ -47,6 +47,7 @@ def analyze(
     hu_range: tuple[float, float] | None = None,
     spacing: float | None = None,
     region: RegionSpec = None,
+    noise_scans: Data = None,
     train_data: DataSpecs = None,
     train_noise: NoiseModel = "physical",
     train_seed: int = 0,
@@ -86,6 +87,9 @@ def analyze(
         region: where spreads are measured and what figures show: `"x,y,w,h"`, four numbers, or a mask of the
             image's size, an array or a path. Phi sees the whole image, and distances of activations and outputs are over
             the whole image.
+        noise_scans: scans whose noise is that of the image: a folder with one folder or `.npy` file for each repeat scan, or a
+            folder, file or array of slices that all show the same, as of a uniform phantom. By default the noise is simulated at
+            the image's own dose.
         train_data: what missing parts are trained on: paths to CT, or `None` for the built-in phantoms.
         train_noise: how low dose is simulated for training: `"physical"`, in the projection domain, or `"image"`,
             stationary noise.
@@ -112,7 +116,7 @@ def analyze(
         >>> result.raw_std.shape
         torch.Size([1, 1, 128, 128])
     """
-    image = ImageSpec(data, dose, hu_range, spacing, region)
+    image = ImageSpec(data, dose, hu_range, spacing, region, noise_scans)
     sampling = SamplingSpec(sampler, samples, refine, controls, domain, seed, allow_bypass, structures)
     training = TrainingSpec(train_data, train_noise, train_seed, config or LayerConfig(), vae_preset, cache)
     runtime = Runtime.of(host, say, device=device, memory=memory, progress=progress)

@@ -31,6 +31,7 @@ from invkit.artifacts import remove_unfinished, state_fingerprint
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.spec import Denoiser
+from invkit.noise.scans import NoiseScans
 from invkit.plugins.load import load
 from invkit.plugins.manager import PluginHost
 from invkit.training.processes.items import Item, file_name, record_of, work_off
@@ -230,7 +231,7 @@ def _plain(value: Any) -> Any:
     """Return a setting as JSON can hold it; images, data and models of settings by what they hold."""
     if isinstance(value, Tensor | np.ndarray):
         return state_fingerprint({"value": torch.as_tensor(value)})
-    if isinstance(value, SliceSet):
+    if isinstance(value, SliceSet | NoiseScans):
         return value.fingerprint
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")

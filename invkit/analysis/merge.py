@@ -95,7 +95,7 @@ def _warnings(study: Study, layers: Sequence[tuple[FoundLayer, SplitReport]]) ->
 
 
 def _provenance(study: Study, memory: Mapping[str, int]) -> dict[str, Any]:
-    sampling, config = study.sampling, study.workshop.config
+    sampling, config, scans = study.sampling, study.workshop.config, study.subject.noise_scans
     trained: dict[str, TrainedVae] = {}
     if study.low is not None:
         trained["vae"] = study.low
@@ -116,6 +116,7 @@ def _provenance(study: Study, memory: Mapping[str, int]) -> dict[str, Any]:
             for name, vae in trained.items()
         },
         "image_sha256": study.subject.sha256,
+        **({} if scans is None else {"noise_scans": {"name": scans.name, "sha256": scans.fingerprint}}),
         "data": study.workshop.slices.description,
         "config": config.model_dump(mode="json")
         if study.controls is not None

@@ -16,6 +16,7 @@ from invkit.data.patches import Domain
 from invkit.data.slices import NoiseModel, SliceSet
 from invkit.errors import ImageError, UsageError, require_choice
 from invkit.images.region import RegionSpec, choose_region
+from invkit.noise.scans import NoiseScans, read_noise_scans
 from invkit.parts.config import LayerConfig
 from invkit.parts.preset_file import vae_preset as chosen_vae
 from invkit.parts.store import Store
@@ -42,10 +43,13 @@ class ImageSpec:
         hu_range: HU of the smallest and largest value of a PNG or TIFF: two numbers, or a text such as `"-1024,3071"`.
         spacing: distance of the pixels' centres, mm; by default what DICOM states.
         region: the pixels that spreads are measured on and figures show; see `choose_region`.
+        noise_scans: repeat scans or a phantom whose noise is that of the image, read here unless they are already; by default the
+            noise is simulated.
 
     Raises:
         UsageError: the spacing or the range is none.
         ImageError: a range is given for what is in HU already.
+        InputError: the scans tell of no noise.
     """
 
     data: Data | Subject = None
@@ -53,6 +57,7 @@ class ImageSpec:
     hu_range: tuple[float, float] | str | None = None
     spacing: float | None = None
     region: RegionSpec = None
+    noise_scans: Data | NoiseScans = None
 
     def __post_init__(self) -> None:
         if isinstance(self.hu_range, str):
@@ -63,6 +68,8 @@ class ImageSpec:
             )
         if self.spacing is not None and not 0 < self.spacing < math.inf:
             raise UsageError(f"the pixel spacing must be a length in mm above 0, got {self.spacing}")
+        if self.noise_scans is not None and not isinstance(self.noise_scans, NoiseScans):
+            object.__setattr__(self, "noise_scans", read_noise_scans(self.noise_scans))
 
     def subject(self, seed: int, device: str) -> Subject:
         """Return the image on a device; it is read here.
@@ -70,15 +77,19 @@ class ImageSpec:
         Raises:
             ImageError: the data are no usable image.
             UsageError: the dose is not in (0, 1], or the region is none of this image.
+            InputError: the scans of noise have pixels of another size.
         """
+        assert self.noise_scans is None or isinstance(self.noise_scans, NoiseScans)
         if isinstance(self.data, Subject):
-            return replace(self.data, x=self.data.x.to(device))
+            return replace(self.data, x=self.data.x.to(device), noise_scans=self.noise_scans)
         assert not isinstance(self.hu_range, str)
         subject = choose_subject(
             self.data, seed=seed, dose=self.dose, hu_range=self.hu_range, spacing=self.spacing
         )
         region = choose_region(self.region, (subject.x.shape[-2], subject.x.shape[-1]))
-        subject = replace(subject, x=subject.x.to(device), region=region)
+        if self.noise_scans is not None:
+            self.noise_scans.check(subject.spacing)
+        subject = replace(subject, x=subject.x.to(device), region=region, noise_scans=self.noise_scans)
         if region is None:
             return subject
         return replace(
@@ -238,7 +249,7 @@ def specs_of(data: Data, options: Mapping[str, Any]) -> tuple[ImageSpec, Samplin
         fields = {**{name: name for name in names}, **renamed}
         return {field: left.pop(name) for field, name in fields.items() if name in left}
 
-    image = taken("dose", "hu_range", "spacing", "region")
+    image = taken("dose", "hu_range", "spacing", "region", "noise_scans")
     sampling = taken(
         "sampler", "samples", "refine", "controls", "domain", "seed", "allow_bypass", "structures"
     )

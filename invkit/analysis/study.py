@@ -22,6 +22,7 @@ from invkit.measures.random_weights import WeightRandomisation
 from invkit.measures.references import References, from_prior
 from invkit.measures.structures.summary import Structures, measure_structures
 from invkit.measures.variation import Scene, choose_window
+from invkit.noise.covariance import NoiseCovariance
 from invkit.noise.simulated import noise_of
 from invkit.parts.scales import ScaleRequest, find_scales
 from invkit.parts.workshop import Workshop
@@ -208,7 +209,7 @@ class Study:
         """Return a layer with its tolerance at every image; of a large one, in the window where its variation is measured."""
         found = []
         for image, (x, f_x) in enumerate(zip(self.subject.x.split(1), self.f_x.split(1), strict=True)):
-            noise = noise_of(x, self.subject.spacing, stationary=self.subject.noise[image] > 0)
+            noise = self._noise(image, x)
             window = choose_window(x, self.subject.region)
             if not window.whole:
                 x = window.crop(x).contiguous()
@@ -217,6 +218,13 @@ class Study:
             seed = derive_seed(self.seed, "structures", image)
             found.append(TolerancedLayer.of(split, x, f_x, noise, seed=seed, tangent=tangent))
         return found
+
+    def _noise(self, image: int, x: Tensor) -> NoiseCovariance:
+        """Return the covariance of the noise of an image, from the user's scans or simulated."""
+        scans, spacing = self.subject.noise_scans, self.subject.spacing
+        if scans is not None:
+            return scans.covariance(x, spacing)
+        return noise_of(x, spacing, stationary=self.subject.noise[image] > 0)
 
     def scene(self, *, alone: bool) -> Scene:
         """Return the images as their variation is measured; `alone` leaves the other denoiser out."""

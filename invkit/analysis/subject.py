@@ -15,6 +15,7 @@ from invkit.data.images import Scan, as_image, default_scan, read_scan
 from invkit.data.slices import HU_RANGE
 from invkit.errors import ImageError
 from invkit.images.region import Region
+from invkit.noise.scans import NoiseScans
 from invkit.training.seeds import generator
 
 Data = str | Path | np.ndarray | Tensor | Scan | None
@@ -32,6 +33,7 @@ class Subject:
         sha256: fingerprint of x.
         region: the pixels that spreads are measured on and figures show; `None` for all.
         spacing: distance of the pixels' centres, mm; `None` where it is not known.
+        noise_scans: scans whose noise is that of the images; `None` where it is simulated.
     """
 
     x: Tensor
@@ -41,6 +43,7 @@ class Subject:
     sha256: str
     region: Region | None = None
     spacing: float | None = None
+    noise_scans: NoiseScans | None = None
 
 
 def choose_subject(

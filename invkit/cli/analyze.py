@@ -95,6 +95,14 @@ def analyze(
             help="Region of interest for spreads and figures: a box, or a mask (.npy or .png).",
         ),
     ] = None,
+    noise_scans: Annotated[
+        str | None,
+        typer.Option(
+            "--noise-scans",
+            metavar="PATH",
+            help="Repeat scans or a phantom with the noise of the image: one folder or .npy file for each scan, or one stack.",
+        ),
+    ] = None,
     train_data: Annotated[
         list[str] | None,
         typer.Option(
@@ -158,6 +166,7 @@ def analyze(
         "dose": dose,
         "spacing": spacing,
         "region": region,
+        "noise_scans": noise_scans,
         "train_data": train_data,
         "train_noise": noise,
         "config": LayerConfig.preset(preset),

@@ -1,6 +1,6 @@
 """The covariance of an image's noise as a scanner would have made it: the physical simulation at the image's own dose."""
 
-__all__ = ["LEAST_NOISE", "LEAST_SIDE", "PIXELS", "RANGE", "noise_of"]
+__all__ = ["LEAST_NOISE", "LEAST_SIDE", "PIXELS", "RANGE", "noise_of", "simulated_deviation"]
 
 from collections.abc import Callable
 
@@ -39,30 +39,36 @@ def noise_of(
             which `estimate_noise` is its level in soft tissue.
         scanner: whose noise it is.
     """
-    side = SPACING[0] if spacing is None else spacing
     level = max(estimate_noise(x), LEAST_NOISE)
-    constant = NoiseCovariance(torch.full_like(x[0, 0], level))
-    possible = (
-        min(x.shape[-2:]) >= LEAST_SIDE
-        and PIXELS[0] <= side <= PIXELS[1]
-        and RANGE[0] <= float(x.min())
-        and float(x.max()) <= RANGE[1]
-    )
-    if not possible:
-        return constant
+    found = simulated_deviation(x, spacing, level=level if stationary else None, scanner=scanner)
+    if found is None:
+        return NoiseCovariance(torch.full_like(x[0, 0], level))
+    power = power_of(chosen_kernel(scanner.kernel), spacing or SPACING[0])
+    return NoiseCovariance(found, power, source="simulation")
+
+
+def simulated_deviation(
+    x: Tensor, spacing: float | None, *, level: float | None, scanner: Scanner = SCANNER
+) -> Tensor | None:
+    """Return the deviation of a scanner's noise at every pixel, `(H, W)`, HU; `None` where the image cannot be simulated.
+
+    Args:
+        x: the whole image, `(1, 1, H, W)`, HU.
+        spacing: distance of the pixels' centres, mm; `None` where it is not known.
+        level: median over soft tissue, HU; by default estimated from the image.
+        scanner: whose noise it is.
+    """
+    side = spacing or SPACING[0]
+    usable = min(x.shape[-2:]) >= LEAST_SIDE and PIXELS[0] <= side <= PIXELS[1]
+    if not (usable and RANGE[0] <= float(x.min()) and float(x.max()) <= RANGE[1]):
+        return None
     try:
-        found = noise_deviation(
-            x.detach().cpu().float(), (side, side), noise=level if stationary else None, scanner=scanner
-        )
+        found = noise_deviation(x.detach().cpu().float(), (side, side), noise=level, scanner=scanner)
     except ImageError:
-        return constant
+        return None
     if not bool(found.isfinite().all()):
-        return constant
-    return NoiseCovariance(
-        found.clamp(min=LEAST_NOISE).to(x.dtype).to(x.device),
-        power_of(chosen_kernel(scanner.kernel), side),
-        source="simulation",
-    )
+        return None
+    return found.clamp(min=LEAST_NOISE).to(x.dtype).to(x.device)
 
 
 def power_of(kernel: Kernel, spacing: float) -> Callable[[np.ndarray], np.ndarray]:

@@ -4,12 +4,15 @@ import pytest
 import torch
 from scaled_network import Scaled
 
-from invkit.analysis.specs import SamplingSpec
+from invkit.analysis.specs import ImageSpec, SamplingSpec
 from invkit.analysis.study import Study
 from invkit.analysis.subject import Subject, choose_subject
 from invkit.data.dose.image import estimate_noise
 from invkit.data.dose.texture import noise_texture
+from invkit.data.images import Scan
+from invkit.errors import InputError
 from invkit.fiber.tangent import Tangent
+from invkit.noise.covariance import NoiseCovariance
 from invkit.noise.simulated import noise_of
 from invkit.split.split import Split
 
@@ -57,3 +60,33 @@ def test_where_the_dose_was_reduced_here_the_level_is_that_of_the_image():
     (layer,) = toleranced(subject)
     tissue = (subject.x[0, 0] > -200) & (subject.x[0, 0] < 250)
     assert layer.covariance.deviation[tissue].median() == pytest.approx(estimate_noise(subject.x), rel=0.03)
+
+
+SMOOTH = NoiseCovariance(torch.full((160, 160), 8.0), lambda f: 1 / (1 + (f / 0.1) ** 4))
+
+
+def scans(spacing=None):
+    """Return repeat scans of the same oval with smooth noise of 8 HU."""
+    return Scan(oval(160).round(decimals=-2) + SMOOTH.draws(6, torch.Generator().manual_seed(0)), spacing)
+
+
+def roughness(noise):
+    """Return the variance of differences of neighbours over that of pixels."""
+    drawn = noise.draws(8, torch.Generator().manual_seed(1))
+    return float(drawn.diff(dim=-1).square().mean() / drawn.square().mean())
+
+
+def test_the_noise_is_that_of_the_users_scans():
+    subject = ImageSpec(oval(160).numpy(), spacing=0.7, noise_scans=scans()).subject(0, "cpu")
+    (layer,) = toleranced(subject)
+    noise = layer.covariance
+    assert noise.source == "scans"
+    assert noise.deviation.square().mean().sqrt() == pytest.approx(8, rel=0.05)
+    assert roughness(noise) == pytest.approx(roughness(SMOOTH), rel=0.1)
+    (simulated,) = toleranced(choose_subject(oval(160).numpy(), seed=0, spacing=0.7))
+    assert roughness(noise) < 0.7 * roughness(simulated.covariance)
+
+
+def test_scans_of_other_pixels_are_refused_with_the_image():
+    with pytest.raises(InputError, match=r"pixels of 0.9 mm, the image of 0.7 mm"):
+        ImageSpec(oval(160).numpy(), spacing=0.7, noise_scans=scans(0.9)).subject(0, "cpu")

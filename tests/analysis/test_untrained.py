@@ -11,6 +11,7 @@ from torch import nn
 
 import invkit
 from invkit.analysis.whole import with_plugin_metrics
+from invkit.data.dose.texture import noise_texture
 from invkit.fiber.distance import activation_distance
 from invkit.plugins.manager import PluginHost
 from invkit.vae.trained import load_vae
@@ -53,6 +54,16 @@ def test_nothing_is_trained(found):
     assert result.layers[0].swap is None
     assert result.layers[0].trained == "not needed"
     assert result.to_json()["sampler"] == "training-free"
+
+
+def test_the_noise_is_that_of_the_users_scans_where_there_are_any(found, call):
+    noise = 9 * noise_texture(6, 40, 32, generator=torch.Generator().manual_seed(0))
+    result = call(noise_scans=(disc_image(40, 32, radius=9) + noise.numpy()[:, 0]), samples=2, refine=0)
+    measured, simulated = (one.layers[0].metrics["noise"] for one in (result, found[0]))
+    assert measured["source"] == "scans"
+    assert simulated["source"] == "simulation"
+    assert measured["in_hu"]["value"] == pytest.approx(9, rel=0.15)
+    assert result.to_json()["provenance"]["noise_scans"]["name"] == "the array"
 
 
 def test_figures_follow_from_the_images(found, network):

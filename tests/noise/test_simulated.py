@@ -1,5 +1,6 @@
 """C against draws of the physical simulation, and what it is where nothing can be simulated."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,8 @@ from invkit.data.dose.rays import noise_deviation
 from invkit.data.dose.scanner import Scanner
 from invkit.data.fields import SPACING
 from invkit.data.images import default_scan
+from invkit.images.disc import disc
+from invkit.noise.covariance import FLOOR
 from invkit.noise.simulated import LEAST_NOISE, noise_of
 
 SIZE, PIXEL, NOISE = 112, 0.9, 25.0
@@ -85,6 +88,16 @@ def test_one_deviation_for_all_is_not_like_the_simulation(simulated):
     _, theirs = simulated
     ratio = (NOISE / local(theirs))[BODY]
     assert ((ratio / ratio.mean() - 1).abs() > 0.1).double().mean() > 0.2
+
+
+def test_detectability_does_not_hang_on_the_floor(simulated):
+    """Half the floor of the spectrum leaves d' of what the kernel can show, though the ramp has no power at frequency 0."""
+    x, _ = simulated
+    noise = noise_of(x.double(), PIXEL, scanner=Scanner(geometry=FEW_VIEWS))
+    for radius in (1.0, 2.0, 4.0, 8.0):
+        blurred = noise.blurred(disc(SIZE, SIZE, (60.0, 50.0), radius)[None, None].double())
+        whole, half = (replace(noise, floor=floor).whitened(blurred).norm() for floor in (FLOOR, FLOOR / 2))
+        assert half == pytest.approx(float(whole), rel=0.01)
 
 
 def test_the_level_is_the_median_over_soft_tissue(simulated):
