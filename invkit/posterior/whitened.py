@@ -2,7 +2,9 @@
 
 __all__ = ["Whitened"]
 
+import copy
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -45,6 +47,16 @@ class Whitened:
         self.covariance = covariance
         self.weights = tuple(1 / (sigma * s) for s in unit.s)
         self._inverse: Callable[[Tensor], Tensor] | None = None
+
+    def reweighted(self, weights: Parts) -> Self:
+        """Return W J A in place of G, of the same linearisation.
+
+        Args:
+            weights: W, of every element of z, in the shapes of z; of one image, or of each.
+        """
+        other = copy.copy(self)
+        other.weights, other._inverse = weights, None
+        return other
 
     def forward(self, white: Tensor) -> Parts:
         """Return G w, in the shapes of z; w: `(N, 1, H, W)`."""

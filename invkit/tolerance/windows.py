@@ -65,6 +65,24 @@ class Windows:
         ]
         return torch.stack(rows).amax(0)
 
+    def spread(self, values: Parts) -> Parts:
+        """Return what weighs the square of every element of z, for the sum over windows of a value times the mean square there.
+
+        Args:
+            values: of the windows of each tensor of z, as `of_windows` orders them, `(N, rows, columns)`.
+
+        Returns:
+            One tensor for each of z, of one channel, `(N, 1, ...)`.
+        """
+        found = []
+        for s, side, value in zip(self.unit.s, self.sides, values, strict=True):
+            if side is None:
+                found.append(value.view(-1, *[1] * (s.dim() - 1)) / s[0].numel())
+                continue
+            rows, columns = (_covered(length, side).to(value) for length in s.shape[-2:])
+            found.append((rows.T @ value @ columns / (s.shape[1] * side**2))[:, None])
+        return tuple(found)
+
     def elements(self) -> int:
         """Return how many numbers the smallest window holds."""
         counts = []
@@ -91,6 +109,13 @@ class Windows:
 def starts(length: int, side: int) -> Sequence[int]:
     """Return where windows begin, half overlapping, the last one flush with the end."""
     return sorted({*range(0, length - side + 1, max(1, side // 2)), length - side})
+
+
+def _covered(length: int, side: int) -> Tensor:
+    """Return which positions each window covers, `(windows, length)`, 0 or 1."""
+    first = torch.tensor(starts(length, side))[:, None]
+    position = torch.arange(length)
+    return ((position >= first) & (position < first + side)).double()
 
 
 def receptive_field(split: Split, x: Tensor) -> int:

@@ -52,6 +52,20 @@ def test_one_place_is_not_diluted_by_the_size_of_the_image():
     assert found[0] == found[1] == found[2] == 0.25
 
 
+def test_values_of_windows_are_spread_over_what_they_cover():
+    numbers = torch.Generator().manual_seed(0)
+    windows = Windows((8, None), unit((3, 21, 30), (10,)))
+    scaled = (torch.randn(2, 3, 21, 30, generator=numbers), torch.randn(2, 10, generator=numbers))
+    squares = [windows.of_windows(*pair).square() for pair in zip(scaled, windows.sides, strict=True)]
+    values = tuple(torch.rand(square.shape, generator=numbers, dtype=torch.float64) for square in squares)
+    expected = sum((value * square).flatten(1).sum(1) for value, square in zip(values, squares, strict=True))
+    weights = windows.spread(values)
+    found = sum(
+        (part.square() * weight).flatten(1).sum(1) for part, weight in zip(scaled, weights, strict=True)
+    )
+    assert torch.allclose(found, expected)
+
+
 def convolutions(*kernels, stride=1):
     layers = [nn.Conv2d(1, 1, kernel, padding=kernel // 2, stride=stride) for kernel in kernels]
     with torch.no_grad():

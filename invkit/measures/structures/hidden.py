@@ -2,23 +2,26 @@
 
 __all__ = ["DEVIATIONS", "hidden_alone", "hidden_with_companion"]
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from invkit.fiber.distance import Activation
+from invkit.noise.solve import solve
 from invkit.posterior.whitened import Whitened
 from invkit.split.split import Split
 from invkit.tolerance.layer import Crops, TolerancedLayer
+from invkit.tolerance.unit import Parts
+from invkit.tolerance.windows import Windows
 from invkit.training.precision import in_float64
 
 DEVIATIONS = 2.0  # standard deviations of dose noise, that a companion is rarer than by no more
 SECANTS = 6
 AIM = 0.99  # of the tolerance: a guess that aims at all of it is beyond by rounding as often as not
 NEAR = 0.02  # of the contrast, to which it is found
-MULTIPLIERS = 10
-WITHIN, PRODUCTS = 1e-2, 60  # of the search for a companion; its end is certified whatever they are
+ROUNDS = 20  # of multipliers
+ENOUGH = 0.98  # of what is proven to be the most, to first order
+POWER = 0.6  # of how far a window is beyond the tolerance; 1 would overshoot
+LEAST, MOST = 1e-2, 1e2  # of the same
+WITHIN, PRODUCTS = 3e-2, 60  # of a round's linear system; the next goes on where it ends
 
 
 @torch.no_grad()
@@ -41,9 +44,11 @@ def hidden_alone(split: Split, crops: Crops, structures: Tensor, tolerance: floa
 def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tensor, alone: Tensor) -> Tensor:
     """Return the largest c for which c d + n moves no window by more than the tolerance, with n^T C^-1 n <= 4, `(N,)`, float64.
 
-    To first order, the n that hides c d best in the mean over all of z is c A (u - v), with v = A^-1 d and
-    u = (I + G^T G)^-1 v at some sigma: of c d, c A u is left. sigma is sought for which the bound on n and the tolerance are
-    reached together, and the end is certified with the layer itself.
+    To first order that is convex. With n = A (u - c v), v = A^-1 d, and multipliers m of the windows, u is c (I + G^T G)^-1 v with
+    G = M J A, where M^2 is what the multipliers put on every element of z; at the optimum they are those for which the windows
+    that they are of are at the tolerance and n is at its bound. They are multiplied by how far their windows are beyond the
+    tolerance until what is found is near what they prove to be the most: c^2 (v - u / c)^T v <= 4 + t^2 sum(m) for any
+    multipliers. The end is certified with the layer itself.
 
     Args:
         layer: the layer with its tolerance.
@@ -51,44 +56,83 @@ def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tens
         structures: d, `(N, 1, h, w)`, HU.
         alone: what `hidden_alone` found, which is the least that this returns.
     """
-    covariance, tolerance = crops.covariance, layer.tolerance
+    covariance, windows, tolerance = crops.covariance, crops.windows, layer.tolerance
     white = covariance.whitened(structures)
-    z = layer.split.phi(crops.images)
-    best = alone.clone()
-    low = torch.full_like(alone, 0.1 * tolerance)
-    high = torch.full_like(alone, 100 * tolerance)
-    for _ in range(MULTIPLIERS):
-        sigma = (low * high).sqrt()
-        unit = crops.windows.unit
-        # One sigma for each structure: as a factor of its S.
-        scaled = tuple(s * (sigma.to(s) / tolerance).view(-1, *[1] * (s.dim() - 1)) for s in unit.s)
-        at = Whitened(
-            layer.split,
-            crops.images,
-            replace(unit, s=scaled),
-            tolerance,
-            covariance,
-            layer.tangent,
+    at = Whitened(layer.split, crops.images, windows.unit, 1.0, covariance, layer.tangent)
+    seen = _powers(windows, at.forward(white))
+    most = torch.stack([part.flatten(1).amax(1) for part in seen]).amax(0).clamp(min=1e-30)
+    multipliers = tuple((DEVIATIONS / tolerance) ** 2 * part / _rows(most) for part in seen)
+    left, best = white, white.clone()
+    reached = torch.zeros_like(alone)
+    bound = torch.full_like(alone, torch.inf)
+    for _ in range(ROUNDS):
+        weights = tuple(
+            weight * part.sqrt().to(weight.dtype).to(weight.device)
+            for weight, part in zip(at.weights, windows.spread(multipliers), strict=True)
         )
-        left = at.solve(white, within=WITHIN, at_most=PRODUCTS).x
-        del at  # or the next linearisation would lie beside this one
-        companion = in_float64((left - white).flatten(1)).square().sum(1).sqrt().cpu()
-        by_noise = DEVIATIONS / companion.clamp(min=1e-12)
-        rest = covariance.root(left)
-        by_tolerance = _largest(layer.split, crops, rest, tolerance, z=z)
-        best = torch.maximum(best, torch.minimum(by_noise, by_tolerance))
-        if bool(((by_noise - by_tolerance).abs() <= NEAR * by_noise).all()):
+        left = solve(at.reweighted(weights).apply, white, within=WITHIN, at_most=PRODUCTS, start=left).x
+        companion = _square(left - white)
+        seen = _powers(windows, at.forward(left))
+        furthest = torch.stack([part.flatten(1).amax(1) for part in seen]).amax(0).cpu()
+        contrast, _ = _strongest(left, white, tolerance / furthest.sqrt().clamp(min=1e-12))
+        better = contrast > reached
+        reached, best = torch.where(better, contrast, reached), torch.where(_rows(better, left), left, best)
+        total = sum((part.flatten(1).sum(1).cpu() for part in multipliers), torch.zeros_like(alone))
+        weighed = sum(
+            ((a * b).flatten(1).sum(1).cpu() for a, b in zip(multipliers, seen, strict=True)),
+            torch.zeros_like(alone),
+        )
+        proven = ((DEVIATIONS**2 + tolerance**2 * total) / (companion + weighed).clamp(min=1e-30)).sqrt()
+        bound = torch.minimum(bound, proven)
+        if bool((reached >= ENOUGH * bound).all()):
             break
-        seen = by_tolerance < by_noise  # more of the structure must be cancelled, so sigma falls
-        low, high = torch.where(seen, low, sigma), torch.where(seen, sigma, high)
-    return best
+        scale = (DEVIATIONS / tolerance) ** 2 / companion.clamp(min=1e-30)
+        multipliers = tuple(
+            part * (_rows(scale, power) * power).clamp(LEAST, MOST) ** POWER
+            for part, power in zip(multipliers, seen, strict=True)
+        )
+    rest = covariance.root(best)
+    contrast, scale = _strongest(best, white, _largest(layer.split, crops, rest, tolerance))
+    z = layer.split.phi(crops.images)
+    moved = layer.split.phi(crops.images + _rows(scale.to(rest.dtype), rest) * rest)
+    certified = windows.distance(moved, z).cpu() <= tolerance
+    return torch.where(certified, torch.maximum(alone, contrast), alone)
 
 
-def _largest(
-    split: Split, crops: Crops, changes: Tensor, tolerance: float, *, z: Activation | None = None
-) -> Tensor:
+def _strongest(left: Tensor, white: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest c for which s times what is left is at most 2 from c v, with s of at most `most`, and that s.
+
+    Both are `(N,)`, float64.
+    """
+    length = _square(white).sqrt().clamp(min=1e-30)
+    along = (in_float64(left.flatten(1)) * in_float64(white.flatten(1))).sum(1).cpu() / length
+    across = (_square(left) - along.square()).clamp(min=1e-30).sqrt()
+    # Beyond this, more of what is left across v takes more from c than what is left along v adds.
+    scale = torch.minimum(most, DEVIATIONS * along / (across * (along.square() + across.square()).sqrt()))
+    rest = (DEVIATIONS**2 - (scale * across).square()).clamp(min=0).sqrt()
+    return (scale * along + rest) / length, scale
+
+
+def _powers(windows: Windows, scaled: Parts) -> Parts:
+    """Return the mean square of every window, float64."""
+    pairs = zip(scaled, windows.sides, strict=True)
+    return tuple(windows.of_windows(part, side).square() for part, side in pairs)
+
+
+def _square(rows: Tensor) -> Tensor:
+    return in_float64(rows.flatten(1)).square().sum(1).cpu()
+
+
+def _rows(factor: Tensor, like: Tensor | None = None) -> Tensor:
+    """Return one number for each of N as what multiplies `(N, ., .)`, or all of a tensor."""
+    if like is None:
+        return factor.view(-1, 1, 1)
+    return factor.to(like.device).view(-1, *[1] * (like.dim() - 1))
+
+
+def _largest(split: Split, crops: Crops, changes: Tensor, tolerance: float) -> Tensor:
     """Return the largest c for which c times a change keeps every window within the tolerance, as Phi itself has it."""
-    here = split.phi(crops.images) if z is None else z
+    here = split.phi(crops.images)
 
     def distance(c: Tensor) -> Tensor:
         moved = crops.images + c.to(changes).view(-1, 1, 1, 1) * changes
