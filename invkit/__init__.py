@@ -12,7 +12,7 @@ from invkit._version import __version__
 
 if TYPE_CHECKING:
     from invkit.analysis.analyze import analyze
-    from invkit.analysis.result import AnalysisResult
+    from invkit.analysis.runs import AnalysisResult
     from invkit.analysis.series import SeriesResult, analyze_series
     from invkit.data.images import read_image
     from invkit.denoisers.loaded import LoadedDenoiser
@@ -102,7 +102,7 @@ _HOMES = {
     "invkit.analysis.analyze": ("analyze",),
     "invkit.quality.evaluate": ("Evaluation", "evaluate"),
     "invkit.plugins.load": ("load",),
-    "invkit.analysis.result": ("AnalysisResult",),
+    "invkit.analysis.runs": ("AnalysisResult",),
     "invkit.analysis.series": ("SeriesResult", "analyze_series"),
     "invkit.workflow.train": ("train_cinn", "train_denoiser", "train_vae"),
     "invkit.plugins.hookspecs": ("hookimpl",),

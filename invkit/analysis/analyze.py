@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from invkit.analysis.result import AnalysisResult
+from invkit.analysis.runs import AnalysisResult
 from invkit.analysis.specs import (
     ControlSet,
     ImageSpec,

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from invkit.analysis.kept import read_layer, write_layer
-from invkit.analysis.result import AnalysisResult
-from invkit.analysis.runs import new_run_folder, write_run
+from invkit.analysis.runs import AnalysisResult, new_run_folder, write_run
 from invkit.analysis.specs import ImageSpec, SamplingSpec, TrainingSpec, specs_of
 from invkit.analysis.subject import Data
 from invkit.analysis.whole import Analysis

@@ -17,22 +17,12 @@ from invkit.analysis.outcome import LayerResult
 from invkit.artifacts import InParts, read_sidecar, save_in_parts
 from invkit.calibration.record import CalibrationRecord
 from invkit.certificates.certify import Certified
-from invkit.certificates.curve import CurvePoint
-from invkit.certificates.judge import Placed
 from invkit.errors import ArtifactError
-from invkit.fiber.refine import Certificates
-from invkit.measures.changes.summary import Anatomy, Kind
-from invkit.measures.diversity import Diversity
-from invkit.measures.gain import GainRatios
-from invkit.measures.lesion import DiscContrast, LesionCurve
-from invkit.measures.noise_split import NoiseSplit
-from invkit.measures.transfer import Judged, Transfer
-from invkit.measures.variation import Variation, Window
 from invkit.sampling.draw import Draws
 from invkit.sampling.stack import Stack
 from invkit.statistics.intervals import Interval
 from invkit.verdict.conclusion import Conclusion
-from invkit.verdict.measures import Baseline, Certification
+from invkit.verdict.measures import Certification, RandomWeights
 from invkit.verdict.rules import Verdict
 
 KIND = "layer"
@@ -40,29 +30,15 @@ KIND = "layer"
 KNOWN: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
-        Anatomy,
-        Baseline,
         CalibrationRecord,
-        Certificates,
         Certification,
         Certified,
         Conclusion,
-        CurvePoint,
-        DiscContrast,
-        Diversity,
         Draws,
-        GainRatios,
         Interval,
-        Judged,
-        Kind,
         LayerResult,
-        LesionCurve,
-        NoiseSplit,
-        Placed,
-        Transfer,
-        Variation,
+        RandomWeights,
         Verdict,
-        Window,
     )
 }
 

@@ -10,30 +10,38 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from invkit.analysis.answer import Answer, eta_of, find_answer, plausibility, random_weights
 from invkit.analysis.outcome import LayerResult
 from invkit.analysis.study import Study
 from invkit.calibration.record import CalibrationRecord
-from invkit.certificates.baseline import baseline
-from invkit.certificates.certify import Certified, certify, refine_proposals
+from invkit.certificates.certify import Certified, refine_proposals
 from invkit.certificates.figures import certification
-from invkit.errors import SplitError
+from invkit.data.dose.image import estimate_noise
+from invkit.data.dose.texture import noise_texture
 from invkit.fiber.distance import activation_distance
 from invkit.measures.comparison import compare, comparison_figures, swapped
+from invkit.measures.completeness import lost_power
 from invkit.measures.references import Distances
 from invkit.measures.structures.condition import condition_of
-from invkit.measures.structures.summary import Structures
-from invkit.measures.variation import concluded, measure_variation
+from invkit.measures.window import choose_window
 from invkit.samplers.family import FoundLayer, draws_of
-from invkit.sampling.base import SampleModel
+from invkit.sampling.base import ImageDraws, LayerModel, SampleModel
+from invkit.sampling.completion import complete
 from invkit.sampling.draw import Draws, draw
 from invkit.sampling.layer import ScaledLayer, Target
 from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.split.check import SplitReport
 from invkit.split.split import Split
 from invkit.statistics.intervals import Interval, bootstrap
+from invkit.training.seeds import generator
+from invkit.verdict.conclusion import conclude
 from invkit.verdict.measures import Measures
 from invkit.verdict.rules import judge
 from invkit.verdict.structures import structure_sentences
+
+WITNESSES = 8  # of a sampler's images that are refined, for each image under test
+SCANS = 64  # differences of two noise realisations
+LEAST_SIDE = 20  # pixels, below which an image has no bands
 
 
 @dataclass(frozen=True)
@@ -43,57 +51,54 @@ class _Image:
     Args:
         target: the image as the layer sees it.
         draws: of the layer's sampler.
-        distances: of samples, controls and references, by name.
+        distances: of samples, controls and references, by name; empty for draws of the posterior.
         controls: draws of `input` and `const`; empty where there are no such models.
-        certified: the refined draws; `None` where nothing was refined.
-        free: refined training-free proposals beside them.
     """
 
     target: Target
     draws: Draws
     distances: dict[str, Distances]
     controls: dict[str, Draws]
-    certified: Certified | None
-    free: Certified | None
 
 
 def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerResult:
-    """Sample one layer on every image and return what was measured."""
+    """Measure one layer on every image and return what was found."""
     layer, model, x = study.scaled(found), found.model, study.subject.x
+    answer = find_answer(study, layer, trained=model is not None)
+    if answer.layers:
+        layer = dataclasses.replace(layer, eta=eta_of(answer.layers, layer.scale))
     kept = study.kept(model) if study.domain == "low" else None
-    unrefined = _why_not_refined(study, layer, trained=model is not None)
-    images = [_measure_image(study, layer, found, kept, image, not unrefined) for image in range(len(x))]
-    if not unrefined and any(one.certified is None for one in images):
-        unrefined = "no gradient of this layer reaches the image"
-    certified = [] if unrefined else [one.certified for one in images if one.certified is not None]
-    free = [one.free for one in images if one.free is not None]
-    figures, measures = _figures(study, layer, found, images, certified, free)
+    images = [_measure_image(study, layer, found, answer, image) for image in range(len(x))]
+    witnesses, proposals = _witnesses(study, found, kept, answer, images)
+    figures, measures = _figures(study, layer, found, images, answer)
+    proof = certification(witnesses, seed=study.seed, region=study.subject.region, proposals=proposals)
+    if proof is not None:
+        figures["witnesses"] = proof
+        measures = dataclasses.replace(measures, witnesses=proof)
     if model is not None:
         figures["representation_rmse_hu"] = None if kept is None else (kept - x).square().mean().sqrt().item()
+        figures["representation_lost"] = None if kept is None else _lost(study, kept)
     if not found.split.is_control:
-        figures["random_phi"], random = study.randomised.measure(
-            layer,
-            x,
-            certified,
-            study.denoiser,
-            samples=study.sampling.samples,
-            seed=study.seed,
-            region=study.subject.region,
-        )
-        measures = dataclasses.replace(measures, random_weights=random)
-    variation = None
-    if not unrefined:
-        scene = study.scene(alone=found.split.is_control)
-        variation = measure_variation(layer, scene, certified, free, model=model, reconstruction=kept)
-        figures["variation"] = variation
-    conclusion, verdict = concluded(measures, judge(measures), variation, unrefined)
-    structures = _structures(study, layer)
-    if structures is not None:
-        condition = condition_of(structures.layers[0])
-        figures |= {**structures.figures(), "condition": None if condition is None else condition.figures()}
+        random, hidden = random_weights(study, layer, answer)
+        figures["random_phi"] = random
+        measures = dataclasses.replace(measures, random_weights=hidden)
+    verdict = judge(measures)
+    conclusion = conclude(
+        measures, None if answer.structures is None else answer.structures.found, answer.undrawn
+    )
+    if answer.structures is not None:
+        condition = condition_of(answer.structures.layers[0])
+        figures |= {
+            **answer.structures.figures(),
+            "condition": None if condition is None else condition.figures(),
+        }
         if measures.control is None:
-            said = structure_sentences(measures.layer, structures.found)
+            said = structure_sentences(measures.layer, answer.structures.found)
             verdict = dataclasses.replace(verdict, sentences=(*said, *verdict.sentences))
+    if conclusion is not None:
+        verdict = dataclasses.replace(verdict, sentences=(conclusion.text, *verdict.sentences))
+    figures["plausibility"], unlike = plausibility(study)
+    verdict = dataclasses.replace(verdict, warnings=(*unlike, *verdict.warnings))
     result = LayerResult(
         layer=found.split.layer,
         note=layer_note(found.split),
@@ -113,20 +118,24 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
         else model.meta,
         sha256="" if model is None else model.sha256,
         split=dataclasses.asdict(check),
-        certified=tuple(certified),
-        unrefined=unrefined,
+        certified=tuple(answer.certified),
+        witnesses=tuple(witnesses),
+        unrefined=answer.undrawn,
         kept=kept,
     )
     return result if model is None else with_calibration(result, model)
 
 
-def _measure_image(
-    study: Study, layer: ScaledLayer, found: FoundLayer, kept: Tensor | None, image: int, refined: bool
-) -> _Image:
-    """Sample one image, refine what is to be refined, and measure what stands beside it."""
-    count, sampling = study.sampling.refined, study.sampling
+def _measure_image(study: Study, layer: ScaledLayer, found: FoundLayer, answer: Answer, image: int) -> _Image:
+    """Sample one image, and measure what stands beside its samples."""
+    sampling = study.sampling
     target = layer.at(study.subject.x[image][None], study.f_x[image][None])
     perturb = study.fresh_noise(image) if study.domain == "high" else None
+    if found.posterior:
+        ready = _drawn_before(study, answer, target, image)
+        count = len(answer.certified[image].images) if answer.certified else sampling.samples
+        drawn = draw(ready, target, samples=count, seed=study.seed, image=image)
+        return _Image(target, drawn, {}, {})
     drawn = draw(
         draws_of(sampling.sampler, found.sampler, target),
         target,
@@ -135,23 +144,10 @@ def _measure_image(
         image=image,
         perturb=perturb,
     )
-    proven = free = None
-    if refined:
-        draws = drawn.samples[:count].to(target.x)
-        if kept is None:
-            proven = refine_proposals(draws, target, study.scrutiny)
-        else:
-            one = kept[image][None]
-            proven = certify(draws, target, one, seed=study.seed, image=image, scrutiny=study.scrutiny)
-        if proven is not None and not found.baseline:
-            free = baseline(target, count=count, seed=study.seed, image=image, judge=study.judge)
     if study.controls is None:
         distances = study.references.distances(drawn, target, image)
-        if found.baseline:
-            # What is sampled is this reference itself.
-            del distances["training_free"]
         distances["samples"] = Distances(drawn.fiber_error, drawn.f_error)
-        return _Image(target, drawn, distances, {}, proven, free)
+        return _Image(target, drawn, distances, {})
     beside = compare(
         drawn,
         target,
@@ -162,32 +158,56 @@ def _measure_image(
         samples=sampling.samples,
         perturb=perturb,
     )
-    return _Image(
-        target, drawn, beside.distances, {"input": beside.input, "const": beside.const}, proven, free
-    )
+    return _Image(target, drawn, beside.distances, {"input": beside.input, "const": beside.const})
 
 
-def _structures(study: Study, layer: ScaledLayer) -> Structures | None:
-    """Return what becomes of structures and of noise; `None` where the layer says nothing of the image or has no gradient."""
-    if layer.eta == 0:
-        return None
-    try:
-        return study.structures(layer)
-    except SplitError:
-        return None
+def _drawn_before(study: Study, answer: Answer, target: Target, image: int) -> ImageDraws:
+    """Return draws of the posterior that were made already; where none were, x with other noise of its dose, which is the prior."""
+    noise = study.noises[image]
+
+    def draws(seed: int, image: int, indices: Sequence[int]) -> Tensor:
+        if answer.certified:
+            return answer.certified[image].images[indices[0] : indices[-1] + 1].to(target.x)
+        return target.x + torch.cat([noise.draws(1, generator(seed, "prior", image, k)) for k in indices])
+
+    return draws
 
 
-def _why_not_refined(study: Study, layer: ScaledLayer, *, trained: bool) -> str:
-    """Return the reason why nothing is refined, or nothing."""
-    if study.sampling.refined == 0:
-        return "no refinement was requested"
-    if study.domain == "high":
-        return "high-dose images are not meant to lie in the fiber of the low-dose image"
-    if layer.eta == 0 and trained:
-        return "this control gives the same z for all images"
-    if layer.eta == 0:
-        return "this layer gives the same z for all images, so every image lies in its fiber"
-    return ""
+def _witnesses(
+    study: Study, found: FoundLayer, kept: Tensor | None, answer: Answer, images: Sequence[_Image]
+) -> tuple[list[Certified], list[Tensor]]:
+    """Refine a few of a sampler's own images, and return them with what each was refined from."""
+    count = min(study.sampling.refined, WITNESSES)
+    if found.posterior or study.domain == "high" or not answer.layers or count == 0:
+        return [], []
+    refined, proposals = [], []
+    for image, (one, layer) in enumerate(zip(images, answer.layers, strict=True)):
+        x = one.target.x
+        begun = one.draws.samples[:count].to(x)
+        if kept is not None:
+            begun = complete(
+                begun, x - kept[image][None], seed=study.seed, image=image, indices=range(len(begun))
+            )
+        proven = refine_proposals(begun, layer, x, study.denoiser)
+        if proven is None:
+            return [], []
+        refined.append(proven)
+        proposals.append(begun.cpu())
+    return refined, proposals
+
+
+def _lost(study: Study, kept: Tensor) -> float | None:
+    """Return the largest share of the power beyond noise that the representation loses of coarse structures."""
+    shares = []
+    for image, (x, rest) in enumerate(zip(study.subject.x.split(1), kept.split(1), strict=True)):
+        window = choose_window(x, study.subject.region)
+        part = window.crop(x)
+        if min(part.shape[-2:]) < LEAST_SIDE:
+            return None
+        noise = noise_texture(SCANS, *window.size, generator=generator(study.seed, "scans", image)).to(x)
+        level = 2**0.5 * estimate_noise(x[0, 0])
+        shares.append(lost_power(part, window.crop(rest).to(part), level * noise))
+    return max(shares)
 
 
 def _swapped(study: Study, model: SampleModel, images: Sequence[_Image]) -> Tensor:
@@ -214,53 +234,56 @@ def layer_note(split: Split) -> str:
 
 
 def _figures(
-    study: Study,
-    layer: ScaledLayer,
-    found: FoundLayer,
-    images: Sequence[_Image],
-    certified: Sequence[Certified],
-    free: Sequence[Certified],
+    study: Study, layer: ScaledLayer, found: FoundLayer, images: Sequence[_Image], answer: Answer
 ) -> tuple[dict[str, Any], Measures]:
     seed, region, eta = study.seed, study.subject.region, layer.eta
 
     def spread_of(draws: Callable[[_Image], Draws]) -> Interval:
         return sample_spread([draws(one).stack for one in images], seed=seed, region=region)
 
+    figures: dict[str, Any] = {"noise_distance": eta}
+    measures = Measures(
+        layer=f"layer {found.split.layer} of {study.denoiser.name}",
+        spread=spread_of(lambda one: one.draws),
+        noise_distance=eta,
+        domain=study.domain,
+        proposals=found.proposals if study.controls is None else "",
+        posterior=found.posterior,
+        bank=len(study.references.bank),
+    )
+    if not found.posterior:
+        own, measures = _of_samples(study, layer, images, measures)
+        figures |= own
+    if study.controls is not None and found.model is not None:
+        controls, measures = _beside_controls(study, found.model, measures, spread_of)
+        figures |= controls
+    proof = certification(answer.certified, seed=study.seed, region=study.subject.region)
+    if proof is not None:
+        figures["certified"] = proof
+    return figures, dataclasses.replace(measures, certification=proof)
+
+
+def _of_samples(
+    study: Study, layer: ScaledLayer, images: Sequence[_Image], measures: Measures
+) -> tuple[dict[str, Any], Measures]:
+    """Return the figures of a sampler's own images, and the measures with them."""
+    seed, region, eta = study.seed, study.subject.region, layer.eta
     fiber_error, in_other_units = comparison_figures(
         [one.distances for one in images], eta, study.references, seed=seed
     )
     true_y = _true_high_dose(study, layer, images)
-    shown = fiber_error if true_y is None else {**fiber_error, "true_y": true_y}
     f_std = torch.stack([one.draws.f_std for one in images])
     f_std = f_std if region is None else region.pixels(f_std)
-    f_error = root_mean_square([one.draws.f_error for one in images], seed=seed)
-    spread, spread_f = spread_of(lambda one: one.draws), Interval(f_std.square().mean().sqrt().item())
-    figures: dict[str, Any] = {
-        "fiber_error": shown,
+    spread_f = Interval(f_std.square().mean().sqrt().item())
+    figures = {
+        "fiber_error": fiber_error if true_y is None else {**fiber_error, "true_y": true_y},
         "fiber_error_eta": _over(fiber_error["samples"], eta) if eta > 0 else None,
-        "noise_distance": eta,
         "ladder": in_other_units,
-        "f_error_hu": f_error,
-        "spread_hu": spread,
+        "f_error_hu": root_mean_square([one.draws.f_error for one in images], seed=seed),
+        "spread_hu": measures.spread,
         "spread_f_hu": spread_f,
     }
-    measures = Measures(
-        layer=f"layer {found.split.layer} of {study.denoiser.name}",
-        spread=spread,
-        fiber_error=fiber_error,
-        spread_f=spread_f,
-        noise_distance=eta,
-        domain=study.domain,
-        proposals=found.proposals if study.controls is None else "",
-        bank=len(study.references.bank),
-    )
-    if study.controls is not None and found.model is not None:
-        controls, measures = _beside_controls(study, found.model, measures, spread_of)
-        figures |= controls
-    proof = certification(certified, free, pixel_scale=layer.pixel_scale, seed=seed, region=region)
-    if proof is not None:
-        figures["certified"] = proof
-    return figures, dataclasses.replace(measures, certification=proof)
+    return figures, dataclasses.replace(measures, fiber_error=fiber_error, spread_f=spread_f)
 
 
 def _beside_controls(
@@ -287,6 +310,13 @@ def _beside_controls(
         "vae_limit_hu": study.vae_limit,
         "nll": nll,
     }
+    limits = study.limits if isinstance(model, LayerModel) else None
+    if limits is not None:
+        figures |= {
+            "vae_posterior_hu": limits.posterior,
+            "code_nats": limits.held,
+            "noise_nats": limits.needed,
+        }
     return figures, dataclasses.replace(
         measures,
         layer=f"`{control}`" if control else measures.layer,
@@ -294,6 +324,8 @@ def _beside_controls(
         spread_input=spread_input,
         vae_rmse=study.vae_rmse,
         vae_limit=study.vae_limit,
+        vae_posterior=None if limits is None else limits.posterior,
+        rate=None if limits is None else (limits.held, limits.needed),
         nll=nll,
     )
 

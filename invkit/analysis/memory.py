@@ -25,7 +25,7 @@ from torch import Tensor
 from invkit.denoisers.loaded import PIXELS_AT_ONCE as REFINED_AT_ONCE
 from invkit.errors import InvkitError, ResourceError, SplitError, UsageError
 from invkit.fiber.distance import activation_distance
-from invkit.fiber.refine import refine
+from invkit.fiber.refine import Limits, refine
 from invkit.measures.comparison import CONTROL_SAMPLES
 from invkit.sampling.base import SampleModel
 from invkit.sampling.draw import pixels_at_once
@@ -156,7 +156,7 @@ def plan_memory(
     if refined:
         # What torch imports for its first trace holds tensors for as long as chance has it: that is not this layer's.
         one = torch.zeros(1, 1, 2, 2)
-        refine(torch.clone, torch.clone, one, one + 1, 0.0, steps_at_most=1, products_at_most=1)
+        refine(torch.clone, torch.clone, one, one + 1, 0.0, limits=Limits(1, 1))
     for split in splits:
         phi = max(phi, _per_pixel(partial(_measure, split), x))
         if refined and split.layer != "const":
@@ -285,7 +285,7 @@ def _refine(split: Split, image: Tensor) -> None:
     """Do one short step of refinement; its peak is that of any."""
     away = image + 10 * torch.cos(torch.arange(image.numel()).view(image.shape).to(image))
     with contextlib.suppress(SplitError):  # no gradient: nothing will be refined
-        refine(split.phi, split.phi_grad, away, split.phi(image), 0.0, steps_at_most=1, products_at_most=2)
+        refine(split.phi, split.phi_grad, away, split.phi(image), 0.0, limits=Limits(1, 2))
 
 
 def _drawing(model: SampleModel, x: Tensor) -> float:

@@ -10,7 +10,7 @@ import torch
 
 from invkit._version import __version__
 from invkit.analysis.outcome import LayerResult
-from invkit.analysis.result import AnalysisResult
+from invkit.analysis.runs import AnalysisResult
 from invkit.analysis.study import Study
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.measures.curves import layer_curves

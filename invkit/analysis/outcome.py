@@ -40,8 +40,9 @@ class LayerResult:
         provenance: of the layer's cINN.
         sha256: of the layer's cINN, its file.
         split: what the split's check found.
-        certified: for each image, its refined draws; empty where nothing was refined.
-        unrefined: why nothing was refined, or nothing.
+        certified: for each image, draws of the posterior with their certificates; empty where nothing was drawn.
+        witnesses: for each image, what became of the sampler's own images by refinement; empty where there are none.
+        unrefined: why nothing was drawn, or nothing.
         calibration: of the flow, as it was when its training ended; `None` where it was not measured.
         conclusion: the verdict in one sentence; `None` for a control.
         kept: what the representation that samples are drawn in keeps of the images, `(B, 1, H, W)`, HU; `None` where there is
@@ -59,6 +60,7 @@ class LayerResult:
     sha256: str
     split: dict[str, Any]
     certified: tuple[Certified, ...] = ()
+    witnesses: tuple[Certified, ...] = ()
     unrefined: str = ""
     calibration: CalibrationRecord | None = None
     conclusion: Conclusion | None = None
@@ -236,6 +238,9 @@ class Outcome:
                     "conclusion": None if result.conclusion is None else result.conclusion.to_json(),
                     "certificates": [
                         row for image, one in enumerate(result.certified) for row in one.rows(image)
+                    ],
+                    "witnesses": [
+                        row for image, one in enumerate(result.witnesses) for row in one.rows(image)
                     ],
                 }
                 for result in self.layers

@@ -100,7 +100,7 @@ def _parts(result: Outcome) -> list[str]:
         vae = result.provenance.get("vae")
         if vae is None:
             return [said]
-        return [said, f"The VAE and critic that judge certified samples were trained on {vae['trained_on']}."]
+        return [said, f"The VAE and critic that judge the image were trained on {vae['trained_on']}."]
     return [
         f"The VAE was trained on {result.provenance['vae']['trained_on']}. {_inside(result)}",
         f"The models of the layer and of its controls were trained on {data}.",

@@ -2,30 +2,33 @@
 
 __all__ = ["Study"]
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from invkit.analysis.specs import SamplingSpec
 from invkit.analysis.subject import Subject
-from invkit.certificates.certify import Scrutiny
-from invkit.certificates.judge import Judge
+from invkit.certificates.judge import Judge, Placed
 from invkit.data.bank import PatchBank
 from invkit.data.dose.image import estimate_noise, noise_texture
 from invkit.data.patches import Domain
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.fiber.tangent import Tangent
 from invkit.measures.comparison import Controls, reconstruct, reference_images
+from invkit.measures.completeness import CodeLimits, code_limits
 from invkit.measures.random_weights import WeightRandomisation
 from invkit.measures.references import References, from_prior
 from invkit.measures.structures.summary import Structures, measure_structures
-from invkit.measures.variation import Scene, choose_window
+from invkit.measures.window import choose_window
 from invkit.noise.covariance import NoiseCovariance
 from invkit.noise.simulated import noise_of
 from invkit.parts.scales import ScaleRequest, find_scales
 from invkit.parts.workshop import Workshop
+from invkit.posterior.draws import Posterior, PosteriorDraws
 from invkit.samplers.family import FoundLayer
 from invkit.sampling.base import SampleModel
 from invkit.sampling.layer import ScaledLayer
@@ -33,6 +36,8 @@ from invkit.split.split import Split
 from invkit.tolerance.layer import TolerancedLayer
 from invkit.training.seeds import derive_seed, generator
 from invkit.vae.trained import TrainedVae
+
+STEP = 32  # pixels, of what is cut out of large images: grids of deep layers are as coarse
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,10 @@ class Study:
         references: what samples are compared with besides the controls.
         randomised: the network with redrawn weights.
         pixel_scale: s_Phi of `input`, HU.
-        judge: places refined draws among real images.
+        judge: places the images among held-out ones.
         controls: the models of `input` and `const`; `None` where samples need no training.
         low: the VAE of low-dose images; `None` where none was needed and none available.
         reconstruction: D(E(x)), `(B, 1, H, W)`, HU; `None` without controls.
-        beside: another denoiser that certified samples are shown to; `None` for none.
     """
 
     denoiser: LoadedDenoiser
@@ -67,7 +71,6 @@ class Study:
     controls: Controls | None
     low: TrainedVae | None
     reconstruction: Tensor | None
-    beside: LoadedDenoiser | None = None
     _kept: dict[int, Tensor] = field(default_factory=dict, repr=False)
     _identities: list[TolerancedLayer] = field(default_factory=list, repr=False)
 
@@ -82,7 +85,6 @@ class Study:
         *,
         controls: Controls | None,
         randomised: WeightRandomisation | None = None,
-        beside: LoadedDenoiser | None = None,
     ) -> "Study":
         """Return a study; other images of the dose and size of those under test are drawn here.
 
@@ -94,7 +96,6 @@ class Study:
             workshop: whose slices' test part other images are drawn from.
             controls: the models of `input` and `const`, where samples come of training.
             randomised: the network with redrawn weights; by default no model of it is trained.
-            beside: another denoiser, for which it is asked whether it ignores the same.
         """
         size = (subject.x.shape[-2], subject.x.shape[-1])
         slices, dose, seed = workshop.slices, workshop.config.dose, sampling.seed
@@ -123,7 +124,7 @@ class Study:
                 ),
                 seed=seed,
             ),
-            randomised=randomised or WeightRandomisation.of(denoiser, slices, dose=dose, seed=workshop.seed),
+            randomised=randomised or WeightRandomisation.of(denoiser, seed=workshop.seed),
             pixel_scale=_scales(Split(denoiser, "input"), workshop)[0]
             if controls is None
             else float(controls.input.meta["scale"]),
@@ -131,7 +132,6 @@ class Study:
             controls=controls,
             low=low,
             reconstruction=reconstruction,
-            beside=beside,
         )
 
     @property
@@ -144,10 +144,29 @@ class Study:
         """Of every draw."""
         return self.sampling.seed
 
-    @property
-    def scrutiny(self) -> Scrutiny:
-        """What is found out about refined draws."""
-        return Scrutiny(self.judge, self.subject.region)
+    @cached_property
+    def placed(self) -> tuple[Placed, ...]:
+        """Where each image stands among held-out ones."""
+        pairs = zip(self.subject.x.split(1), self.f_x.split(1), strict=True)
+        return tuple(self.judge.place(x, f_x) for x, f_x in pairs)
+
+    @cached_property
+    def limits(self) -> CodeLimits | None:
+        """What the codes that are sampled in leave open and hold, the mean over the images; `None` without such codes."""
+        if self.controls is None:
+            return None
+        vae = self.workshop.vae(self.domain).vae
+        x = (
+            self.subject.x
+            if self.domain == "low" or self.subject.y is None
+            else self.subject.y.to(self.subject.x)
+        )
+        found = [code_limits(vae, one, self.noises[k], seed=self.seed) for k, one in enumerate(x.split(1))]
+        return CodeLimits(
+            posterior=(sum(one.posterior**2 for one in found) / len(found)) ** 0.5,
+            held=sum(one.held for one in found) / len(found),
+            needed=sum(one.needed for one in found) / len(found),
+        )
 
     @property
     def vae_rmse(self) -> float | None:
@@ -186,18 +205,45 @@ class Study:
             self._kept[id(code)] = torch.cat([model.reconstruct(one[None]) for one in self.subject.x])
         return self._kept[id(code)]
 
-    def structures(self, layer: ScaledLayer) -> Structures:
-        """Return what becomes of structures and of noise at a layer.
+    def toleranced(self, layer: ScaledLayer) -> list[TolerancedLayer]:
+        """Return a layer with its tolerance at every image; of a large one, in the window that is measured.
 
         Raises:
             SplitError: no gradient of the layer reaches the image.
         """
+        return self._toleranced(layer.split, layer.tangent)
+
+    def identities(self) -> list[TolerancedLayer]:
+        """Return the identity likewise; its own tolerance counts for nothing."""
         if not self._identities:
             identity = Split(self.denoiser, "input")
             self._identities.extend(self._toleranced(identity, Tangent(identity.phi_grad)))
+        return self._identities
+
+    def drawn(self, layers: Sequence[TolerancedLayer]) -> list[PosteriorDraws]:
+        """Return as many draws of the posterior as are asked for, at every image; none where none are.
+
+        Raises:
+            SplitError: no gradient of the layer reaches the image.
+        """
+        if self.sampling.refined == 0:
+            return []
+        return [
+            Posterior.of(layer).draw(self.sampling.refined, seed=self.seed, stream=f"posterior {image}")
+            for image, layer in enumerate(layers)
+        ]
+
+    def structures(self, layers: Sequence[TolerancedLayer], draws: Sequence[PosteriorDraws]) -> Structures:
+        """Return what becomes of structures and of noise at a layer.
+
+        Args:
+            layers: with its tolerance, at each image.
+            draws: of its posterior.
+        """
         return measure_structures(
-            self._toleranced(layer.split, layer.tangent),
-            self._identities,
+            layers,
+            self.identities(),
+            draws,
             size=(self.subject.x.shape[-2], self.subject.x.shape[-1]),
             spacing=self.subject.spacing,
             seed=self.seed,
@@ -205,37 +251,35 @@ class Study:
             say=self.workshop.say,
         )
 
-    def _toleranced(self, split: Split, tangent: Tangent) -> list[TolerancedLayer]:
-        """Return a layer with its tolerance at every image; of a large one, in the window where its variation is measured."""
-        found = []
-        for image, (x, f_x) in enumerate(zip(self.subject.x.split(1), self.f_x.split(1), strict=True)):
-            noise = self._noise(image, x)
-            window = choose_window(x, self.subject.region)
-            if not window.whole:
-                x = window.crop(x).contiguous()
-                f_x = self.denoiser(x)
-                noise = noise.cropped(window.crop(noise.deviation).contiguous())
-            seed = derive_seed(self.seed, "structures", image)
-            found.append(TolerancedLayer.of(split, x, f_x, noise, seed=seed, tangent=tangent))
-        return found
-
-    def _noise(self, image: int, x: Tensor) -> NoiseCovariance:
-        """Return the covariance of the noise of an image, from the user's scans or simulated."""
+    @cached_property
+    def noises(self) -> tuple[NoiseCovariance, ...]:
+        """The covariance of the noise of every image, from the user's scans or simulated."""
         scans, spacing = self.subject.noise_scans, self.subject.spacing
-        if scans is not None:
-            return scans.covariance(x, spacing)
-        return noise_of(x, spacing, stationary=self.subject.noise[image] > 0)
-
-    def scene(self, *, alone: bool) -> Scene:
-        """Return the images as their variation is measured; `alone` leaves the other denoiser out."""
-        return Scene(
-            x=self.subject.x,
-            reference_images=self.references.images,
-            seed=self.seed,
-            region=self.subject.region,
-            spacing=self.subject.spacing,
-            beside=None if alone else self.beside,
+        return tuple(
+            scans.covariance(x, spacing) if scans is not None else noise_of(x, spacing, stationary=level > 0)
+            for x, level in zip(self.subject.x.split(1), self.subject.noise, strict=True)
         )
+
+    def _toleranced(self, split: Split, tangent: Tangent) -> list[TolerancedLayer]:
+        found = []
+        step = math.lcm(STEP, self.denoiser.spec.size_multiple)
+        for image, (x, f_x) in enumerate(zip(self.subject.x.split(1), self.f_x.split(1), strict=True)):
+            noise = self.noises[image]
+            window = choose_window(x, self.subject.region)
+            inner, origin = None, (0, 0)
+            if not window.whole:
+                inner, around = window.within((x.shape[-2], x.shape[-1]), step)
+                origin = (around[0].start, around[1].start)
+                x = x[(..., *around)].contiguous()
+                f_x = self.denoiser(x)
+                noise = noise.cropped(noise.deviation[around].contiguous())
+            seed = derive_seed(self.seed, "structures", image)
+            found.append(
+                TolerancedLayer.of(
+                    split, x, f_x, noise, seed=seed, tangent=tangent, inner=inner, origin=origin
+                )
+            )
+        return found
 
     def fresh_noise(self, image: int) -> Callable[[Tensor, Sequence[int]], Tensor]:
         """Return a function that adds fresh low-dose noise to high-dose samples of these indices."""

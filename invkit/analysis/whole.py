@@ -12,23 +12,22 @@ from invkit.analysis.measure import measure_layer
 from invkit.analysis.memory import state_memory
 from invkit.analysis.merge import merge_layers
 from invkit.analysis.outcome import LayerResult
-from invkit.analysis.result import AnalysisResult
+from invkit.analysis.runs import AnalysisResult
 from invkit.analysis.specs import ImageSpec, Runtime, SamplingSpec, TrainingSpec
 from invkit.analysis.study import Study
 from invkit.data.cache.split import check_same_split
 from invkit.data.slices import split_meta
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract
-from invkit.errors import InvkitError, UsageError
+from invkit.errors import UsageError
 from invkit.measures.comparison import Controls
 from invkit.measures.random_weights import WeightRandomisation
 from invkit.parts.workshop import Workshop
-from invkit.plugins.load import load, stated_provenance
+from invkit.plugins.load import stated_provenance
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Sampler
 from invkit.samplers.family import FoundLayer, find_layers, open_family
 from invkit.split.split import Split
 
-BUNDLED = ("chen2017", "yang2018")  # denoisers that come along as plugins
 CONTROLS = ("input", "const")
 
 
@@ -175,15 +174,11 @@ class Analysis:
             randomised=replace(
                 self._randomised, models={name: model for name, model in random.items() if model is not None}
             ),
-            beside=_another(self.denoiser, self.runtime.host, self.runtime.device),
         )
 
     @cached_property
     def _randomised(self) -> WeightRandomisation:
-        workshop = self.workshop
-        return WeightRandomisation.of(
-            self.denoiser, workshop.slices, dose=workshop.config.dose, seed=workshop.seed
-        )
+        return WeightRandomisation.of(self.denoiser, seed=self.workshop.seed)
 
     def _layer(self, name: str) -> FoundLayer:
         return self._find(name, self._splits[self.names.index(name)])
@@ -230,18 +225,6 @@ def _layer_names(denoiser: LoadedDenoiser, layer: str | Sequence[str]) -> list[s
         else:
             names += [known.key for known in denoiser.spec.layers]
     return list(dict.fromkeys(names))
-
-
-def _another(denoiser: LoadedDenoiser, host: PluginHost, device: str) -> LoadedDenoiser | None:
-    """Return another of the denoisers that come along, where one is installed and can be used."""
-    for name in BUNDLED:
-        if name != denoiser.spec.name and name in host.denoisers():
-            try:
-                return load(name, device=device, host=host)
-            except InvkitError:
-                # Whether another network ignores the same is an extra: without it the analysis stands.
-                continue
-    return None
 
 
 def with_plugin_metrics(result: AnalysisResult, host: PluginHost) -> AnalysisResult:

@@ -1,227 +1,196 @@
-"""Refining the first draws of each image onto the layer's fiber: what is shown as invisible is proven so."""
+"""Images with certificates: what no window of the layer tells from x by more than the tolerance, computed by Phi itself."""
 
-__all__ = ["Certified", "Scrutiny", "certify", "refine_proposals"]
+__all__ = ["Certified", "certified_draws", "fewest", "refine_proposals"]
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from invkit.certificates.curve import CURVE_SAMPLES, CurvePoint, path_of
-from invkit.certificates.judge import Judge, Placed
-from invkit.denoisers.loaded import PIXELS_AT_ONCE
+from invkit.denoisers.loaded import PIXELS_AT_ONCE, LoadedDenoiser
 from invkit.errors import SplitError
-from invkit.fiber.path import refine_path
-from invkit.fiber.refine import Certificates, Refined
+from invkit.fiber.refine import Refined, refine
 from invkit.fiber.retreat import retreating
-from invkit.images.region import Region
-from invkit.sampling.completion import complete
-from invkit.sampling.layer import Target, allowed_spread
-from invkit.sampling.spread import squared_deviations
+from invkit.posterior.draws import PosteriorDraws
+from invkit.tolerance.layer import TolerancedLayer
 from invkit.verdict.rules import ENOUGH_FOR_A_MAP
-
-Stop = tuple[Tensor, Tensor]
-"""Samples that reached one tolerance of the curve, HU, and their distances in units of s_Phi."""
-
-
-@dataclass(frozen=True)
-class Scrutiny:
-    """What is measured of refined draws beyond their certificates: their spread at other tolerances, and more.
-
-    Args:
-        judge: places them among held-out low-dose images; left out for `None`.
-        region: the pixels that the curve is of; all by default.
-    """
-
-    judge: Judge | None = None
-    region: Region | None = None
 
 
 @dataclass(frozen=True)
 class Certified:
-    """The refined draws of one image.
+    """Images of one x, and the certificate of each.
 
     Args:
-        images: x*, `(K, 1, H, W)`, HU; draw k of the image after refinement.
-        proposals: what each was refined from, `(K, 1, H, W)`, HU.
-        certificates: one entry for each, distances in units of s_Phi.
-        f_error: root mean square of f(x*) - f(x), `(K,)`, HU.
-        share: part of each proposal's difference from x at which refinement began; 1 unless it failed there, `(K,)`.
-        curve: what other tolerances leave of the first of them; empty where it was not asked for.
-        placed: where the refined draws stand among held-out images, where that was asked for.
-        pixel_scale: s_Phi of the `input` control, HU, where it was given.
-        part: of the image's pixels, that spreads are taken over.
+        images: x*, `(K, 1, H, W)`, HU, of the size of the image under test; they differ from x within its window alone.
+        distances: of each from x, in repeat scans, the largest over windows, `(K,)`, float64.
+        tolerance: that a certificate keeps, in repeat scans.
+        f_error: root mean square of f(x*) - f(x) in the window, `(K,)`, HU.
+        moved: of x* - x for draws, of x* less what was proposed for refined images; root mean square there, `(K,)`, HU.
+        interior: rows and columns within the frame, where spreads are taken.
+        details: what else is known of each, `(K,)`, by the key that it has in JSON.
+        rejected: how many attempts at draws failed in a window, and were drawn again.
+        changed: by how much that changes their spread, as a part of it.
     """
 
     images: Tensor
-    proposals: Tensor
-    certificates: Certificates
+    distances: Tensor
+    tolerance: float
     f_error: Tensor
-    share: Tensor
-    curve: tuple[CurvePoint, ...] = ()
-    placed: Placed | None = None
-    pixel_scale: float | None = None
-    part: float = 1.0
+    moved: Tensor
+    interior: tuple[slice, slice]
+    details: dict[str, Tensor] = field(default_factory=dict)
+    rejected: int = 0
+    changed: float = 0.0
 
     @property
-    def retreated(self) -> int:
-        """How many are certified from nearer to x only."""
-        return int((self.certificates.holds.cpu() & (self.share < 1)).sum())
+    def holds(self) -> Tensor:
+        """Which of them are certified, `(K,)`."""
+        return self.distances <= self.tolerance
 
     @property
     def samples(self) -> Tensor:
-        """Those in the epsilon-fiber, `(n, 1, H, W)`, HU."""
-        return self.images[self.certificates.holds]
+        """Those that are certified, `(n, 1, H, W)`, HU."""
+        return self.images[self.holds]
 
     @property
     def enough(self) -> bool:
         """Whether a map of their deviation says anything."""
-        return len(self.samples) >= ENOUGH_FOR_A_MAP
+        return int(self.holds.sum()) >= ENOUGH_FOR_A_MAP
+
+    def inside(self, images: Tensor) -> Tensor:
+        """Return images `(..., H, W)` within the frame."""
+        return images[(..., *self.interior)]
 
     def rows(self, image: int) -> list[dict[str, Any]]:
-        """Return one row for each refined draw, as JSON values."""
-        found, scale = self.certificates, self.pixel_scale
-        allowed = (
-            None if scale is None else allowed_spread(found.epsilon, scale, int(found.holds.sum()), self.part)
-        )
+        """Return one row for each, as JSON values."""
         return [
             {
                 "image": image,
                 "sample": k,
-                "certified": bool(found.holds[k]),
-                "fiber_error_before": float(found.before[k]),
-                "fiber_error": float(found.after[k]),
+                "certified": bool(self.holds[k]),
+                "distance": float(self.distances[k]),
                 "f_error_hu": float(self.f_error[k]),
-                "spread_epsilon_hu": allowed,
-                "moved_hu": float(found.moved[k]),
-                "steps": int(found.steps[k]),
-                "products": int(found.products[k]),
-                "proposal_share": float(self.share[k]),
-                "plausibility": None if self.placed is None else self.placed.rows[k],
+                "moved_hu": float(self.moved[k]),
+                **{name: values[k].item() for name, values in self.details.items()},
             }
             for k in range(len(self.images))
         ]
 
 
 @torch.no_grad()
-def certify(
-    draws: Tensor,
-    target: Target,
-    reconstruction: Tensor,
-    *,
-    seed: int,
-    image: int,
-    scrutiny: Scrutiny | None = None,
-    epsilon: float | None = None,
-) -> Certified | None:
-    """Refine draws of one image; `None` where no gradient of the layer reaches the image.
+def certified_draws(draws: PosteriorDraws, layer: TolerancedLayer, x: Tensor, f: LoadedDenoiser) -> Certified:
+    """Return draws of the posterior with their certificates.
 
     Args:
-        draws: `(K, 1, H, W)`, HU.
-        target: the image as the layer sees it.
-        reconstruction: what the representation keeps of the image, D(E(x)), `(1, 1, H, W)`, HU.
-        seed: of the analysis.
-        image: index of the image.
-        scrutiny: what else is to be found out; nothing by default.
-        epsilon: in units of s_Phi; by default the layer's.
+        draws: of the layer at x, or at what was cut out of it.
+        layer: with its tolerance.
+        x: the image under test, `(1, 1, H, W)`, HU.
+        f: the denoiser.
     """
-    x = target.x
-    proposals = complete(draws.to(x), x - reconstruction, seed=seed, image=image, indices=range(len(draws)))
-    return refine_proposals(proposals, target, scrutiny, epsilon)
+    interior = layer.frame.interior
+    first, kept = ((part - layer.x)[(..., *interior)] for part in (draws.first, draws.images[draws.holds]))
+    # About x, which is the mean of what is drawn: a ratio of two spreads of the same draws for the most part.
+    before, after = (
+        float(part.double().square().mean().sqrt()) if len(part) else 0.0 for part in (first, kept)
+    )
+    return Certified(
+        images=_put_back(draws.images, layer, x).cpu(),
+        distances=draws.distances.cpu(),
+        tolerance=layer.tolerance,
+        f_error=_f_error(draws.images, layer, f),
+        moved=_rms(draws.images - layer.x),
+        interior=layer.interior,
+        details={"steps": draws.steps, "products": draws.products},
+        rejected=draws.rejected,
+        changed=after / before - 1 if before > 0 and after > 0 else 0.0,
+    )
 
 
 @torch.no_grad()
 def refine_proposals(
-    proposals: Tensor,
-    target: Target,
-    scrutiny: Scrutiny | None = None,
-    epsilon: float | None = None,
+    proposals: Tensor, layer: TolerancedLayer, x: Tensor, f: LoadedDenoiser
 ) -> Certified | None:
-    """Refine images of any origin onto the fiber of one image; `None` where no gradient of the layer reaches the image.
+    """Refine images of any origin until no window tells them from x; `None` where no gradient of the layer reaches the image.
+
+    They are witnesses that such images exist. What they vary by is that of the proposals, for refinement moves each by as
+    little as it can.
 
     Args:
-        proposals: `(K, 1, H, W)`, HU, on the device of x.
-        target: the image as the layer sees it.
-        scrutiny: what else is to be found out; nothing by default.
-        epsilon: in units of s_Phi; by default the layer's.
+        proposals: of the size of x, `(K, 1, H, W)`, HU, on its device.
+        layer: with its tolerance, at x or at what was cut out of it.
+        x: the image under test, `(1, 1, H, W)`, HU.
+        f: the denoiser.
     """
-    layer, split, scale, x = target.layer, target.split, target.scale, target.x
-    epsilon = layer.epsilon if epsilon is None else epsilon
-    at_once = max(1, PIXELS_AT_ONCE // (x.shape[-2] * x.shape[-1]))
-    images, found, errors, shares = [], [], [], []
-    stops: list[list[Stop]] = []
-    parts = torch.split(proposals, at_once)
+    height, width = layer.x.shape[-2:]
+    top, left = layer.origin
+    split, here, where = layer.split, layer.x, None
+    cut = proposals[..., top : top + height, left : left + width]
+    if layer.frame.inner is not None:
+        where = torch.zeros_like(here[0, 0])
+        where[layer.frame.inner] = 1
+        cut = torch.where(where > 0, cut, here)
+    z, metric = split.phi(here), replace(layer.windows.metric, where=where)
+    at_once = max(1, PIXELS_AT_ONCE // (height * width))
 
-    path = (epsilon,) if scrutiny is None else path_of(layer.eta, epsilon)
-
-    def piece(number: int) -> tuple[Tensor, Certificates, Tensor, list[Stop], Tensor] | None:
-        levels = path if number * at_once < CURVE_SAMPLES else (epsilon,)
-        targets = [level * scale for level in levels]
-
-        def attempt(begun: Tensor) -> list[Refined]:
-            return list(refine_path(split.phi, split.phi_grad, begun, target.z, targets, layer.tangent))
-
-        try:
-            reached, share = retreating(attempt, x, parts[number], levels.index(epsilon))
-        except SplitError:
-            return None
-        held = [(at.images, at.certificates.after, at.certificates.holds) for at in reached]
-        stops = [(made[holds].cpu(), after[holds].cpu() / scale) for made, after, holds in held]
-        refined = reached[levels.index(epsilon)]
-        error = (target.f(refined.images) - target.f_x).flatten(1).square().mean(1).sqrt()
-        return (
-            refined.images.cpu(),
-            refined.certificates,
-            error.cpu(),
-            stops if len(levels) > 1 else [],
-            share,
+    def attempt(begun: Tensor) -> Refined:
+        return refine(
+            split.phi,
+            split.phi_grad,
+            begun,
+            z,
+            layer.tolerance,
+            tangent=layer.tangent,
+            metric=metric,
         )
 
-    for number in range(len(parts)):
-        done = piece(number)
-        if done is None:
+    found: list[tuple[Refined, Tensor]] = []
+    for part in cut.split(at_once):
+        try:
+            found.append(retreating(attempt, here, part))
+        except SplitError:
             return None
-        images.append(done[0])
-        found.append(done[1])
-        errors.append(done[2])
-        stops += [done[3]] if done[3] else []
-        shares.append(done[4])
 
-    def joined(name: str) -> Tensor:
-        return torch.cat([getattr(one, name).cpu() for one in found])
+    def joined(of: Callable[[Refined], Tensor]) -> Tensor:
+        return torch.cat([of(one).cpu() for one, _ in found])
 
-    certificates = Certificates(
-        before=joined("before") / scale,
-        after=joined("after") / scale,
-        moved=joined("moved"),
-        steps=joined("steps"),
-        products=joined("products"),
-        epsilon=epsilon,
-    )
-    tried = sum(len(part) for part in parts[: len(stops)])
-    curve = tuple(
-        _point(level, tried, at, scrutiny.region if scrutiny else None)
-        for level, at in zip(path, zip(*stops, strict=True), strict=False)
-    )
-    refined = torch.cat(images)
-    judge = None if scrutiny is None else scrutiny.judge
-    placed = None if judge is None else judge.place(refined, x, target.f_x)
+    images = torch.cat([one.images for one, _ in found])
     return Certified(
-        refined,
-        proposals.cpu(),
-        certificates,
-        torch.cat(errors),
-        torch.cat(shares),
-        curve,
-        placed,
-        None if scrutiny is None else layer.pixel_scale,
-        1.0 if scrutiny is None or scrutiny.region is None else scrutiny.region.part,
+        images=_put_back(images, layer, x).cpu(),
+        distances=joined(lambda one: one.certificates.after),
+        tolerance=layer.tolerance,
+        f_error=_f_error(images, layer, f),
+        moved=joined(lambda one: one.certificates.moved),
+        interior=layer.interior,
+        details={
+            "distance_before": joined(lambda one: one.certificates.before),
+            "steps": joined(lambda one: one.certificates.steps),
+            "products": joined(lambda one: one.certificates.products),
+            "proposal_share": torch.cat([share for _, share in found]),
+        },
     )
 
 
-def _point(level: float, tried: int, stops: Sequence[Stop], region: Region | None) -> CurvePoint:
-    images, errors = (torch.cat(parts) for parts in zip(*stops, strict=True))
-    squares = squared_deviations(images, region) if len(images) > 1 else torch.zeros(0, dtype=torch.float64)
-    return CurvePoint(level, tried, errors, squares)
+def _put_back(images: Tensor, layer: TolerancedLayer, x: Tensor) -> Tensor:
+    """Return images of the size of x in which what was cut out of it is replaced, `(K, 1, H, W)`."""
+    height, width = layer.x.shape[-2:]
+    if (height, width) == tuple(x.shape[-2:]):
+        return images
+    top, left = layer.origin
+    whole = x.repeat(len(images), 1, 1, 1)
+    whole[..., top : top + height, left : left + width] = images
+    return whole
+
+
+def _f_error(images: Tensor, layer: TolerancedLayer, f: LoadedDenoiser) -> Tensor:
+    return torch.cat([_rms(f(one) - layer.f_x) for one in images.split(2)]) if len(images) else torch.zeros(0)
+
+
+def _rms(difference: Tensor) -> Tensor:
+    return difference.flatten(1).square().mean(1).sqrt().cpu()
+
+
+def fewest(found: Sequence[Certified]) -> int:
+    """Return how many are certified of the image with the fewest."""
+    return min(int(one.holds.sum()) for one in found)

@@ -1,71 +1,76 @@
-"""What refinement onto the fiber found: what is certified, and what the baseline came to beside it."""
+"""What is known of the images of a layer that have certificates, over all images under test."""
 
 __all__ = ["certification"]
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from invkit.certificates.baseline import baseline_found
-from invkit.certificates.certify import Certified
-from invkit.certificates.curve import curve_figures
-from invkit.certificates.judge import plausible_figures
+from invkit.certificates.certify import Certified, fewest
 from invkit.images.region import Region
-from invkit.sampling.layer import allowed_spread
 from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.statistics.intervals import Interval
+from invkit.tolerance.frame import LEAST_INTERIOR
 from invkit.verdict.measures import Certification
 
 
 def certification(
-    certified: Sequence[Certified],
-    free: Sequence[Certified],
+    found: Sequence[Certified],
     *,
-    pixel_scale: float,
     seed: int,
     region: Region | None = None,
+    proposals: Sequence[Tensor] = (),
 ) -> Certification | None:
-    """Return the results of refinement; `None` where nothing was refined.
+    """Return what is known of certified images; `None` where there are none to be told of.
+
+    Spreads are those within the frame; there are none of fewer than two images, or where too little is within it.
 
     Args:
-        certified: the refined samples of each image.
-        free: refined training-free proposals of each image, the baseline; empty where they are what is measured.
-        pixel_scale: s_Phi of the `input` control, HU.
+        found: of each image under test.
         seed: of the bootstrap.
-        region: which pixels spreads count; all by default.
+        region: which pixels spreads count; all within the frame by default.
+        proposals: of each image what was refined, `(K, 1, H, W)`, HU; none where nothing was.
     """
-    if not certified:
+    if not found:
         return None
-    part = 1.0 if region is None else region.part
-    count = min(len(one.samples) for one in certified)
-    refined, epsilon = len(certified[0].images), certified[0].certificates.epsilon
-    placed = [one.placed for one in certified if one.placed is not None]
-    plausible = plausible_figures(placed, [one.certificates.holds for one in certified]) if placed else None
+    count = fewest(found)
+    counted = [_counted(one, region) for one in found]
+
+    def spread(images: Sequence[Tensor], enough: int) -> Interval | None:
+        if enough < 2 or not all(bool(pixels.any()) for pixels in counted):
+            return None
+        parts = [one[..., pixels].unsqueeze(-2) for one, pixels in zip(images, counted, strict=True)]
+        return sample_spread(parts, seed=seed)
 
     def rms(values: Sequence[Tensor]) -> Interval:
         return root_mean_square(values, seed=seed)
 
-    def spread(images: Sequence[Tensor], enough: int) -> Interval | None:
-        return sample_spread(images, seed=seed, region=region) if enough >= 2 else None
-
+    before = [one.details.get("distance_before") for one in found]
     return Certification(
         count=count,
-        refined=refined,
-        epsilon=epsilon,
-        allowed=allowed_spread(epsilon, pixel_scale, count, part),
-        spread=spread([one.samples for one in certified], count),
-        f_error=rms([one.f_error[one.certificates.holds] for one in certified]) if count >= 2 else None,
-        baseline=baseline_found(free, certified, seed=seed, region=region),
-        outside=None if plausible is None else plausible["outside"],
-        retreated=max(one.retreated for one in certified),
-        real="" if plausible is None else plausible["images"],
-        traits=() if plausible is None else tuple(plausible["traits"]),
-        proposed=spread([one.proposals for one in certified], refined),
-        fiber_error_before=rms([one.certificates.before for one in certified]),
-        fiber_error=rms([one.certificates.after for one in certified]),
-        moved=rms([one.certificates.moved for one in certified]),
-        curve=tuple(
-            curve_figures([one.curve for one in certified], pixel_scale=pixel_scale, seed=seed, part=part)
-        ),
-        plausible=plausible,
+        refined=len(found[0].images),
+        tolerance=sum(one.tolerance for one in found) / len(found),
+        spread=spread([one.samples for one in found], count),
+        f_error=rms([one.f_error[one.holds] for one in found]) if count >= 2 else None,
+        distance=rms([one.distances for one in found]),
+        moved=rms([one.moved for one in found]),
+        proposed=spread(proposals, len(proposals[0])) if proposals else None,
+        distance_before=rms([one for one in before if one is not None]) if proposals else None,
+        retreated=max(_retreated(one) for one in found),
+        rejected=sum(one.rejected for one in found),
+        changed=max((one.changed for one in found), key=abs),
     )
+
+
+def _counted(one: Certified, region: Region | None) -> Tensor:
+    """Return which pixels count, `(H, W)`; none where the frame leaves too few."""
+    pixels = torch.zeros(one.images.shape[-2:], dtype=torch.bool)
+    if min(part.stop - part.start for part in one.interior) >= LEAST_INTERIOR:
+        pixels[one.interior] = True
+    return pixels if region is None else pixels & region.mask
+
+
+def _retreated(one: Certified) -> int:
+    share = one.details.get("proposal_share")
+    return 0 if share is None else int((one.holds & (share < 1)).sum())

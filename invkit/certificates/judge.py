@@ -1,6 +1,6 @@
-"""How plausible refined samples are: their noise, critic score and code beside those of held-out low-dose images."""
+"""How like the images that priors know an image is: its noise, critic score and code beside those of held-out ones."""
 
-__all__ = ["REAL", "Judge", "Placed", "plausible_figures"]
+__all__ = ["REAL", "Judge", "Placed"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,24 +35,43 @@ TRAITS = {"noise": "noise", "texture": "texture", "critic": "critic score", "cod
 
 @dataclass(frozen=True)
 class Placed:
-    """Where samples of one image stand among real images, as JSON values.
+    """Where an image stands among held-out low-dose images.
 
     Args:
-        rows: one for each sample.
-        x: that of the image itself.
-        real_outside: share of the real images that the same rule calls outside.
+        row: quantiles of its traits, as JSON values.
+        real_outside: share of the held-out images that the same rule calls outside.
         images: which images these are, for people.
     """
 
-    rows: tuple[dict[str, Any], ...]
-    x: dict[str, Any]
+    row: dict[str, Any]
     real_outside: float
     images: str = ""
+
+    @property
+    def inside(self) -> bool:
+        """Whether it lies within 1 to 99 % of them in all that is known of it."""
+        return bool(self.row["inside"])
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Traits that are known of it, for people."""
+        return tuple(label for name, label in TRAITS.items() if self.row[name] is not None)
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by their keys."""
+        return {
+            "inside": self.inside,
+            **{name: self.row[name] for name in TRAITS},
+            "real": REAL,
+            "real_outside": self.real_outside,
+            "images": self.images,
+            "traits": list(self.known),
+        }
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Places samples among real low-dose images. What that needs is computed when the first sample is judged, once.
+    """Places images among held-out low-dose images. What that needs is computed when the first one is judged, once.
 
     Args:
         denoiser: f.
@@ -110,34 +129,22 @@ class Judge:
         return {**{name: getattr(traits, name) for name in TRAITS}, "regions": torch.cat(noise)}
 
     @torch.no_grad()
-    def place(self, images: Tensor, x: Tensor, f_x: Tensor) -> Placed:
-        """Return the quantiles of images that stand in the place of x, and of x.
+    def place(self, x: Tensor, f_x: Tensor) -> Placed:
+        """Return the quantiles of an image.
 
         An image larger than 128 x 128 pixels is judged on up to nine windows; each figure is the median over them.
 
         Args:
-            images: `(n, 1, H, W)`, HU.
-            x: the image under test, `(1, 1, H, W)`, HU; where its flat regions are, the samples' noise is measured.
+            x: the image under test, `(1, 1, H, W)`, HU.
             f_x: f(x), likewise.
         """
-        outputs = torch.cat([*(self.denoiser(part) for part in torch.split(images.to(x), 1)), f_x])
-        images = torch.cat([images.to(x), x])
         height, width = self._window
         found = []
         for row, column in self._corners(x):
             place = (..., slice(row, row + height), slice(column, column + width))
-            regions = _flat(x[place])
-            count = len(images)
-            repeated = Regions(
-                regions.size,
-                tuple(index for index in range(count) for _ in regions.row),
-                regions.row * count,
-                regions.column * count,
-            )
-            traits, _ = self._traits(images[place], outputs[place], repeated)
+            traits, _ = self._traits(x[place], f_x[place], _flat(x[place]))
             found.append(self.real.place(traits))
-        *rows, own = _median(found).rows()
-        return Placed(tuple(rows), own, self._real_outside, self.slices.description)
+        return Placed(_median(found).rows()[0], self._real_outside, self.slices.description)
 
     @cached_property
     def _real_outside(self) -> float:
@@ -178,29 +185,6 @@ class Judge:
         nll = 0.5 * (codes.square().mean(1) + torch.log(torch.tensor(2 * torch.pi)))
         score = unknown if critic is None else critic(vae.scale(flat)).cpu().double().view(n, count).mean(1)
         return Traits(texture, means, score, nll.view(n, count).mean(1)), rows
-
-
-def plausible_figures(found: Sequence[Placed], holds: Sequence[Tensor]) -> dict[str, Any]:
-    """Return how many certified samples are plausible, of the image with the fewest, as JSON values.
-
-    Args:
-        found: where the refined samples of each image stand.
-        holds: for each image which of them are certified.
-    """
-    inside = [
-        sum(row["inside"] for row, held in zip(one.rows, which.tolist(), strict=True) if held)
-        for one, which in zip(found, holds, strict=True)
-    ]
-    rows = [row for one in found for row in one.rows]
-    return {
-        "count": min(inside),
-        "outside": max(int(which.sum()) - count for which, count in zip(holds, inside, strict=True)),
-        "real": REAL,
-        "real_outside": found[0].real_outside,
-        "x_inside": all(one.x["inside"] for one in found),
-        "images": found[0].images,
-        "traits": [label for name, label in TRAITS.items() if any(row[name] is not None for row in rows)],
-    }
 
 
 def _flat(images: Tensor) -> Regions:

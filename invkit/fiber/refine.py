@@ -1,8 +1,7 @@
 """Refinement onto the fiber: from a sample to an image that the layer provably cannot tell from x."""
 
-__all__ = ["Certificates", "Refined", "refine"]
+__all__ = ["Certificates", "Limits", "Refined", "refine"]
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,10 +10,9 @@ from torch import Tensor
 
 from invkit.fiber.distance import Activation, parts_of
 from invkit.fiber.linearise import Linearisation, dot
+from invkit.fiber.metric import Metric, root_mean_square
 from invkit.fiber.tangent import Tangent
 
-STEPS = 30  # Gauss-Newton
-PRODUCTS = 60  # pairs of products with J and its transpose in one step
 HALVINGS = 5
 PROGRESS = 0.5  # of the residual, that must be left at most before a step may end for being slow
 SLACK = 0.95  # of the best rate of progress so far, at which a step goes on
@@ -24,11 +22,27 @@ AIM = 0.8  # of epsilon: the rest is for what Phi is curved by; and the less, th
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How long is searched.
+
+    Args:
+        steps: Gauss-Newton steps.
+        products: pairs of products with J and its transpose in one step.
+    """
+
+    steps: int = 30
+    products: int = 60
+
+
+LIMITS, PLAIN = Limits(), Metric()
+
+
+@dataclass(frozen=True)
 class Certificates:
     """What is known of each refined sample.
 
     Args:
-        before: distance of Phi from z before refinement, `(N,)`, units of the activation (root mean square).
+        before: distance of Phi from z before refinement, `(N,)`, in the metric's unit.
         after: the same afterwards, computed in full precision by Phi itself.
         moved: root mean square change of the image, `(N,)`, HU.
         steps: Gauss-Newton steps, `(N,)`.
@@ -70,9 +84,9 @@ def refine(
     z: Activation,
     epsilon: float,
     *,
-    steps_at_most: int = STEPS,
-    products_at_most: int = PRODUCTS,
+    limits: Limits = LIMITS,
     tangent: Tangent | None = None,
+    metric: Metric = PLAIN,
 ) -> Refined:
     """Move each image as little as possible until Phi of it is z to within epsilon.
 
@@ -84,49 +98,55 @@ def refine(
         phi_grad: the same, differentiable with respect to the image (`Split.phi_grad`).
         images: proposals, `(N, 1, H, W)`, HU.
         z: the activation whose fiber is sought, `(1, ...)`.
-        epsilon: largest root mean square distance from z, units of the activation.
-        steps_at_most: Gauss-Newton steps.
-        products_at_most: pairs of products with J and its transpose in one step.
+        epsilon: largest distance from z, in the metric's unit.
+        limits: of the search.
         tangent: of `phi_grad`, where it was traced before.
+        metric: what distance is; by default the root mean square in the unit of the activation. Steps are of least squares
+            whatever its norm: the least change of the image for the weighted residual as a whole.
 
     Raises:
         SplitError: no gradient of the layer reaches the image.
     """
     tangent = tangent or Tangent(phi_grad)
     target = parts_of(z)
-    size = sum(math.prod(part.shape[1:]) for part in target)
     x = images.clone()
     n = len(x)
-    residual = _minus(target, parts_of(phi(x)))
-    distance = _norm(residual, size)
+    residual = metric.difference(target, parts_of(phi(x)))
+    distance = metric.norm(residual)
     before = distance.clone()
     steps, products = (torch.zeros(n, dtype=torch.int64) for _ in range(2))
     stuck = torch.zeros(n, dtype=torch.bool, device=distance.device)
-    for _ in range(steps_at_most):
+    for _ in range(limits.steps):
         active = ((distance > epsilon) & ~stuck).nonzero()[:, 0]
         if not len(active):
             break
         at = Linearisation(phi_grad, x[active], tangent)
         left = tuple(part[active] for part in residual)
         wanted = (AIM * epsilon / distance[active]).clamp(min=ENOUGH)
-        direction, used = _least_norm(at, left, wanted, products_at_most)
+        direction, used = _least_norm(at, metric, left, wanted, limits.products)
         del at
         steps[active.cpu()] += 1
         products[active.cpu()] += used.cpu()
-        moved, remaining, reached = _backtrack(phi, x[active], direction, target, distance[active], size)
-        better = reached < distance[active]
+        whole = root_mean_square(left)
+        moved, remaining, reached = _backtrack(phi, metric, x[active], direction, target, whole)
+        better = reached < whole
         rows = active[better]
         x[rows] = moved[better]
-        distance[rows] = reached[better]
         for part, new in zip(residual, remaining, strict=True):
             part[rows] = new[better]
+        if len(rows):
+            distance[rows] = metric.norm(tuple(part[rows] for part in residual))
         stuck[active] = ~better
     change = (x - images).flatten(1).square().mean(1).sqrt()
     return Refined(x, Certificates(before, distance, change, steps, products, epsilon))
 
 
 def _least_norm(
-    at: Linearisation, residual: tuple[Tensor, ...], wanted: Tensor, products: int
+    at: Linearisation,
+    metric: Metric,
+    residual: tuple[Tensor, ...],
+    wanted: Tensor,
+    products: int,
 ) -> tuple[Tensor, Tensor]:
     """Return a small d with |J d - r| = wanted |r|, `(N, 1, H, W)`, and the products it took, `(N,)`.
 
@@ -134,7 +154,12 @@ def _least_norm(
     epsilon leaves free. It ends earlier where its mean rate of progress falls: the rest of the residual is then what the
     linearisation is wrong by, and a new one comes nearer for less.
     """
-    gradient = at.transposed(residual)
+
+    def slope(residual: tuple[Tensor, ...]) -> Tensor:
+        found = at.transposed(metric.weighted(residual))
+        return found if metric.where is None else found * metric.where
+
+    gradient = slope(residual)
     direction, p = torch.zeros_like(gradient), gradient
     gamma = dot((gradient,), (gradient,))
     goal = wanted.square() * dot(residual, residual)
@@ -143,7 +168,7 @@ def _least_norm(
     going = gamma > 0
     first, fastest = rest, torch.zeros_like(rest)
     for number in range(1, products + 1):
-        q = at.forward(p)
+        q = metric.weighted(at.forward(p))
         curvature = dot(q, q)
         going = going & (curvature > 0)
         alpha = torch.where(going, gamma / curvature.clamp(min=1e-300), 0.0)
@@ -161,7 +186,7 @@ def _least_norm(
         fastest = torch.maximum(fastest, rate)
         if not bool(going.any()):
             break
-        gradient = at.transposed(left)
+        gradient = slope(left)
         new = dot((gradient,), (gradient,))
         p = torch.addcmul(gradient, _like(new / gamma.clamp(min=1e-300), p), p)
         gamma = new
@@ -170,31 +195,23 @@ def _least_norm(
 
 def _backtrack(
     phi: Callable[[Tensor], Activation],
+    metric: Metric,
     x: Tensor,
     direction: Tensor,
     target: tuple[Tensor, ...],
-    distance: Tensor,
-    size: int,
+    whole: Tensor,
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-    """Return x + t d with the largest t of 1, 1/2, 1/4, ... that lessens the distance, its residual and distance."""
-    t = torch.ones_like(distance)
+    """Return x + t d with the largest t of 1, 1/2, 1/4, ... that lessens the residual as a whole, with it and its size."""
+    t = torch.ones_like(whole)
     for _ in range(HALVINGS):
         moved = torch.addcmul(x, _like(t, direction), direction)
-        residual = _minus(target, parts_of(phi(moved)))
-        reached = _norm(residual, size)
-        worse = ~(reached < (1 - 0.1 * t) * distance)
+        residual = metric.difference(target, parts_of(phi(moved)))
+        reached = root_mean_square(residual)
+        worse = ~(reached < (1 - 0.1 * t) * whole)
         if not bool(worse.any()):
             break
         t = torch.where(worse, t / 2, t)
     return moved, residual, reached
-
-
-def _minus(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(one - other for one, other in zip(a, b, strict=True))
-
-
-def _norm(residual: tuple[Tensor, ...], size: int) -> Tensor:
-    return (dot(residual, residual) / size).sqrt()
 
 
 def _like(factor: Tensor, images: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 __all__ = ["RETREATS", "retreating"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,9 +12,7 @@ from invkit.fiber.refine import Refined
 RETREATS = 5  # halvings of a proposal's difference from x
 
 
-def retreating(
-    attempt: Callable[[Tensor], Sequence[Refined]], x: Tensor, proposals: Tensor, reach: int = -1
-) -> tuple[list[Refined], Tensor]:
+def retreating(attempt: Callable[[Tensor], Refined], x: Tensor, proposals: Tensor) -> tuple[Refined, Tensor]:
     """Return refined samples, begun half as far from x again and again where refinement did not reach the fiber.
 
     Where a layer is flat, as behind a threshold, no gradient leads back, however near the fiber is. x itself lies on it,
@@ -23,18 +21,17 @@ def retreating(
     first attempt.
 
     Args:
-        attempt: from proposals `(n, 1, H, W)`, HU, to what refinement makes of them, one entry for each tolerance.
+        attempt: from proposals `(n, 1, H, W)`, HU, to what refinement makes of them.
         x: the image, `(1, 1, H, W)`, HU.
         proposals: `(N, 1, H, W)`, HU.
-        reach: index of the tolerance that must be reached.
 
     Returns:
-        What refinement made of all proposals at each tolerance, with steps and products of every attempt counted and
+        What refinement made of all proposals, with steps and products of every attempt counted and
         distances and changes seen from the proposal as it was; and s, `(N,)`: 1, 1/2, 1/4, ...
     """
-    found = list(attempt(proposals))
+    found = attempt(proposals)
     share = torch.ones(len(proposals))
-    away = ~found[reach].certificates.holds
+    away = ~found.certificates.holds
     part = 1.0
     for _ in range(RETREATS):
         rows = away.nonzero()[:, 0]
@@ -42,25 +39,24 @@ def retreating(
             break
         part /= 2
         begun = torch.lerp(x.expand_as(proposals[rows]), proposals[rows], part)
-        again = list(attempt(begun))
-        holds = again[reach].certificates.holds
-        for level, nearer in zip(found, again, strict=True):
-            _count(level, nearer, rows)
-            _take(level, nearer, rows, holds, proposals)
+        again = attempt(begun)
+        holds = again.certificates.holds
+        _count(found, again, rows)
+        _take(found, again, rows, holds, proposals)
         share[rows[holds].cpu()] = part
         away[rows[holds]] = False
     return found, share
 
 
-def _count(level: Refined, nearer: Refined, rows: Tensor) -> None:
+def _count(found: Refined, nearer: Refined, rows: Tensor) -> None:
     for name in ("steps", "products"):
-        counted: Tensor = getattr(level.certificates, name)
+        counted: Tensor = getattr(found.certificates, name)
         counted[rows.to(counted.device)] += getattr(nearer.certificates, name)
 
 
-def _take(level: Refined, nearer: Refined, rows: Tensor, holds: Tensor, proposals: Tensor) -> None:
+def _take(found: Refined, nearer: Refined, rows: Tensor, holds: Tensor, proposals: Tensor) -> None:
     at = rows[holds]
-    level.images[at] = nearer.images[holds]
-    level.certificates.after[at] = nearer.certificates.after[holds]
+    found.images[at] = nearer.images[holds]
+    found.certificates.after[at] = nearer.certificates.after[holds]
     change = (nearer.images[holds] - proposals[at]).flatten(1).square().mean(1).sqrt()
-    level.certificates.moved[at] = change
+    found.certificates.moved[at] = change

@@ -1,4 +1,4 @@
-"""The scales of an activation, and in how many directions samples vary.
+"""The scales of an activation.
 
 Distances between activations are root mean squares over all their elements. Divided by `activation_scale`
 they have a plain meaning: 0 is the same activation, about 1 that of another image drawn at random.
@@ -7,7 +7,6 @@ they have a plain meaning: 0 is the same activation, about 1 that of another ima
 __all__ = [
     "activation_scale",
     "dose_noise_distance",
-    "effective_rank",
 ]
 
 import math
@@ -20,7 +19,6 @@ from torch import Tensor
 from invkit.errors import InputError
 from invkit.fiber.distance import activation_distance
 from invkit.statistics.moments import StreamingMoments
-from invkit.training.precision import in_float64
 
 Activation = Tensor | Sequence[Tensor]
 Phi = Callable[[Tensor], Any]
@@ -105,30 +103,3 @@ def dose_noise_distance(phi: Phi, y: Tensor, noise: Tensor, *, scale: float = 1.
     variances = [moment.std.square().flatten(1) for moment in moments]
     elements = sum(variance.shape[1] for variance in variances)
     return torch.stack([variance.sum(1) for variance in variances]).sum(0).mul(2 / elements).sqrt() / scale
-
-
-def effective_rank(samples: Tensor) -> Tensor:
-    """Return the effective rank of the samples' covariance, exp of its spectrum's entropy.
-
-    Source: Roy & Vetterli, "The effective rank", EUSIPCO 2007.
-
-    Args:
-        samples: shape `(N, B, 1, H, W)`, HU.
-
-    Returns:
-        Shape `(B,)`, float64, between 1 and N - 1; 0 where the samples do not vary.
-    """
-    if len(samples) < 2:
-        raise InputError(f"the effective rank needs at least 2 samples, got {len(samples)}")
-    ranks = []
-    for index in range(samples.shape[1]):
-        flat = in_float64(samples[:, index].flatten(1))
-        deviation = flat - flat.mean(0)
-        eigenvalues = torch.linalg.eigvalsh(deviation @ deviation.T).clamp_min(0)
-        total = eigenvalues.sum()
-        if total == 0:
-            ranks.append(torch.zeros((), dtype=torch.float64, device=flat.device))
-            continue
-        share = eigenvalues / total
-        ranks.append(torch.special.entr(share).sum().exp())
-    return torch.stack(ranks)

@@ -5,35 +5,33 @@ __all__ = ["WeightRandomisation", "redrawn"]
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import EllipsisType
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from invkit.certificates.certify import Certified, refine_proposals
-from invkit.data.patches import PatchSampler
-from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
 from invkit.errors import InvkitError, SplitError
-from invkit.fiber.refine import refine
+from invkit.fiber.tangent import Tangent
 from invkit.images.region import Region
 from invkit.measures.comparison import CONTROL_SAMPLES
-from invkit.parts.scales import layer_scales, scale_sampler
+from invkit.posterior.draws import Posterior, PosteriorDraws
+from invkit.posterior.hidden import hidden_noise
 from invkit.samplers.family import FoundLayer
 from invkit.sampling.base import SampleModel
 from invkit.sampling.draw import draw
-from invkit.sampling.layer import ScaledLayer, allowed_spread
+from invkit.sampling.layer import ScaledLayer
 from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.split.split import Split
 from invkit.statistics.intervals import bootstrap
-from invkit.training.seeds import derive_seed
+from invkit.tolerance.layer import TolerancedLayer
+from invkit.tolerance.unit import unit_of
+from invkit.tolerance.windows import Windows
+from invkit.training.seeds import derive_seed, generator
 from invkit.verdict.measures import RandomWeights
 
 WINDOW = 64  # pixels a side
-SAMPLES = 6  # of each image at most that are refined
-TRIAL_STEPS, TRIAL_PRODUCTS = 8, 30
-PAIRS = 64  # of patches, behind s_Phi: an eighth of a trained layer's, whose scale is measured once and kept
+DRAWS = 6  # of each image and layer
 
 NO_WEIGHTS = "its network has no weights that could be redrawn"
 
@@ -88,39 +86,32 @@ def _reset(network: nn.Module, seed: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class WeightRandomisation:
-    """Layers of the network with redrawn weights, measured with the samples of the trained ones.
+    """Layers of the network with redrawn weights, measured beside the trained ones.
 
-    What these layers ignore, the architecture ignores; training has a part only in what goes beyond it.
+    What these layers hide, the architecture hides; training has a part only in what goes beyond it.
 
     Args:
         denoiser: the network with its new weights; `None` where there is none.
         why_not: why there is none.
-        sampler: of held-out patches, which the layers' scales are measured on.
-        models: trained cINNs of its layers, by the layer's name; empty where layers are refined only.
+        models: trained cINNs of its layers, by the layer's name; empty where none was asked for.
     """
 
     denoiser: LoadedDenoiser | None
     why_not: str
-    sampler: PatchSampler
     models: Mapping[str, SampleModel] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, denoiser: LoadedDenoiser, slices: SliceSet, *, dose: float, seed: int = 0) -> Self:
+    def of(cls, denoiser: LoadedDenoiser, *, seed: int = 0) -> Self:
         """Return the control of a denoiser; one that says why there is none where its weights cannot be redrawn.
-
-        As in the bank, the noise of patches is added in the image whatever the set says.
 
         Args:
             denoiser: f.
-            slices: what the parts were trained on.
-            dose: of the low-dose images, as a fraction of the high dose.
             seed: of the weights.
         """
-        sampler = scale_sampler(replace(slices, noise="image"), dose=dose, seed=seed, size=WINDOW)
         try:
-            return cls(redrawn(denoiser, seed=seed), "", sampler)
+            return cls(redrawn(denoiser, seed=seed), "")
         except InvkitError as error:
-            return cls(None, str(error), sampler)
+            return cls(None, str(error))
 
     def trained(
         self, layers: Sequence[Split], find: Callable[[Sequence[Split]], Sequence[FoundLayer]]
@@ -138,123 +129,98 @@ class WeightRandomisation:
         models = {name: one.model for name, one in zip(names, found, strict=True) if one.model is not None}
         return replace(self, models=models)
 
-    def measure(
+    def hidden(
+        self, layers: Sequence[TolerancedLayer], identity: Split, *, seed: int
+    ) -> tuple[dict[str, Any], RandomWeights | None]:
+        """Return how much noise hides from the layer with random weights, with the trained ones, and from the image itself.
+
+        All three are of a window of 64 x 64 pixels and at one tolerance, that of the trained layer, in repeat scans of each: with
+        random weights a deep layer can be so nearly singular that nothing converges, and then the control says so.
+
+        Args:
+            layers: the trained layer at each image.
+            identity: the `input` control.
+            seed: of the analysis.
+        """
+        if self.denoiser is None:
+            return {"unavailable": self.why_not}, None
+        own = layers[0].split
+        random = Split(self.denoiser, own.layer, allow_bypass=True)
+        squares: dict[str, list[Tensor]] = {"trained": [], "image": [], "random": []}
+        try:
+            for image, layer in enumerate(layers):
+                here = _cut(layer)
+                for name, split in (("random", random), ("trained", own), ("image", identity)):
+                    at = _of(split, here, derive_seed(seed, "random weights", image))
+                    draws = Posterior.of(at).draw(DRAWS, seed=seed, stream=f"random weights {image}")
+                    if not draws.converged and name == "random":
+                        return {
+                            "unavailable": "with randomised weights, the layer is too nearly singular to draw for"
+                        }, None
+                    squares[name].append(_squares(draws, at))
+        except SplitError:
+            return {"unavailable": "no gradient of this layer reaches the image"}, None
+        found = RandomWeights(**{name: hidden_noise(rows, seed) for name, rows in squares.items()})
+        return dict(found.figures()), found
+
+    def drawn(
         self,
-        own: ScaledLayer,
+        layer: str,
         x: Tensor,
-        certified: Sequence[Certified],
-        f: LoadedDenoiser,
+        pixel_scale: float,
         *,
         samples: int,
         seed: int,
         region: Region | None = None,
-    ) -> tuple[dict[str, Any], RandomWeights | None]:
-        """Return the figures by their keys, and the certified spreads with random and with trained weights.
-
-        What the trained layer's samples were refined from is refined here for both, in a window of 64 x 64 pixels: with random
-        weights refinement takes long. Epsilon is chosen by the same rule from each layer's own s_Phi and eta. There are no
-        spreads where fewer than two samples of an image are certified.
+    ) -> dict[str, Any]:
+        """Return the figures of samples of the random layer's own model, by their keys; none where there is no such model.
 
         Args:
-            own: the trained layer.
+            layer: its name.
             x: the images, `(B, 1, H, W)`, HU.
-            certified: the trained layer's refined samples of each image; empty where nothing was refined.
-            f: the trained denoiser; whose change of output is reported.
-            samples: N; a model that is trained for the random layer draws at most 50.
+            pixel_scale: s_Phi of the `input` control, HU.
+            samples: N; such a model draws at most 50.
             seed: of the analysis.
-            region: decides where the window is, and which pixels the spread of the model's draws counts.
+            region: which pixels the spread counts.
         """
-        if self.denoiser is None:
-            return {"unavailable": self.why_not}, None
-        split = Split(self.denoiser, own.split.layer, allow_bypass=True)
-        model = self.models.get(own.split.layer)
-        found: dict[str, Any] = {}
-        if model is not None:
-            found = {"noise_distance": model.meta["eta"]}
-            found |= _draw(model, x, own.pixel_scale, samples=samples, seed=seed, region=region)
-        if not certified:
-            reason = {} if found else {"unavailable": "it needs refined samples, and nothing was refined"}
-            return found | reason, None
-        # Of patches of the window's size: distances of activations depend little on it, and the cost in proportion.
-        scale, eta = layer_scales(split, self.sampler, pairs=PAIRS, seed=0, device=x.device)
-        found = {"noise_distance": eta, **found}
-        if not eta > 0:
-            return {
-                **found,
-                "unavailable": "with randomised weights, the layer gives the same z for all images",
-            }, None
-        other = ScaledLayer.of(split, scale, eta, own.pixel_scale)
-        window = _window(x.shape[-2:], region)
-        try:
-            hard = not _converges(
-                split, certified[0].proposals[:1][window].to(x), x[:1][window], scale * other.epsilon
-            )
-        except SplitError:
-            return {**found, "unavailable": "no gradient of this layer reaches the image"}, None
-        if hard:
-            return {**found, "unavailable": f"a proposal does not reach epsilon in {TRIAL_STEPS} steps"}, None
-        random, trained = [], []
-        for image, one in enumerate(certified):
-            this = x[image : image + 1][window]
-            proposals = one.proposals[:SAMPLES][window].to(x)
-            f_this = f(this)
-            both = [refine_proposals(proposals, layer.at(this, f_this, f)) for layer in (other, own)]
-            if both[0] is None or both[1] is None:
-                return {**found, "unavailable": "no gradient of this layer reaches the image"}, None
-            random.append(both[0])
-            trained.append(both[1])
-        figures, spreads = _certified(random, trained, own.pixel_scale, seed)
-        return {**found, "certified": figures}, spreads
+        model = self.models.get(layer)
+        if model is None:
+            return {}
+        return {
+            "noise_distance": model.meta["eta"],
+            **_draw(model, x, pixel_scale, samples=samples, seed=seed, region=region),
+        }
 
 
-def _converges(split: Split, proposal: Tensor, x: Tensor, epsilon: float) -> bool:
-    """Say whether one proposal is refined in few steps: with random weights a deep layer can take minutes in vain."""
-    refined = refine(
-        split.phi,
-        split.phi_grad,
-        proposal,
-        split.phi(x),
-        epsilon,
-        steps_at_most=TRIAL_STEPS,
-        products_at_most=TRIAL_PRODUCTS,
-    )
-    return bool(refined.certificates.holds.all())
-
-
-def _window(size: Sequence[int], region: Region | None) -> tuple[EllipsisType, slice, slice]:
-    """Return the rows and columns of the window: around the middle of the region, or of the image."""
-    box = (slice(0, size[0]), slice(0, size[1])) if region is None else region.box
+def _cut(layer: TolerancedLayer) -> TolerancedLayer:
+    """Return the layer at the middle of what may vary, in a window of 64 x 64 pixels or less."""
     starts = [
-        min(max(0, (part.start + part.stop - WINDOW) // 2), max(0, length - WINDOW))
-        for part, length in zip(box, size, strict=True)
+        max(0, min((part.start + part.stop - WINDOW) // 2, length - WINDOW))
+        for part, length in zip(layer.frame.interior, layer.x.shape[-2:], strict=True)
     ]
-    rows, columns = (slice(start, start + WINDOW) for start in starts)
-    return ..., rows, columns
+    place = slice(starts[0], starts[0] + WINDOW), slice(starts[1], starts[1] + WINDOW)
+    x = layer.x[(..., *place)].contiguous()
+    size = (x.shape[-2], x.shape[-1])
+    return replace(
+        layer,
+        x=x,
+        f_x=layer.split.denoiser(x),
+        covariance=layer.covariance.cropped(layer.covariance.deviation[place]),
+        frame=replace(layer.frame, size=size, inner=None),
+    )
 
 
-def _certified(
-    random: Sequence[Certified], trained: Sequence[Certified], pixel_scale: float, seed: int
-) -> tuple[dict[str, Any], RandomWeights | None]:
-    count = min(len(one.samples) for one in random)
-    figures: dict[str, Any] = {
-        "count": count,
-        "refined": len(random[0].images),
-        "epsilon": random[0].certificates.epsilon,
-        "fiber_error_before": root_mean_square([one.certificates.before for one in random], seed=seed),
-    }
-    count = min(len(one.samples) for one in trained)
-    figures["trained_count"] = count
-    if min(figures["count"], count) < 2:
-        return figures, None
-    spread = sample_spread([one.samples for one in random], seed=seed)
-    beside = sample_spread([one.samples for one in trained], seed=seed)
-    allowed = allowed_spread(trained[0].certificates.epsilon, pixel_scale, count)
-    errors = [one.f_error[one.certificates.holds] for one in random]
-    figures["spread_hu"] = spread
-    figures["trained_spread_hu"] = beside
-    figures["trained_spread_epsilon_hu"] = allowed
-    figures["f_error_hu"] = root_mean_square(errors, seed=seed)
-    return figures, RandomWeights(spread, beside, allowed)
+def _of(split: Split, layer: TolerancedLayer, seed: int) -> TolerancedLayer:
+    """Return another layer at the same image, tolerance and frame, with its own S."""
+    numbers = generator(seed, "tolerance")
+    unit = unit_of(split, layer.f_x, lambda count: layer.covariance.draws(count, numbers))
+    return replace(
+        layer, split=split, windows=Windows.of(split, layer.x, unit), tangent=Tangent(split.phi_grad)
+    )
+
+
+def _squares(draws: PosteriorDraws, layer: TolerancedLayer) -> Tensor:
+    return (draws.first - layer.x)[(..., *layer.frame.interior)].square()
 
 
 def _draw(

@@ -76,10 +76,10 @@ def invkit_samplers() -> list[Sampler]:
         Sampler(
             "training-free",
             "invkit.samplers.training_free.family:TrainingFree",
-            "f(x) plus noise with the spectrum of x - f(x); for any layer, without training",
+            "draws of p(x | z) under the image's own noise, for any layer; nothing is trained",
             trained=False,
-            proposals="f(x) plus noise with the spectrum of x - f(x)",
-            baseline=True,
+            proposals="draws of the posterior",
+            posterior=True,
         ),
     ]
 

@@ -95,7 +95,7 @@ class Sampler:
         trained: whether a model is trained for each layer; it is then also trained for the controls `input` and `const`.
         proposals: what its draws are before refinement, as a noun phrase for verdicts and reports, e.g. `"f(x) plus noise"`; read
             where nothing is trained.
-        baseline: whether these are the proposals that every other sampler is compared with.
+        posterior: whether these are draws of the posterior, which every analysis makes whatever the sampler.
         experimental: whether reports warn that it was measured for few layers only.
     """
 
@@ -105,7 +105,7 @@ class Sampler:
     domains: tuple[str, ...] = ("low",)
     trained: bool = True
     proposals: str = ""
-    baseline: bool = False
+    posterior: bool = False
     experimental: bool = False
 
     def __post_init__(self) -> None:

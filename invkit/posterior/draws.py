@@ -3,8 +3,9 @@
 __all__ = ["Posterior", "PosteriorDraws", "sigma_for"]
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from scipy.stats import chi2
@@ -16,6 +17,7 @@ from invkit.fiber.tangent import Tangent
 from invkit.noise.covariance import NoiseCovariance
 from invkit.posterior.whitened import Whitened
 from invkit.split.split import Split
+from invkit.tolerance.layer import TolerancedLayer
 from invkit.tolerance.unit import Unit
 from invkit.tolerance.windows import Windows
 from invkit.training.precision import in_float64
@@ -27,7 +29,7 @@ CONVERGED = 1e-4  # of the objective, that the next step would gain
 WITHIN = 3e-3  # relative residual of a step's linear system
 PRODUCTS = 120  # in one step; the next goes on where it ends
 HALVINGS = 6
-ROUNDS = 3  # of draws, to replace those that fail in a window
+ATTEMPTS = 3  # at each draw, while it fails in a window
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Posterior:
     tolerance: float
     tangent: Tangent = field(repr=False)
 
+    @classmethod
+    def of(cls, layer: TolerancedLayer) -> Self:
+        """Return the posterior of a layer at an image and its tolerance, about the image itself."""
+        return cls(layer.split, layer.x, layer.x, layer.windows, layer.prior, layer.tolerance, layer.tangent)
+
     @property
     def unit(self) -> Unit:
         """S."""
@@ -66,47 +73,61 @@ class Posterior:
 
     @torch.no_grad()
     def draw(
-        self, count: int, *, seed: int, stream: str = "posterior", start: Tensor | None = None
+        self,
+        count: int,
+        *,
+        seed: int,
+        stream: str = "posterior",
+        first: int = 0,
+        start: Tensor | None = None,
     ) -> "PosteriorDraws":
-        """Return draws that are certified; those that fail in a window are counted and drawn again.
+        """Return draws with their certificates; those that fail in a window are counted and drawn again.
+
+        Draw k depends on seed, stream and k alone, but for rounding: which draws are optimised together does not matter.
 
         Args:
             count: how many.
             seed: decides every draw, with its index.
             stream: name of what the draws are for.
+            first: index of the first.
             start: of the optimisation, w, `(1, 1, H, W)`; 0 by default. It does not change what is drawn but for convergence.
         """
-        found: list[Tensor] = []
-        distances: list[Tensor] = []
+        z = self.split.phi(self.x)
+        at_once = max(1, PIXELS_AT_ONCE // (self.x.shape[-2] * self.x.shape[-1]))
+        images = self.x.expand(count, -1, -1, -1).clone()
+        distances = torch.full((count,), math.inf, dtype=torch.float64)
+        steps, products = (torch.zeros(count, dtype=torch.int64) for _ in range(2))
         everything: list[Tensor] = []
         converged = True
-        tried = steps = products = 0
-        at_once = max(1, PIXELS_AT_ONCE // (self.x.shape[-2] * self.x.shape[-1]))
-        z = self.split.phi(self.x)
-        while len(found) < count and tried < ROUNDS * count:
-            indices = range(tried, tried + min(at_once, count - len(found)))
-            tried = indices.stop
-            images, used, made, ended = self._optimised(indices, seed, stream, start)
-            converged = converged and ended
-            distance = torch.cat([self.windows.distance(self.split.phi(one), z) for one in images.split(4)])
-            holds = (distance <= self.tolerance).to(images.device)
-            everything += list(images)
-            found += list(images[holds])
-            distances += list(distance[holds.to(distance.device)])
-            steps, products = max(steps, used), products + made
-        images = torch.stack(found[:count]) if found else self.x[:0]
+        left = list(range(count))
+        for attempt in range(ATTEMPTS):
+            for begin in range(0, len(left), at_once):
+                these = left[begin : begin + at_once]
+                indices = [first + k for k in these]
+                found, used, made, ended = self._optimised(indices, attempt, seed, stream, start)
+                converged = converged and ended
+                images[these] = found
+                distances[these] = torch.cat(
+                    [self.windows.distance(self.split.phi(one), z).cpu() for one in found.split(4)]
+                )
+                steps[these] += used
+                products[these] += made
+                everything.append(found)
+            left = [k for k in left if distances[k] > self.tolerance]
+            if not left:
+                break
         return PosteriorDraws(
             images=images,
-            distances=torch.stack(distances[:count]) if found else torch.zeros(0, dtype=torch.float64),
-            drawn=torch.stack(everything),
-            tried=tried,
+            distances=distances,
+            tolerance=self.tolerance,
+            drawn=torch.cat(everything) if everything else images,
             steps=steps,
             products=products,
             converged=converged,
         )
 
     def _optimised(
-        self, indices: range, seed: int, stream: str, start: Tensor | None
+        self, indices: Sequence[int], attempt: int, seed: int, stream: str, start: Tensor | None
     ) -> tuple[Tensor, int, int, bool]:
         """Return the minimisers of |w - w0|^2 + |(Phi(m + A w) - z - sigma S e) / (sigma S)|^2.
 
@@ -114,11 +135,15 @@ class Posterior:
         """
         covariance, sigma = self.covariance, self.sigma
         target = parts_of(self.split.phi(self.x))
-        prior = torch.cat([covariance.white(1, generator(seed, stream, "prior", k)) for k in indices])
+        prior = torch.cat(
+            [covariance.white(1, generator(seed, stream, "prior", k, attempt)) for k in indices]
+        )
         noise = [
             torch.cat(
                 [
-                    torch.randn(part.shape, generator=generator(seed, stream, "noise", k, number)).to(part)
+                    torch.randn(
+                        part.shape, generator=generator(seed, stream, "noise", k, number, attempt)
+                    ).to(part)
                     for k in indices
                 ]
             )
@@ -162,25 +187,40 @@ class Posterior:
 
 @dataclass(frozen=True)
 class PosteriorDraws:
-    """Certified draws.
+    """Draws of one image, and what is known of each.
 
     Args:
-        images: x', `(n, 1, H, W)`, HU; n is as asked for, or fewer where too many failed.
+        images: x', `(n, 1, H, W)`, HU; the last attempt at each draw.
         distances: of each from x, in units of S, `(n,)`, float64; the largest over windows.
-        drawn: all that were drawn, those that failed included, `(tried, 1, H, W)`, HU.
-        tried: how many were drawn.
-        steps: Gauss-Newton steps, the most that any batch took.
-        products: pairs of products with J and its transpose, for each batch of draws.
+        tolerance: that they have to keep, in units of S.
+        drawn: every attempt, those that failed in a window included, `(tried, 1, H, W)`, HU.
+        steps: Gauss-Newton steps of each, over all attempts, `(n,)`.
+        products: pairs of products with J and its transpose, likewise.
         converged: whether every optimisation ended by itself.
     """
 
     images: Tensor
     distances: Tensor
+    tolerance: float
     drawn: Tensor
-    tried: int
-    steps: int
-    products: int
+    steps: Tensor
+    products: Tensor
     converged: bool
+
+    @property
+    def holds(self) -> Tensor:
+        """Which draws keep the tolerance in every window, `(n,)`."""
+        return self.distances <= self.tolerance
+
+    @property
+    def first(self) -> Tensor:
+        """The first attempt at each draw, whether it holds or not: draws of the posterior itself, `(n, 1, H, W)`, HU."""
+        return self.drawn[: len(self.images)]
+
+    @property
+    def rejected(self) -> int:
+        """How many attempts failed in a window."""
+        return len(self.drawn) - int(self.holds.sum())
 
 
 def sigma_for(tolerance: float, elements: int) -> float:

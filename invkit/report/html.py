@@ -25,17 +25,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 GALLERY = 12
 
 LIMITS = (
-    "The samples come from a model. None of them is proven to have the activation of x, so what they "
-    "show is the spread of the model; the fiber error says how close they come. Only certified samples "
-    "are proven, by the denoiser itself, to lie within epsilon of z.",
-    "The spread of the samples has four sources: what the layer really cannot distinguish, what the VAE loses, what the "
-    "conditioning of the flow loses of z, and what the flow has not learned. The `input` control contains all "
-    "but the first.",
-    "A denoiser outputs as many pixels as it takes in, so there need not be any image other than x with exactly "
-    "the same activation. Certified samples agree to within epsilon: a thousandth of the layer's scale, or a fiftieth of the "
-    "distance between two scans at this dose if that is less. The plot of spread over tolerance shows what smaller ones leave.",
-    "A certificate proves that such an image exists. It says nothing about how likely that image is, or about changes "
-    "that were not proposed.",
+    "A denoiser outputs as many pixels as it takes in, so there need not be any image other than x with exactly the same "
+    "activation: what hides depends on the tolerance. Compare every figure with that of the image itself at the same tolerance.",
+    "Certified images are drawn under a Gaussian model of the noise of x; where the layer is not linear within the tolerance, "
+    "the draws are approximate. A certificate, that no window of the activation differs by more, rests on the denoiser alone.",
+    "Samples of a trained model are not proven to have the activation of x. Their spread is that of the model: what the layer "
+    "cannot distinguish, what the VAE loses, what the conditioning of the flow loses of z, and what the flow has not learned.",
+    "What was not tried may hide more: structures of other shapes, and other places.",
     "Figures for one image say nothing about other images. Intervals over patients need several patients.",
     "For research use only. Not a medical device, and not for decisions about patients.",
 )

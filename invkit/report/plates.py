@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from invkit.report.calibration import calibration_figure
-from invkit.report.curve import curve_figure
 from invkit.report.data import ReportData
 from invkit.report.depth import depth_figure
 from invkit.report.plots import references_figure, spectrum_figure
 from invkit.report.rows import certified_figure, checks_figure, samples_figure
 from invkit.report.table import figure as metric
 from invkit.report.theme import DARK, LIGHT, Theme, recoloured, render
-from invkit.report.variation_plot import changes_figure
 
 
 @dataclass(frozen=True)
@@ -42,18 +40,10 @@ def plates(data: ReportData) -> list[Plate]:
     builders: list[tuple[str, Callable[[Theme], Figure | None], str, str]] = [
         (
             "certified",
-            lambda theme: certified_figure(f"{title}: certified samples", layers, data.window, theme),
-            "Images that the layer provably cannot tell from x to within the tolerance epsilon: samples "
-            f"refined until their activation matches that of x. {_certified(data)}",
-            f"Images: x, certified samples, their mean and map of their standard deviation. {_certified(data)}",
-        ),
-        (
-            "curve",
-            lambda theme: curve_figure(f"{title}: spread over tolerance", layers, theme),
-            "How much certified samples differ at each tolerance epsilon, as the same samples are refined further, "
-            "compared with what epsilon alone would allow, which is what it leaves in the `input` control. A spread that "
-            "falls as fast as the dotted line is due to the tolerance, not the layer.",
-            "Plot of the spread of certified samples over epsilon; the values are in the JSON output.",
+            lambda theme: certified_figure(f"{title}: certified images", layers, data.window, theme),
+            "Images that the layer provably cannot tell from x at the tolerance, drawn as the noise of x makes them likely. "
+            f"{_certified(data)}",
+            f"Images: x, certified images, their mean and map of their standard deviation. {_certified(data)}",
         ),
         (
             "samples",
@@ -69,14 +59,6 @@ def plates(data: ReportData) -> list[Plate]:
             "left of another image; what the VAE alone loses limits the method. Bars are 95 % "
             "intervals.",
             "Plot of fiber errors; the values are in the table of figures.",
-        ),
-        (
-            "changes",
-            lambda theme: changes_figure(f"{title}: anatomical changes", layers, theme),
-            "What remains of anatomical changes in images that the layer provably cannot tell from x, to within a tenth of "
-            "epsilon. A change counts as found where more remains than the tolerance allows, and either more than two "
-            "scans differ by there, or more than half of what was proposed.",
-            "Plot of contrasts; the values are in a table below.",
         ),
         (
             "checks",
@@ -133,14 +115,14 @@ def _trust(data: ReportData) -> str:
 
 
 def _certified(data: ReportData) -> str:
-    """Return how many samples of each layer are certified, and by how much they differ."""
+    """Return how many images of each layer are certified, and by how much they differ."""
     said = []
     for layer in data.layers:
         count, refined = layer.refined
         if not refined:
             continue
         spread = metric(layer.metrics, "certified.spread_hu")
-        found = f"Layer {layer.key}: {count} of {refined} refined samples are certified"
+        found = f"Layer {layer.key}: {count} of {refined} drawn images are certified"
         said.append(f"{found}." if spread is None else f"{found}, spread {spread.text('HU')}.")
     return " ".join(said)
 

@@ -49,8 +49,14 @@ def windowed_png(image: Image, window: Window) -> bytes:
 
 def samples_figure(
     title: str, layers: Sequence[LayerFigures], window: Window, theme: Theme, count: int = 4
-) -> Figure:
-    """Return the figure of the slides: x, samples, mean and standard deviation, one row per layer."""
+) -> Figure | None:
+    """Return the figure of the slides: x, samples, mean and standard deviation, one row per layer.
+
+    `None` where no layer has samples of a model, or of a plugin.
+    """
+    layers = [layer for layer in layers if "spread_hu" in layer.metrics]
+    if not layers:
+        return None
     table = []
     for layer in layers:
         shown = [Cell(f"Sample {index + 1}", image) for index, image in enumerate(layer.samples[:count])]
@@ -68,7 +74,7 @@ def samples_figure(
 def certified_figure(
     title: str, layers: Sequence[LayerFigures], window: Window, theme: Theme, count: int = 4
 ) -> Figure | None:
-    """Return the row of what is proven: x, certified samples, their mean and standard deviation, one row per layer.
+    """Return the row of what is proven: x, certified images, their mean and standard deviation, one row per layer.
 
     `None` where no layer has enough certified samples for a map.
     """

@@ -16,7 +16,7 @@ from invkit.statistics.tree import leaves
 from invkit.verdict.measures import REFERENCES
 
 # shown in tables of their own
-ELSEWHERE = ("ladder.eta.", "ladder.f_error_hu.", "variation.")
+ELSEWHERE = ("ladder.eta.", "ladder.f_error_hu.")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Tables of single samples and changes: certificates, changes of anatomy, and the contrast that a disc needs to be seen."""
+"""Tables of single images and of structures: certificates, and what becomes of structures."""
 
 __all__ = ["VariationTable", "certificate_tables", "variation_tables"]
 
@@ -28,7 +28,7 @@ class VariationTable:
 
 
 def certificate_tables(certificates: Sequence[Mapping[str, Any]]) -> list[VariationTable]:
-    """Return the table of what is known of each refined sample; none where nothing was refined.
+    """Return the table of what is known of each image drawn; none where nothing was.
 
     Args:
         certificates: rows as under `certificates` of `invkit analyze --json`, of one image.
@@ -39,38 +39,22 @@ def certificate_tables(certificates: Sequence[Mapping[str, Any]]) -> list[Variat
     some = f", the first {len(shown)} of {len(certificates)}" if len(shown) < len(certificates) else ""
     return [
         VariationTable(
-            f"Certificates of the refined samples{some}: distances in units of s_Phi, changes of images in HU",
-            (
-                "Sample",
-                "Certified",
-                "Distance before",
-                "after",
-                "Change of f",
-                "Spread allowed by epsilon",
-                "Moved by",
-                "Steps",
-                "Products with J",
-                "Plausible",
+            f"Certificates of the images drawn{some}: distances in repeat scans, changes of images in HU",
+            ("Image", "Certified", "Distance", "Change of f", "Distance from x", "Steps", "Products with J"),
+            tuple(
+                (
+                    str(row["sample"] + 1),
+                    "yes" if row["certified"] else "no",
+                    number(row["distance"]),
+                    number(row["f_error_hu"]),
+                    number(row["moved_hu"]),
+                    str(row["steps"]),
+                    str(row["products"]),
+                )
+                for row in shown
             ),
-            tuple(_certificate(row) for row in shown),
         )
     ]
-
-
-def _certificate(row: Mapping[str, Any]) -> tuple[str, ...]:
-    placed = row["plausibility"]
-    return (
-        str(row["sample"] + 1),
-        "yes" if row["certified"] else "no",
-        number(row["fiber_error_before"]),
-        number(row["fiber_error"]),
-        number(row["f_error_hu"]),
-        _text(row["spread_epsilon_hu"]),
-        number(row["moved_hu"]),
-        str(row["steps"]),
-        str(row["products"]),
-        "" if placed is None else "yes" if placed["inside"] else "no",
-    )
 
 
 def variation_tables(metrics: Mapping[str, Any]) -> list[VariationTable]:
@@ -79,16 +63,8 @@ def variation_tables(metrics: Mapping[str, Any]) -> list[VariationTable]:
     Args:
         metrics: figures under the keys of `invkit analyze --json`.
     """
-    found = metrics.get("variation") or {}
     structures = metrics.get("structures") or ()
-    window = found.get("window", {})
-    where = (
-        "" if window.get("whole", True) else f", on a window of {window['width']} x {window['height']} pixels"
-    )
-    tables = _structures(structures, metrics) if structures else []
-    tables += [_changes(found["anatomy"], where)] if found.get("anatomy") else []
-    tables += [_lesions(found["lesion"], where)] if found.get("lesion") else []
-    return [table for table in tables if table.rows]
+    return _structures(structures, metrics) if structures else []
 
 
 def _structures(found: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> list[VariationTable]:
@@ -155,53 +131,6 @@ def _structure(row: Mapping[str, Any]) -> str:
         "line_pair": f"line pairs, width {size}",
         "texture": f"texture, grain {size}",
     }[row["kind"]]
-
-
-def _changes(anatomy: Mapping[str, Any], where: str) -> VariationTable:
-    rows = [
-        (
-            change["label"],
-            number(change["proposed_hu"]),
-            _text(change["left_hu"]),
-            _text(change["largest_hu"]),
-            _text(change["allowed_hu"]),
-            _text(change["scans_hu"]),
-            f"{change['certified']} of {change['tried']}",
-            "yes" if change["found"] else "no",
-        )
-        for change in anatomy["changes"]
-    ]
-    return VariationTable(
-        f"Anatomical changes, refined to within {number(anatomy['epsilon'])}: remaining contrast in HU{where}",
-        (
-            "Change",
-            "Proposed",
-            "Remaining, mean",
-            "Remaining, max.",
-            "Allowed by epsilon",
-            "Two scans",
-            "Certified",
-            "Found",
-        ),
-        tuple(rows),
-    )
-
-
-def _lesions(curves: Mapping[str, Any], where: str) -> VariationTable:
-    columns: dict[str, dict[str, str]] = {}
-    for name, curve in curves.items():
-        for size in curve["sizes"]:
-            beyond = "at least " if size["unseen"] >= 0.5 else ""
-            length = size.get("radius_mm")
-            radius = number(size["radius_px"]) + ("" if length is None else f" ({number(length)} mm)")
-            columns.setdefault(radius, {})[name] = beyond + _text(size["contrast_hu"])
-    names: Sequence[str] = list(curves)
-    words = {"epsilon": "changes the layer by epsilon", "eta": "changes it as much as noise"}
-    return VariationTable(
-        f"Contrast in HU at which the layer detects a disc, by radius in pixels{where}",
-        ("Radius", *(words.get(name, name) for name in names)),
-        tuple((radius, *(cells.get(name, "") for name in names)) for radius, cells in columns.items()),
-    )
 
 
 def _text(value: Any) -> str:

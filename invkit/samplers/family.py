@@ -97,14 +97,14 @@ class FoundLayer:
         sampler: what draws.
         origin: whether it was `"found"` (bundled or cached), `"trained"` just now, or `"not needed"`.
         proposals: what its draws are before refinement, for people.
-        baseline: whether these are the proposals that every other sampler is compared with.
+        posterior: whether these are draws of the posterior, which every analysis makes.
     """
 
     split: Split
     sampler: ImageSampler
     origin: str
     proposals: str = ""
-    baseline: bool = False
+    posterior: bool = False
 
     @property
     def model(self) -> SampleModel | None:
@@ -204,7 +204,7 @@ def find_layers(
             raise ArtifactError(
                 f"the {family.what} of {split.layer} was trained, and is not in {workshop.store.root}"
             )
-        layer = FoundLayer(split, found, origin, sampler.proposals, sampler.baseline)
+        layer = FoundLayer(split, found, origin, sampler.proposals, sampler.posterior)
         if sampler.trained and layer.model is None:
             raise PluginError(
                 f"the sampler {sampler.name} says that it is trained, and gave a {type(found).__name__} for {split.layer}, which "

@@ -1,8 +1,7 @@
 """The layer under test with its units, and an image as the layer sees it."""
 
-__all__ = ["ScaledLayer", "Target", "allowed_spread", "epsilon_of"]
+__all__ = ["ScaledLayer", "Target"]
 
-import math
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -14,8 +13,6 @@ from invkit.fiber.distance import Activation
 from invkit.fiber.tangent import Tangent
 from invkit.split.split import Split
 
-OF_SCALE, OF_NOISE = 1e-3, 0.02
-
 
 @dataclass(frozen=True)
 class ScaledLayer:
@@ -24,7 +21,7 @@ class ScaledLayer:
     Args:
         split: the layer.
         scale: s_Phi, the root mean square difference of Phi between different patches.
-        eta: distance of Phi between two noise realisations of one anatomy at the image's dose, in units of s_Phi.
+        eta: distance of Phi between two scans, in units of s_Phi: of patches for a model's own, else of the images at hand.
         pixel_scale: s_Phi of the `input` control, where z is the image, HU.
         tangent: the derivative of Phi, traced once for all images.
     """
@@ -39,16 +36,6 @@ class ScaledLayer:
     def of(cls, split: Split, scale: float, eta: float, pixel_scale: float) -> Self:
         """Return a layer whose derivative has not been traced yet."""
         return cls(split, scale, eta, pixel_scale, Tangent(split.phi_grad))
-
-    @property
-    def epsilon(self) -> float:
-        """The tolerance of certificates, in units of s_Phi."""
-        return epsilon_of(self.eta)
-
-    @property
-    def epsilon_hu(self) -> float:
-        """What the same tolerance allows in the `input` control, HU."""
-        return self.epsilon * self.pixel_scale
 
     def at(self, x: Tensor, f_x: Tensor | None = None, f: LoadedDenoiser | None = None) -> "Target":
         """Return what this layer makes of an image.
@@ -95,29 +82,3 @@ class Target:
     def size(self) -> tuple[int, int]:
         """Of the image, `(H, W)`, pixels."""
         return self.x.shape[-2], self.x.shape[-1]
-
-
-def epsilon_of(eta: float) -> float:
-    """Return epsilon in units of s_Phi: a thousandth of it, or a fiftieth of the dose noise's distance if that is less.
-
-    Args:
-        eta: distance of Phi between two noise realisations of one anatomy, in units of s_Phi.
-    """
-    return min(OF_SCALE, OF_NOISE * eta)
-
-
-def allowed_spread(epsilon: float, pixel_scale: float, samples: int, part: float = 1.0) -> float:
-    """Return the largest spread that images within epsilon of x can have, HU: what the tolerance allows in the `input` control.
-
-    All of them lie within ``r = epsilon * pixel_scale`` of x, so squares of their differences from x add up to n r^2 at most, and
-    those from their mean to no more. The spread divides by n - 1: ``r * sqrt(n / (n - 1))``. r is a root mean square over the
-    image. Where only a part of its pixels counts, all of it may have been spent there, which makes r ``1 / sqrt(part)`` times as
-    large.
-
-    Args:
-        epsilon: in units of s_Phi.
-        pixel_scale: s_Phi of the `input` control, where z is the image, HU.
-        samples: n; for fewer than two the distance r itself.
-        part: of the image's pixels, over which the spread is taken.
-    """
-    return epsilon * pixel_scale * math.sqrt((samples / (samples - 1) if samples > 1 else 1.0) / part)

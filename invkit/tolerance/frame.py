@@ -30,21 +30,29 @@ class Frame:
         pixels: width of the frame; `None` where surroundings change z or f everywhere, as for attention or norms over the image,
             or where the network takes images of one size only.
         size: of the image, `(H, W)`.
+        inner: rows and columns outside of which nothing varies, of an image cut out of a larger one; all of it by default.
     """
 
     pixels: int | None
     size: tuple[int, int]
+    inner: tuple[slice, slice] | None = None
 
     @property
     def interior(self) -> tuple[slice, slice]:
-        """Rows and columns within the frame; the whole image where there is no bound."""
+        """Rows and columns within the frame, where the image may vary; the whole image where there is no bound."""
         width = self.pixels or 0
-        return slice(width, self.size[0] - width), slice(width, self.size[1] - width)
+        inner = self.inner or (slice(0, self.size[0]), slice(0, self.size[1]))
+        rows, columns = (
+            slice(max(width, part.start), max(width, min(part.stop, length - width)))
+            for part, length in zip(inner, self.size, strict=True)
+        )
+        return rows, columns
 
     @property
     def enough(self) -> bool:
         """Whether the interior is large enough for a spread."""
-        return min(self.size) - 2 * (self.pixels or 0) >= LEAST_INTERIOR
+        sides = [int(part.stop - part.start) for part in self.interior]
+        return min(sides) >= LEAST_INTERIOR
 
     @property
     def needed(self) -> int:
@@ -54,7 +62,13 @@ class Frame:
 
 @torch.no_grad()
 def frame_of(
-    split: Split, x: Tensor, f_x: Tensor, windows: Windows, tolerance: float, f_unit: float
+    split: Split,
+    x: Tensor,
+    f_x: Tensor,
+    windows: Windows,
+    tolerance: float,
+    f_unit: float,
+    inner: tuple[slice, slice] | None = None,
 ) -> Frame:
     """Return how far other surroundings of x move z or f by more than a tenth of the tolerance.
 
@@ -68,6 +82,7 @@ def frame_of(
         windows: of the layer, with S.
         tolerance: in units of S.
         f_unit: what the tolerance is at the output, HU.
+        inner: rows and columns outside of which nothing will vary.
     """
     try:
         depth = _measured(split, x, f_x, windows, tolerance, f_unit)
@@ -76,7 +91,7 @@ def frame_of(
     height, width = x.shape[-2:]
     if depth is not None and 2 * depth >= min(height, width) - 1:
         depth = None
-    return Frame(depth, (height, width))
+    return Frame(depth, (height, width), inner)
 
 
 def _measured(

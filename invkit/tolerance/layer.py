@@ -12,6 +12,7 @@ from torch import Tensor
 from invkit.fiber.distance import parts_of
 from invkit.fiber.tangent import Tangent
 from invkit.noise.covariance import NoiseCovariance
+from invkit.noise.within import NoiseWithin
 from invkit.split.split import Split
 from invkit.tolerance.frame import Frame, frame_of
 from invkit.tolerance.marks import Marks, marks_of
@@ -36,6 +37,7 @@ class TolerancedLayer:
         marks: named tolerances.
         frame: how far padding reaches.
         tangent: the derivative of Phi, traced once for a size of images.
+        origin: row and column of the image in a larger one that it was cut out of.
     """
 
     split: Split
@@ -46,12 +48,33 @@ class TolerancedLayer:
     marks: Marks
     frame: Frame
     tangent: Tangent = field(repr=False)
+    origin: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(
-        cls, split: Split, x: Tensor, f_x: Tensor, covariance: NoiseCovariance, *, seed: int, tangent: Tangent
+        cls,
+        split: Split,
+        x: Tensor,
+        f_x: Tensor,
+        covariance: NoiseCovariance,
+        *,
+        seed: int,
+        tangent: Tangent,
+        inner: tuple[slice, slice] | None = None,
+        origin: tuple[int, int] = (0, 0),
     ) -> Self:
-        """Measure S, marks and frame of a layer at an image; see the class."""
+        """Measure S, marks and frame of a layer at an image; see the class.
+
+        Args:
+            split: the layer.
+            x: the image, `(1, 1, H, W)`, HU.
+            f_x: f(x), likewise.
+            covariance: of the image's noise.
+            seed: of every draw.
+            tangent: the derivative of Phi.
+            inner: rows and columns outside of which nothing is to vary, of an image cut out of a larger one.
+            origin: row and column of the image in that.
+        """
         numbers = generator(seed, "tolerance")
 
         def noise(count: int) -> Tensor:
@@ -60,13 +83,38 @@ class TolerancedLayer:
         unit = unit_of(split, f_x, noise)
         windows = Windows.of(split, x, unit)
         marks = marks_of(split, x, f_x, noise, windows)
-        frame = frame_of(split, x, f_x, windows, marks.tolerance, marks.hu_at_output)
-        return cls(split, x, f_x, covariance, windows, marks, frame, tangent)
+        frame = frame_of(split, x, f_x, windows, marks.tolerance, marks.hu_at_output, inner)
+        return cls(split, x, f_x, covariance, windows, marks, frame, tangent, origin)
 
     @property
     def tolerance(self) -> float:
         """The headline's, in units of S."""
         return self.marks.tolerance
+
+    @property
+    def prior(self) -> NoiseCovariance:
+        """The noise of what may vary: of the whole image, or within the part of one that was cut out of a larger one."""
+        inner, size = self.frame.inner, (self.x.shape[-2], self.x.shape[-1])
+        if inner is None:
+            return self.covariance
+        whole = self.covariance
+        return NoiseWithin(
+            whole.deviation[inner],
+            power=whole.power,
+            floor=whole.floor,
+            source=whole.source,
+            place=inner,
+            around=size,
+        )
+
+    @property
+    def interior(self) -> tuple[slice, slice]:
+        """Rows and columns within the frame, in the image that this one was cut out of."""
+        rows, columns = (
+            slice(first + part.start, first + part.stop)
+            for first, part in zip(self.origin, self.frame.interior, strict=True)
+        )
+        return rows, columns
 
     def at(self, tolerance: float, frame: Frame | None = None) -> "TolerancedLayer":
         """Return the same layer at another tolerance, in units of S, and within another frame."""

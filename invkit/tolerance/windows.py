@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from invkit.fiber.distance import Activation, parts_of
+from invkit.fiber.metric import Metric
 from invkit.split.split import Split
 from invkit.tolerance.unit import Parts, Unit
 from invkit.training.precision import in_float64, sum_in_float64
@@ -43,6 +44,11 @@ class Windows:
             positions = math.ceil(min(field, LARGEST) / grid.stride)
             sides.append(min(max(LEAST, positions), *grid.shape[-2:]))
         return cls(tuple(sides), unit)
+
+    @property
+    def metric(self) -> Metric:
+        """The same distance, for refinement."""
+        return Metric(self.largest, tuple(1 / s for s in self.unit.s))
 
     def scaled(self, difference: Activation) -> Parts:
         """Return a difference of activations `(N, ...)` in units of S."""

@@ -1,89 +1,25 @@
-"""One sentence on a layer, by rules: what is invisible to it, or why that cannot be said (`docs/verdict.md`).
+"""One sentence on a layer, by rules: what hides from it, or why that cannot be said (`docs/verdict.md`).
 
 Not interpretable
-    Any of these is a reason: nothing was refined; fewer than 8 samples are certified; the image is out of distribution; the
-    order of fiber errors or the likelihoods are out of order; the representation is incomplete. The last four are about the
-    models that proposals come from. A certificate needs none of them, so what was certified is said all the same.
+    Any of these is a reason: nothing was drawn; fewer than 8 draws are certified; the frame leaves too little of the image; what
+    was solved for did not converge. None of them is about a model: what hides from a layer rests on the denoiser and on the
+    noise.
+Structures
+    Where the layer hides a disc that is stronger than what the image itself hides at the same tolerance, by more than 1.3 times,
+    it is said of the size where that is most. The tolerance alone explains the rest.
 Noise
-    What noise of the dose explains of the certified differences. It is called invisible where it exceeds what epsilon
-    alone allows. Of large images both are those of a window, where all of the image's tolerance may have been spent.
-Anatomy
-    A change is called found where a certified image holds a structure with more contrast than the tolerance allows, and
-    either more than two scans differ by there in 95 % of all cases, or more than half of what was proposed. Power of the
-    certified differences beyond noise is called found where it exceeds its floor beyond both intervals, and what epsilon
-    alone allows.
-Both figures are lower bounds: other proposals may show more.
+    The same for noise of the image's dose.
 """
 
-__all__ = ["INCOMPLETE", "ChangeFound", "Conclusion", "Evidence", "conclude", "lost_power"]
+__all__ = ["Conclusion", "conclude"]
 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
-from invkit.images.bands import radial_bands
-from invkit.statistics.intervals import Interval, number
+from invkit.statistics.intervals import number
 from invkit.verdict.measures import Measures
-from invkit.verdict.rules import (
-    ENOUGH_FOR_A_MAP,
-    distribution_warning,
-    likelihood_faults,
-    order_faults,
-    too_few,
-)
-
-INCOMPLETE = 0.5  # of the power beyond noise that the representation may lose in a band
-COARSE = 2  # bands, of ten up to 0.5 cycles per pixel: structures of 10 pixels and more
-
-
-@dataclass(frozen=True)
-class ChangeFound:
-    """The change of anatomy of which most is left.
-
-    Args:
-        label: what was changed.
-        left: contrast left in a certified image, HU; of those that do not count as found the most.
-        proposed: as proposed, HU.
-        allowed: what the tolerance alone allows, HU.
-        scans: what two scans differ by there in 95 % of all cases, HU.
-        found: whether it counts.
-    """
-
-    label: str
-    left: float
-    proposed: float
-    allowed: float
-    scans: float
-    found: bool
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a conclusion is drawn from, besides the figures of the verdict.
-
-    Args:
-        unrefined: why nothing was refined, or nothing.
-        noise: noise that is invisible to the layer, HU.
-        allowed: what epsilon alone allows of it, HU.
-        change: the strongest change that was left, `None` where none was certified.
-        certified: images with another anatomy that were certified.
-        tried: images with another anatomy that were refined.
-        beyond: what certified samples differ by beyond noise, HU, where it counts as found.
-        lost: share of the power beyond noise that the representation loses of coarse structures, `None` where unknown.
-        window: rows and columns of the part of the image that all this is of, `None` for all of it.
-    """
-
-    unrefined: str = ""
-    noise: Interval | None = None
-    allowed: float = 0.0
-    change: ChangeFound | None = None
-    certified: int = 0
-    tried: int = 0
-    beyond: Interval | None = None
-    lost: float | None = None
-    window: tuple[int, int] | None = None
+from invkit.verdict.rules import ENOUGH_FOR_A_MAP, too_few
+from invkit.verdict.structures import HIDES, StructuresFound
 
 
 @dataclass(frozen=True)
@@ -94,7 +30,7 @@ class Conclusion:
         text: for people.
         interpretable: whether all that it rests on holds.
         reasons: why not; empty where it is.
-        anatomy: whether a change of anatomy was found that the layer does not see; `None` where none could be tried.
+        anatomy: whether the layer hides structures beyond what the tolerance explains; `None` where none could be tried.
     """
 
     text: str
@@ -112,111 +48,68 @@ class Conclusion:
         }
 
 
-def lost_power(x: Tensor, reconstruction: Tensor, scans: Tensor) -> float:
-    """Return the largest share of the power beyond noise that a reconstruction loses, of structures of 10 pixels and more.
-
-    In each radial band below 0.1 cycles per pixel it is `max(0, R - N) / (X - N)`: R, X and N are the power of x less its
-    reconstruction, of x, and of noise; 0 where x holds nothing but noise.
+def conclude(measures: Measures, found: StructuresFound | None, undrawn: str) -> Conclusion | None:
+    """Return what can be said of a layer, by the rules at the top of this module; `None` for a control.
 
     Args:
-        x: image, `(1, 1, H, W)`, HU; at least 20 pixels a side.
-        reconstruction: D(E(x)), the same shape.
-        scans: differences of two noise realisations, `(m, 1, H, W)`, HU.
+        measures: the figures of the layer.
+        found: what becomes of structures and noise; `None` where that could not be measured.
+        undrawn: why no images were drawn, or nothing.
     """
-    power, rest, noise = (
-        radial_bands(images, window=True).cpu().double().mean(0).numpy()[:COARSE]
-        for images in (x, x - reconstruction, scans)
-    )
-    noise = noise / 2
-    signal = power - noise
-    share = np.where(signal > 0, np.maximum(rest - noise, 0) / np.maximum(signal, 1e-12), 0.0)
-    return float(share.max())
-
-
-def conclude(measures: Measures, evidence: Evidence) -> Conclusion | None:
-    """Return what can be said of a layer, by the rules at the top of this module; `None` for a control."""
     if measures.control is not None:
         return None
-    reasons = _reasons(measures, evidence)
-    proven = [] if evidence.unrefined else _proven(measures.layer, evidence)
-    found = measures.certification
-    if found is not None:
-        proven.append(f"{found.count} of {found.refined} refined samples are certified")
-    said = "; ".join(proven)
-    bound = " Both are lower bounds: they hold for the images that were tried, and others may show more."
+    reasons = _reasons(measures, found, undrawn)
+    said = "" if found is None else _said(measures.layer, found)
     if not reasons:
-        text = f"In short: {said}.{bound}"
-    elif found is not None and found.count and said:
-        text = (
-            f"In short: not interpretable, because {'; '.join(reasons)}. What is certified still holds, since a "
-            f"certificate rests on the denoiser alone: {said}.{bound}"
-        )
+        text = f"In short: {said}."
+    elif said:
+        text = f"In short: not interpretable, because {'; '.join(reasons)}. What was measured: {said}."
     else:
         text = f"In short: not interpretable, because {'; '.join(reasons)}."
-    return Conclusion(text, not reasons, tuple(reasons), _anatomy(evidence))
+    return Conclusion(text, not reasons, tuple(reasons), None if found is None else _hides_structures(found))
 
 
-def _anatomy(evidence: Evidence) -> bool | None:
-    if evidence.beyond is not None or (evidence.change is not None and evidence.change.found):
-        return True
-    return False if evidence.change is not None else None
-
-
-def _reasons(measures: Measures, evidence: Evidence) -> list[str]:
-    found = measures.certification
-    reasons = []
-    if evidence.unrefined:
-        reasons.append(evidence.unrefined)
-    elif found is None:
-        reasons.append(f"no refined sample is certified, and at least {ENOUGH_FOR_A_MAP} are needed")
-    elif found.count < ENOUGH_FOR_A_MAP:
-        why, needed = too_few(found)
+def _reasons(measures: Measures, found: StructuresFound | None, undrawn: str) -> list[str]:
+    reasons = [undrawn] if undrawn else []
+    drawn = measures.certification
+    if drawn is not None and drawn.count < ENOUGH_FOR_A_MAP:
+        why, needed = too_few(drawn)
         reasons.append(f"{why}, and at least {needed} are needed")
-    error, limit = measures.vae_rmse, measures.vae_limit
-    if error is not None and limit is not None and distribution_warning(error, limit) is not None:
-        reasons.append("the image is out of distribution")
-    if measures.domain == "low" and not measures.proposals and order_faults(measures.fiber_error):
-        reasons.append("the fiber errors of samples, controls and references are out of order")
-    if likelihood_faults(measures.nll):
-        reasons.append("the likelihoods are out of order")
-    if evidence.lost is not None and evidence.lost > INCOMPLETE:
+    if found is not None and found.needed is not None:
         reasons.append(
-            f"the representation is incomplete: it loses {100 * evidence.lost:.0f} % of the power beyond noise in "
-            "structures of 10 pixels and more"
+            f"padding reaches too far into the image for a spread: that needs {found.needed} pixels a side"
         )
+    if found is not None and not found.converged:
+        reasons.append("the layer is nearly singular, and not all figures converged")
     return reasons
 
 
-def _proven(layer: str, evidence: Evidence) -> list[str]:
-    noise = evidence.noise
-    if noise is not None and noise.above(Interval(evidence.allowed)):
-        first = f"noise of up to {number(noise.value)} HU is invisible to {layer}"
-    else:
-        first = (
-            f"no noise beyond the {number(evidence.allowed)} HU that epsilon alone allows was found to be invisible to "
-            f"{layer}"
-        )
-    if evidence.window is not None:
-        first = f"in a window of {evidence.window[0]} x {evidence.window[1]} pixels {first}"
-    said = [first]
-    if evidence.beyond is not None:
-        said.append(
-            f"an anatomical change was found that it does not see: certified samples differ by {number(evidence.beyond.value)} HU "
-            "that noise of this dose does not explain"
-        )
-    change = evidence.change
-    of_window = "" if evidence.window is None else " of that window"
-    if change is None:
-        said.append(f"no image{of_window} with altered anatomy could be certified")
-    elif change.found:
-        said.append(
-            f"an anatomical change was found that it does not see: {change.label} keep {number(change.left)} of "
-            f"{number(change.proposed)} HU (the tolerance alone allows {number(change.allowed)} HU, two scans differ there "
-            f"by up to {number(change.scans)} HU)"
-        )
-    else:
-        said.append(
-            f"of the structures that were inserted, removed or moved, at most {number(change.left)} HU remained in "
-            f"{evidence.certified} certified images{of_window} with altered anatomy"
-        )
-    return said
+def _hides_structures(found: StructuresFound) -> bool | None:
+    if not found.discs:
+        return None
+    return any(disc.hidden > HIDES * disc.hidden_image for disc in found.discs)
+
+
+def _said(layer: str, found: StructuresFound) -> str:
+    parts = []
+    if found.discs:
+        most = max(found.discs, key=lambda disc: disc.hidden / max(disc.hidden_image, 1e-9))
+        if most.hidden > HIDES * most.hidden_image:
+            parts.append(
+                f"{layer} hides discs of up to {number(most.hidden)} HU at radius {number(most.radius)} px, where the tolerance "
+                f"explains {number(most.hidden_image)} HU"
+            )
+        else:
+            parts.append(f"{layer} hides no more of a disc than the tolerance explains")
+    if found.hidden is not None and found.hidden_image is not None:
+        if found.hidden > HIDES * found.hidden_image:
+            parts.append(
+                f"{number(found.hidden)} HU of the {number(found.noise)} HU of dose noise hide from it "
+                f"({number(found.hidden_image)} HU is what the tolerance explains)"
+            )
+        else:
+            parts.append(
+                f"of the {number(found.noise)} HU of dose noise, {number(found.hidden)} HU hide from it, no more than the "
+                "tolerance explains"
+            )
+    return "; ".join(parts) or f"there was no place for a structure, and no noise was drawn for {layer}"

@@ -21,10 +21,10 @@ Equal energy
     something about the layer, and the verdict says so. It also says where f(x) plus noise, which needs no
     training, comes as close as the samples.
 Random weights
-    In a window of the image the same proposals are refined for the layer and for the same layer with redrawn
-    weights. Where the layer's certified spread does not exceed what epsilon alone allows there, nothing is
-    said about training. Where it does not exceed that of random weights beyond both intervals, what is invisible to
-    the layer is not due to training: the architecture alone ignores as much.
+    In a window of the image it is measured how much noise hides from the layer, from the same layer with redrawn weights, and from
+    the image itself, at one tolerance in repeat scans of each. Where the layer hides no more than the image does, within
+    1.3 times, there is nothing that training could be the reason of. Where it does not exceed random weights beyond both
+    intervals, the architecture alone hides as much.
 Noise
     A fiber error is judged by eta, the distance between two noise realisations of the same anatomy: below a
     tenth of eta it is small, up to eta it is within the noise, above eta the layer distinguishes the samples from
@@ -32,16 +32,10 @@ Noise
 Likelihood
     NLLs are in order where floor <= input <= layer <= const. Each pair that is not is a warning.
 Certificates
-    Refined samples are counted: n of m lie within epsilon of z, by Phi itself. What they differ by is proven
-    invisible to the layer to within epsilon; beside it stands the spread that epsilon alone would allow in
-    the `input` control. It is a lower bound from the samples that were tried, not an estimate of p(x | z). Samples
-    outside 1 to 99 % of held-out low-dose images in noise, texture, critic score or code are counted apart.
-    Fewer than 8 certified samples give no map.
-Baseline
-    Proposals that need no training, f(x) plus noise with the spectrum of x - f(x), are refined to the same
-    epsilon. Where the certified, plausible spread of the sampler under test does not exceed theirs beyond both
-    intervals, it has found nothing that chance could not find, and the verdict says that it does not beat
-    the baseline. The spread of both kinds of proposals before refinement is given as well: larger ones leave more.
+    Draws of the posterior are counted: n of m change no window of z by more than the tolerance, by Phi itself. Those that failed in
+    a window were drawn again, and where that changes the spread by more than 2 % it is a warning. Fewer than 8 certified draws
+    give no map. Where samples come from a model or a plugin, they are refined, and what is certified of them are witnesses:
+    their spread is that of their proposals, and is not compared with anything.
 Distribution
     An image whose VAE error lies above the VAE's 99 % quantile on its own held-out patches is out of
     distribution.
@@ -50,7 +44,6 @@ Distribution
 __all__ = [
     "ENOUGH_FOR_A_MAP",
     "REFERENCES",
-    "Baseline",
     "Certification",
     "Measures",
     "Verdict",
@@ -67,12 +60,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from invkit.statistics.intervals import Interval, number
-from invkit.verdict.measures import REFERENCES, Baseline, Certification, Figure, Measures
+from invkit.verdict.measures import REFERENCES, Certification, Figure, Measures
+from invkit.verdict.structures import HIDES
 
 KNOW_X = ("samples", "vae", "input")
 BELOW = {"random": KNOW_X, "const": KNOW_X, "unconditional": KNOW_X, "nearest": ("samples",)}
 ENOUGH_FOR_A_MAP = 8
+BEYOND = 1.1  # times the spread of the VAE's own posterior, up to which a model's is called that
 NLL_ORDER = ("floor", "input", "layer", "const")
+REJECTION = 0.02  # of the spread, that it may be changed by what is rejected
 
 
 @dataclass(frozen=True)
@@ -126,14 +122,27 @@ def likelihood_faults(nll: Mapping[str, Figure]) -> tuple[str, ...]:
 
 def _spread(measures: Measures) -> tuple[list[str], bool | None]:
     spread = Interval.of(measures.spread)
+    if measures.posterior:
+        return [], None
     if measures.proposals:
         return [
-            f"Proposals for {measures.layer} vary by {spread.text('HU')}: they are {measures.proposals}, need no "
-            "training, and say nothing about the layer until they are refined."
+            f"Proposals for {measures.layer} vary by {spread.text('HU')}: they are {measures.proposals}, need no training, "
+            "and say nothing about the layer until they are refined."
         ], None
     sentences = [
-        f"Samples for {measures.layer} vary by {spread.text('HU')}: this is the spread of the model."
+        f"Samples of the published model for {measures.layer} vary by {spread.text('HU')}: this is the spread of the model."
     ]
+    if measures.vae_posterior is not None and measures.control is None:
+        share = "nothing beyond it" if spread.value <= BEYOND * measures.vae_posterior else "more than that"
+        sentences.append(
+            f"The VAE's own posterior of x, without any denoiser, varies by {number(measures.vae_posterior)} HU: "
+            f"the flow adds {share}."
+        )
+    if measures.rate is not None and measures.control is None:
+        held, needed = measures.rate
+        sentences.append(
+            f"Its codes hold {held:,.0f} nats; to hold the noise of x to within 2 HU takes {needed:,.0f}."
+        )
     if measures.control == "input":
         sentences.append(
             "This is the `input` control: z is the whole image, so all of its spread is the method's floor."
@@ -227,23 +236,20 @@ def _beside_noise(measures: Measures) -> list[str]:
 
 
 def _random(measures: Measures) -> list[str]:
-    """Say what random weights leave of the certified spread."""
+    """Say what random weights hide."""
     found = measures.random_weights
     if found is None:
         return []
-    random, spread = Interval.of(found.random), Interval.of(found.trained)
+    random, trained, image = (Interval.of(value) for value in (found.random, found.trained, found.image))
     text = (
-        f"With randomised weights in the same network, certified samples vary by {random.text('HU')} in a window of the image, "
-        f"and with the trained weights by {spread.text('HU')} there: "
+        f"With randomised weights, {random.text('HU')} of noise hides from the layer in a window of the image, with the trained "
+        f"ones {trained.text('HU')}"
     )
-    if not spread.above(Interval(found.allowed)):
-        return [
-            f"{text}not clearly more than the {number(found.allowed)} HU that the tolerance allows, so nothing can be said "
-            "about what training made the layer ignore."
-        ]
-    if spread.above(random):
-        return [text + "training made the layer ignore more than its architecture alone does."]
-    return [text + "what the layer ignores is not more than what its architecture ignores without training."]
+    if trained.value <= HIDES * image.value:
+        return [f"{text}, no more than in the image itself ({image.text('HU')})."]
+    if trained.above(random):
+        return [f"{text}: training made the layer hide more than its architecture alone does."]
+    return [f"{text}: what it hides is not more than what its architecture hides without training."]
 
 
 def _output(measures: Measures) -> list[str]:
@@ -280,32 +286,36 @@ def _certified(measures: Measures) -> list[str]:
     found = measures.certification
     if found is None:
         return []
-    first = (
-        f"{found.count} of {found.refined} refined samples are certified: their activations differ from that of x by "
-        f"at most {number(found.epsilon)}."
+    text = (
+        f"{found.count} of {found.refined} images that were drawn are certified: no window of their activation differs from that "
+        f"of x by more than {number(found.tolerance)} repeat scans"
     )
-    if found.retreated:
-        first += (
-            f" {found.retreated} of them could only be reached by starting closer to x than proposed, because no gradient leads "
-            "back from farther away: the spread below is therefore smaller than the proposals could have shown."
-        )
-    beside = _beside(found, "The sampler under test" if measures.proposals else "The trained model")
-    if found.spread is None:
-        return [first, *beside]
-    spread = Interval.of(found.spread)
-    if not spread.above(Interval(found.allowed)):
-        second = (
-            f"They vary by {spread.text('HU')}, not clearly more than the {number(found.allowed)} HU that this tolerance allows: "
-            "nothing is proven invisible to the layer."
-        )
-    else:
-        second = (
-            f"They vary by {spread.text('HU')}, which the layer cannot see; this tolerance alone would allow "
-            f"{number(found.allowed)} HU."
-        )
+    if found.rejected:
+        text += f" ({found.rejected} attempts did in one, and were drawn again)"
     if found.f_error is not None:
-        second += f" The denoiser's output changes by {Interval.of(found.f_error).text('HU')}."
-    return [first, second, *_plausible(found), *beside]
+        text += f"; f of them differs from f(x) by {Interval.of(found.f_error).text('HU')}"
+    return [f"{text}."]
+
+
+def _witnesses(measures: Measures) -> list[str]:
+    """Say what became of a sampler's own images."""
+    found = measures.witnesses
+    if found is None:
+        return []
+    text = f"{found.count} of {found.refined} of its samples are certified at the same tolerance once they are refined"
+    if found.spread is not None and found.proposed is not None:
+        text += (
+            f": they vary by {Interval.of(found.spread).text('HU')}, from {Interval.of(found.proposed).text('HU')} before. "
+            "These are witnesses that such images exist; their spread is that of what was proposed, and says nothing of "
+            "the layer"
+        )
+    said = [f"{text}."]
+    if found.retreated:
+        said.append(
+            f"{found.retreated} of them could only be reached by starting closer to x than proposed, because no gradient leads "
+            "back from farther away."
+        )
+    return said
 
 
 def too_few(found: Certification, of: str = "") -> tuple[str, str]:
@@ -317,74 +327,36 @@ def too_few(found: Certification, of: str = "") -> tuple[str, str]:
     """
     if found.count < found.refined:
         return (
-            f"only {found.count} of {found.refined} refined samples{of} are certified",
+            f"only {found.count} of {found.refined} images{of} that were drawn are certified",
             str(ENOUGH_FOR_A_MAP),
         )
-    refined = f"1 sample{of} was" if found.refined == 1 else f"{found.refined} samples{of} were"
-    return f"only {refined} refined", f"{ENOUGH_FOR_A_MAP} certified ones"
-
-
-def _plausible(found: Certification) -> list[str]:
-    """Say how many certified samples are unlike held-out low-dose images, which those are, and in what."""
-    if found.outside is None or not found.traits:
-        return []
-    images = f"of held-out low-dose images ({found.real})"
-    *others, last = found.traits
-    word = "or" if found.outside else "and"
-    traits = f"{', '.join(others)} {word} {last}" if others else last
-    if found.outside == 0:
-        return [f"All of them lie within the 1 to 99 % range {images} in {traits}."]
-    return [
-        f"{found.outside} of them lie outside the 1 to 99 % range {images} in {traits}: "
-        "they exist, but are not plausible as scans of that kind."
-    ]
-
-
-def _beside(found: Certification, drawn_by: str) -> list[str]:
-    """Say how the sampler compares with the baseline."""
-    free = found.baseline
-    if free is None:
-        return []
-    # What they vary by before refinement stands beside it: proposals that vary more leave more.
-    theirs = ours = ""
-    if free.proposed is not None:
-        free_before, own_before = (Interval.of(spread).text("HU") for spread in free.proposed)
-        theirs, ours = f" that varies by {free_before}", f", from proposals that vary by {own_before}"
-    text = (
-        f"Of {free.refined} training-free proposals (f(x) plus noise{theirs}), {free.count} are certified at this "
-        f"tolerance, {free.plausible} of them plausible"
-    )
-    if free.spread is not None:
-        text += f"; these vary by {Interval.of(free.spread).text('HU')}"
-    own = (
-        "no two plausible ones"
-        if free.own is None
-        else f"plausible ones that vary by {Interval.of(free.own).text('HU')}"
-    )
-    text += f". {drawn_by} has {own}{ours}"
-    return [f"{text}: it finds more." if free.beaten else f"{text}: it does not beat this baseline."]
+    drawn = f"1 image{of} was" if found.refined == 1 else f"{found.refined} images{of} were"
+    return f"only {drawn} drawn", f"{ENOUGH_FOR_A_MAP} certified ones"
 
 
 def judge(measures: Measures) -> Verdict:
     """Return what the figures of one layer say, by the rules at the top of this module."""
-    sentences, floor = _spread(measures)
-    sentences += (
-        _certified(measures)
-        + _random(measures)
-        + _fiber(measures)
-        + _beside_noise(measures)
-        + _output(measures)
-        + _likelihood(measures.nll)
+    said, floor = _spread(measures)
+    model = (
+        []
+        if measures.posterior
+        else _witnesses(measures) + _fiber(measures) + _beside_noise(measures) + _output(measures)
     )
+    sentences = _certified(measures) + _random(measures) + said + model + _likelihood(measures.nll)
     warnings = []
     if measures.vae_rmse is not None and measures.vae_limit is not None:
         outside = distribution_warning(measures.vae_rmse, measures.vae_limit)
         warnings += [outside] if outside else []
-    if measures.control is None and measures.domain == "low":
+    if measures.control is None and measures.domain == "low" and not measures.posterior:
         warnings += order_faults(measures.fiber_error)
     warnings += likelihood_faults(measures.nll)
     found = measures.certification
     if found is not None and found.count < ENOUGH_FOR_A_MAP:
         why, needed = too_few(found, f" of {measures.layer}")
         warnings.append(f"{why[0].upper()}{why[1:]}; fewer than {needed} give no map.")
+    if found is not None and abs(found.changed) > REJECTION:
+        warnings.append(
+            f"Draws that failed in a window were drawn again, which changes their spread by {100 * found.changed:+.1f} %: "
+            "the noise that is hidden is stated without that."
+        )
     return Verdict(tuple(sentences), tuple(warnings), floor)

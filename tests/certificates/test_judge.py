@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from invkit.certificates.judge import Judge
+from invkit.data.patches import PatchSampler
 from invkit.data.slices import load_slices
 from invkit.plugins.load import load
 
@@ -52,3 +53,15 @@ def test_traits_follow_the_denoiser(slices):
     """x - f(x) is (1 - factor) x, so its power rises by the square of that."""
     half, quarter = (judge(slices, None, factor).real.traits.texture for factor in (0.5, 0.75))
     torch.testing.assert_close(half - quarter, torch.full_like(half, 0.60206), rtol=0, atol=1e-4)
+
+
+def test_an_image_is_placed_by_its_own_traits(slices):
+    """A held-out patch is like its own kind; ten times as much noise is not, whatever f makes of it."""
+    at = judge(slices, None)
+    patch = PatchSampler(slices.part("test"), 32, dose=0.25, seed=3).batch(0, 1).x
+    loud = patch + 300 * torch.randn(patch.shape, generator=torch.Generator().manual_seed(0))
+    like, unlike = (at.place(x, 0.5 * x) for x in (patch, loud))
+    assert like.inside and not unlike.inside
+    assert unlike.row["texture"] > 0.99
+    assert like.known == unlike.known and "texture" in like.known
+    assert like.figures()["real_outside"] == at.real.outside

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from invkit.fiber.path import refine_path
+from invkit.fiber.refine import refine
 from invkit.fiber.retreat import RETREATS, retreating
 from invkit.split.split import Split
 
@@ -23,16 +23,16 @@ def image():
     return 40.0 + 25.0 * torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def refined(proposals, levels=(EPSILON,), x=None):
+def refined(proposals, epsilon=EPSILON, x=None):
     x = image() if x is None else x
     split = Split(nn.Sequential(Threshold(), nn.Identity()), "0")
     attempts = []
 
     def attempt(begun):
         attempts.append(begun)
-        return list(refine_path(split.phi, split.phi_grad, begun, split.phi(x), levels))
+        return refine(split.phi, split.phi_grad, begun, split.phi(x), epsilon)
 
-    found, share = retreating(attempt, x, proposals, reach=len(levels) - 1)
+    found, share = retreating(attempt, x, proposals)
     return split, found, share, attempts
 
 
@@ -43,7 +43,7 @@ def test_what_falls_below_the_threshold_is_reached_from_nearer():
     proposals[0, 0, 1, 1] += 0.5
     # Half of 50 is outside of what is erased; of 13 it takes seven eighths.
     proposals[1, 0, 0, 0] = proposals[2, 0, 0, 1] = 0.0
-    split, (found,), share, attempts = refined(proposals, x=x)
+    split, found, share, attempts = refined(proposals, x=x)
     assert share.tolist() == [1.0, 0.5, 0.125]
     assert [len(begun) for begun in attempts] == [3, 2, 1, 1]
     assert found.certificates.holds.all()
@@ -58,7 +58,7 @@ def test_all_that_is_certified_lies_in_the_box_known_in_closed_form():
     x = image()
     random = torch.Generator().manual_seed(1)
     proposals = x + 60.0 * torch.randn(16, 1, 8, 8, generator=random)
-    _, (found,), share, _ = refined(proposals)
+    _, found, share, _ = refined(proposals)
     holds = found.certificates.holds
     assert holds.sum() >= 8
     assert (share[holds] < 1).any()
@@ -68,20 +68,10 @@ def test_all_that_is_certified_lies_in_the_box_known_in_closed_form():
     assert rest.square().mean().sqrt() <= 1.1 * EPSILON
 
 
-def test_every_tolerance_is_seen_from_the_same_beginning():
-    x = image()
-    proposals = x + 60.0 * torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    _, found, share, _ = refined(proposals, levels=(1.0, 0.1, EPSILON))
-    rows = (share < 1) & found[-1].certificates.holds
-    assert rows.any()
-    for level, target in zip(found, (1.0, 0.1, EPSILON), strict=True):
-        assert (level.certificates.after[rows] <= target).all()
-
-
 def test_what_is_never_reached_stays_as_the_first_attempt_left_it():
     x = torch.full((1, 1, 4, 4), TAU + 0.001)
     proposals = torch.zeros(2, 1, 4, 4)
-    _, (found,), share, attempts = refined(proposals, (1e-6,), x)
+    _, found, share, attempts = refined(proposals, 1e-6, x)
     assert not found.certificates.holds.any()
     assert share.tolist() == [1.0, 1.0]
     assert torch.equal(found.images, proposals)
@@ -90,7 +80,7 @@ def test_what_is_never_reached_stays_as_the_first_attempt_left_it():
 
 def test_nothing_is_tried_again_where_all_is_reached():
     x = image()
-    _, (found,), share, attempts = refined(x + 0.5)
+    _, found, share, attempts = refined(x + 0.5)
     assert len(attempts) == 1
     assert found.certificates.holds.all() and share.tolist() == [1.0]
 
@@ -99,6 +89,6 @@ def test_nothing_is_tried_again_where_all_is_reached():
 def test_attempts_are_counted(count):
     x = image()
     proposals = x + 60.0 * torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(2))
-    _, (found,), share, attempts = refined(proposals)
+    _, found, share, attempts = refined(proposals)
     assert len(attempts) > 1
     assert (found.certificates.steps[share < 1] >= 2).all()

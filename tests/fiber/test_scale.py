@@ -9,7 +9,6 @@ from invkit.fiber.distance import activation_distance
 from invkit.fiber.scale import (
     activation_scale,
     dose_noise_distance,
-    effective_rank,
 )
 
 
@@ -85,18 +84,8 @@ def test_two_draws_give_their_distance():
     torch.testing.assert_close(dose_noise_distance(lambda x: x, y, noise), expected, rtol=1e-5, atol=0)
 
 
-def test_effective_rank_counts_directions():
-    directions = torch.linalg.qr(torch.randn(64, 5, generator=torch.Generator().manual_seed(4)))[0].T
-    signs = torch.tensor([1.0, -1.0]).repeat(5)[:, None]
-    samples = (directions.repeat_interleave(2, 0) * signs).reshape(10, 1, 1, 8, 8)
-    assert effective_rank(samples).item() == pytest.approx(5.0, rel=1e-4)
-    assert effective_rank(torch.ones(3, 1, 1, 4, 4)).item() == 0.0
-
-
 def test_refuses_too_little():
     with pytest.raises(InputError):
         activation_scale(lambda x: x, images(1))
     with pytest.raises(InputError):
         dose_noise_distance(lambda x: x, images(1), images(1)[None])
-    with pytest.raises(InputError):
-        effective_rank(torch.ones(1, 1, 1, 4, 4))

@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-import torch
 
 from invkit.errors import InputError
 from invkit.measures.controls import retained_information
-from invkit.measures.jacobian import jacobian_gain
 
 
 def test_what_is_retained_lies_between_control_and_floor():
@@ -30,21 +28,3 @@ def test_refuses_equal_controls_and_lengths_that_differ():
         retained_information([1.0], [2.0], [2.0])
     with pytest.raises(InputError, match="one value per image"):
         retained_information([1.0], [2.0, 1.0], [2.0])
-
-
-def test_jacobian_gain_of_a_known_map():
-    x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    directions = torch.randn(3, 2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
-    gain = jacobian_gain(lambda image: image.square(), x, directions)
-    expected = (2 * x * directions).flatten(2).norm(dim=2) / directions.flatten(2).norm(dim=2)
-    torch.testing.assert_close(gain, expected.double(), rtol=1e-5, atol=0)
-    both = jacobian_gain(lambda image: (3 * image, 4 * image), x, directions)
-    torch.testing.assert_close(both, torch.full((3, 2), 5.0, dtype=torch.float64), rtol=1e-5, atol=0)
-
-
-def test_jacobian_gain_refuses_no_direction():
-    x = torch.zeros(1, 1, 2, 2)
-    with pytest.raises(InputError, match="length 0"):
-        jacobian_gain(lambda image: image, x, torch.zeros(1, 1, 1, 2, 2))
-    with pytest.raises(InputError, match="shape"):
-        jacobian_gain(lambda image: image, x, torch.ones(1, 1, 1, 2, 3))

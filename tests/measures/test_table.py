@@ -19,7 +19,7 @@ def test_every_figure_has_a_label_and_places_that_exist():
 
 @pytest.mark.parametrize("place", [TERMINAL, TILES, LAYERS, SLICES])
 def test_each_place_shows_something(place):
-    assert "certified.spread_hu" in shown_at(place)
+    assert "noise.hidden_hu" in shown_at(place)
 
 
 def test_a_plugins_metric_has_its_unit_and_description_alone_or_as_a_group():

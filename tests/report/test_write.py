@@ -107,7 +107,8 @@ def test_an_overview_of_layers_fits_on_a_terminal(layer, report):
         return {"value": value, "low": low, "high": high}
 
     metrics = {
-        "certified": {"spread_hu": interval(7.8123, 7.7123, 7.9234)},
+        "noise": {"hidden_hu": interval(7.8123, 7.7123, 7.9234), "identity_hidden_hu": 2.747},
+        "condition": {"value": 15.72, "at_least": False},
         "spread_hu": interval(11.89, 11.81, 11.98),
         "spread_input_hu": interval(11.85, 11.68, 12.03),
         "spread_f_hu": 11.4,
@@ -117,7 +118,7 @@ def test_an_overview_of_layers_fits_on_a_terminal(layer, report):
     text = printed(report(layer("1", metrics=metrics), layer("8", metrics=metrics)))
     lines = [line.split() for line in text.splitlines()]
     for key in "18":
-        assert [key, "7.81", "7.71-7.92", "11.89", "11.85", "0.12557", "0.124", "-0.866"] in lines
+        assert [key, "7.81", "7.71-7.92", "2.75", "15.7", "11.89", "0.12557", "-0.866"] in lines
 
 
 def test_an_overview_of_more_figures_leaves_out_what_does_not_fit(layer, report):

@@ -12,13 +12,13 @@ from torch import Tensor
 from invkit.measures.structures.inserted import CONTRAST, measure_inserted
 from invkit.measures.structures.rows import StructureRow
 from invkit.posterior.draws import Posterior, PosteriorDraws
-from invkit.statistics.intervals import Interval, bootstrap
+from invkit.posterior.hidden import hidden_noise
+from invkit.statistics.intervals import Interval
 from invkit.tolerance.layer import TolerancedLayer
-from invkit.training.precision import in_float64
 from invkit.training.seeds import generator
 from invkit.verdict.structures import DiscFound, StructuresFound
 
-DRAWS = 8  # of the posterior and of the noise, for each image
+DRAWS = 8  # of the noise that f sees, for each image
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ class Structures:
 def measure_structures(
     layers: Sequence[TolerancedLayer],
     identities: Sequence[TolerancedLayer],
+    draws: Sequence[PosteriorDraws],
     *,
     size: tuple[int, int],
     spacing: float | None,
@@ -129,49 +130,50 @@ def measure_structures(
     Args:
         layers: the layer at each image.
         identities: the identity at each image.
+        draws: of the layer's posterior at each image; none where nothing was drawn.
         size: `(H, W)` of the images, of which the layers may be at a window.
         spacing: mm per pixel; `None` where it is not known.
         seed: of every draw.
         full: measure all kinds of structures, contrasts and tissues.
         say: is told what that costs.
     """
-    draws = [_draw(layer, seed, image) for image, layer in enumerate(layers)]
     same = [
-        _draw(identity.at(layer.tolerance, layer.frame), seed, image)
-        for image, (layer, identity) in enumerate(zip(layers, identities, strict=True))
+        Posterior.of(identity.at(layer.tolerance, layer.frame)).draw(
+            len(one.images), seed=seed, stream=f"posterior {image}"
+        )
+        for image, (layer, identity, one) in enumerate(zip(layers, identities, draws, strict=False))
     ]
     before, after = zip(*(_noise(layer, seed, image) for image, layer in enumerate(layers)), strict=True)
     enough = all(layer.frame.enough for layer in layers)
     frames = [layer.frame.interior for layer in layers]
 
     def hidden(found: Sequence[PosteriorDraws]) -> Interval | None:
-        if not enough:
+        if not enough or not found:
             return None
         squares = [
-            (one.drawn - layer.x)[..., rows, columns].square()
+            (one.first - layer.x)[..., rows, columns].square()
             for one, layer, (rows, columns) in zip(found, layers, frames, strict=True)
         ]
-        return _root(squares, seed)
+        return hidden_noise(squares, seed)
 
+    inner = layers[0].frame.inner
+    measured = (
+        layers[0].frame.size
+        if inner is None
+        else (inner[0].stop - inner[0].start, inner[1].stop - inner[1].start)
+    )
     return Structures(
         rows=measure_inserted(layers, identities, spacing=spacing, seed=seed, full=full, say=say),
         noise={
-            "in_hu": _root(before, seed),
-            "out_hu": _root(after, seed),
+            "in_hu": hidden_noise(before, seed),
+            "out_hu": hidden_noise(after, seed),
             "hidden_hu": hidden(draws),
             "identity_hidden_hu": hidden(same),
         },
         layers=tuple(layers),
         draws=tuple(draws),
-        window=None if layers[0].frame.size == size else layers[0].frame.size,
+        window=None if measured == size else measured,
     )
-
-
-def _draw(layer: TolerancedLayer, seed: int, image: int) -> PosteriorDraws:
-    posterior = Posterior(
-        layer.split, layer.x, layer.x, layer.windows, layer.covariance, layer.tolerance, layer.tangent
-    )
-    return posterior.draw(DRAWS, seed=seed, stream=f"posterior {image}")
 
 
 def _noise(layer: TolerancedLayer, seed: int, image: int) -> tuple[Tensor, Tensor]:
@@ -182,13 +184,6 @@ def _noise(layer: TolerancedLayer, seed: int, image: int) -> tuple[Tensor, Tenso
     # About their mean, for what f makes of the image itself is no noise.
     off = (after - after.mean(0)).square() * DRAWS / (DRAWS - 1)
     return noise.square()[..., rows, columns], off[..., rows, columns]
-
-
-def _root(squares: Sequence[Tensor], seed: int) -> Interval:
-    """Return the root mean square over draws and pixels, with an interval over draws."""
-    means = torch.cat([in_float64(part.flatten(1)).mean(1) for part in squares]).cpu()
-    found = bootstrap(means, seed=seed)
-    return Interval(*(max(value, 0.0) ** 0.5 for value in (found.value, found.low, found.high)))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,1 +1,1 @@
-"""The denoiser's own output with noise like that which it removed: nothing is trained."""
+"""Draws of the posterior of an image given a layer's activation: nothing is trained."""

@@ -8,7 +8,7 @@ from torch import nn
 from invkit.fiber.tangent import Tangent
 from invkit.measures.structures.summary import measure_structures
 from invkit.noise.covariance import NoiseCovariance
-from invkit.posterior.draws import sigma_for
+from invkit.posterior.draws import Posterior, sigma_for
 from invkit.split.split import Split
 from invkit.statistics.tree import as_json
 from invkit.tolerance.layer import TolerancedLayer
@@ -33,7 +33,8 @@ def figures(network, layer="inner", side=SIDE, images=1):
                 for one in x.split(1)
             ]
         )
-    found = measure_structures(*both, size=(side, side), spacing=0.5, seed=0)
+    draws = [Posterior.of(one).draw(8, seed=0) for one in both[0]]
+    found = measure_structures(*both, draws, size=(side, side), spacing=0.5, seed=0)
     assert found.window is None
     return as_json(found.figures())
 
