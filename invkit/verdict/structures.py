@@ -1,6 +1,6 @@
 """What becomes of structures and of noise, in sentences: what f keeps, and what hides from the layer beyond the tolerance."""
 
-__all__ = ["HIDES", "MARKS", "DiscFound", "StructuresFound", "structure_sentences"]
+__all__ = ["HIDES", "MARKS", "DiscFound", "StructureFound", "StructuresFound", "structure_sentences"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +36,25 @@ class DiscFound:
 
 
 @dataclass(frozen=True)
+class StructureFound:
+    """A structure of any kind, at one contrast in one tissue.
+
+    Args:
+        name: after "of", such as "edges of 4 px in lung".
+        contrast: HU.
+        kept: share of it that f keeps.
+        hidden: contrast of the strongest one that the layer does not see, HU.
+        hidden_image: the same for the image.
+    """
+
+    name: str
+    contrast: float
+    kept: float
+    hidden: float
+    hidden_image: float
+
+
+@dataclass(frozen=True)
 class StructuresFound:
     """What a layer's sentences are drawn from.
 
@@ -51,6 +70,7 @@ class StructuresFound:
         needed: side of an image with interior enough, pixels, where this one has not.
         window: rows and columns of the part of the image that all this is of, `None` for all of it.
         converged: whether all that was solved for converged.
+        every: structures of all kinds, contrasts and tissues; empty where these were not asked for.
     """
 
     discs: Sequence[DiscFound]
@@ -64,6 +84,7 @@ class StructuresFound:
     needed: int | None
     window: tuple[int, int] | None
     converged: bool
+    every: Sequence[StructureFound] = ()
 
 
 def structure_sentences(layer: str, found: StructuresFound) -> list[str]:
@@ -74,6 +95,8 @@ def structure_sentences(layer: str, found: StructuresFound) -> list[str]:
         found: what was measured.
     """
     said = [_output(found), _layer(layer, found)]
+    if found.every:
+        said.append(_every(layer, found.every))
     if not found.converged:
         said.append(
             "Not all of these figures converged, since the layer is nearly singular: what hides may be more than is said."
@@ -99,7 +122,7 @@ def _layer(layer: str, found: StructuresFound) -> str:
     parts = []
     if found.discs:
         # Where the layer hides most, compared with what the tolerance explains.
-        most = max(found.discs, key=lambda disc: disc.hidden / max(disc.hidden_image, 1e-9))
+        most = max(found.discs, key=_beyond_image)
         what = f"a disc of {number(most.hidden)} HU at radius {number(most.radius)} px"
         if most.hidden <= HIDES * most.hidden_image:
             parts.append(
@@ -127,6 +150,25 @@ def _layer(layer: str, found: StructuresFound) -> str:
             f"the interior is too small to say how much noise is hidden: that needs an image of {found.needed} pixels a side"
         )
     return f"{at}, {'; '.join(parts)}."
+
+
+def _every(layer: str, every: Sequence[StructureFound]) -> str:
+    least, most = (choose(every, key=lambda one: one.kept) for choose in (min, max))
+    hidden = max(every, key=_beyond_image)
+
+    def kept(one: StructureFound) -> str:
+        return f"{_percent(one.kept)} of {number(one.contrast)} HU of {one.name}"
+
+    return (
+        f"Of all kinds, sizes, contrasts and tissues of structures, f keeps between {kept(least)} and {kept(most)}; compared with "
+        f"the image itself, {layer} hides most of {hidden.name}: {number(hidden.hidden)} HU, "
+        f"{number(hidden.hidden_image)} HU for the image."
+    )
+
+
+def _beyond_image(one: DiscFound | StructureFound) -> float:
+    """Return how many times as much is hidden from the layer as from the image at the same tolerance."""
+    return one.hidden / max(one.hidden_image, 1e-9)
 
 
 def _percent(share: float) -> str:

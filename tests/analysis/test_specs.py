@@ -36,3 +36,9 @@ def test_a_preset_is_checked_before_anything_is_made(tmp_path):
     path.write_text(toml_text({"steps": 7}))
     for good in ("tiny", str(path), VaeConfig()):
         assert TrainingSpec(vae_preset=good).vae_preset == good
+
+
+@pytest.mark.parametrize("name", ["controls", "domain", "structures"])
+def test_a_choice_names_what_there_is(name):
+    with pytest.raises(UsageError, match=f"{name}.*'all'"):
+        invkit.analyze(**{name: "all"})

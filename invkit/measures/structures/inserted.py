@@ -160,10 +160,11 @@ def _parts(tissue: Tissue, places: Sequence[dict[float, Tensor]], shapes: Sequen
 
 def _cost(parts: Sequence[_Part], each: float) -> str:
     rows = {(part.tissue.name, shape) for part in parts for shape in part.shapes}
-    tissues = {part.tissue.name for part in parts}
+    *tissues, last = dict.fromkeys(part.tissue.name for part in parts)
+    where = f"{', '.join(tissues)} and {last}" if tissues else last
     seconds = each * sum(part.cost for part in parts)
     length = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-    return f"{len(rows)} more structures in {' and '.join(sorted(tissues))}: about {length} of processor time"
+    return f"{len(rows)} more structures in {where}: about {length} of processor time"
 
 
 def _measure(

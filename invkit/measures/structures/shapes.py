@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from invkit.images.disc import disc
+from invkit.statistics.intervals import number
 from invkit.training.seeds import generator
 
 Kind = Literal["disc", "edge", "line_pair", "texture"]
@@ -41,6 +42,17 @@ class Shape:
     def radius(self) -> float:
         """Of the disc that holds all of it, pixels."""
         return ACROSS * self.size if self.kind in ("line_pair", "texture") else self.size
+
+    @property
+    def name(self) -> str:
+        """In words, after "of"."""
+        names = {
+            "disc": "discs of radius",
+            "edge": "edges of",
+            "line_pair": "line pairs of",
+            "texture": "texture of",
+        }
+        return f"{names[self.kind]} {number(self.size)} px"
 
     def at(self, centres: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the structure at places of images, `(N, 1, h, w)`, float64.

@@ -16,7 +16,7 @@ from invkit.posterior.hidden import hidden_noise
 from invkit.statistics.intervals import Interval
 from invkit.tolerance.layer import TolerancedLayer
 from invkit.training.seeds import generator
-from invkit.verdict.structures import DiscFound, StructuresFound
+from invkit.verdict.structures import DiscFound, StructureFound, StructuresFound
 
 DRAWS = 8  # of the noise that f sees, for each image
 
@@ -46,6 +46,7 @@ class Structures:
         """What sentences are drawn from."""
         marks = [layer.marks for layer in self.layers]
         needed = [layer.frame.needed for layer in self.layers if not layer.frame.enough]
+        several = len({row.contrast for row in self.rows}) > 1
 
         def of(name: str) -> float | None:
             figure = self.noise[name]
@@ -79,6 +80,17 @@ class Structures:
             needed=max(needed, default=None),
             window=self.window,
             converged=all(row.converged for row in self.rows) and all(one.converged for one in self.draws),
+            every=[
+                StructureFound(
+                    f"{row.shape.name} in {row.tissue}",
+                    row.contrast,
+                    *(
+                        row.values[name].value
+                        for name in ("contrast_kept", "hidden_hu", "identity_hidden_hu")
+                    ),
+                )
+                for row in (self.rows if several else ())
+            ],
         )
 
     def figures(self) -> Mapping[str, Any]:

@@ -229,7 +229,7 @@ def test_full_measures_every_tissue_and_says_what_that_costs_before_it_begins(un
     rows = measure_inserted([layer], [layer], spacing=0.5, seed=0, full=True, say=said.append)
     assert [row.tissue for row in rows] == ["soft tissue"] * 40 + ["lung"] * 40
     (cost,) = said
-    assert cost.startswith("16 more structures in lung and soft tissue: about ")
+    assert cost.startswith("16 more structures in soft tissue and lung: about ")
     assert cost.endswith(" seconds of processor time")
     by_default = measure_inserted([layer], [layer], spacing=0.5, seed=0, say=said.append)
     assert len(said) == 1

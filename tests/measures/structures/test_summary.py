@@ -20,7 +20,7 @@ def value(figure):
     return figure["value"] if isinstance(figure, dict) else figure
 
 
-def figures(network, layer="inner", side=SIDE, images=1):
+def structures(network, layer="inner", side=SIDE, images=1, full=False):
     covariance = NoiseCovariance(torch.full((side, side), LEVEL))
     x = 40 + covariance.draws(images, torch.Generator().manual_seed(0))
     both = []
@@ -34,9 +34,13 @@ def figures(network, layer="inner", side=SIDE, images=1):
             ]
         )
     draws = [Posterior.of(one).draw(8, seed=0) for one in both[0]]
-    found = measure_structures(*both, draws, size=(side, side), spacing=0.5, seed=0)
+    found = measure_structures(*both, draws, size=(side, side), spacing=0.5, seed=0, full=full)
     assert found.window is None
-    return as_json(found.figures())
+    return found
+
+
+def figures(*args, **options):
+    return as_json(structures(*args, **options).figures())
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +104,14 @@ def test_where_the_interior_is_too_small_no_spread_is_given():
     assert found["noise"]["hidden_hu"] is None
     assert found["frame_px"] == 4
     assert found["frame_needs_px"] == 32 + 2 * found["frame_px"]
+
+
+def test_all_kinds_are_told_apart_from_the_discs_that_are_always_there():
+    network = nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2))
+    discs, full = (structures(network, layer="0", full=full) for full in (False, True))
+    assert full.found.discs == discs.found.discs
+    assert discs.found.every == [] and len(full.found.every) == len(full.rows) == 4 * 10
+    least = min(full.found.every, key=lambda one: one.kept)
+    assert least.name == "line pairs of 2 px in soft tissue"
+    kinds = {row["kind"] for row in as_json(full.figures())["structures"]}
+    assert kinds == {"disc", "edge", "line_pair", "texture"}
