@@ -1,6 +1,6 @@
 """A layer at one image, with its tolerance: S, windows, marks, the frame, and the noise of the image."""
 
-__all__ = ["Crops", "TolerancedLayer"]
+__all__ = ["AROUND", "Crops", "TolerancedLayer"]
 
 import math
 from dataclasses import dataclass, field, replace

@@ -13,6 +13,7 @@ from invkit.measures.structures.inserted import CONTRAST, measure_inserted
 from invkit.measures.structures.rows import StructureRow
 from invkit.posterior.draws import Posterior, PosteriorDraws
 from invkit.posterior.hidden import hidden_noise
+from invkit.posterior.rescaled import rescaled_spread
 from invkit.statistics.intervals import Interval
 from invkit.tolerance.layer import TolerancedLayer
 from invkit.training.seeds import generator
@@ -28,8 +29,8 @@ class Structures:
     Args:
         rows: of structures.
         noise: `in_hu`, noise of the images; `out_hu`, what f leaves of it; `hidden_hu`, the spread of images that the layer does
-            not tell from x at the tolerance, weighted by the noise's covariance; the same for the identity. There is no spread
-            where the interior is too small.
+            not tell from x at the tolerance, weighted by the noise's covariance; the same for the identity, and for half and twice
+            the covariance. There is no spread where the interior is too small.
         layers: the layer at each image.
         draws: of each image.
         window: rows and columns of the part that all this is of; `None` for whole images.
@@ -181,6 +182,7 @@ def measure_structures(
             "out_hu": hidden_noise(after, seed),
             "hidden_hu": hidden(draws),
             "identity_hidden_hu": hidden(same),
+            **rescaled_spread(hidden(draws), layers, seed=seed),
         },
         layers=tuple(layers),
         draws=tuple(draws),
