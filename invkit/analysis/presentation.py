@@ -148,6 +148,7 @@ def _layer(result: Outcome, layer: LayerResult, image: int) -> LayerFigures:
         certified=pixels(certified[:SHOWN]) if len(certified) else None,
         certified_mean=pixels(certified.mean(0)) if proven is not None and proven.enough else None,
         certified_std=pixels(certified.std(0)) if proven is not None and proven.enough else None,
+        interior=None if proven is None or region is not None else proven.interior,
         refined=(len(certified), 0 if proven is None else len(proven.images)),
         metrics=expanded(layer.figures),
         calibration=layer.calibration,

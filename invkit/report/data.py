@@ -70,6 +70,7 @@ class LayerFigures:
         certified: some samples that were proven to lie in the layer's fiber, `(S, H, W)`, at least one.
         certified_mean: mean over all of them.
         certified_std: standard deviation over all of them; none where too few are certified for a map.
+        interior: rows and columns within the frame; none where all of the image is.
         refined: how many samples were certified, of how many that were refined.
         metrics: figures under the keys of `invkit analyze --json`; a value is a number, an `Interval`, or a
             mapping.
@@ -91,6 +92,7 @@ class LayerFigures:
     certified: Image | None = None
     certified_mean: Image | None = None
     certified_std: Image | None = None
+    interior: tuple[slice, slice] | None = None
     refined: tuple[int, int] = (0, 0)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calibration: CalibrationRecord | None = None

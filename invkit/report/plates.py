@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from invkit.report.calibration import calibration_figure
+from invkit.report.curve import curve_figure
 from invkit.report.data import ReportData
 from invkit.report.depth import depth_figure
 from invkit.report.plots import references_figure, spectrum_figure
@@ -41,9 +42,18 @@ def plates(data: ReportData) -> list[Plate]:
         (
             "certified",
             lambda theme: certified_figure(f"{title}: certified images", layers, data.window, theme),
-            "Images that the layer provably cannot tell from x at the tolerance, drawn as the noise of x makes them likely. "
+            "Images that the layer provably cannot tell from x at the tolerance, drawn as the noise of x makes them likely. The "
+            "frame that padding reaches, or what stays as it is around a window, is hatched and counts for nothing. "
             f"{_certified(data)}",
             f"Images: x, certified images, their mean and map of their standard deviation. {_certified(data)}",
+        ),
+        (
+            "curve",
+            lambda theme: curve_figure(f"{title}: what hides over tolerance", layers, theme),
+            "Noise of the image's dose and discs that hide from the layer at every tolerance. Dots are what hides from the image "
+            "itself, which the tolerance alone explains: only what lies above them is the layer's. The bold mark is that of all "
+            "other figures.",
+            "Plots of hidden noise and of hidden discs over the tolerance; the values are in the JSON output.",
         ),
         (
             "samples",

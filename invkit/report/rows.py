@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image as Pillow
 
 from invkit.images.window import Window
@@ -26,11 +27,15 @@ CELL, GAP, MARGIN, BAR, TITLE, ROW_LABEL, HEADINGS, FOOT = 1.5, 0.07, 0.1, 0.75,
 
 @dataclass(frozen=True)
 class Cell:
-    """One image of a row; `std` images have the sequential colour map, others the display window."""
+    """One image of a row; `std` images have the sequential colour map, others the display window.
+
+    What is not within the frame (rows and columns of it) is hatched, where there is one.
+    """
 
     heading: str
     image: Image
     std: bool = False
+    frame: tuple[slice, slice] | None = None
 
 
 def std_limit(maps: Sequence[Image]) -> float:
@@ -88,7 +93,7 @@ def certified_figure(
         row += [Cell(f"Certified {index + 1}", image) for index, image in enumerate(layer.certified[:count])]
         if layer.certified_mean is not None:
             row.append(Cell("Mean", layer.certified_mean))
-        table.append([*row, Cell("Standard deviation", layer.certified_std, True)])
+        table.append([*row, Cell("Standard deviation", layer.certified_std, True, layer.interior)])
     return _grid(title, proven, table, window, theme)
 
 
@@ -179,6 +184,25 @@ def _show(axes: Axes, cell: Cell, window: Window, limit: float) -> None:
     axes.imshow(
         cell.image, cmap=STD_COLOURS if cell.std else "gray", vmin=low, vmax=high, interpolation="none"
     )
+    if cell.frame is not None:
+        _hatch(axes, cell.frame)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
+
+
+def _hatch(axes: Axes, interior: tuple[slice, slice]) -> None:
+    """Hatch what lies beyond the interior of the image that was drawn."""
+    (left, right), (lower, upper) = axes.get_xlim(), sorted(axes.get_ylim())
+    rows, columns = interior
+    top, bottom, first, last = (edge - 0.5 for edge in (rows.start, rows.stop, columns.start, columns.stop))
+    for x, y, width, height in (
+        (left, lower, right - left, top - lower),
+        (left, bottom, right - left, upper - bottom),
+        (left, top, first - left, bottom - top),
+        (last, top, right - last, bottom - top),
+    ):
+        if width > 0 and height > 0:
+            axes.add_patch(
+                Rectangle((x, y), width, height, fill=False, hatch="////", linewidth=0, edgecolor="0.75")
+            )

@@ -1,6 +1,6 @@
 """Structures at places of the images: how much contrast f keeps, what an observer of the layer detects, and what hides from it."""
 
-__all__ = ["CONTRAST", "CONTRASTS", "measure_inserted"]
+__all__ = ["CONTRAST", "CONTRASTS", "Part", "measure_inserted", "planned_discs"]
 
 import time
 from collections import defaultdict
@@ -28,7 +28,7 @@ RADII = tuple(shape.radius for shape in DISCS)
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Structures that share their places in one image: one linearisation serves them all.
 
     Args:
@@ -45,6 +45,7 @@ class _Part:
 
     @property
     def cost(self) -> int:
+        """How many structures are put in."""
         return len(self.centres) * len(self.shapes)
 
 
@@ -116,7 +117,7 @@ def measure_inserted(
     )
 
 
-def _planned(layers: Sequence[TolerancedLayer], seed: int, full: bool) -> tuple[list[_Part], list[_Part]]:
+def _planned(layers: Sequence[TolerancedLayer], seed: int, full: bool) -> tuple[list[Part], list[Part]]:
     """Return the discs in the commonest tissue that has a place, and all the rest."""
     margins = [layer.frame.pixels or 0 for layer in layers]
     planned: list[tuple[Tissue, list[dict[float, Tensor]]]] = []
@@ -148,17 +149,27 @@ def _planned(layers: Sequence[TolerancedLayer], seed: int, full: bool) -> tuple[
     return discs, others
 
 
-def _parts(tissue: Tissue, places: Sequence[dict[float, Tensor]], shapes: Sequence[Shape]) -> Iterator[_Part]:
+def planned_discs(layers: Sequence[TolerancedLayer], seed: int) -> list[Part]:
+    """Return the discs of the default: in the commonest tissue that has a place, those of one centre together.
+
+    Args:
+        layers: the layer at each image.
+        seed: of the places.
+    """
+    return _planned(layers, seed, full=False)[0]
+
+
+def _parts(tissue: Tissue, places: Sequence[dict[float, Tensor]], shapes: Sequence[Shape]) -> Iterator[Part]:
     for image, centres in enumerate(places):
         together: dict[tuple[int, ...], list[Shape]] = defaultdict(list)
         for shape in shapes:
             if shape.radius in centres:
                 together[tuple(centres[shape.radius].flatten().tolist())].append(shape)
         for chosen, group in together.items():
-            yield _Part(image, tissue, torch.tensor(chosen).view(-1, 2), group)
+            yield Part(image, tissue, torch.tensor(chosen).view(-1, 2), group)
 
 
-def _cost(parts: Sequence[_Part], each: float) -> str:
+def _cost(parts: Sequence[Part], each: float) -> str:
     rows = {(part.tissue.name, shape) for part in parts for shape in part.shapes}
     *tissues, last = dict.fromkeys(part.tissue.name for part in parts)
     where = f"{', '.join(tissues)} and {last}" if tissues else last
@@ -170,7 +181,7 @@ def _cost(parts: Sequence[_Part], each: float) -> str:
 def _measure(
     layer: TolerancedLayer,
     same: TolerancedLayer,
-    part: _Part,
+    part: Part,
     contrasts: Sequence[float],
     found: dict[tuple[str, Shape], _Found],
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invkit.measures.structures.curve import CURVE_RADII, CurvePoint, measure_curve
 from invkit.measures.structures.inserted import CONTRAST, measure_inserted
 from invkit.measures.structures.rows import StructureRow
 from invkit.posterior.draws import Posterior, PosteriorDraws
@@ -31,6 +32,7 @@ class Structures:
         noise: `in_hu`, noise of the images; `out_hu`, what f leaves of it; `hidden_hu`, the spread of images that the layer does
             not tell from x at the tolerance, weighted by the noise's covariance; the same for the identity, and for half and twice
             the covariance. There is no spread where the interior is too small.
+        curve: what hides at each mark of the tolerance.
         layers: the layer at each image.
         draws: of each image.
         window: rows and columns of the part that all this is of; `None` for whole images.
@@ -38,6 +40,7 @@ class Structures:
 
     rows: tuple[StructureRow, ...]
     noise: Mapping[str, Interval | None]
+    curve: tuple[CurvePoint, ...]
     layers: tuple[TolerancedLayer, ...]
     draws: tuple[PosteriorDraws, ...]
     window: tuple[int, int] | None
@@ -94,6 +97,22 @@ class Structures:
             ],
         )
 
+    @property
+    def _headline(self) -> CurvePoint:
+        """The curve's point at the tolerance of all other figures."""
+        ours, image = self.noise["hidden_hu"], self.noise["identity_hidden_hu"]
+        discs = [row for row in self.rows if row.shape.kind == "disc" and row.shape.radius in CURVE_RADII]
+        return CurvePoint(
+            self.layers[0].marks.at,
+            _mean([layer.tolerance for layer in self.layers]),
+            None if ours is None or image is None else (ours, image),
+            {
+                row.shape.radius: (row.values["hidden_hu"], row.values["identity_hidden_hu"])
+                for row in reversed(discs)
+                if (row.contrast, row.tissue) == (CONTRAST, self.rows[0].tissue)
+            },
+        )
+
     def figures(self) -> Mapping[str, Any]:
         """Return the figures of a layer that belong here, by their keys."""
         marks = [layer.marks for layer in self.layers]
@@ -118,6 +137,10 @@ class Structures:
                 "hu_at_output": _mean([mark.hu_at_output for mark in marks]),
                 "marks": values,
             },
+            "curve": [
+                point.figures()
+                for point in sorted((self._headline, *self.curve), key=lambda one: one.tolerance)
+            ],
             "frame_px": max(bounded) if len(bounded) == len(frames) else None,
             "structures_window_px": None if self.window is None else list(self.window),
             "frame_needs_px": max(frame.needed for frame in frames)
@@ -184,6 +207,7 @@ def measure_structures(
             "identity_hidden_hu": hidden(same),
             **rescaled_spread(hidden(draws), layers, seed=seed),
         },
+        curve=measure_curve(layers, identities, seed=seed, drawn=bool(draws)),
         layers=tuple(layers),
         draws=tuple(draws),
         window=None if measured == size else measured,
