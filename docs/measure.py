@@ -7,15 +7,17 @@
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from measure_ct import real_layers, real_quality, real_scan, real_slice
+from measure_ct import real_depth, real_layers, real_quality, real_scan, real_slice
 from measure_text import fenced, invkit, table
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
     "docs/getting-started.md",
+    "docs/method.md",
     "docs/cli.md",
     "docs/bundled.md",
     "docs/validate.md",
@@ -23,20 +25,50 @@ PAGES = (
     "docs/benchmarks.md",
 )
 MODELS = ("chen2017", "chen2017-k3", "yang2018")
-SHOWN = ("fiber_error", "spread_hu", "spread_input_hu", "spread_f_hu", "f_error_hu", "vae_rmse_hu", "nll")
+SHOWN = (
+    "tolerance",
+    "frame_px",
+    "condition",
+    "noise",
+    "certified",
+    "spread_hu",
+    "spread_input_hu",
+    "vae_posterior_hu",
+    "nll",
+)
 ANALYZE = ("analyze", "--model", "yang2018", "--layer", "3")
 
 
-def shortened(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return the groups of figures that a page can show; of what refinement found, the single figures."""
-    found = {name: metrics[name] for name in SHOWN if name in metrics}
-    proof = metrics.get("certified", {})
-    found["certified"] = {
-        name: value
-        for name, value in proof.items()
-        if not isinstance(value, list) and not (isinstance(value, dict) and "value" not in value)
-    }
+@cache
+def analysed() -> dict[str, Any]:
+    """Return the figures of the default analysis."""
+    found: dict[str, Any] = json.loads(invkit(*ANALYZE, "--json"))["metrics"]
     return found
+
+
+def shortened(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the groups of figures that a page can show, and the first structure."""
+    return {"structures": metrics["structures"][:1], **{name: metrics[name] for name in SHOWN}}
+
+
+def published(metrics: dict[str, Any]) -> str:
+    """Return what stands behind the published figure."""
+    from invkit.statistics.intervals import Interval
+
+    rows = [
+        ("samples vary by", metrics["spread_hu"], "HU"),
+        ("D over the VAE's own posterior of x, without any denoiser, by", metrics["vae_posterior_hu"], "HU"),
+        ("samples of the `input` control, where z is x, by", metrics["spread_input_hu"], "HU"),
+        ("samples of the `const` control, where z says nothing, by", metrics["spread_const_hu"], "HU"),
+        ("f of the samples varies by", metrics["spread_f_hu"], "HU"),
+        ("distance of a sample's activation from z, where two scans of x are 1 apart", metrics["fiber_error_eta"], ""),
+        ("share of the code that z determines", metrics["retained_information"], ""),
+        ("the codes hold", metrics["code_nats"], "nats"),
+        ("to hold the noise of x to within 2 HU takes", metrics["noise_nats"], "nats"),
+        ("noise that hides from the layer, without a model", metrics["noise"]["hidden_hu"], "HU"),
+        ("noise that hides from the image itself", metrics["noise"]["identity_hidden_hu"], "HU"),
+    ]
+    return table(("figure", "value"), [(name, Interval.of(value).text(unit)) for name, value, unit in rows])
 
 
 def artifacts(kind: str) -> Iterator[tuple[str, dict[str, Any], int, str]]:
@@ -192,9 +224,8 @@ def figures(ct: Path | None) -> dict[str, Callable[[], str]]:
     """Return how each figure is made, by name."""
     return {
         "analyze-output": lambda: fenced("text", invkit(*ANALYZE)),
-        "analyze-json": lambda: fenced(
-            "json", json.dumps(shortened(json.loads(invkit(*ANALYZE, "--json"))["metrics"]), indent=2)
-        ),
+        "analyze-json": lambda: fenced("json", json.dumps(shortened(analysed()), indent=2)),
+        "published": lambda: published(analysed()),
         "bundled-files": bundled_files,
         "denoisers": denoisers,
         "vaes": vaes,
@@ -204,6 +235,7 @@ def figures(ct: Path | None) -> dict[str, Callable[[], str]]:
         "real-scan": lambda: real_scan(ct),
         "real-quality": lambda: real_quality(ct),
         **{f"real-{model}": lambda of=model: real_layers(ct, of) for model in ("chen2017", "yang2018")},
+        **{f"real-depth-{model}": lambda of=model: real_depth(ct, of) for model in ("chen2017", "yang2018")},
         "real-slice": lambda: real_slice(ct),
     }
 

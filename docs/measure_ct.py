@@ -8,12 +8,13 @@ from typing import Any
 
 from measure_text import fenced, invkit, table
 
-__all__ = ["needed", "real_layers", "real_quality", "real_scan", "real_slice"]
+__all__ = ["needed", "real_depth", "real_layers", "real_quality", "real_scan", "real_slice"]
 
 MODELS = ("chen2017", "yang2018")
 PICTURES = Path(__file__).parent / "_static"
 PATIENT = "A027284/19001231-131.dcm"  # held out by the split of bundled.md
 ROWS, COLUMNS = slice(220, 348), slice(160, 288)
+RADIUS = 2  # pixels, of the discs of the table
 QUALITY = (("ssim", "SSIM", 3), ("psnr_db", "PSNR, dB", 1), ("rmse_hu", "RMSE, HU", 1), ("vif", "VIF", 3))
 
 
@@ -45,20 +46,10 @@ def crop(ct: Path, folder: Path) -> Path:
 
 
 def analysed(ct: Path, folder: Path, model: str, data: Path, *words: str) -> dict[str, Any]:
-    """Analyse `data`, trained on phantoms and the CT; return the JSON and leave the run in `folder/run-MODEL`."""
-    given = ("--train-data", "phantoms", "--train-data", str(ct), "--json")
+    """Analyse `data` beside phantoms and the CT; return the JSON and leave the run in `folder/run-MODEL`."""
+    given = ("--train-data", "phantoms", "--train-data", str(ct), "--out", str(folder / f"run-{model}"))
     found: dict[str, Any] = json.loads(
-        invkit(
-            "analyze",
-            "--input",
-            str(data),
-            "--model",
-            model,
-            *words,
-            *given,
-            "--out",
-            str(folder / f"run-{model}"),
-        )
+        invkit("analyze", "--input", str(data), "--model", model, *words, *given, "--json")
     )
     return found
 
@@ -94,44 +85,85 @@ def shown(value: dict[str, float] | float | None) -> str:
 
 
 def real_layers(ct: Path | None, model: str) -> str:
-    """Analyse every layer of a denoiser on a crop of the held-out slice, and keep its figures."""
+    """Measure what needs no trained model at every layer of a denoiser, on a crop of the held-out slice; keep its figure."""
+    ct = needed(ct)
+    with tempfile.TemporaryDirectory() as folder_name:
+        folder = Path(folder_name)
+        words = ("--layer", "all", "--sampler", "training-free")
+        found = analysed(ct, folder, model, crop(ct, folder), *words)
+        keep(folder / f"run-{model}", f"real-{model}")
+    rows = []
+    for key, one in found["layers"].items():
+        metrics = one["metrics"]
+        condition, proof, noise = metrics["condition"], metrics["certified"], metrics["noise"]
+        discs = [row for row in metrics["structures"] if row["radius_px"] == RADIUS]
+        disc = discs[0] if discs else {}
+        rows.append(
+            (
+                key,
+                f"{'≥ ' if condition['at_least'] else ''}{shown(condition['value'])}",
+                *(shown(noise[name]) for name in ("hidden_hu", "identity_hidden_hu")),
+                *(shown(disc.get(name)) for name in ("hidden_hu", "identity_hidden_hu")),
+                *(percent(disc.get(name)) for name in ("detectability_lost", "identity_detectability_lost")),
+                f"{proof['count']} of {proof['refined']}",
+            )
+        )
+    headings = (
+        "layer",
+        "condition",
+        "noise that hides, HU",
+        "(image)",
+        f"disc of radius {RADIUS} px that hides, HU",
+        "(image)",
+        "its detectability that is lost, %",
+        "(image)",
+        "certified",
+    )
+    first = next(iter(found["layers"].values()))["metrics"]
+    kept = ", ".join(
+        f"{percent(row['contrast_kept'])} % at {row['radius_px']:.0f} px" for row in first["structures"]
+    )
+    noise = first["noise"]
+    left = f"f leaves {shown(noise['out_hu'])} of {shown(noise['in_hu'])} HU of dose noise."
+    return "\n".join((table(headings, rows), "", f"{left} Of the contrast of discs it keeps {kept}."))
+
+
+def percent(value: dict[str, float] | float | None) -> str:
+    """Return a share in per cent."""
+    if isinstance(value, dict):
+        value = {name: 100 * part for name, part in value.items()}
+    return shown(value)
+
+
+def real_depth(ct: Path | None, model: str) -> str:
+    """Train the published model for every layer of a denoiser on phantoms and the CT, and keep the curves over depth."""
     ct = needed(ct)
     with tempfile.TemporaryDirectory() as folder_name:
         folder = Path(folder_name)
         found = analysed(ct, folder, model, crop(ct, folder), "--layer", "all")
-        keep(folder / f"run-{model}", f"real-{model}")
         shutil.copyfile(folder / f"run-{model}/figures/depth.png", PICTURES / f"real-depth-{model}.png")
     curves = {name: found[name] for name in ("retained", "regression")}
     errors = {one["layer"]: one["rmse_hu"] for one in curves["regression"]["layers"]}
-    rows = []
-    for key, one in found["layers"].items():
-        metrics = one["metrics"]
-        proof = metrics.get("certified") or {}
-        rows.append(
-            (
-                key,
-                shown(metrics["fiber_error"]["samples"]),
-                shown(metrics["spread_hu"]),
-                shown(metrics["spread_input_hu"]),
-                f"{proof.get('count', 0)} of {proof.get('refined', 0)}",
-                shown(proof.get("proposal_spread_hu")),
-                shown(proof.get("spread_hu")),
-                shown(proof.get("spread_epsilon_hu")),
-                shown(metrics.get("retained_information")),
-                shown(errors[key]),
-            )
+    rows = [
+        (
+            key,
+            *(
+                shown(one["metrics"][name])
+                for name in ("spread_hu", "spread_input_hu", "retained_information")
+            ),
+            shown(errors[key]),
         )
-    headings = ("layer", "fiber error of samples", "spread, HU", "of the `input` control, HU")
-    proven = (
-        "certified",
-        "spread of their proposals, HU",
-        "their own, HU",
-        "what ε alone allows, HU",
+        for key, one in found["layers"].items()
+    ]
+    headings = (
+        "layer",
+        "spread of the samples, HU",
+        "of the `input` control, HU",
         "retained",
         "error of g(z), HU",
     )
     said = [f"- {order(curve, name)}" for name, curve in curves.items()]
-    return "\n".join((table((*headings, *proven), rows), "", *said))
+    return "\n".join((table(headings, rows), "", *said))
 
 
 def order(curve: dict[str, Any], name: str) -> str:
@@ -145,15 +177,14 @@ def order(curve: dict[str, Any], name: str) -> str:
 
 
 def real_slice(ct: Path | None) -> str:
-    """Analyse the whole held-out slice at layer 3 of yang2018, and keep its figure."""
+    """Measure what needs no trained model at layer 3 of yang2018 on the whole held-out slice, and keep its figure."""
     ct = needed(ct)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = low_dose(ct, folder)
-        words = ("--layer", "3", "--samples", "25", "--refine", "8")
-        found = analysed(ct, folder, "yang2018", data, *words)
+        words = ("--layer", "3", "--sampler", "training-free")
+        found = analysed(ct, folder, "yang2018", low_dose(ct, folder), *words)
         keep(folder / "run-yang2018", "real-slice")
-    return "\n".join(f"> {sentence}" for sentence in found["verdict"])
+    return "\n".join(f"> {sentence}" for sentence in (*found["warnings"], *found["verdict"]))
 
 
 def keep(run: Path, name: str) -> None:

@@ -61,23 +61,24 @@ def analyze(
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> AnalysisResult:
-    """Sample images that a layer of a denoiser cannot tell apart by this model, and measure how far that holds.
+    """Measure what a layer of a denoiser does not tell apart, and sample the published model of it.
 
-    Bundled or cached parts are used where their provenance matches; missing parts are trained.
+    What needs no trained model comes first: certified images, structures, noise. For the model, bundled or cached parts are used where
+    their provenance matches; missing parts are trained.
 
     Args:
         model: name of a denoiser, its description, or any `nn.Module` that maps `(B, 1, H, W)` to the same shape.
         layer: key or module name of a layer, `"a,b"` for a set of layers, `"input"`, `"const"` or `"output"`; several
             are given as a list. `"all"` stands for every layer that the plugin names.
         data: a path, an array or tensor in HU, or `None` for a CT slice that is available everywhere.
-        samples: N, draws for each image; at least 2.
-        refine: how many of them are refined onto the layer's fiber and certified: a number, `"all"` or `"none"`.
-        controls: `"standard"` refines samples for the weight-randomised layer; `"full"` also trains a model for it. All
+        samples: N, samples of the model for each image; at least 2.
+        refine: how many images that the layer cannot tell from x are drawn and certified for each image: a number up to N, `"all"`
+            or `"none"`.
+        controls: `"standard"` measures what hides from the layer with random weights; `"full"` also trains a model for it. All
             other controls always run.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
-        sampler: name of the sampler: `"vae"`, the published method, a cINN on flat codes of a VAE-WGAN; `"training-free"`,
-            f(x) plus noise with the spectrum of x - f(x), which needs no trained part and says nothing before refinement; or
-            one from a plugin.
+        sampler: `"vae"`, with the published model, a cINN on flat codes of a VAE-WGAN; `"training-free"`, without any model; or a
+            sampler from a plugin in its place.
         structures: what is put into the image: `"discs"` of four sizes, of one contrast in its commonest tissue; `"full"` also
             edges, line pairs and textures, contrasts from 3 to 100 HU, and soft tissue, lung and bone.
         seed: for the noise of a simulated dose and all draws.

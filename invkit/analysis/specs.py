@@ -103,9 +103,9 @@ class SamplingSpec:
 
     Args:
         sampler: name of what draws them.
-        samples: N, draws for each image; at least 2.
-        refine: how many of them are refined onto the layer's fiber and certified: a number, `"all"` or `"none"`.
-        controls: `"standard"` refines samples for the layer with random weights; `"full"` trains a model for it, too.
+        samples: N, samples of the model for each image; at least 2.
+        refine: how many images that the layer cannot tell from x are drawn and certified: a number, `"all"` or `"none"`.
+        controls: `"standard"` measures what hides from the layer with random weights; `"full"` trains a model for it, too.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
         seed: decides the noise of a simulated dose and every draw; an integer.
         allow_bypass: accept a layer that a skip connection bypasses.
@@ -146,7 +146,7 @@ class SamplingSpec:
 
     @property
     def refined(self) -> int:
-        """How many draws of each image are refined."""
+        """How many draws of the posterior each image has."""
         assert isinstance(self.refine, int)
         return min(self.refine, self.samples)
 

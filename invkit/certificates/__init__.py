@@ -1,1 +1,1 @@
-"""Which images are certified to lie in the epsilon-fiber, and how plausible they are."""
+"""Which images are certified, and where an image stands among held-out ones."""

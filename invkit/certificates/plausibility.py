@@ -1,7 +1,6 @@
-"""Whether refined samples look like real low-dose images: each one's traits as quantiles of those of real ones.
+"""Whether an image looks like real low-dose images: its traits as quantiles of those of real ones.
 
-A certificate proves that an image lies in the epsilon-fiber, and nothing of how likely such an image is. Here an image becomes
-a few numbers, its traits, and each is placed among those of held-out real images of the same size.
+An image becomes a few numbers, its traits, and each is placed among those of held-out real images of the same size.
 """
 
 __all__ = ["LIMITS", "Plausible", "RealImages", "Traits", "quantiles"]

@@ -43,19 +43,19 @@ def analyze(
         str | None,
         typer.Option("--input", "-i", metavar="PATH", help="DICOM file, folder or zip, .npy, .png or .tiff."),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", "-n", help="Number of samples per image.")] = 250,
+    samples: Annotated[int, typer.Option("--samples", "-n", help="Number of samples of the model per image.")] = 250,
     refine: Annotated[
         str,
         typer.Option(
             "--refine",
             metavar="K|all|none",
-            help="How many samples per image to refine onto the layer's fiber and certify.",
+            help="How many images that the layer cannot tell from x to draw and certify, per image.",
         ),
     ] = "16",
     controls: Annotated[
         str,
         typer.Option(
-            "--controls", help="standard, or full: also train a model for the weight-randomised layer."
+            "--controls", help="standard, or full: also train the model for the layer with random weights."
         ),
     ] = "standard",
     domain: Annotated[str, typer.Option("--domain", help="Dose of the sampled images: low or high.")] = "low",
@@ -63,7 +63,7 @@ def analyze(
         str,
         typer.Option(
             "--sampler",
-            help="Sampler: vae (the published method), training-free, or one from a plugin; "
+            help="vae (with the published model), training-free (without any), or a sampler from a plugin; "
             "`invkit plugins` lists those that are installed.",
         ),
     ] = "vae",
@@ -145,7 +145,7 @@ def analyze(
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Sample images that a layer should not be able to tell apart, and measure how well that holds."""
+    """Measure what a layer of a denoiser does not tell apart: structures, noise, and the published model of it."""
     name = chosen_model(model, plugin)
     with importing():
         from invkit.analysis.folder import analyze_into

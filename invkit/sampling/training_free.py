@@ -12,8 +12,8 @@ from invkit.sampling.completion import spectral_noise
 def training_free(x: Tensor, f_x: Tensor, *, seed: int, image: int, indices: Sequence[int]) -> Tensor:
     """Return f(x) plus Gaussian noise with the radial power spectrum of x - f(x), `(n, 1, H, W)`, HU.
 
-    All of them have the anatomy that the denoiser keeps, and noise as strong as what it removes. A draw is a proposal: it lies
-    near no fiber until it is refined. Refined, these are the baseline of every trained sampler.
+    All of them have the anatomy that the denoiser keeps, and noise as strong as what it removes. They are a
+    reference of a model's samples, which should lie closer to the fiber.
 
     Args:
         x: the image under test, `(1, 1, H, W)`, HU.

@@ -1,4 +1,4 @@
-"""One sentence on a layer, by rules: what hides from it, or why that cannot be said (`docs/verdict.md`).
+"""One sentence on a layer, by rules: what hides from it, or why that cannot be said (`docs/rules.md`).
 
 Not interpretable
     Any of these is a reason: nothing was drawn; fewer than 8 draws are certified; the frame leaves too little of the image; what

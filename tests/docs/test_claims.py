@@ -65,10 +65,17 @@ def test_every_public_name_is_in_the_api_page():
     assert set(missing) <= {"__version__"}
 
 
-def test_every_figure_of_a_table_is_explained():
-    explained = coded(page("figures.md").text)
-    assert {f"fiber_error.{name}" for name in REFERENCES} <= explained
-    assert {key for key in known() if key not in explained} == set()
+def test_the_tables_of_measures_are_the_figures_with_their_units():
+    stated = {}
+    for table in re.findall(
+        r"^\| key \| unit \|.*\n\| *-.*\n((?:\|.*\n)+)", page("measures.md").text, re.MULTILINE
+    ):
+        for key, unit, definition, *_ in rows(table):
+            assert definition, key
+            assert key.strip("`") not in stated, key
+            stated[key.strip("`")] = unit
+    assert stated == {key: figure.unit for key, figure in known().items()}
+    assert {f"fiber_error.{name}" for name in REFERENCES} <= stated.keys()
 
 
 def test_presets_exist():
