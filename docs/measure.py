@@ -61,7 +61,11 @@ def published(metrics: dict[str, Any]) -> str:
         ("samples of the `input` control, where z is x, by", metrics["spread_input_hu"], "HU"),
         ("samples of the `const` control, where z says nothing, by", metrics["spread_const_hu"], "HU"),
         ("f of the samples varies by", metrics["spread_f_hu"], "HU"),
-        ("distance of a sample's activation from z, where two scans of x are 1 apart", metrics["fiber_error_eta"], ""),
+        (
+            "distance of a sample's activation from z, where two scans of x are 1 apart",
+            metrics["fiber_error_eta"],
+            "",
+        ),
         ("share of the code that z determines", metrics["retained_information"], ""),
         ("the codes hold", metrics["code_nats"], "nats"),
         ("to hold the noise of x to within 2 HU takes", metrics["noise_nats"], "nats"),

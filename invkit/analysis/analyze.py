@@ -63,8 +63,8 @@ def analyze(
 ) -> AnalysisResult:
     """Measure what a layer of a denoiser does not tell apart, and sample the published model of it.
 
-    What needs no trained model comes first: certified images, structures, noise. For the model, bundled or cached parts are used where
-    their provenance matches; missing parts are trained.
+    What needs no trained model comes first: certified images, structures, noise. For the model, bundled or cached parts are used
+    where their provenance matches; missing parts are trained.
 
     Args:
         model: name of a denoiser, its description, or any `nn.Module` that maps `(B, 1, H, W)` to the same shape.

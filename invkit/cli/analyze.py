@@ -43,7 +43,9 @@ def analyze(
         str | None,
         typer.Option("--input", "-i", metavar="PATH", help="DICOM file, folder or zip, .npy, .png or .tiff."),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", "-n", help="Number of samples of the model per image.")] = 250,
+    samples: Annotated[
+        int, typer.Option("--samples", "-n", help="Number of samples of the model per image.")
+    ] = 250,
     refine: Annotated[
         str,
         typer.Option(
