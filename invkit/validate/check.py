@@ -23,6 +23,7 @@ from invkit.validate.linear import check_linear
 from invkit.validate.maps import check_band, check_region
 from invkit.validate.mixture import check_mixture
 from invkit.validate.planted import check_disc, check_sign
+from invkit.validate.posterior import check_contrast, check_posterior
 from invkit.validate.rows import Row, Seeds
 from invkit.validate.threshold import check_threshold
 from invkit.validate.training import Case
@@ -119,6 +120,11 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
             _of_oracle(check_disc),
         ),
         "planted-sign": Check(("planted-sign", "planted-sign.found"), _of_oracle(check_sign)),
+        "posterior": Check(
+            ("posterior.spread", "posterior.prior", "posterior.certified", "posterior.detectability"),
+            lambda seeds, _: check_posterior(_split("projection"), seeds),
+        ),
+        "contrast": Check(("contrast",), lambda seeds, _: check_contrast(seeds)),
     }
 )
 

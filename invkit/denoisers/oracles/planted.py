@@ -1,6 +1,15 @@
 """Oracles with a planted blind spot in front of a network that keeps everything."""
 
-__all__ = ["BlindBand", "BlindDisc", "BlindRegion", "BlindSign", "Injective", "Planted", "Residual"]
+__all__ = [
+    "BlindBand",
+    "BlindDisc",
+    "BlindRegion",
+    "BlindSign",
+    "Injective",
+    "Planted",
+    "Residual",
+    "WithoutDiscs",
+]
 
 import math
 
@@ -136,3 +145,26 @@ class BlindSign(nn.Module):
         a = (x * wave).sum((-2, -1), keepdim=True)
         out: Tensor = x + (a.abs() - a) * wave
         return out
+
+
+class WithoutDiscs(nn.Module):
+    """Takes the contrast of some discs out of an image, and leaves that of others, exactly.
+
+    x - sum of d_i <w_i, x> over the discs to be taken out, with w_i in the span of all discs and <w_i, d_j> = 1 for j = i, else 0.
+
+    Args:
+        discs: `(n, 1, H, W)`; linearly independent.
+        small: how many of them, the first ones, are taken out.
+    """
+
+    def __init__(self, discs: Tensor, small: int) -> None:
+        super().__init__()
+        d = discs.flatten(1).double()
+        dual = torch.linalg.solve(d @ d.T, d)
+        self.projection = d[:small].T @ dual[:small]
+        self.out = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Take discs out of images `(B, 1, H, W)`."""
+        found: Tensor = self.out(x - (x.flatten(1) @ self.projection.T.to(x)).view_as(x))
+        return found

@@ -7,6 +7,7 @@ from linear_layer import LinearLayer
 from torch import nn
 
 from invkit.data.dose.texture import noise_power
+from invkit.denoisers.oracles.planted import WithoutDiscs
 from invkit.fiber.tangent import Tangent
 from invkit.images.tissue import TISSUES, places_for
 from invkit.measures.structures import inserted
@@ -117,27 +118,13 @@ def test_halving_the_floor_of_the_noise_hardly_moves_what_is_detected(linear, un
         assert kept[0] == pytest.approx(kept[1], rel=0.05)
 
 
-class WithoutSmall(nn.Module):
-    """Takes discs of some radii out, and leaves others, exactly: x - sum of d <w, x>, <w, d> = 1 and <w, d'> = 0 for any other."""
-
-    def __init__(self, discs, small):
-        super().__init__()
-        d = discs.flatten(1)
-        dual = torch.linalg.solve(d @ d.T, d)
-        self.projection = d[:small].T @ dual[:small]
-        self.out = nn.Identity()
-
-    def forward(self, x):
-        return self.out(x - (x.flatten(1) @ self.projection.T.to(x)).view_as(x))
-
-
 def test_a_layer_that_removes_small_discs_keeps_none_of_them_and_all_of_the_others(monkeypatch):
     monkeypatch.setattr(inserted, "PLACES", 1)
     side = 33  # with one place for a radius of 8, the middle
     covariance = NoiseCovariance(torch.full((side, side), LEVEL, dtype=torch.float64))
     middle = torch.tensor([[side // 2, side // 2]])
     discs = torch.cat([covariance.blurred(shape.at(middle, (side, side))) for shape in DISCS])
-    split = Split(WithoutSmall(discs, 2).double(), "out")
+    split = Split(WithoutDiscs(discs, 2).double(), "out")
     x = torch.full((1, 1, side, side), 40.0, dtype=torch.float64)
     unit = Unit((torch.full_like(x, 2**0.5 * LEVEL),), (0.0,), 0.0)
     layer = TolerancedLayer(
