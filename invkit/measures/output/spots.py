@@ -105,8 +105,7 @@ def spots_of(layers: Sequence[TolerancedLayer], count: int, *, seed: int) -> lis
         count: places wanted in each image.
         seed: of the choice.
     """
-    frames = [layer.frame.pixels for layer in layers]
-    for tissue in by_area([layer.x for layer in layers], max(frame or 0 for frame in frames)):
+    for tissue in by_area([layer.x[(..., *layer.frame.interior)] for layer in layers]):
         for radius in sorted(RADII, reverse=True):
             found = [
                 spots
@@ -120,15 +119,18 @@ def spots_of(layers: Sequence[TolerancedLayer], count: int, *, seed: int) -> lis
 
 def _of_image(layer: TolerancedLayer, tissue: Tissue, radius: float, count: int, seed: int) -> Spots | None:
     whole, frame = layer.frame.pixels is None, layer.frame.pixels or 0
-    margin = frame + reach_of(radius) - math.ceil(radius)
-    size = layer.frame.size
-    if min(size) <= 2 * margin:
+    margin, size = frame + reach_of(radius) - math.ceil(radius), layer.frame.size
+    rows, columns = (
+        slice(max(part.start, margin), min(part.stop, length - margin))
+        for part, length in zip(layer.frame.interior, size, strict=True)
+    )
+    if rows.start >= rows.stop or columns.start >= columns.stop:
         return None
-    wanted = 1 if whole else count
-    centres = places_for(layer.x, tissue, (radius,), wanted, seed=seed, margin=margin).get(radius)
+    part = layer.x[..., rows, columns]
+    centres = places_for(part, tissue, (radius,), 1 if whole else count, seed=seed).get(radius)
     if centres is None:
         return None
-    n = len(centres)
+    centres, n = centres + torch.tensor([rows.start, columns.start]), len(centres)
     spots = Spots(
         layer.split.denoiser,
         layer.f_x.expand(n, -1, -1, -1),

@@ -52,7 +52,7 @@ def condition_of(layer: TolerancedLayer) -> Condition | None:
     if not layer.frame.enough:
         return None
     frame = layer.frame.pixels or 0
-    middle = torch.tensor([[side // 2 for side in layer.frame.size]])
+    middle = torch.tensor([[(part.start + part.stop) // 2 for part in layer.frame.interior]])
     crop = layer.crops(middle, max(AROUND, LEAST_INTERIOR + 2 * frame))
     rows, columns = crop.images.shape[-2:]
     inside = (..., slice(frame, rows - frame), slice(frame, columns - frame))
