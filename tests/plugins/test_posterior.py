@@ -1,13 +1,11 @@
 """Draws and detectability of the two denoisers against dense Jacobians in float64, at a small image."""
 
-import copy
-
 import pytest
 import torch
+from exact_layer import jacobian
 
 from invkit.data.dose.image import estimate_noise
 from invkit.data.images import default_scan
-from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.fiber.linearise import Linearisation
 from invkit.fiber.tangent import Tangent
 from invkit.images.disc import disc
@@ -24,26 +22,6 @@ from invkit.tolerance.windows import Windows
 SIDE, TOLERANCE = 20, 0.05
 
 
-def dense(split, x):
-    """Return J in float64, `(elements, SIDE^2)`, by forward differentiation of a copy of the network."""
-    denoiser = split.denoiser
-    exact = LoadedDenoiser(
-        denoiser.spec,
-        copy.deepcopy(denoiser.network).double(),
-        weights_tag="",
-        preprocessing=denoiser.preprocessing,
-    )
-    phi = Split(exact, split.layer).phi_grad
-    at = x.double()
-
-    def column(direction):
-        return torch.func.jvp(lambda image: phi(image).flatten(), (at,), (direction,))[1]
-
-    units = torch.eye(SIDE * SIDE, dtype=torch.float64).view(-1, *at.shape)
-    with torch.no_grad():
-        return torch.func.vmap(column, chunk_size=50)(units).T
-
-
 @pytest.mark.parametrize(("model", "layer"), [("chen2017", "1"), ("yang2018", "3")])
 def test_draws_and_detectability_are_those_of_the_dense_solution(model, layer):
     split = Split(load(model), layer)
@@ -55,7 +33,7 @@ def test_draws_and_detectability_are_those_of_the_dense_solution(model, layer):
     tangent = Tangent(split.phi_grad)
     posterior = Posterior(split, x, x, windows, noise, TOLERANCE, tangent)
 
-    weighted = dense(split, x) / (posterior.sigma * unit.s[0].double().flatten())[:, None]
+    weighted = jacobian(split, x) / (posterior.sigma * unit.s[0].double().flatten())[:, None]
     information = weighted.T @ weighted
     exact = NoiseCovariance(noise.deviation.double())
     unit_images = torch.eye(SIDE * SIDE, dtype=torch.float64).view(-1, 1, SIDE, SIDE)
@@ -85,7 +63,7 @@ def test_extreme_singular_values_are_those_of_the_dense_derivative(model, layer)
     split = Split(load(model), layer)
     x = default_scan().image[..., 50 : 50 + SIDE, 50 : 50 + SIDE]
     at = Linearisation(split.phi_grad, x, Tangent(split.phi_grad))
-    exact = torch.linalg.svdvals(dense(split, x))
+    exact = torch.linalg.svdvals(jacobian(split, x))
     largest, smallest, converged = extreme_singular_values(
         lambda v: at.forward(v.view(1, 1, SIDE, SIDE).float()),
         lambda q: at.transposed(q).flatten().double(),
