@@ -18,10 +18,12 @@ from invkit.data.dose.image import estimate_noise, noise_texture
 from invkit.data.patches import Domain
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.fiber.tangent import Tangent
+from invkit.images.tissue import TISSUES, Tissue, places_for
 from invkit.measures.comparison import Controls, reconstruct, reference_images
 from invkit.measures.completeness import CodeLimits, code_limits
 from invkit.measures.random_weights import WeightRandomisation
 from invkit.measures.references import References, from_prior
+from invkit.measures.structures.plan import RADII, Breadth
 from invkit.measures.structures.summary import Structures, measure_structures
 from invkit.measures.window import choose_window
 from invkit.noise.covariance import NoiseCovariance
@@ -73,6 +75,7 @@ class Study:
     reconstruction: Tensor | None
     _kept: dict[int, Tensor] = field(default_factory=dict, repr=False)
     _identities: list[TolerancedLayer] = field(default_factory=list, repr=False)
+    _identities_in: dict[Tissue, list[TolerancedLayer]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -247,9 +250,24 @@ class Study:
             size=(self.subject.x.shape[-2], self.subject.x.shape[-1]),
             spacing=self.subject.spacing,
             seed=self.seed,
-            full=self.sampling.structures == "full",
-            say=self.workshop.say,
+            full=Breadth(self.workshop.say, lambda tissue: self._elsewhere(layers[0], tissue))
+            if self.sampling.structures == "full"
+            else None,
         )
+
+    def _elsewhere(
+        self, layer: TolerancedLayer, tissue: Tissue
+    ) -> tuple[list[TolerancedLayer], list[TolerancedLayer]] | None:
+        """Return a layer and the identity at other windows of large images, with the most of a tissue; `None` without any."""
+        if tissue == TISSUES[0] or self.subject.region is not None:
+            return None
+        large = [one for one in self.subject.x.split(1) if not choose_window(one).whole]
+        if not any(places_for(one, tissue, RADII[:1], 1, seed=0) for one in large):
+            return None
+        if tissue not in self._identities_in:
+            identity = self.identities()[0]
+            self._identities_in[tissue] = self._toleranced(identity.split, identity.tangent, tissue)
+        return self._toleranced(layer.split, layer.tangent, tissue), self._identities_in[tissue]
 
     @cached_property
     def noises(self) -> tuple[NoiseCovariance, ...]:
@@ -260,12 +278,14 @@ class Study:
             for x, level in zip(self.subject.x.split(1), self.subject.noise, strict=True)
         )
 
-    def _toleranced(self, split: Split, tangent: Tangent) -> list[TolerancedLayer]:
+    def _toleranced(
+        self, split: Split, tangent: Tangent, tissue: Tissue = TISSUES[0]
+    ) -> list[TolerancedLayer]:
         found = []
         step = math.lcm(STEP, self.denoiser.spec.size_multiple)
         for image, (x, f_x) in enumerate(zip(self.subject.x.split(1), self.f_x.split(1), strict=True)):
             noise = self.noises[image]
-            window = choose_window(x, self.subject.region)
+            window = choose_window(x, self.subject.region, tissue)
             inner, origin = None, (0, 0)
             if not window.whole:
                 inner, around = window.within((x.shape[-2], x.shape[-1]), step)

@@ -13,6 +13,7 @@ from torch.nn.functional import avg_pool2d, conv2d
 from invkit.images.disc import SOFT_TISSUE, disc
 from invkit.training.seeds import derive_seed
 
+Part = tuple[slice, slice]  # rows and columns
 PURE = 0.9  # of a place's pixels that are of the tissue
 NEAR = 3  # pixels on a side, over which noise is averaged before a pixel is assigned
 
@@ -46,22 +47,17 @@ TISSUES = (
 )
 
 
-def by_area(images: Sequence[Tensor], margin: int = 0) -> list[Tissue]:
-    """Return all tissues, the commonest first.
-
-    Args:
-        images: `(1, 1, H, W)` each, HU.
-        margin: pixels along the border that do not count.
-    """
+def by_area(images: Sequence[Tensor]) -> list[Tissue]:
+    """Return all tissues, the commonest in images `(1, 1, H, W)`, HU, first."""
 
     def area(tissue: Tissue) -> float:
-        return sum(float(tissue.mask(_inner(image, margin)).sum()) for image in images)
+        return sum(float(tissue.mask(image).sum()) for image in images)
 
     return sorted(TISSUES, key=area, reverse=True)
 
 
 def places_for(
-    image: Tensor, tissue: Tissue, radii: Sequence[float], count: int, *, seed: int, margin: int = 0
+    image: Tensor, tissue: Tissue, radii: Sequence[float], count: int, *, seed: int, part: Part | None = None
 ) -> dict[float, Tensor]:
     """Return centres of discs within a tissue for each radius that has any, rows and columns, `(k, 2)` with k up to `count`.
 
@@ -73,9 +69,12 @@ def places_for(
         radii: pixels.
         count: how many are wanted for each radius.
         seed: of the choice.
-        margin: pixels that a disc keeps from the border, beyond its radius.
+        part: of the image, that discs lie in; all of it by default.
     """
-    inner = _inner(image, margin).cpu().double()
+    rows, columns = part or (slice(0, image.shape[-2]), slice(0, image.shape[-1]))
+    inner = image[..., rows, columns].cpu().double()
+    if min(inner.shape[-2:]) < NEAR:
+        return {}
     pure = tissue.mask(inner)
     allowed = torch.ones(inner.shape[-2:], dtype=torch.bool)
     within = {}
@@ -91,12 +90,8 @@ def places_for(
         order = np.random.default_rng(derive_seed(seed, str(radius))).permutation(len(others))
         chosen = torch.cat([chosen, others[torch.from_numpy(order[: count - len(chosen)])]])
         if len(chosen):
-            found[radius] = chosen + margin
+            found[radius] = chosen + torch.tensor([rows.start, columns.start])
     return found
-
-
-def _inner(image: Tensor, margin: int) -> Tensor:
-    return image[..., margin : image.shape[-2] - margin, margin : image.shape[-1] - margin]
 
 
 def _fits(image: Tensor, pure: Tensor, tissue: Tissue, radius: float) -> Tensor:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from invkit.images.disc import SOFT_TISSUE
 from invkit.images.region import Region
+from invkit.images.tissue import TISSUES, Tissue
 
 SIDE = 128  # pixels: of larger images a window is measured
 MARGIN = 32  # pixels of the image around it that its layers see, and that stay as they are
@@ -54,10 +54,11 @@ class Window:
         return (inner[0], inner[1]), (around[0], around[1])
 
 
-def choose_window(x: Tensor, region: Region | None = None) -> Window:
+def choose_window(x: Tensor, region: Region | None = None, tissue: Tissue = TISSUES[0]) -> Window:
     """Return the part of an image `(1, 1, H, W)`, HU, to be measured: all of it up to 128 x 128 pixels.
 
-    Of a larger image it is the window of that size around the region's middle, or the one with the most soft tissue.
+    Of a larger image it is the window of that size around the region's middle, or the one with the most of a tissue, by default
+    of soft tissue.
     """
     height, width = x.shape[-2:]
     rows, columns = min(height, SIDE), min(width, SIDE)
@@ -69,9 +70,9 @@ def choose_window(x: Tensor, region: Region | None = None) -> Window:
             for side, length, limit in zip(region.box, (rows, columns), (height, width), strict=True)
         )
     else:
-        tissue = ((x > SOFT_TISSUE[0]) & (x < SOFT_TISSUE[1])).float()
+        inside = ((x > tissue.low) & (x < tissue.high)).float()
         step = 16
-        share = functional.avg_pool2d(tissue, (rows, columns), stride=step)[0, 0]
+        share = functional.avg_pool2d(inside, (rows, columns), stride=step)[0, 0]
         best = int(share.argmax())
         top, left = (best // share.shape[1]) * step, (best % share.shape[1]) * step
     return Window(slice(top, top + rows), slice(left, left + columns), whole=False)

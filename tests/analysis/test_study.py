@@ -12,13 +12,14 @@ from invkit.data.dose.texture import noise_texture
 from invkit.data.images import Scan
 from invkit.errors import InputError
 from invkit.fiber.tangent import Tangent
+from invkit.images.tissue import TISSUES
 from invkit.noise.covariance import NoiseCovariance
 from invkit.noise.simulated import noise_of
 from invkit.split.split import Split
 
 
-def toleranced(subject: Subject):
-    """Return the one layer of a network at a subject's images, with all that belongs to its tolerance."""
+def study_of(subject: Subject):
+    """Return a study of a network of one layer, with what belongs to tolerances alone, and that layer."""
     split = Split(Scaled(), "inner")
     unused = dict.fromkeys(("workshop", "references", "randomised", "judge", "controls", "low"))
     study = Study(
@@ -30,6 +31,12 @@ def toleranced(subject: Subject):
         reconstruction=None,
         **unused,
     )
+    return study, split
+
+
+def toleranced(subject: Subject):
+    """Return the layer at a subject's images, with all that belongs to its tolerance."""
+    study, split = study_of(subject)
     return study._toleranced(split, Tangent(split.phi_grad))
 
 
@@ -89,3 +96,19 @@ def test_the_noise_is_that_of_the_users_scans():
 def test_scans_of_other_pixels_are_refused_with_the_image():
     with pytest.raises(InputError, match=r"pixels of 0.9 mm, the image of 0.7 mm"):
         ImageSpec(oval(160).numpy(), spacing=0.7, noise_scans=scans(0.9)).subject(0, "cpu")
+
+
+def test_lung_and_bone_of_a_large_image_have_windows_of_their_own():
+    soft, lung, bone = TISSUES
+    x = oval(288)
+    x[..., 60:120, 60:110] = -800 + 20 * torch.randn(60, 50, generator=torch.Generator().manual_seed(1))
+    study, split = study_of(choose_subject(x.numpy(), seed=0, spacing=0.7))
+    (layer,) = study._toleranced(split, Tangent(split.phi_grad))
+    assert study._elsewhere(layer, bone) is None and study._elsewhere(layer, soft) is None
+    layers, identities = study._elsewhere(layer, lung)
+    for (one,) in (layers, identities):
+        rows, columns = one.interior
+        assert rows.start <= 60 and columns.start <= 60 and rows.stop >= 120 and columns.stop >= 110
+    assert study._elsewhere(layer, lung)[1] is identities
+    small, split = study_of(choose_subject(x[..., 40:160, 40:160].numpy(), seed=0, spacing=0.7))
+    assert small._elsewhere(layer, lung) is None

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from invkit.measures.structures.hidden import hidden_alone
-from invkit.measures.structures.inserted import CONTRAST, planned_discs
-from invkit.measures.structures.shapes import Shape
+from invkit.measures.structures.inserted import CONTRAST
+from invkit.measures.structures.plan import Part, planned
+from invkit.measures.structures.shapes import DISCS, Shape
 from invkit.posterior.draws import Posterior
 from invkit.posterior.hidden import hidden_noise
 from invkit.statistics.intervals import Interval, bootstrap
@@ -76,12 +77,14 @@ def measure_curve(
     for mark in marks:
         here = [layer.at(layer.marks.values[mark]) for layer in layers]
         same = [one.at(layer.tolerance, layer.frame) for one, layer in zip(identities, here, strict=True)]
+        parts, _ = planned(here, identities, seed)
         discs = {
             shape.radius: (
-                _hidden(here, shape, seed),
-                _hidden(same, shape, seed, places=layers),
+                _hidden(parts, shape, [part.layer for part in parts], seed),
+                _hidden(parts, shape, [part.identity for part in parts], seed),
             )
-            for shape in _discs(layers, seed)
+            for shape in DISCS
+            if shape.radius in CURVE_RADII and any(shape in part.shapes for part in parts)
         }
         points.append(
             CurvePoint(
@@ -94,24 +97,12 @@ def measure_curve(
     return tuple(sorted(points, key=lambda point: point.tolerance))
 
 
-def _discs(layers: Sequence[TolerancedLayer], seed: int) -> list[Shape]:
-    found = {shape for part in planned_discs(layers, seed) for shape in part.shapes}
-    return sorted((shape for shape in found if shape.radius in CURVE_RADII), key=lambda shape: shape.radius)
-
-
-def _hidden(
-    layers: Sequence[TolerancedLayer],
-    shape: Shape,
-    seed: int,
-    *,
-    places: Sequence[TolerancedLayer] | None = None,
-) -> Interval:
-    """Return the contrast of a disc that hides from the layer, over places and images."""
+def _hidden(parts: Sequence[Part], shape: Shape, layers: Sequence[TolerancedLayer], seed: int) -> Interval:
+    """Return the contrast of a disc that hides from the layer that each part is given, over places and images."""
     found = []
-    for part in planned_discs(places or layers, seed):
+    for part, layer in zip(parts, layers, strict=True):
         if shape not in part.shapes:
             continue
-        layer = layers[part.image]
         crops = layer.crops(part.centres)
         size = (crops.images.shape[-2], crops.images.shape[-1])
         structures = CONTRAST * crops.covariance.blurred(shape.at(crops.centres, size).to(crops.images))

@@ -1,52 +1,27 @@
 """Structures at places of the images: how much contrast f keeps, what an observer of the layer detects, and what hides from it."""
 
-__all__ = ["CONTRAST", "CONTRASTS", "Part", "measure_inserted", "planned_discs"]
+__all__ = ["CONTRAST", "CONTRASTS", "measure_inserted"]
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from invkit.images.tissue import Tissue, by_area, places_for
 from invkit.measures.structures.hidden import hidden_alone, hidden_with_companion
+from invkit.measures.structures.plan import Breadth, Layers, Part, planned
 from invkit.measures.structures.rows import StructureRow
-from invkit.measures.structures.shapes import DISCS, SHAPES, Shape
+from invkit.measures.structures.shapes import SHAPES, Shape
 from invkit.posterior.draws import sigma_for
 from invkit.posterior.observer import detectability
 from invkit.posterior.whitened import Whitened
 from invkit.statistics.intervals import bootstrap
 from invkit.tolerance.layer import Crops, TolerancedLayer
-from invkit.training.seeds import derive_seed
 
 CONTRAST = 10.0  # HU, of discs by default, and from which what is hidden is sought
 CONTRASTS = (3.0, 10.0, 30.0, 100.0)  # HU
-PLACES = 4  # in every image
-RADII = tuple(shape.radius for shape in DISCS)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Structures that share their places in one image: one linearisation serves them all.
-
-    Args:
-        image: its index.
-        tissue: where the places lie.
-        centres: rows and columns, `(N, 2)`.
-        shapes: what is put there, one after the other.
-    """
-
-    image: int
-    tissue: Tissue
-    centres: Tensor
-    shapes: list[Shape]
-
-    @property
-    def cost(self) -> int:
-        """How many structures are put in."""
-        return len(self.centres) * len(self.shapes)
 
 
 @dataclass
@@ -66,13 +41,12 @@ class _Found:
 
 @torch.no_grad()
 def measure_inserted(
-    layers: Sequence[TolerancedLayer],
-    identities: Sequence[TolerancedLayer],
+    layers: Layers,
+    identities: Layers,
     *,
     spacing: float | None,
     seed: int,
-    full: bool = False,
-    say: Callable[[str], None] | None = None,
+    full: Breadth | None = None,
 ) -> tuple[StructureRow, ...]:
     """Return a row for each structure of which there is a place within the frame.
 
@@ -83,20 +57,17 @@ def measure_inserted(
         identities: the identity at each image; its own tolerance does not count.
         spacing: mm per pixel.
         seed: of places and intervals.
-        full: all kinds, contrasts and tissues.
-        say: is told what that costs, before it begins: discs in the commonest tissue have shown it by then.
+        full: for all kinds, contrasts and tissues.
     """
-    contrasts = CONTRASTS if full else (CONTRAST,)
-    discs, others = _planned(layers, seed, full)
+    contrasts = (CONTRAST,) if full is None else CONTRASTS
+    discs, others = planned(layers, identities, seed, full)
     found: dict[tuple[str, Shape], _Found] = defaultdict(_Found)
     start = time.process_time()
     for number, part in enumerate([*discs, *others]):
-        if number == len(discs) and say is not None:
+        if number == len(discs) and full is not None:
             each = (time.process_time() - start) / sum(one.cost for one in discs)
-            say(_cost(others, each))
-        layer = layers[part.image]
-        same = identities[part.image].at(layer.tolerance)
-        _measure(layer, same, part, contrasts, found)
+            full.say(_cost(others, each))
+        _measure(part, contrasts, found)
     return tuple(
         StructureRow(
             shape,
@@ -117,58 +88,6 @@ def measure_inserted(
     )
 
 
-def _planned(layers: Sequence[TolerancedLayer], seed: int, full: bool) -> tuple[list[Part], list[Part]]:
-    """Return the discs in the commonest tissue that has a place, and all the rest."""
-    margins = [layer.frame.pixels or 0 for layer in layers]
-    planned: list[tuple[Tissue, list[dict[float, Tensor]]]] = []
-    for tissue in by_area([layer.x for layer in layers], max(margins)):
-        places = [
-            places_for(
-                layer.x,
-                tissue,
-                RADII,
-                PLACES,
-                seed=derive_seed(seed, "structures", tissue.name, image),
-                margin=margin,
-            )
-            for image, (layer, margin) in enumerate(zip(layers, margins, strict=True))
-        ]
-        if any(places):
-            planned.append((tissue, places))
-            if not full:
-                break
-    if not planned:
-        return [], []
-    commonest, *elsewhere = planned
-    discs = list(_parts(*commonest, DISCS))
-    if not full:
-        return discs, []
-    others = list(_parts(*commonest, [shape for shape in SHAPES if shape not in DISCS]))
-    for tissue, places in elsewhere:
-        others += _parts(tissue, places, SHAPES)
-    return discs, others
-
-
-def planned_discs(layers: Sequence[TolerancedLayer], seed: int) -> list[Part]:
-    """Return the discs of the default: in the commonest tissue that has a place, those of one centre together.
-
-    Args:
-        layers: the layer at each image.
-        seed: of the places.
-    """
-    return _planned(layers, seed, full=False)[0]
-
-
-def _parts(tissue: Tissue, places: Sequence[dict[float, Tensor]], shapes: Sequence[Shape]) -> Iterator[Part]:
-    for image, centres in enumerate(places):
-        together: dict[tuple[int, ...], list[Shape]] = defaultdict(list)
-        for shape in shapes:
-            if shape.radius in centres:
-                together[tuple(centres[shape.radius].flatten().tolist())].append(shape)
-        for chosen, group in together.items():
-            yield Part(image, tissue, torch.tensor(chosen).view(-1, 2), group)
-
-
 def _cost(parts: Sequence[Part], each: float) -> str:
     rows = {(part.tissue.name, shape) for part in parts for shape in part.shapes}
     *tissues, last = dict.fromkeys(part.tissue.name for part in parts)
@@ -178,28 +97,23 @@ def _cost(parts: Sequence[Part], each: float) -> str:
     return f"{len(rows)} more structures in {where}: about {length} of processor time"
 
 
-def _measure(
-    layer: TolerancedLayer,
-    same: TolerancedLayer,
-    part: Part,
-    contrasts: Sequence[float],
-    found: dict[tuple[str, Shape], _Found],
-) -> None:
+def _measure(part: Part, contrasts: Sequence[float], found: dict[tuple[str, Shape], _Found]) -> None:
+    layer, name = part.layer, part.tissue.name
     crops = layer.crops(part.centres)
     f, f_x = layer.split.denoiser, layer.split.denoiser(crops.images)
     for shape in part.shapes:
-        one = found[part.tissue.name, shape]
         shapes = _put(shape, crops)
         structures = crops.covariance.blurred(shapes)
         for contrast in contrasts:
             change = f(crops.images + contrast * structures) - f_x
-            one.kept[contrast].append(shape.kept(change, contrast * structures, shapes).cpu().double())
-    for prefix, which in (("", layer), ("identity_", same)):
+            kept = shape.kept(change, contrast * structures, shapes)
+            found[name, shape].kept[contrast].append(kept.cpu().double())
+    for prefix, which in (("", layer), ("identity_", part.identity)):
         for shape, values, converged in _seen(which, which.crops(part.centres), part.shapes):
-            one = found[part.tissue.name, shape]
-            one.converged = one.converged and (converged or prefix != "")
-            for name, value in values.items():
-                one.values[prefix + name].append(value.cpu().double())
+            one = found[name, shape]
+            one.converged = one.converged and (converged or which is part.identity)
+            for key, value in values.items():
+                one.values[prefix + key].append(value.cpu().double())
 
 
 def _put(shape: Shape, crops: Crops) -> Tensor:

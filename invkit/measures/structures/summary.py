@@ -2,7 +2,7 @@
 
 __all__ = ["Structures", "measure_structures"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from invkit.measures.structures.curve import CURVE_RADII, CurvePoint, measure_curve
 from invkit.measures.structures.inserted import CONTRAST, measure_inserted
+from invkit.measures.structures.plan import Breadth
 from invkit.measures.structures.rows import StructureRow
 from invkit.posterior.draws import Posterior, PosteriorDraws
 from invkit.posterior.hidden import hidden_noise
@@ -158,8 +159,7 @@ def measure_structures(
     size: tuple[int, int],
     spacing: float | None,
     seed: int,
-    full: bool = False,
-    say: Callable[[str], None] | None = None,
+    full: Breadth | None = None,
 ) -> Structures:
     """Measure what becomes of structures and of noise at a layer.
 
@@ -170,8 +170,7 @@ def measure_structures(
         size: `(H, W)` of the images, of which the layers may be at a window.
         spacing: mm per pixel; `None` where it is not known.
         seed: of every draw.
-        full: measure all kinds of structures, contrasts and tissues.
-        say: is told what that costs.
+        full: for all kinds of structures, contrasts and tissues.
     """
     same = [
         Posterior.of(identity.at(layer.tolerance, layer.frame)).draw(
@@ -199,7 +198,7 @@ def measure_structures(
         else (inner[0].stop - inner[0].start, inner[1].stop - inner[1].start)
     )
     return Structures(
-        rows=measure_inserted(layers, identities, spacing=spacing, seed=seed, full=full, say=say),
+        rows=measure_inserted(layers, identities, spacing=spacing, seed=seed, full=full),
         noise={
             "in_hu": hidden_noise(before, seed),
             "out_hu": hidden_noise(after, seed),

@@ -10,8 +10,9 @@ from invkit.data.dose.texture import noise_power
 from invkit.denoisers.oracles.planted import WithoutDiscs
 from invkit.fiber.tangent import Tangent
 from invkit.images.tissue import TISSUES, places_for
-from invkit.measures.structures import inserted
-from invkit.measures.structures.inserted import CONTRASTS, PLACES, RADII, measure_inserted
+from invkit.measures.structures import inserted, plan
+from invkit.measures.structures.inserted import CONTRASTS, measure_inserted
+from invkit.measures.structures.plan import PLACES, RADII, Breadth
 from invkit.measures.structures.shapes import DISCS, SHAPES
 from invkit.noise.covariance import NoiseCovariance
 from invkit.posterior.draws import Posterior
@@ -63,7 +64,7 @@ def lost(rows):
 
 def test_detectability_of_every_kind_is_that_of_the_matrices_at_the_sigma_of_the_draws(linear, unhidden):
     layer = toleranced(linear)
-    rows = measure_inserted([layer], [layer], spacing=None, seed=0, full=True)
+    rows = measure_inserted([layer], [layer], spacing=None, seed=0, full=Breadth())
     assert {row.tissue for row in rows} == {"soft tissue"}
     kinds = [shape for shape in SHAPES if shape.radius <= 4]
     assert {row.shape for row in rows} == set(kinds) and all(row.places == PLACES for row in rows)
@@ -73,7 +74,7 @@ def test_detectability_of_every_kind_is_that_of_the_matrices_at_the_sigma_of_the
         RADII,
         PLACES,
         seed=derive_seed(0, "structures", "soft tissue", 0),
-        margin=MARGIN,
+        part=Frame(MARGIN, (SIDE, SIDE)).interior,
     )
     sigma = Posterior(
         layer.split, layer.x, layer.x, layer.windows, layer.covariance, TOLERANCE, layer.tangent
@@ -94,7 +95,9 @@ def test_detectability_of_every_kind_is_that_of_the_matrices_at_the_sigma_of_the
 
 def test_no_structure_is_detected_better_than_in_the_image_or_at_a_larger_tolerance(linear, unhidden):
     layers = [toleranced(linear, tolerance) for tolerance in (0.05, 0.5, 5.0)]
-    found = [lost(measure_inserted([layer], [layer], spacing=None, seed=0, full=True)) for layer in layers]
+    found = [
+        lost(measure_inserted([layer], [layer], spacing=None, seed=0, full=Breadth())) for layer in layers
+    ]
     for shape in found[0]:
         values = [one[shape] for one in found]
         assert values == sorted(values) and values[0] >= 0 and values[-1] > values[0]
@@ -110,7 +113,7 @@ def test_halving_the_floor_of_the_noise_hardly_moves_what_is_detected(linear, un
     for floor in (1e-3, 5e-4):
         noise = NoiseCovariance(linear.covariance.deviation, power, floor)
         layer = toleranced(linear, covariance=noise)
-        found.append(measure_inserted([layer], [layer], spacing=None, seed=0, full=True))
+        found.append(measure_inserted([layer], [layer], spacing=None, seed=0, full=Breadth()))
     least = noise.gain.square().min()
     assert float((noise.gain.square() < 1.01 * least).double().mean()) > 0.3
     for one, other in zip(*found, strict=True):
@@ -119,7 +122,7 @@ def test_halving_the_floor_of_the_noise_hardly_moves_what_is_detected(linear, un
 
 
 def test_a_layer_that_removes_small_discs_keeps_none_of_them_and_all_of_the_others(monkeypatch):
-    monkeypatch.setattr(inserted, "PLACES", 1)
+    monkeypatch.setattr(plan, "PLACES", 1)
     side = 33  # with one place for a radius of 8, the middle
     covariance = NoiseCovariance(torch.full((side, side), LEVEL, dtype=torch.float64))
     middle = torch.tensor([[side // 2, side // 2]])
@@ -185,7 +188,7 @@ def noisy(side):
 
 def test_a_threshold_shows_in_the_contrasts(unhidden):
     layer = on(nn.Sequential(Soft(1.0), nn.Identity()), "0", torch.full((1, 1, 64, 64), 40.0), 4)
-    rows = measure_inserted([layer], [layer], spacing=0.5, seed=0, full=True)
+    rows = measure_inserted([layer], [layer], spacing=0.5, seed=0, full=Breadth())
     kept = {
         row.contrast: row.values["contrast_kept"].value
         for row in rows
@@ -213,19 +216,36 @@ def test_full_measures_every_tissue_and_says_what_that_costs_before_it_begins(un
     image[..., :48] -= 840
     layer, said = on(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Identity()), "0", image, 4), []
     image[..., 40:] = image[..., 40:].clamp(min=-200)
-    rows = measure_inserted([layer], [layer], spacing=0.5, seed=0, full=True, say=said.append)
+    rows = measure_inserted([layer], [layer], spacing=0.5, seed=0, full=Breadth(said.append))
     assert [row.tissue for row in rows] == ["soft tissue"] * 40 + ["lung"] * 40
     (cost,) = said
     assert cost.startswith("16 more structures in soft tissue and lung: about ")
     assert cost.endswith(" seconds of processor time")
-    by_default = measure_inserted([layer], [layer], spacing=0.5, seed=0, say=said.append)
-    assert len(said) == 1
+    by_default = measure_inserted([layer], [layer], spacing=0.5, seed=0)
     assert list(by_default) == [row for row in rows[:16] if row.contrast == 10]
+
+
+def test_a_tissue_without_places_is_sought_elsewhere_at_the_same_tolerance(unhidden, monkeypatch):
+    network = nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2))
+    here, asked = on(network, "0", noisy(96), 4), []
+    lung = on(network, "0", noisy(96) - 840, 4, tolerance=0.9)
+    lung_alone = measure_inserted([lung.at(here.tolerance)], [lung], spacing=None, seed=0, full=Breadth())
+
+    def elsewhere(tissue):
+        asked.append(tissue.name)
+        return ([lung], [lung]) if tissue.name == "lung" else None
+
+    rows = measure_inserted([here], [here], spacing=None, seed=0, full=Breadth(elsewhere=elsewhere))
+    assert asked == ["lung", "bone"]
+    assert [row.tissue for row in rows] == ["soft tissue"] * 40 + ["lung"] * 40
+    assert list(rows[40:]) == list(lung_alone)
+    # By default the next tissue takes the place of one that has none.
+    assert {row.tissue for row in measure_inserted([lung], [lung], spacing=None, seed=0)} == {"lung"}
 
 
 def test_rows_say_what_they_are_of(linear, unhidden):
     layer = toleranced(linear)
-    rows = measure_inserted([layer], [layer], spacing=0.5, seed=0, full=True)
+    rows = measure_inserted([layer], [layer], spacing=0.5, seed=0, full=Breadth())
     figures = {row.shape: row.figures() for row in rows}
     for shape, row in figures.items():
         disc = shape.kind == "disc"
@@ -251,5 +271,5 @@ def test_an_image_without_a_place_has_no_rows(linear):
         layer.tangent,
     )
     said = []
-    assert measure_inserted([air], [air], spacing=None, seed=0, full=True, say=said.append) == ()
+    assert measure_inserted([air], [air], spacing=None, seed=0, full=Breadth(said.append)) == ()
     assert said == []

@@ -6,6 +6,7 @@ from scaled_network import Scaled
 from torch import nn
 
 from invkit.fiber.tangent import Tangent
+from invkit.measures.structures.plan import Breadth
 from invkit.measures.structures.summary import measure_structures
 from invkit.noise.covariance import NoiseCovariance
 from invkit.posterior.draws import Posterior, sigma_for
@@ -20,7 +21,7 @@ def value(figure):
     return figure["value"] if isinstance(figure, dict) else figure
 
 
-def structures(network, layer="inner", side=SIDE, images=1, full=False):
+def structures(network, layer="inner", side=SIDE, images=1, full=None):
     covariance = NoiseCovariance(torch.full((side, side), LEVEL))
     x = 40 + covariance.draws(images, torch.Generator().manual_seed(0))
     both = []
@@ -108,7 +109,7 @@ def test_where_the_interior_is_too_small_no_spread_is_given():
 
 def test_all_kinds_are_told_apart_from_the_discs_that_are_always_there():
     network = nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2))
-    discs, full = (structures(network, layer="0", full=full) for full in (False, True))
+    discs, full = (structures(network, layer="0", full=full) for full in (None, Breadth()))
     assert full.found.discs == discs.found.discs
     assert discs.found.every == [] and len(full.found.every) == len(full.rows) == 4 * 10
     least = min(full.found.every, key=lambda one: one.kept)
