@@ -44,12 +44,12 @@ def test_draws_reach_certificates_and_the_report(result, tmp_path):
     assert sum("given f(x) of" in line for line in trained) == 1
     assert found.raw.shape == (12, 1, 1, 50, 45)
     layer = found.layers[0]
-    assert layer.metrics["certified"]["count"] == len(found.samples) >= 8
+    assert layer.metrics["witnesses"]["count"] == len(layer.witnesses[0].samples) >= 7
     assert layer.provenance["kind"] == found.provenance["sampler"] == "conditional"
     assert {"rmse_hu", "bands", "lost", "f_x", "pca"} <= layer.provenance["completeness"].keys()
     assert any("The sampler conditional is experimental" in line for line in found.warnings)
     page = found.report(tmp_path / "report.html").read_text()
-    assert "refined samples are certified" in page
+    assert "of its samples are certified at the same tolerance" in page
 
 
 def test_likelihoods_of_layer_and_controls_are_of_one_code(result):

@@ -138,6 +138,6 @@ def test_a_whole_analysis_in_residual_coordinates(network, place, tmp_path):
     )
     assert sum("flow of residuals" in line for line in said) == 3  # the layer and two controls
     assert result.to_json()["sampler"] == result.provenance["sampler"] == "residual"
-    proof = result.metrics["certified"]
-    assert proof["count"] == len(result.samples) >= 2
-    assert {"spread_hu", "beaten"} <= proof["training_free"].keys()
+    proof = result.metrics["witnesses"]
+    assert proof["count"] == len(result.layers[0].witnesses[0].samples) >= 2
+    assert proof["refined"] == 8
