@@ -224,7 +224,7 @@ class Study:
         return self._identities
 
     def drawn(self, layers: Sequence[TolerancedLayer]) -> list[PosteriorDraws]:
-        """Return as many draws of the posterior as are asked for, at every image; none where none are.
+        """Return as many draws of the posterior as are asked for, at every image, and two at least; none where none are.
 
         Raises:
             SplitError: no gradient of the layer reaches the image.
@@ -232,7 +232,9 @@ class Study:
         if self.sampling.refined == 0:
             return []
         return [
-            Posterior.of(layer).draw(self.sampling.refined, seed=self.seed, stream=f"posterior {image}")
+            Posterior.of(layer).draw(
+                max(2, self.sampling.refined), seed=self.seed, stream=f"posterior {image}"
+            )
             for image, layer in enumerate(layers)
         ]
 

@@ -15,6 +15,7 @@ from invkit.fiber.refine import Refined, refine
 from invkit.fiber.retreat import retreating
 from invkit.posterior.draws import PosteriorDraws
 from invkit.tolerance.layer import TolerancedLayer
+from invkit.training.precision import in_float64
 from invkit.verdict.rules import ENOUGH_FOR_A_MAP
 
 
@@ -93,7 +94,7 @@ def certified_draws(draws: PosteriorDraws, layer: TolerancedLayer, x: Tensor, f:
     first, kept = ((part - layer.x)[(..., *interior)] for part in (draws.first, draws.images[draws.holds]))
     # About x, which is the mean of what is drawn: a ratio of two spreads of the same draws for the most part.
     before, after = (
-        float(part.double().square().mean().sqrt()) if len(part) else 0.0 for part in (first, kept)
+        float(in_float64(part).square().mean().sqrt()) if len(part) else 0.0 for part in (first, kept)
     )
     return Certified(
         images=_put_back(draws.images, layer, x).cpu(),

@@ -35,7 +35,7 @@ def test_draws_reach_certificates_and_the_report(result, tmp_path):
     before = activation_distance(split.phi(found.raw[:, 0]), split.phi(found.x))
     (witnesses,) = layer.witnesses
     assert layer.metrics["witnesses"]["count"] == len(witnesses.samples) >= 7
-    assert (witnesses.details["distance_before"] > witnesses.distances).all()
+    assert (witnesses.details["distance_before"] >= witnesses.distances).all()
     assert before.square().mean().sqrt() / scale == pytest.approx(
         layer.metrics["fiber_error"]["samples"]["value"]
     )
