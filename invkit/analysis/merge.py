@@ -37,7 +37,8 @@ def merge_layers(
     """
     sampling, subject = study.sampling, study.subject
     retained, regression = _curves(study, layers)
-    measured = [_with_curves(layer, retained, regression) for layer in measured]
+    output = None if study.output is None else study.output.figures()
+    measured = [_with_shared(layer, retained, regression, output) for layer in measured]
     several = [curve for curve in (retained, regression) if curve is not None and len(measured) > 1]
     return AnalysisResult(
         model=study.denoiser.name,
@@ -66,11 +67,14 @@ def _curves(
     return retained, regression
 
 
-def _with_curves(
-    layer: LayerResult, retained: RetainedCurve | None, regression: RegressionCurve | None
+def _with_shared(
+    layer: LayerResult,
+    retained: RetainedCurve | None,
+    regression: RegressionCurve | None,
+    output: Mapping[str, Any] | None,
 ) -> LayerResult:
-    """Return a layer with its part of the curves beside its figures."""
-    figures = dict(layer.figures)
+    """Return a layer with its part of the curves beside its figures, and with those of the output, which all layers share."""
+    figures = {**layer.figures, "output": output}
     if retained is not None and layer.layer in retained.layers:
         figures["retained_information"] = retained.retained[retained.layers.index(layer.layer)]
     if regression is not None and layer.layer in regression.layers:

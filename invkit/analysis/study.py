@@ -21,6 +21,7 @@ from invkit.fiber.tangent import Tangent
 from invkit.images.tissue import TISSUES, Tissue, places_for
 from invkit.measures.comparison import Controls, reconstruct, reference_images
 from invkit.measures.completeness import CodeLimits, code_limits
+from invkit.measures.output.summary import Output, measure_output
 from invkit.measures.random_weights import WeightRandomisation
 from invkit.measures.references import References, from_prior
 from invkit.measures.structures.plan import RADII, Breadth
@@ -270,6 +271,11 @@ class Study:
             identity = self.identities()[0]
             self._identities_in[tissue] = self._toleranced(identity.split, identity.tangent, tissue)
         return self._toleranced(layer.split, layer.tangent, tissue), self._identities_in[tissue]
+
+    @cached_property
+    def output(self) -> Output | None:
+        """What becomes of structures and of noise at the output; `None` where no tissue has a place for a disc."""
+        return measure_output(self.identities(), spacing=self.subject.spacing, seed=self.seed)
 
     @cached_property
     def noises(self) -> tuple[NoiseCovariance, ...]:

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from invkit.measures.table import TILES, shown_at
 from invkit.report.data import Image, LayerFigures, ReportData, jsonable, plain
+from invkit.report.output import output_tables
 from invkit.report.plates import Plate, plates
 from invkit.report.rows import windowed_png
 from invkit.report.table import figure as metric
@@ -105,7 +106,11 @@ def render_html(data: ReportData, figures: Sequence[Plate] | None = None) -> str
             (layer.key, rows(layer.metrics, data.others), references(layer.metrics)) for layer in data.layers
         ],
         varied={
-            layer.key: [*certificate_tables(layer.certificates), *variation_tables(layer.metrics)]
+            layer.key: [
+                *certificate_tables(layer.certificates),
+                *variation_tables(layer.metrics),
+                *output_tables(layer.metrics),
+            ]
             for layer in data.layers
         },
         config=json.dumps(jsonable(data.config), indent=2, ensure_ascii=False),

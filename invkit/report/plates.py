@@ -11,6 +11,7 @@ from invkit.report.calibration import calibration_figure
 from invkit.report.curve import curve_figure
 from invkit.report.data import ReportData
 from invkit.report.depth import depth_figure
+from invkit.report.output import output_figure
 from invkit.report.plots import references_figure, spectrum_figure
 from invkit.report.rows import certified_figure, checks_figure, samples_figure
 from invkit.report.table import figure as metric
@@ -54,6 +55,14 @@ def plates(data: ReportData) -> list[Plate]:
             "itself, which the tolerance alone explains: only what lies above them is the layer's. The bold mark is that of all "
             "other figures.",
             "Plots of hidden noise and of hidden discs over the tolerance; the values are in the JSON output.",
+        ),
+        (
+            "output",
+            lambda theme: output_figure(f"{data.model}: at the output", layers[0].metrics, theme),
+            "What f does to noise, to the edge of a disc of low and of high contrast, and to what a trained observer detects of "
+            "discs of four sizes, each at a contrast at which d' of the image is 2. It does not depend on the layer. Bars are 95 % "
+            "intervals.",
+            "Plots of noise power, task transfer and detectability at the output; the values are in the JSON output.",
         ),
         (
             "samples",
