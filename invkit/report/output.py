@@ -111,6 +111,7 @@ def _detected(axes: Axes, rows: list[Mapping[str, Any]], theme: Theme) -> None:
     axes.set_xticks(
         range(len(rows)), [f"{number(row['radius_px'])} px\n{number(row['contrast_hu'])} HU" for row in rows]
     )
+    axes.tick_params(axis="x", labelsize=8)
     _dress(axes, "Detectability kept", "")
 
 

@@ -112,6 +112,15 @@ def test_the_numbers_that_must_never_be_missing_are_there(result, deep):
         assert not any("invarian" in sentence.lower() for sentence in layer.verdict.sentences)
 
 
+def test_the_output_is_the_same_for_all_layers(result, deep):
+    first, *others = (layer.metrics["output"] for layer in deep.layers)
+    assert others and all(other == first for other in others)
+    # The same image, network and seed, analysed for another layer.
+    assert result.metrics["output"] == first
+    assert first["noise"]["out_hu"]["value"] < first["noise"]["in_hu"]["value"]
+    assert [row["radius_px"] for row in first["observer"]] == [1, 2, 4, 8][: len(first["observer"])]
+
+
 def test_random_weights_are_measured_or_the_reason_is_said(result, deep):
     first, last = (each.layers[-1].metrics["random_phi"] for each in (result, deep))
     assert first.keys() == {"hidden_hu", "trained_hidden_hu", "identity_hidden_hu"}
