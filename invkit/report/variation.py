@@ -64,7 +64,11 @@ def variation_tables(metrics: Mapping[str, Any]) -> list[VariationTable]:
         metrics: figures under the keys of `invkit analyze --json`.
     """
     structures = metrics.get("structures") or ()
-    return _structures(structures, metrics) if structures else []
+    worst = metrics.get("worst_case") or ()
+    return [
+        *(_structures(structures, metrics) if structures else []),
+        *([_worst(worst, metrics)] if worst else []),
+    ]
 
 
 def _structures(found: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> list[VariationTable]:
@@ -118,6 +122,22 @@ def _structures(found: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) 
             )
         )
     return tables
+
+
+def _worst(found: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> VariationTable:
+    def band(row: Mapping[str, Any]) -> str:
+        length = row["cycles_per_mm"]
+        return f"{number(row['cycles_per_px'])}" + ("" if length is None else f" ({number(length)} per mm)")
+
+    return VariationTable(
+        f"The strongest low-pass change that hides at a tolerance of {number(metrics['tolerance']['value'])} repeat scans, "
+        "root mean square",
+        ("Cycles per pixel, up to", "Hidden, HU", "(image)", "Bounded by"),
+        tuple(
+            (band(row), _text(row["hidden_hu"]), _text(row["identity_hidden_hu"]), row["bounded_by"])
+            for row in found
+        ),
+    )
 
 
 def _structure(row: Mapping[str, Any]) -> str:

@@ -66,3 +66,20 @@ def test_every_kind_has_words(kind):
 
 def test_without_structures_there_is_no_table():
     assert tables() == []
+
+
+def test_the_strongest_low_pass_changes_have_a_table():
+    rows = [
+        {
+            "cycles_per_px": 0.05,
+            "cycles_per_mm": length,
+            "hidden_hu": 2.5,
+            "identity_hidden_hu": {"value": 3.5, "low": 3.0, "high": 4.0},
+            "bounded_by": "tolerance",
+        }
+        for length in (0.1, None)
+    ]
+    (table,) = variation_tables({"worst_case": rows, "tolerance": TOLERANCE})
+    assert "0.05 repeat scans" in table.caption
+    assert [cells[0] for cells in table.rows] == ["0.05 (0.1 per mm)", "0.05"]
+    assert table.rows[0][1:] == ("2.5", "3.5 [3.0, 4.0]", "tolerance")

@@ -6,6 +6,9 @@ from torch import nn
 from invkit.fiber.tangent import Tangent
 from invkit.noise.covariance import NoiseCovariance
 from invkit.split.split import Split
+from invkit.tolerance.frame import Frame
+from invkit.tolerance.layer import Crops, TolerancedLayer
+from invkit.tolerance.marks import Marks
 from invkit.tolerance.unit import Unit
 from invkit.tolerance.windows import Windows
 
@@ -27,7 +30,7 @@ def linear_network(seed=0, channels=3):
 class LinearLayer:
     """The first layer of such a network at an image of noise, and the matrices J, C and S."""
 
-    def __init__(self, seed=0, channels=3, size=SIZE):
+    def __init__(self, seed=0, channels=3, size=SIZE, side=None):
         self.network = linear_network(seed, channels)
         self.split = Split(self.network, "0")
         generator = torch.Generator().manual_seed(seed)
@@ -37,13 +40,35 @@ class LinearLayer:
         z = self.split.phi(self.x)
         s = 1 + torch.rand(z.shape, generator=generator, dtype=torch.float64)
         self.unit = Unit((s,), (0.0,), 0.0)
-        self.windows = Windows((None,), self.unit)
+        self.windows = Windows((side,), self.unit)
         self.tangent = Tangent(self.split.phi_grad)
         unit = torch.eye(size * size, dtype=torch.float64).view(-1, 1, size, size)
         zero = self.split.phi(torch.zeros_like(self.x))
         self.jacobian = (self.split.phi(unit) - zero).flatten(1).T
         self.matrix = self.covariance.apply(unit).flatten(1).T
         self.s = s.flatten()
+
+    def toleranced(self, tolerance, frame=0):
+        """Return the layer with a tolerance and a frame."""
+        return TolerancedLayer(
+            self.split,
+            self.x,
+            self.split.denoiser(self.x),
+            self.covariance,
+            self.windows,
+            Marks({"given": tolerance}, 1.0, "given"),
+            Frame(frame, tuple(self.x.shape[-2:])),
+            self.tangent,
+        )
+
+    def crops(self, count):
+        """Return the image, so many times."""
+        return Crops(
+            self.x.expand(count, -1, -1, -1),
+            torch.zeros(count, 2, dtype=torch.int64),
+            self.windows,
+            self.covariance,
+        )
 
     def posterior(self, sigma):
         """Return (C^-1 + J^T (sigma S)^-2 J)^-1 as a matrix."""

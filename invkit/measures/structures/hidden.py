@@ -1,6 +1,6 @@
 """The strongest structure that a layer does not see at the tolerance: alone, and with the most helpful noise beside it."""
 
-__all__ = ["DEVIATIONS", "hidden_alone", "hidden_with_companion"]
+__all__ = ["DEVIATIONS", "hidden_alone", "hidden_with_companion", "largest_unseen"]
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def hidden_alone(split: Split, crops: Crops, structures: Tensor, tolerance: floa
         structures: d, `(N, 1, h, w)`, HU.
         tolerance: in units of S.
     """
-    return _largest(split, crops, structures, tolerance)
+    return largest_unseen(split, crops, structures, tolerance)
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tens
             for part, power in zip(multipliers, seen, strict=True)
         )
     rest = covariance.root(best)
-    contrast, scale = _strongest(best, white, _largest(layer.split, crops, rest, tolerance))
+    contrast, scale = _strongest(best, white, largest_unseen(layer.split, crops, rest, tolerance))
     z = layer.split.phi(crops.images)
     moved = layer.split.phi(crops.images + _rows(scale.to(rest.dtype), rest) * rest)
     certified = windows.distance(moved, z).cpu() <= tolerance
@@ -130,7 +130,7 @@ def _rows(factor: Tensor, like: Tensor | None = None) -> Tensor:
     return factor.to(like.device).view(-1, *[1] * (like.dim() - 1))
 
 
-def _largest(split: Split, crops: Crops, changes: Tensor, tolerance: float) -> Tensor:
+def largest_unseen(split: Split, crops: Crops, changes: Tensor, tolerance: float) -> Tensor:
     """Return the largest c for which c times a change keeps every window within the tolerance, as Phi itself has it."""
     here = split.phi(crops.images)
 

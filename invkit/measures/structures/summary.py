@@ -13,6 +13,7 @@ from invkit.measures.structures.curve import CURVE_RADII, CurvePoint, measure_cu
 from invkit.measures.structures.inserted import CONTRAST, measure_inserted
 from invkit.measures.structures.plan import Breadth
 from invkit.measures.structures.rows import StructureRow
+from invkit.measures.structures.worst import WorstRow, measure_worst
 from invkit.posterior.draws import Posterior, PosteriorDraws
 from invkit.posterior.hidden import hidden_noise
 from invkit.posterior.rescaled import rescaled_spread
@@ -34,6 +35,7 @@ class Structures:
             not tell from x at the tolerance, weighted by the noise's covariance; the same for the identity, and for half and twice
             the covariance. There is no spread where the interior is too small.
         curve: what hides at each mark of the tolerance.
+        worst: the strongest low-pass changes.
         layers: the layer at each image.
         draws: of each image.
         window: rows and columns of the part that all this is of; `None` for whole images.
@@ -42,6 +44,7 @@ class Structures:
     rows: tuple[StructureRow, ...]
     noise: Mapping[str, Interval | None]
     curve: tuple[CurvePoint, ...]
+    worst: tuple[WorstRow, ...]
     layers: tuple[TolerancedLayer, ...]
     draws: tuple[PosteriorDraws, ...]
     window: tuple[int, int] | None
@@ -142,6 +145,7 @@ class Structures:
                 point.figures()
                 for point in sorted((self._headline, *self.curve), key=lambda one: one.tolerance)
             ],
+            "worst_case": [row.figures() for row in self.worst],
             "frame_px": max(bounded) if len(bounded) == len(frames) else None,
             "structures_window_px": None if self.window is None else list(self.window),
             "frame_needs_px": max(frame.needed for frame in frames)
@@ -207,6 +211,7 @@ def measure_structures(
             **rescaled_spread(hidden(draws), layers, seed=seed),
         },
         curve=measure_curve(layers, identities, seed=seed, drawn=bool(draws)),
+        worst=measure_worst(layers, identities, spacing=spacing, seed=seed),
         layers=tuple(layers),
         draws=tuple(draws),
         window=None if measured == size else measured,

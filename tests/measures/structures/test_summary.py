@@ -63,6 +63,8 @@ def test_the_identity_keeps_all_and_hides_what_the_tolerance_does(identity):
     assert noise["out_hu"] == pytest.approx(noise["in_hu"], rel=0.05)
     assert noise["hidden_hu"] == pytest.approx(noise["identity_hidden_hu"], rel=0.03)
     assert identity["frame_px"] == 0 and identity["frame_needs_px"] is None
+    for row in identity["worst_case"]:
+        assert row["hidden_hu"] == pytest.approx(row["identity_hidden_hu"], rel=0.03)
 
 
 def test_hidden_noise_is_that_of_the_closed_form(identity):
