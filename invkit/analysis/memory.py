@@ -165,7 +165,7 @@ def plan_memory(
         drawn = max(_drawing(model, x) for model in models)
     stacks = [samples * image, *[min(samples, CONTROL_SAMPLES) * image] * 2]
     kept = sum(size for size in stacks if size <= IN_MEMORY)
-    # Refined images and what they were made of, of the samples and of the baseline beside them.
+    # Draws and witnesses, and what these were made of.
     certified = 4 * refined * image
     return MemoryPlan(
         sampling=int(max(drawn, CHUNK * image + phi * together) + MOMENTS * pixels * DOUBLE),
