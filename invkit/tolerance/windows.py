@@ -124,6 +124,7 @@ def _covered(length: int, side: int) -> Tensor:
     return ((position >= first) & (position < first + side)).double()
 
 
+@torch.enable_grad()
 def receptive_field(split: Split, x: Tensor) -> int:
     """Return the side in pixels of the square of the image that one position in the middle of z sees, as it is at x.
 
