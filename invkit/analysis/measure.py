@@ -375,7 +375,7 @@ def with_calibration(result: LayerResult, model: SampleModel) -> LayerResult:
         figures={**result.figures, "calibration": record},
         verdict=dataclasses.replace(
             verdict,
-            sentences=verdict.sentences if warned else (*verdict.sentences, sentence),
+            samples=verdict.samples if warned else (*verdict.samples, sentence),
             warnings=(*verdict.warnings, sentence) if warned else verdict.warnings,
         ),
         calibration=record,

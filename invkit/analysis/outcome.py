@@ -227,11 +227,13 @@ class Outcome:
             "image": self.subject.description,
             "metrics": first.metrics,
             "verdict": list(first.verdict.sentences),
+            "samples": list(first.verdict.samples),
             "warnings": list(self.all_warnings),
             "layers": {
                 result.layer: {
                     "metrics": result.metrics,
                     "verdict": list(result.verdict.sentences),
+                    "samples": list(result.verdict.samples),
                     "warnings": list(result.verdict.warnings),
                     "cinn": result.trained,
                     "unrefined": result.unrefined,

@@ -50,6 +50,8 @@ def report_data(
         model_description=f"{denoiser['description']}; weights {denoiser['weights']}",
         domain=result.domain,
         verdict=tuple(sentence for layer in result.layers for sentence in layer.verdict.sentences),
+        said_of_samples=tuple(sentence for layer in result.layers for sentence in layer.verdict.samples),
+        sampler=result.sampler,
         warnings=result.all_warnings,
         provenance=(
             f"Denoiser {denoiser['name']} was trained on {denoiser['trained_on']}.",

@@ -17,7 +17,7 @@ from invkit.report.data import plain, title
 from invkit.report.table import overview, references, rows, unknown_figures
 
 # Of an overview, what is left out on a terminal until the rest fits.
-LEFT_OUT = ("Spread of f, HU", "of the VAE", "Floor, HU", "Fiber error")
+LEFT_OUT = ("Fiber error",)
 
 
 def _text(text: object, style: str = "") -> Text:
@@ -50,6 +50,11 @@ def print_report(
         console.print(Text.assemble(("Warning: ", "bold yellow"), _text(warning)))
     console.print()
     for sentence in described["verdict"]:
+        console.print(_text(sentence))
+    if described["said_of_samples"]:
+        console.print()
+        console.print(_text(described["samples_title"], "bold"))
+    for sentence in described["said_of_samples"]:
         console.print(_text(sentence))
     if len(layers) > 1:
         console.print(_table(*_brief(*overview(layers), console.width)))

@@ -148,6 +148,8 @@ class ReportData:
         model_description: one line about the denoiser.
         domain: `"low"`, or `"high"` where samples are of the high-dose target domain.
         verdict: sentences, the weightiest first.
+        said_of_samples: sentences on samples of a model or of a plugin, which the verdict does not rest on.
+        sampler: name of what drew them.
         warnings: what a reader must know before believing the figures.
         provenance: lines on what trained parts were trained on and where they come from.
         sections: added by plugins.
@@ -169,6 +171,8 @@ class ReportData:
     model_description: str = ""
     domain: Literal["low", "high"] = "low"
     verdict: tuple[str, ...] = ()
+    said_of_samples: tuple[str, ...] = ()
+    sampler: str = "vae"
     warnings: tuple[str, ...] = ()
     provenance: tuple[str, ...] = ()
     sections: tuple[Section, ...] = ()
@@ -187,6 +191,11 @@ class ReportData:
             raise InputError("a report needs at least one layer")
         if len({np.shape(layer.x) for layer in self.layers}) != 1:
             raise InputError("all layers of a report must show images of one shape")
+
+    @property
+    def samples_title(self) -> str:
+        """What the section on samples is called."""
+        return "The published model" if self.sampler == "vae" else f"The sampler {self.sampler}"
 
     @property
     def title(self) -> str:

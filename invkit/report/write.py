@@ -42,6 +42,8 @@ def report_json(data: ReportData) -> dict[str, Any]:
             "image": data.image,
             "samples": data.samples,
             "verdict": data.verdict,
+            "samples_title": data.samples_title,
+            "said_of_samples": data.said_of_samples,
             "warnings": data.warnings,
             "sections": [{"title": section.title, "text": section.text} for section in data.sections],
             "provenance": data.provenance,

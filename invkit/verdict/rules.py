@@ -73,11 +73,15 @@ REJECTION = 0.02  # of the spread, that it may be changed by what is rejected
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the figures say: sentences by weight, warnings, and whether the spread is only the floor."""
+    """What the figures say: sentences by weight, warnings, and whether the samples' spread is only the floor.
+
+    What is said of samples of a model or of a plugin stands apart, for the answer does not rest on it.
+    """
 
     sentences: tuple[str, ...]
     warnings: tuple[str, ...]
     floor: bool | None
+    samples: tuple[str, ...] = ()
 
 
 def distribution_warning(vae_rmse: float, vae_limit: float) -> str | None:
@@ -132,17 +136,6 @@ def _spread(measures: Measures) -> tuple[list[str], bool | None]:
     sentences = [
         f"Samples of the published model for {measures.layer} vary by {spread.text('HU')}: this is the spread of the model."
     ]
-    if measures.vae_posterior is not None and measures.control is None:
-        share = "nothing beyond it" if spread.value <= BEYOND * measures.vae_posterior else "more than that"
-        sentences.append(
-            f"The VAE's own posterior of x, without any denoiser, varies by {number(measures.vae_posterior)} HU: "
-            f"the flow adds {share}."
-        )
-    if measures.rate is not None and measures.control is None:
-        held, needed = measures.rate
-        sentences.append(
-            f"Its codes hold {held:,.0f} nats; to hold the noise of x to within 2 HU takes {needed:,.0f}."
-        )
     if measures.control == "input":
         sentences.append(
             "This is the `input` control: z is the whole image, so all of its spread is the method's floor."
@@ -169,6 +162,24 @@ def _spread(measures: Measures) -> tuple[list[str], bool | None]:
         "method's floor and says nothing about the layer."
     )
     return sentences, True
+
+
+def _of_the_code(measures: Measures) -> list[str]:
+    """Say what the VAE's own posterior varies by, and what its codes hold."""
+    sentences: list[str] = []
+    spread = Interval.of(measures.spread)
+    if measures.vae_posterior is not None and measures.control is None:
+        share = "nothing beyond it" if spread.value <= BEYOND * measures.vae_posterior else "more than that"
+        sentences.append(
+            f"The VAE's own posterior of x, without any denoiser, varies by {number(measures.vae_posterior)} HU: "
+            f"the flow adds {share}."
+        )
+    if measures.rate is not None and measures.control is None:
+        held, needed = measures.rate
+        sentences.append(
+            f"Its codes hold {held:,.0f} nats; to hold the noise of x to within 2 HU takes {needed:,.0f}."
+        )
+    return sentences
 
 
 def _fiber(measures: Measures) -> list[str]:
@@ -342,7 +353,8 @@ def judge(measures: Measures) -> Verdict:
         if measures.posterior
         else _witnesses(measures) + _fiber(measures) + _beside_noise(measures) + _output(measures)
     )
-    sentences = _certified(measures) + _random(measures) + said + model + _likelihood(measures.nll)
+    sentences = _certified(measures) + _random(measures)
+    samples = said + _of_the_code(measures) + model + _likelihood(measures.nll)
     warnings = []
     if measures.vae_rmse is not None and measures.vae_limit is not None:
         outside = distribution_warning(measures.vae_rmse, measures.vae_limit)
@@ -359,4 +371,4 @@ def judge(measures: Measures) -> Verdict:
             f"Draws that failed in a window were drawn again, which changes their spread by {100 * found.changed:+.1f} %: "
             "the noise that is hidden is stated without that."
         )
-    return Verdict(tuple(sentences), tuple(warnings), floor)
+    return Verdict(tuple(sentences), tuple(warnings), floor, tuple(samples))

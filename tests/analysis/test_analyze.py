@@ -108,8 +108,8 @@ def test_the_numbers_that_must_never_be_missing_are_there(result, deep):
         assert layer.metrics["ladder"]["bank"] == 2000
         assert {"layer", "input", "const", "floor"} <= layer.metrics["nll"].keys()
         assert {"spread_hu", "spread_f_hu", "vae_rmse_hu"} <= layer.metrics.keys()
-        assert any("spread of the model" in sentence for sentence in layer.verdict.sentences)
-        assert not any("invarian" in sentence.lower() for sentence in layer.verdict.sentences)
+        assert any("spread of the model" in sentence for sentence in layer.verdict.samples)
+        assert not any("invarian" in sentence.lower() for sentence in layer.verdict.samples)
 
 
 def test_the_output_is_the_same_for_all_layers(result, deep):

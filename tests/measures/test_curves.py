@@ -92,7 +92,7 @@ def result(layer):
 def test_what_was_not_measured_is_said():
     said = with_calibration(result("0"), model("0", -0.9, 5.0))
     assert said.metrics == {"spread_hu": 1.0, "calibration": None}
-    assert said.verdict.sentences[-1] == (
+    assert said.verdict.samples[-1] == (
         "The calibration of the flow for layer 0 of net was not measured when it was trained."
     )
     assert said.verdict.warnings == ("A warning.",)
@@ -124,5 +124,5 @@ def test_a_misfit_is_a_sentence_or_a_warning(accuracy):
     matters = accuracy > 0.6
     assert said.metrics["calibration"]["matters"] is matters
     assert len(said.verdict.warnings) == 1 + matters
-    assert len(said.verdict.sentences) == 1 + (not matters)
+    assert len(said.verdict.samples) == int(not matters)
     assert any("too narrow" in text for text in said.verdict.warnings) is matters

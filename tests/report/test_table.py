@@ -35,6 +35,8 @@ def test_they_are_printed_for_several_layers():
         "image": "a slice",
         "warnings": [],
         "verdict": [],
+        "said_of_samples": [],
+        "samples_title": "",
         "provenance": [],
         "layers": [{"key": layer.key, "metrics": layer.metrics} for layer in layers()],
     }

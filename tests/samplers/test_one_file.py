@@ -60,7 +60,7 @@ def test_they_are_certified_and_reported(result, tmp_path):
 
 
 def test_the_verdict_says_what_this_sampler_proposes_and_not_what_another_does(result):
-    text = " ".join(result.layers[0].verdict.sentences)
+    text = " ".join(result.layers[0].verdict.samples)
     assert "they are f(x) plus x - f(x) with its pixels shuffled, need no training" in text
     assert "published model" not in text
 

@@ -33,25 +33,29 @@ def measures(**changes):
     return Measures(**(base | changes))
 
 
+def told(verdict):
+    return " ".join((*verdict.sentences, *verdict.samples))
+
+
 def test_spread_beyond_both_intervals_exceeds_the_floor():
     verdict = judge(measures())
     assert verdict.floor is False
     assert verdict.warnings == ()
-    assert "exceeds the method's floor" in " ".join(verdict.sentences)
+    assert "exceeds the method's floor" in told(verdict)
 
 
 @pytest.mark.parametrize("control", [Interval(30, 28, 39), Interval(45, 44, 46), 40.0])
 def test_spread_within_the_control_is_the_floor(control):
     verdict = judge(measures(spread_input=control))
     assert verdict.floor is True
-    assert "method's floor and says nothing about the layer" in " ".join(verdict.sentences)
+    assert "method's floor and says nothing about the layer" in told(verdict)
 
 
 @pytest.mark.parametrize(("control", "floor"), [("input", True), ("const", False)])
 def test_controls_are_called_controls(control, floor):
     verdict = judge(measures(control=control))
     assert verdict.floor is floor
-    assert f"`{control}` control" in verdict.sentences[1]
+    assert f"`{control}` control" in verdict.samples[1]
 
 
 def test_without_control_nothing_is_claimed():
@@ -67,7 +71,7 @@ def test_text_never_claims_membership():
                 control=control, spread_input=spread_input, domain=domain, noise_distance=eta, vae_rmse=99.0
             )
         )
-        text = " ".join(verdict.sentences + verdict.warnings).lower()
+        text = " ".join((told(verdict), *verdict.warnings)).lower()
         assert "invarian" not in text
         assert "spread of the model" in text
 
@@ -101,7 +105,7 @@ def test_likelihood_order():
 
 
 def test_retained_share_is_stated():
-    assert "retains 92 % of what the code holds" in " ".join(judge(measures()).sentences)
+    assert "retains 92 % of what the code holds" in told(judge(measures()))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,7 @@ def test_retained_share_is_stated():
 )
 def test_nearly_all_is_not_called_all(layer, words):
     nll = {"layer": layer, "input": -1.0, "const": 0.0, "floor": -1.0}
-    assert f"retains {words} of what the code holds" in " ".join(judge(measures(nll=nll)).sentences)
+    assert f"retains {words} of what the code holds" in told(judge(measures(nll=nll)))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,7 @@ def test_nearly_all_is_not_called_all(layer, words):
     [(0.05, "distinguishes most samples"), (0.3, "within the noise"), (5.0, "small compared with the noise")],
 )
 def test_fiber_error_in_units_of_noise(eta, words):
-    assert words in " ".join(judge(measures(noise_distance=eta)).sentences)
+    assert words in told(judge(measures(noise_distance=eta)))
 
 
 def test_out_of_distribution_above_the_quantile_only():
@@ -129,12 +133,12 @@ def test_out_of_distribution_above_the_quantile_only():
 def test_input_control_above_the_vae_is_a_remark():
     verdict = judge(measures(fiber_error=GOOD | {"input": 0.2}))
     assert verdict.warnings == ()
-    assert "loses part of x" in " ".join(verdict.sentences)
+    assert "loses part of x" in told(verdict)
 
 
 def test_draws_are_counted_with_what_was_rejected():
     drawn = Certification(16, 16, 0.05, f_error=0.3, rejected=2)
-    text = " ".join(judge(measures(certification=drawn)).sentences)
+    text = told(judge(measures(certification=drawn)))
     assert "16 of 16 images that were drawn are certified" in text
     assert "more than 0.05 repeat scans (2 attempts did in one, and were drawn again)" in text
     assert "f of them differs from f(x) by 0.3 HU" in text
@@ -148,7 +152,7 @@ def test_rejection_that_changes_the_spread_is_a_warning(changed, warned):
 
 def test_the_spread_of_witnesses_is_called_that_of_their_proposals():
     witnesses = Certification(7, 8, 0.05, 0.8, distance_before=0.6, proposed=83.0, retreated=1)
-    text = " ".join(judge(measures(witnesses=witnesses)).sentences)
+    text = told(judge(measures(witnesses=witnesses)))
     assert "7 of 8 of its samples are certified at the same tolerance once they are refined" in text
     assert "vary by 0.8 HU, from 83 HU before" in text and "says nothing of the layer" in text
     assert "1 of them could only be reached by starting closer to x" in text
@@ -156,7 +160,7 @@ def test_the_spread_of_witnesses_is_called_that_of_their_proposals():
 
 def test_of_draws_of_the_posterior_no_model_is_spoken_of():
     found = judge(measures(posterior=True, certification=Certification(16, 16, 0.05), nll={}))
-    assert "model" not in " ".join(found.sentences) and "fiber" not in " ".join(found.sentences)
+    assert "model" not in told(found) and "fiber" not in told(found)
 
 
 def test_too_few_certified_draws_give_a_warning():
@@ -203,17 +207,17 @@ def test_samples_are_held_against_the_nearest_of_a_bank_and_against_the_prior():
 )
 def test_noise_of_equal_energy_is_the_measure_of_raw_samples(noise, words):
     verdict = judge(measures(fiber_error=GOOD | BESIDE | noise, bank=2000))
-    text = " ".join(verdict.sentences)
+    text = told(verdict)
     assert words in text
     assert "2,000 patches of other patients differs by 0.6" in text
     assert "needs no training" not in text
     assert verdict.warnings == ()
     control = judge(measures(fiber_error=GOOD | BESIDE | noise, control="input", bank=2000))
-    assert "energy" not in " ".join(control.sentences)
+    assert "energy" not in told(control)
 
 
 def test_a_sampler_that_needs_no_training_and_comes_as_close_is_named():
-    text = " ".join(judge(measures(fiber_error=GOOD | BESIDE | {"training_free": 0.13})).sentences)
+    text = told(judge(measures(fiber_error=GOOD | BESIDE | {"training_free": 0.13})))
     assert "needs no training, comes as close to the fiber (0.13)" in text
 
 
@@ -227,7 +231,17 @@ def test_a_sampler_that_needs_no_training_and_comes_as_close_is_named():
 )
 def test_random_weights_are_held_against_the_trained_ones_and_the_image(random, image, words):
     beside = RandomWeights(random, Interval(2.5, 2.4, 2.6), image)
-    text = " ".join(judge(measures(random_weights=beside)).sentences)
+    text = told(judge(measures(random_weights=beside)))
     assert "With randomised weights" in text
     assert words in text
-    assert "randomised weights" not in " ".join(judge(measures()).sentences)
+    assert "randomised weights" not in told(judge(measures()))
+
+
+def test_the_answer_stands_apart_from_what_is_said_of_a_model():
+    drawn = Certification(16, 16, 0.05)
+    found = judge(measures(certification=drawn, vae_posterior=39.0, rate=(700.0, 32000.0)))
+    assert len(found.sentences) == 1 and "16 of 16 images that were drawn" in found.sentences[0]
+    text = " ".join(found.samples)
+    assert "posterior of x, without any denoiser, varies by 39 HU: the flow adds nothing beyond it" in text
+    assert "Its codes hold 700 nats; to hold the noise of x to within 2 HU takes 32,000" in text
+    assert "adds more than that" in " ".join(judge(measures(vae_posterior=20.0)).samples)
