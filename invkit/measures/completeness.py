@@ -89,7 +89,7 @@ def noise_rate(noise: NoiseCovariance, distortion: float) -> float:
     sum over frequencies of ln(power / water) / 2 where that is positive, at the water level whose mean distortion is as wanted.
     """
     height, width = noise.size
-    power = noise.gain.double().square().cpu().numpy() * float(in_float64(noise.deviation).square().mean())
+    power = noise.gain.cpu().double().square().numpy() * float(in_float64(noise.deviation).square().mean())
     count = np.full(power.shape, 2.0)
     count[:, 0] = 1.0
     if width % 2 == 0:
