@@ -152,7 +152,7 @@ def calibrate_flow(
         coverage=coverage,
         c2st=marginal,
         c2st_given_z=joint,
-        reach=Interval(*(bound**0.5 for bound in (square.value, square.low, square.high))),
+        reach=square.root(),
         patches=len(table),
         patients=count,
         level=level,

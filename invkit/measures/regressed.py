@@ -103,7 +103,7 @@ def regression_curve(
 
     def rmse(vector: Values) -> Interval:
         square = bootstrap(vector, groups=groups, seed=seed, draws=draws)
-        return Interval(square.value**0.5, square.low**0.5, square.high**0.5)
+        return square.root()
 
     found = tuple(rmse(vector) for vector in vectors)
     reasons = [

@@ -19,5 +19,4 @@ def hidden_noise(squares: Sequence[Tensor], seed: int) -> Interval:
         seed: of the bootstrap.
     """
     means = torch.cat([in_float64(part.flatten(1)).mean(1) for part in squares]).cpu()
-    found = bootstrap(means, seed=seed)
-    return Interval(*(max(value, 0.0) ** 0.5 for value in (found.value, found.low, found.high)))
+    return bootstrap(means, seed=seed).root()

@@ -71,5 +71,4 @@ def root_mean_square(
 def _root_of_mean(squares: Sequence[Tensor], seed: int, patients: Sequence[int] | None = None) -> Interval:
     """Return the root of the mean, with an interval over images, or over patients or samples where there is one image."""
     groups = [index for index, rows in enumerate(squares) for _ in rows] if len(squares) > 1 else patients
-    mean = bootstrap(torch.cat(list(squares)), groups=groups, seed=seed)
-    return Interval(mean.value**0.5, mean.low**0.5, mean.high**0.5)
+    return bootstrap(torch.cat(list(squares)), groups=groups, seed=seed).root()

@@ -84,6 +84,10 @@ class Interval:
         decimals = _decimals(self.value, self.high - self.low) if self.known else None
         return number(self.value, decimals), number(self.low, decimals), number(self.high, decimals)
 
+    def root(self) -> "Interval":
+        """Return the root of a mean of squares; a bound below 0, where an interval is symmetric, counts as 0."""
+        return Interval(*(max(value, 0.0) ** 0.5 for value in (self.value, self.low, self.high)))
+
     def above(self, other: "Interval") -> bool:
         """Whether this figure exceeds the other beyond both intervals; unknown bounds count as the value."""
         low = self.low if self.known else self.value

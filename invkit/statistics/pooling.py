@@ -50,7 +50,7 @@ def pooled(rows: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any]:
         if bool((values == values[0]).all()):
             found = Interval(float(values[0].abs() if squared else values[0]))
         elif squared:
-            found = Interval(*(max(bound, 0.0) ** 0.5 for bound in (found.value, found.low, found.high)))
+            found = found.root()
         *parents, last = key.split(".")
         place = result
         for name in parents:

@@ -89,6 +89,13 @@ def test_json_round_trip_and_words():
     assert number(math.inf) == "infinite"
 
 
+def test_the_root_of_a_mean_of_squares_has_no_bound_below_0():
+    root = Interval(4.0, -1.0, 9.0).root()
+    assert (root.value, root.low, root.high) == (2.0, 0.0, 3.0)
+    alone = Interval(4.0).root()
+    assert alone.value == 2 and not alone.known
+
+
 def test_above_needs_both_intervals():
     assert Interval(2, 1.5, 2.5).above(Interval(1, 0.5, 1.4))
     assert not Interval(2, 1.3, 2.5).above(Interval(1, 0.5, 1.4))

@@ -66,8 +66,7 @@ def noise_spectrum(noise: Sequence[Tensor], *, seed: int) -> NoiseSpectrum:
     radial = np.concatenate(spectra)
     middles = band_middles()
     power = radial.mean(0)
-    variance = bootstrap(torch.cat(variances), seed=seed)
-    total = Interval(*(max(value, 0.0) ** 0.5 for value in (variance.value, variance.low, variance.high)))
+    total = bootstrap(torch.cat(variances), seed=seed).root()
     weight = radial.sum(1)
     return NoiseSpectrum(
         power.tolist(),
