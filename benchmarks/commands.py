@@ -42,8 +42,5 @@ def rows() -> list[Row]:
     """Return all rows of this file."""
     return [
         budget("start-up", "invkit --help", 0.5, "--help", processor=True, runs=5),
-        budget(
-            "analyze-cached", f"invkit {' '.join(ANALYZE)} --refine none", 10, *ANALYZE, "--refine", "none"
-        ),
-        budget("analyze-refined", f"invkit {' '.join(ANALYZE)}, 16 samples refined", 20, *ANALYZE),
+        budget("analyze", f"invkit {' '.join(ANALYZE)}, its parts trained", 60, *ANALYZE, runs=2),
     ]
