@@ -17,8 +17,7 @@ Comparison
     VAE's reconstruction is a remark: the flow or its condition loses part of x.
 Equal energy
     Samples stay closer to the fiber than their size explains where they lie below both kinds of noise of the
-    same energy, white and with the residual's spectrum. Where they do not, only certified samples say
-    something about the layer, and the verdict says so. It also says where f(x) plus noise, which needs no
+    same energy, white and with the residual's spectrum. It is also said where f(x) plus noise, which needs no
     training, comes as close as the samples.
 Random weights
     In a window of the image it is measured how much noise hides from the layer, from the same layer with redrawn weights, and from
@@ -230,11 +229,7 @@ def _beside_noise(measures: Measures) -> list[str]:
         if white.above(samples) and coloured.above(samples):
             sentences.append(text + "stay closer to the fiber than their size explains.")
         else:
-            sentences.append(
-                text
-                + "stay no closer to the fiber than noise of the same size. Only certified samples say something about "
-                "the layer."
-            )
+            sentences.append(text + "stay no closer to the fiber than noise of the same size.")
     if "training_free" in errors and not errors["training_free"].above(samples):
         sentences.append(
             f"f(x) plus noise, which needs no training, comes as close to the fiber ({errors['training_free'].text()})."
