@@ -22,7 +22,6 @@ from invkit.fiber.distance import activation_distance
 from invkit.measures.comparison import compare, comparison_figures, swapped
 from invkit.measures.completeness import lost_power
 from invkit.measures.references import Distances
-from invkit.measures.structures.condition import condition_of
 from invkit.measures.window import choose_window
 from invkit.samplers.family import FoundLayer, draws_of
 from invkit.sampling.base import ImageDraws, LayerModel, SampleModel
@@ -87,11 +86,7 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
         measures, None if answer.structures is None else answer.structures.found, answer.undrawn
     )
     if answer.structures is not None:
-        condition = condition_of(answer.structures.layers[0])
-        figures |= {
-            **answer.structures.figures(),
-            "condition": None if condition is None else condition.figures(),
-        }
+        figures |= answer.structures.figures()
         if measures.control is None:
             said = structure_sentences(measures.layer, answer.structures.found)
             verdict = dataclasses.replace(verdict, sentences=(*said, *verdict.sentences))

@@ -70,6 +70,8 @@ class StructuresFound:
         needed: side of an image with interior enough, pixels, where this one has not.
         window: rows and columns of the part of the image that all this is of, `None` for all of it.
         converged: whether all that was solved for converged.
+        condition: of the layer, and whether that is a lower bound.
+        high: share of the hidden noise's power above a quarter cycle per pixel, and of the dose noise's.
         every: structures of all kinds, contrasts and tissues; empty where these were not asked for.
     """
 
@@ -85,6 +87,8 @@ class StructuresFound:
     window: tuple[int, int] | None
     converged: bool
     every: Sequence[StructureFound] = ()
+    condition: tuple[float, bool] | None = None
+    high: tuple[float, float] | None = None
 
 
 def structure_sentences(layer: str, found: StructuresFound) -> list[str]:
@@ -120,6 +124,10 @@ def _output(found: StructuresFound) -> str:
 def _layer(layer: str, found: StructuresFound) -> str:
     at = f"At a tolerance of {number(found.tolerance)} repeat scans ({MARKS.get(found.mark, found.mark)})"
     parts = []
+    if found.condition is not None:
+        value, at_least = found.condition
+        bound = "at least " if at_least else ""
+        parts.append(f"{layer} has a condition of {bound}{number(value)} (the image itself 1)")
     if found.discs:
         # Where the layer hides most, compared with what the tolerance explains.
         most = max(found.discs, key=_beyond_image)
@@ -144,12 +152,22 @@ def _layer(layer: str, found: StructuresFound) -> str:
         more = "no more" if found.hidden <= HIDES * found.hidden_image else "more"
         parts.append(
             f"{number(found.hidden)} HU of dose noise is hidden, {more} than in the image ({number(found.hidden_image)} HU)"
+            + _where(found)
         )
     if found.needed is not None:
         parts.append(
             f"the interior is too small to say how much noise is hidden: that needs an image of {found.needed} pixels a side"
         )
     return f"{at}, {'; '.join(parts)}."
+
+
+def _where(found: StructuresFound) -> str:
+    if found.high is None:
+        return ""
+    ours, dose = found.high
+    return (
+        f", {100 * ours:.0f} % of it above a quarter cycle per pixel (of the dose noise {100 * dose:.0f} %)"
+    )
 
 
 def _every(layer: str, every: Sequence[StructureFound]) -> str:

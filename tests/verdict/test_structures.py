@@ -84,3 +84,11 @@ def test_all_kinds_have_a_sentence_of_their_own():
         "98 % of 100 HU of discs of radius 8 px in lung; compared with the image itself, layer 3 of yang2018 hides most of "
         "line pairs of 2 px in bone: 50 HU, 20 HU for the image."
     )
+
+
+def test_condition_and_frequencies_are_said_where_they_are_known():
+    _, text = said(condition=(6.29, False), high=(0.85, 0.12))
+    assert "layer 3 of yang2018 has a condition of 6.29 (the image itself 1)" in text
+    assert "85 % of it above a quarter cycle per pixel (of the dose noise 12 %)" in text
+    assert "a condition of at least 146" in said(condition=(146.0, True))[1]
+    assert "condition" not in said()[1] and "quarter cycle" not in said()[1]

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invkit.measures.structures.condition import Condition, condition_of
 from invkit.measures.structures.curve import CURVE_RADII, CurvePoint, measure_curve
 from invkit.measures.structures.inserted import CONTRAST, measure_inserted
 from invkit.measures.structures.plan import Breadth
 from invkit.measures.structures.rows import StructureRow
 from invkit.measures.structures.worst import WorstRow, measure_worst
 from invkit.posterior.draws import Posterior, PosteriorDraws
-from invkit.posterior.hidden import hidden_noise
+from invkit.posterior.hidden import hidden_noise, high_share
 from invkit.posterior.rescaled import rescaled_spread
 from invkit.statistics.intervals import Interval
 from invkit.tolerance.layer import TolerancedLayer
@@ -36,6 +37,7 @@ class Structures:
             the covariance. There is no spread where the interior is too small.
         curve: what hides at each mark of the tolerance.
         worst: the strongest low-pass changes.
+        condition: of the layer at the first image; `None` where it has none.
         layers: the layer at each image.
         draws: of each image.
         window: rows and columns of the part that all this is of; `None` for whole images.
@@ -45,6 +47,7 @@ class Structures:
     noise: Mapping[str, Interval | None]
     curve: tuple[CurvePoint, ...]
     worst: tuple[WorstRow, ...]
+    condition: Condition | None
     layers: tuple[TolerancedLayer, ...]
     draws: tuple[PosteriorDraws, ...]
     window: tuple[int, int] | None
@@ -60,6 +63,8 @@ class Structures:
             figure = self.noise[name]
             return None if figure is None else figure.value
 
+        ours, dose = of("hidden_high"), of("in_high")
+        high = None if ours is None or dose is None else (ours, dose)
         return StructuresFound(
             discs=[
                 DiscFound(
@@ -87,6 +92,8 @@ class Structures:
             mark=marks[0].at,
             needed=max(needed, default=None),
             window=self.window,
+            high=high,
+            condition=None if self.condition is None else (self.condition.value, self.condition.at_least),
             converged=all(row.converged for row in self.rows) and all(one.converged for one in self.draws),
             every=[
                 StructureFound(
@@ -146,6 +153,7 @@ class Structures:
                 for point in sorted((self._headline, *self.curve), key=lambda one: one.tolerance)
             ],
             "worst_case": [row.figures() for row in self.worst],
+            "condition": None if self.condition is None else self.condition.figures(),
             "frame_px": max(bounded) if len(bounded) == len(frames) else None,
             "structures_window_px": None if self.window is None else list(self.window),
             "frame_needs_px": max(frame.needed for frame in frames)
@@ -208,10 +216,12 @@ def measure_structures(
             "out_hu": hidden_noise(after, seed),
             "hidden_hu": hidden(draws),
             "identity_hidden_hu": hidden(same),
+            **_high(layers, draws, seed),
             **rescaled_spread(hidden(draws), layers, seed=seed),
         },
         curve=measure_curve(layers, identities, seed=seed, drawn=bool(draws)),
         worst=measure_worst(layers, identities, spacing=spacing, seed=seed),
+        condition=condition_of(layers[0]),
         layers=tuple(layers),
         draws=tuple(draws),
         window=None if measured == size else measured,
@@ -230,3 +240,22 @@ def _noise(layer: TolerancedLayer, seed: int, image: int) -> tuple[Tensor, Tenso
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _high(
+    layers: Sequence[TolerancedLayer], draws: Sequence[PosteriorDraws], seed: int
+) -> dict[str, Interval | None]:
+    """Return which shares of the hidden noise and of the dose noise lie at high frequencies."""
+    if not draws or not all(layer.frame.enough for layer in layers):
+        return {"hidden_high": None, "in_high": None}
+    noise = [
+        layer.covariance.draws(DRAWS, generator(seed, "noise of f", image))
+        for image, layer in enumerate(layers)
+    ]
+    hidden = [one.first - layer.x for one, layer in zip(draws, layers, strict=True)]
+
+    def share(images: Sequence[Tensor]) -> Interval:
+        inside = [one[(..., *layer.frame.interior)] for one, layer in zip(images, layers, strict=True)]
+        return Interval(high_share(inside))
+
+    return {"hidden_high": share(hidden), "in_high": share(noise)}
