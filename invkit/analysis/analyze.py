@@ -23,6 +23,7 @@ from invkit.data.patches import Domain
 from invkit.data.slices import NoiseModel
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.denoisers.spec import Denoiser
+from invkit.images.box import BoxSpec
 from invkit.images.region import RegionSpec
 from invkit.parts.config import LayerConfig
 from invkit.plugins.gather import DataSpecs
@@ -48,6 +49,7 @@ def analyze(
     spacing: float | None = None,
     region: RegionSpec = None,
     noise_scans: Data = None,
+    structure: BoxSpec = None,
     train_data: DataSpecs = None,
     train_noise: NoiseModel = "physical",
     train_seed: int = 0,
@@ -91,6 +93,8 @@ def analyze(
         noise_scans: scans whose noise is that of the image: a folder with one folder or `.npy` file for each repeat scan, or a
             folder, file or array of slices that all show the same, as of a uniform phantom. By default the noise is simulated at
             the image's own dose.
+        structure: a rectangle around a structure, with a rim of its surroundings: `"x,y,w,h"` or four numbers, column and row of
+            the upper left pixel, width and height. It is found out how weak it is in images that the layer cannot tell from x.
         train_data: what missing parts are trained on: paths to CT, or `None` for the built-in phantoms.
         train_noise: how low dose is simulated for training: `"physical"`, in the projection domain, or `"image"`,
             stationary noise.
@@ -117,7 +121,7 @@ def analyze(
         >>> result.raw_std.shape
         torch.Size([1, 1, 128, 128])
     """
-    image = ImageSpec(data, dose, hu_range, spacing, region, noise_scans)
+    image = ImageSpec(data, dose, hu_range, spacing, region, noise_scans, structure)
     sampling = SamplingSpec(sampler, samples, refine, controls, domain, seed, allow_bypass, structures)
     training = TrainingSpec(train_data, train_noise, train_seed, config or LayerConfig(), vae_preset, cache)
     runtime = Runtime.of(host, say, device=device, memory=memory, progress=progress)

@@ -18,6 +18,7 @@ from invkit.artifacts import InParts, read_sidecar, save_in_parts
 from invkit.calibration.record import CalibrationRecord
 from invkit.certificates.certify import Certified
 from invkit.errors import ArtifactError
+from invkit.measures.structures.shown import ChangedImage
 from invkit.sampling.draw import Draws
 from invkit.sampling.stack import Stack
 from invkit.statistics.intervals import Interval
@@ -31,6 +32,7 @@ KNOWN: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         CalibrationRecord,
+        ChangedImage,
         Certification,
         Certified,
         Conclusion,

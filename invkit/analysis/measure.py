@@ -34,6 +34,7 @@ from invkit.split.split import Split
 from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.seeds import generator
 from invkit.verdict.conclusion import conclude
+from invkit.verdict.marked import marked_sentence
 from invkit.verdict.measures import Measures
 from invkit.verdict.rules import judge
 from invkit.verdict.structures import structure_sentences
@@ -89,6 +90,8 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
         figures |= answer.structures.figures()
         if measures.control is None:
             said = structure_sentences(measures.layer, answer.structures.found)
+            if answer.structures.marked is not None:
+                said.append(marked_sentence(measures.layer, answer.structures.marked.found))
             verdict = dataclasses.replace(verdict, sentences=(*said, *verdict.sentences))
     if conclusion is not None:
         verdict = dataclasses.replace(verdict, sentences=(conclusion.text, *verdict.sentences))
@@ -117,6 +120,7 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
         witnesses=tuple(witnesses),
         unrefined=answer.undrawn,
         kept=kept,
+        changes=() if answer.structures is None else answer.structures.images,
     )
     return result if model is None else with_calibration(result, model)
 

@@ -17,6 +17,7 @@ from invkit.certificates.certify import Certified
 from invkit.data.patches import Domain
 from invkit.measures.regressed import RegressionCurve
 from invkit.measures.retained import RetainedCurve
+from invkit.measures.structures.shown import ChangedImage
 from invkit.sampling.draw import Draws
 from invkit.sampling.stack import StackedImages
 from invkit.statistics.tree import as_json
@@ -47,6 +48,7 @@ class LayerResult:
         conclusion: the verdict in one sentence; `None` for a control.
         kept: what the representation that samples are drawn in keeps of the images, `(B, 1, H, W)`, HU; `None` where there is
             none of x.
+        changes: of the first image or a part of it: with the disc that hides most, and without a marked structure.
     """
 
     layer: str
@@ -65,6 +67,7 @@ class LayerResult:
     calibration: CalibrationRecord | None = None
     conclusion: Conclusion | None = None
     kept: Tensor | None = None
+    changes: tuple[ChangedImage, ...] = ()
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -277,6 +280,8 @@ class Outcome:
                 tensors[f"{prefix}swap"] = result.swap
             if result.certified:
                 tensors[f"{prefix}certified"] = result.samples
+            for change in result.changes:
+                tensors |= {f"{prefix}{change.name}.{name}": image for name, image in change.images().items()}
             maps = {"certified_mean": result.mean, "certified_std": result.std} if result.mapped else {}
             tensors |= {f"{prefix}{name}": image for name, image in maps.items() if image is not None}
         return tensors

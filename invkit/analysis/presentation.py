@@ -13,9 +13,10 @@ from invkit.analysis.outcome import LayerResult, Outcome
 from invkit.artifacts import write_atomic
 from invkit.errors import InvkitError
 from invkit.images.window import WINDOWS, Window
+from invkit.measures.structures.shown import ChangedImage
 from invkit.measures.table import Figure
 from invkit.plugins.manager import PluginHost, default_host
-from invkit.report.data import LayerFigures, ReportData, Section
+from invkit.report.data import Change, LayerFigures, ReportData, Section
 from invkit.report.html import render_html
 from invkit.statistics.tree import expanded
 
@@ -155,7 +156,13 @@ def _layer(result: Outcome, layer: LayerResult, image: int) -> LayerFigures:
         metrics=expanded(layer.figures),
         calibration=layer.calibration,
         certificates=() if proven is None else proven.rows(image),
+        changes=[_change(one) for one in layer.changes] if image == 0 else (),
     )
+
+
+def _change(change: ChangedImage) -> Change:
+    images = {name: image.detach().cpu().numpy()[0, 0] for name, image in change.images().items()}
+    return Change(group=change.name.removesuffix("_companion"), text=change.text, **images)
 
 
 def _window(x: Tensor) -> Window:

@@ -159,6 +159,10 @@ def analyze_series(
         data, {**options, "host": host, "device": device, "say": say}
     )
     images, stated, _ = _images(data, hu_range)
+    if image.structure is not None:
+        raise UsageError(
+            f"a structure is marked in one image, and this is a series of {len(images)}: give that slice alone"
+        )
     image = replace(image, data=None, spacing=stated if spacing is None else spacing)
     sampling = replace(sampling, seed=seed)
     denoiser = load(model, device=runtime.device, host=runtime.host)

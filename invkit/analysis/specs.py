@@ -15,6 +15,7 @@ from invkit.analysis.subject import Data, Subject, choose_subject
 from invkit.data.patches import Domain
 from invkit.data.slices import NoiseModel, SliceSet
 from invkit.errors import ImageError, UsageError, require_choice
+from invkit.images.box import BoxSpec, choose_box
 from invkit.images.region import RegionSpec, choose_region
 from invkit.noise.scans import NoiseScans, read_noise_scans
 from invkit.parts.config import LayerConfig
@@ -45,6 +46,7 @@ class ImageSpec:
         region: the pixels that spreads are measured on and figures show; see `choose_region`.
         noise_scans: repeat scans or a phantom whose noise is that of the image, read here unless they are already; by default the
             noise is simulated.
+        structure: a rectangle with a structure of which it is asked whether it is real; see `choose_box`.
 
     Raises:
         UsageError: the spacing or the range is none.
@@ -58,6 +60,7 @@ class ImageSpec:
     spacing: float | None = None
     region: RegionSpec = None
     noise_scans: Data | NoiseScans = None
+    structure: BoxSpec = None
 
     def __post_init__(self) -> None:
         if isinstance(self.hu_range, str):
@@ -76,7 +79,7 @@ class ImageSpec:
 
         Raises:
             ImageError: the data are no usable image.
-            UsageError: the dose is not in (0, 1], or the region is none of this image.
+            UsageError: the dose is not in (0, 1], region or structure are none of this image, or a structure is marked in several.
             InputError: the scans of noise have pixels of another size.
         """
         assert self.noise_scans is None or isinstance(self.noise_scans, NoiseScans)
@@ -86,10 +89,17 @@ class ImageSpec:
         subject = choose_subject(
             self.data, seed=seed, dose=self.dose, hu_range=self.hu_range, spacing=self.spacing
         )
-        region = choose_region(self.region, (subject.x.shape[-2], subject.x.shape[-1]))
+        size = (subject.x.shape[-2], subject.x.shape[-1])
+        region, structure = choose_region(self.region, size), choose_box(self.structure, size)
+        if structure is not None and len(subject.x) > 1:
+            raise UsageError(
+                f"a structure is marked in one image, and these are {len(subject.x)}: give that image alone"
+            )
         if self.noise_scans is not None:
             self.noise_scans.check(subject.spacing)
-        subject = replace(subject, x=subject.x.to(device), region=region, noise_scans=self.noise_scans)
+        subject = replace(
+            subject, x=subject.x.to(device), region=region, noise_scans=self.noise_scans, structure=structure
+        )
         if region is None:
             return subject
         return replace(
@@ -249,7 +259,7 @@ def specs_of(data: Data, options: Mapping[str, Any]) -> tuple[ImageSpec, Samplin
         fields = {**{name: name for name in names}, **renamed}
         return {field: left.pop(name) for field, name in fields.items() if name in left}
 
-    image = taken("dose", "hu_range", "spacing", "region", "noise_scans")
+    image = taken("dose", "hu_range", "spacing", "region", "noise_scans", "structure")
     sampling = taken(
         "sampler", "samples", "refine", "controls", "domain", "seed", "allow_bypass", "structures"
     )

@@ -18,12 +18,14 @@ from invkit.data.dose.image import estimate_noise, noise_texture
 from invkit.data.patches import Domain
 from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.fiber.tangent import Tangent
+from invkit.images.region import Region
 from invkit.images.tissue import TISSUES, Tissue, places_for
 from invkit.measures.comparison import Controls, reconstruct, reference_images
 from invkit.measures.completeness import CodeLimits, code_limits
 from invkit.measures.output.summary import Output, measure_output
 from invkit.measures.random_weights import WeightRandomisation
 from invkit.measures.references import References, from_prior
+from invkit.measures.structures.marked import Marking
 from invkit.measures.structures.plan import RADII, Breadth
 from invkit.measures.structures.summary import Structures, measure_structures
 from invkit.measures.window import choose_window
@@ -239,6 +241,21 @@ class Study:
             for image, layer in enumerate(layers)
         ]
 
+    def _marked(self, layers: Sequence[TolerancedLayer]) -> Marking | None:
+        """Return the marked structure with layer and identity around it; `None` where none is marked."""
+        box = self.subject.structure
+        if box is None:
+            return None
+        if choose_window(self.subject.x).whole or box.within(layers[0].interior):
+            return Marking(box, layers[0], self.identities()[0])
+        mask = torch.zeros(self.subject.x.shape[-2:], dtype=torch.bool)
+        mask[box.place] = True
+        around, identity = Region(mask, f"the structure {box}"), self.identities()[0]
+        layer, same = (
+            self._toleranced(one.split, one.tangent, region=around)[0] for one in (layers[0], identity)
+        )
+        return Marking(box, layer.at(layers[0].tolerance), same)
+
     def structures(self, layers: Sequence[TolerancedLayer], draws: Sequence[PosteriorDraws]) -> Structures:
         """Return what becomes of structures and of noise at a layer.
 
@@ -256,6 +273,7 @@ class Study:
             full=Breadth(self.workshop.say, lambda tissue: self._elsewhere(layers[0], tissue))
             if self.sampling.structures == "full"
             else None,
+            marking=self._marked(layers),
         )
 
     def _elsewhere(
@@ -287,13 +305,17 @@ class Study:
         )
 
     def _toleranced(
-        self, split: Split, tangent: Tangent, tissue: Tissue = TISSUES[0]
+        self,
+        split: Split,
+        tangent: Tangent,
+        tissue: Tissue = TISSUES[0],
+        region: Region | None = None,
     ) -> list[TolerancedLayer]:
         found = []
         step = math.lcm(STEP, self.denoiser.spec.size_multiple)
         for image, (x, f_x) in enumerate(zip(self.subject.x.split(1), self.f_x.split(1), strict=True)):
             noise = self.noises[image]
-            window = choose_window(x, self.subject.region, tissue)
+            window = choose_window(x, region or self.subject.region, tissue)
             inner, origin = None, (0, 0)
             if not window.whole:
                 inner, around = window.within((x.shape[-2], x.shape[-1]), step)

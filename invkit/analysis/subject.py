@@ -14,6 +14,7 @@ from invkit.data.dose.image import estimate_noise, simulate_low_dose
 from invkit.data.images import Scan, as_image, default_scan, read_scan
 from invkit.data.slices import HU_RANGE
 from invkit.errors import ImageError
+from invkit.images.box import Box
 from invkit.images.region import Region
 from invkit.noise.scans import NoiseScans
 from invkit.training.seeds import generator
@@ -34,6 +35,7 @@ class Subject:
         region: the pixels that spreads are measured on and figures show; `None` for all.
         spacing: distance of the pixels' centres, mm; `None` where it is not known.
         noise_scans: scans whose noise is that of the images; `None` where it is simulated.
+        structure: a marked one, of which it is asked whether it is real; `None` for none.
     """
 
     x: Tensor
@@ -44,6 +46,7 @@ class Subject:
     region: Region | None = None
     spacing: float | None = None
     noise_scans: NoiseScans | None = None
+    structure: Box | None = None
 
 
 def choose_subject(

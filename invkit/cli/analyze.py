@@ -97,6 +97,14 @@ def analyze(
             help="Region of interest for spreads and figures: a box, or a mask (.npy or .png).",
         ),
     ] = None,
+    structure: Annotated[
+        str | None,
+        typer.Option(
+            "--structure",
+            metavar="X,Y,W,H",
+            help="A structure with a rim of its surroundings: how weak may it be for all that the layer can tell?",
+        ),
+    ] = None,
     noise_scans: Annotated[
         str | None,
         typer.Option(
@@ -169,6 +177,7 @@ def analyze(
         "spacing": spacing,
         "region": region,
         "noise_scans": noise_scans,
+        "structure": structure,
         "train_data": train_data,
         "train_noise": noise,
         "config": LayerConfig.preset(preset),

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from invkit.errors import ImageError, UsageError
+from invkit.images.box import four_numbers
 
 RegionSpec = str | Path | Sequence[int] | ArrayLike | Tensor | None
 LEAST = 8  # pixels a side, of what is shown
@@ -65,7 +66,7 @@ def choose_region(spec: RegionSpec, size: tuple[int, int]) -> Region | None:
     """
     if spec is None:
         return None
-    numbers = _four(spec)
+    numbers = four_numbers(spec, "a region is four whole numbers x,y,w,h, or a mask")
     if numbers is not None:
         x, y, width, height = numbers
         if min(x, y) < 0 or min(width, height) < 1 or x + width > size[1] or y + height > size[0]:
@@ -83,23 +84,6 @@ def choose_region(spec: RegionSpec, size: tuple[int, int]) -> Region | None:
     if not bool(region.mask.any()) or min(region.crop(region.mask).shape) < LEAST:
         raise ImageError(f"{region.description} is too small: it needs at least {LEAST} x {LEAST} pixels")
     return region
-
-
-def _four(spec: RegionSpec) -> tuple[int, int, int, int] | None:
-    """Return a rectangle, or `None` where something else is meant."""
-    if isinstance(spec, str):
-        parts: Sequence[object] = spec.split(",")
-    elif isinstance(spec, list | tuple) and all(isinstance(part, int) for part in spec):
-        parts = spec
-    else:
-        return None
-    if isinstance(spec, str) and len(parts) == 1:
-        return None
-    try:
-        x, y, width, height = (int(str(part)) for part in parts)
-    except ValueError:
-        raise UsageError(f"a region is four whole numbers x,y,w,h, or a mask; got {spec!r}") from None
-    return x, y, width, height
 
 
 def _mask(spec: RegionSpec) -> np.ndarray:

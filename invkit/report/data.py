@@ -1,6 +1,6 @@
 """What a report is made from: plain frozen data, filled in by whoever ran the analysis."""
 
-__all__ = ["LayerFigures", "ReportData", "Section", "jsonable", "plain", "title"]
+__all__ = ["Change", "LayerFigures", "ReportData", "Section", "jsonable", "plain", "title"]
 
 import math
 import re
@@ -52,6 +52,29 @@ def jsonable(value: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
+class Change:
+    """An image and another that the layer does not tell from it, `(h, w)`, HU.
+
+    Args:
+        group: of changes that are shown together: `hidden`, or `structure`.
+        text: what the change is.
+        x: the image.
+        changed: the other one.
+        structure: what of their difference is the structure.
+        f_x: f(x).
+        f_changed: f of the other one.
+    """
+
+    group: str
+    text: str
+    x: Image
+    changed: Image
+    structure: Image
+    f_x: Image
+    f_changed: Image
+
+
+@dataclass(frozen=True, eq=False)
 class LayerFigures:
     """Images and figures of one layer. All images have one shape `(H, W)` and are in HU.
 
@@ -76,6 +99,7 @@ class LayerFigures:
             mapping.
         calibration: of the flow behind the samples; none where it was not measured.
         certificates: what is known of each refined sample, rows of `invkit analyze --json`.
+        changes: images with something that hides, of any shape.
     """
 
     key: str
@@ -97,6 +121,7 @@ class LayerFigures:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calibration: CalibrationRecord | None = None
     certificates: Sequence[Mapping[str, Any]] = ()
+    changes: Sequence[Change] = ()
 
     def __post_init__(self) -> None:
         shape = np.shape(self.x)

@@ -13,7 +13,7 @@ from invkit.report.data import ReportData
 from invkit.report.depth import depth_figure
 from invkit.report.output import output_figure
 from invkit.report.plots import references_figure, spectrum_figure
-from invkit.report.rows import certified_figure, checks_figure, samples_figure
+from invkit.report.rows import certified_figure, changes_figure, checks_figure, samples_figure
 from invkit.report.table import figure as metric
 from invkit.report.theme import DARK, LIGHT, Theme, recoloured, render
 
@@ -55,6 +55,25 @@ def plates(data: ReportData) -> list[Plate]:
             "itself, which the tolerance alone explains: only what lies above them is the layer's. The bold mark is that of all "
             "other figures.",
             "Plots of hidden noise and of hidden discs over the tolerance; the values are in the JSON output.",
+        ),
+        (
+            "hidden",
+            lambda theme: changes_figure(
+                f"{title}: the disc that hides most", layers, "hidden", data.window, theme
+            ),
+            "Of the discs, the one that hides most, compared with what hides from the image itself: the strongest that the layer "
+            "does not see by itself, and the strongest with noise of at most two standard deviations, which nearly cancels it. "
+            "Both images are certified.",
+            "Images: x, x with a hidden disc, their difference, the disc, and f of both.",
+        ),
+        (
+            "structure",
+            lambda theme: changes_figure(
+                f"{title}: is the marked structure real?", layers, "structure", data.window, theme
+            ),
+            "The image in which the marked structure is weakest, among those that the layer does not tell from x: by itself, and "
+            "with noise of at most two standard deviations in its place. Both images are certified.",
+            "Images: x, x with less of the marked structure, their difference, what was taken away, and f of both.",
         ),
         (
             "output",

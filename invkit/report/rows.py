@@ -1,6 +1,13 @@
 """Rows of images as in the papers: x, samples, mean and standard deviation, and what checks them."""
 
-__all__ = ["certified_figure", "checks_figure", "samples_figure", "std_limit", "windowed_png"]
+__all__ = [
+    "certified_figure",
+    "changes_figure",
+    "checks_figure",
+    "samples_figure",
+    "std_limit",
+    "windowed_png",
+]
 
 import io
 from collections.abc import Sequence
@@ -16,13 +23,14 @@ from matplotlib.patches import Rectangle
 from PIL import Image as Pillow
 
 from invkit.images.window import Window
-from invkit.report.data import Image, LayerFigures
+from invkit.report.data import Change, Image, LayerFigures
 from invkit.report.theme import Theme, label
 from invkit.statistics.intervals import number
 
-STD_COLOURS = "magma"
+STD_COLOURS, CHANGE_COLOURS = "magma", "RdBu_r"
 # inches
 CELL, GAP, MARGIN, BAR, TITLE, ROW_LABEL, HEADINGS, FOOT = 1.5, 0.07, 0.1, 0.75, 0.5, 0.32, 0.22, 0.62
+CHANGE_TITLE, CHANGE_ROW, CHANGE_FOOT = 0.45, 0.55, 0.35
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,70 @@ def checks_figure(title: str, layers: Sequence[LayerFigures], window: Window, th
     if len({tuple(cell.heading for cell in row) for row in table}) != 1 or len(table[0]) < 2:
         return None
     return _grid(title, layers, table, window, theme)
+
+
+def changes_figure(
+    title: str, layers: Sequence[LayerFigures], group: str, window: Window, theme: Theme
+) -> Figure | None:
+    """Return a row of images for each change of a group; `None` where there is none.
+
+    Args:
+        title: of the figure.
+        layers: of the report.
+        group: of changes.
+        window: display window of CT images.
+        theme: of the figure.
+    """
+    changes = [(layer, change) for layer in layers for change in layer.changes if change.group == group]
+    if not changes:
+        return None
+    tallest = max(change.x.shape[0] / change.x.shape[1] for _, change in changes)
+    columns, row_height = 6, CHANGE_ROW + CELL * tallest
+    width = 2 * MARGIN + columns * CELL + (columns - 1) * GAP
+    height = CHANGE_TITLE + len(changes) * row_height + CHANGE_FOOT
+    figure = Figure(figsize=(width, height))
+
+    def write(left: float, bottom: float, text: str, **style: Any) -> None:
+        figure.text(left / width, bottom / height, text, parse_math=False, **style)
+
+    write(MARGIN, height - 0.12, label(title), size=12, weight="bold", va="top")
+    for index, (layer, change) in enumerate(changes):
+        top = height - CHANGE_TITLE - index * row_height
+        name = change.text if len(layers) == 1 else f"layer {layer.key}: {change.text}"
+        write(MARGIN, top - 0.04, label(name[0].upper() + name[1:]), va="top")
+        for column, (heading, image, limits, colours) in enumerate(_change_cells(change, window)):
+            left, bottom = MARGIN + column * (CELL + GAP), top - row_height + 0.05
+            axes = figure.add_axes((left / width, bottom / height, CELL / width, CELL * tallest / height))
+            axes.imshow(image, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="none")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            write(left, bottom + CELL * tallest + 0.05, heading, size=8.5, color=theme.muted)
+    low, high = window.limits
+    scale = f"Images from {number(low)} (black) to {number(high)} HU (white); differences blue below 0, red above."
+    write(MARGIN, 0.12, scale, size=8.5, color=theme.muted)
+    return figure
+
+
+def _change_cells(change: Change, window: Window) -> list[tuple[str, Image, tuple[float, float], str]]:
+    """Return heading, image, limits and colours of each image of a row."""
+    cells = []
+    for heading, image in (
+        ("x", change.x),
+        ("Not told from x", change.changed),
+        ("Difference", change.changed - change.x),
+        ("Structure in it", change.structure),
+        ("f(x)", change.f_x),
+        ("f of the other", change.f_changed),
+    ):
+        if heading in ("Difference", "Structure in it"):
+            most = max(float(np.abs(image).max()), 1e-3)
+            cells.append(
+                (f"{heading}, ±{number(float(f'{most:.2g}'))} HU", image, (-most, most), CHANGE_COLOURS)
+            )
+        else:
+            cells.append((heading, image, window.limits, "gray"))
+    return cells
 
 
 def _grid(

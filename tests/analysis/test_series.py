@@ -162,3 +162,10 @@ def test_too_little_memory_is_said_before_anything_is_sampled(images, network, p
     assert not [line for line in said if line.startswith("sampling")]
     with pytest.raises(UsageError, match=r"1\.5G"):
         invkit.analyze(network, "0", images[0], memory="much", **OPTIONS, **place)
+
+
+def test_a_structure_is_not_marked_in_a_series(network, images, place, tmp_path):
+    with pytest.raises(UsageError, match=r"marked in one image, and this is a series of \d+"):
+        module.analyze_series(
+            network, "0", images, out=tmp_path / "out", structure="5,5,10,10", **OPTIONS, **place
+        )

@@ -4,10 +4,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 import invkit
-from invkit.analysis.specs import SamplingSpec, TrainingSpec
+from invkit.analysis.specs import ImageSpec, SamplingSpec, TrainingSpec
 from invkit.errors import ConfigError, UsageError
+from invkit.images.box import Box
 from invkit.parts.preset_file import toml_text
 from invkit.vae.vae import VaeConfig
 
@@ -42,3 +44,12 @@ def test_a_preset_is_checked_before_anything_is_made(tmp_path):
 def test_a_choice_names_what_there_is(name):
     with pytest.raises(UsageError, match=f"{name}.*'all'"):
         invkit.analyze(**{name: "all"})
+
+
+def test_a_structure_is_marked_in_one_image():
+    images = torch.zeros(2, 1, 32, 32)
+    assert ImageSpec(images[:1], structure="4,6,10,12").subject(0, "cpu").structure == Box(4, 6, 10, 12)
+    with pytest.raises(UsageError, match="give that image alone"):
+        ImageSpec(images, structure=(4, 6, 10, 12)).subject(0, "cpu")
+    with pytest.raises(UsageError, match="extends beyond"):
+        ImageSpec(images[:1], structure=(4, 6, 10, 40)).subject(0, "cpu")

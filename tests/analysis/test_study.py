@@ -113,3 +113,19 @@ def test_lung_and_bone_of_a_large_image_have_windows_of_their_own():
     assert study._elsewhere(layer, lung)[1] is identities
     small, split = study_of(choose_subject(x[..., 40:160, 40:160].numpy(), seed=0, spacing=0.7))
     assert small._elsewhere(layer, lung) is None
+
+
+def test_a_structure_beyond_the_window_is_measured_in_a_window_of_its_own_at_the_same_tolerance():
+    x = oval(320).numpy()
+    found = []
+    for box in ("150,150,20,20", "40,150,20,20"):
+        study, split = study_of(ImageSpec(x, spacing=0.7, structure=box).subject(0, "cpu"))
+        layers = study._toleranced(split, Tangent(split.phi_grad))
+        marking = study._marked(layers)
+        here = marking.box.moved(-marking.layer.origin[0], -marking.layer.origin[1])
+        assert here.within(marking.layer.frame.interior)
+        assert marking.layer.tolerance == layers[0].tolerance
+        assert torch.equal(marking.layer.x[(..., *here.place)], study.subject.x[(..., *marking.box.place)])
+        assert torch.equal(marking.identity.x, marking.layer.x)
+        found.append(marking.layer is layers[0])
+    assert found == [True, False]

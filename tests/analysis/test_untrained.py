@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from kept_vae import vae_file
+from safetensors import safe_open
 from small_network import TINY, disc_image
 from torch import nn
 
@@ -13,6 +14,7 @@ import invkit
 from invkit.analysis.whole import with_plugin_metrics
 from invkit.data.dose.image import estimate_noise
 from invkit.data.dose.texture import noise_texture
+from invkit.errors import InputError
 from invkit.plugins.manager import PluginHost
 from invkit.vae.trained import load_vae
 
@@ -176,3 +178,34 @@ def test_a_plugins_metric_is_computed_for_every_layer_and_one_that_fails_costs_n
     for layer in measured.layers:
         assert layer.metrics["name-length"] == len(layer.layer)
         assert layer.metrics["broken"] is None
+
+
+def test_a_marked_structure_has_figures_a_sentence_and_images(call, tmp_path):
+    result = call(structure=(8, 12, 16, 14), samples=2, refine=0)
+    found = result.metrics["structure"]
+    assert found["box_px"] == [8, 12, 16, 14]
+    assert 0 < found["share"] <= found["share_companion"] <= 1
+    assert found["weakest_hu"] == pytest.approx((1 - found["share"]) * found["contrast_hu"])
+    assert any(
+        text.startswith("The structure at 8,12,16,14 has") for text in result.layers[0].verdict.sentences
+    )
+    folder = result.save(tmp_path / "run")
+    assert {"hidden.png", "structure.png"} <= {path.name for path in (folder / "figures").iterdir()}
+    with safe_open(folder / "samples.safetensors", "pt") as file:
+        kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name in ("hidden", "hidden_companion", "structure", "structure_companion"):
+        assert kept[f"layer0.{name}.changed"].shape == (1, 1, 40, 32)
+    taken = kept["layer0.structure.changed"] - kept["layer0.structure.x"]
+    assert torch.equal(kept["layer0.structure.x"], kept["x"])
+    assert torch.allclose(taken, kept["layer0.structure.structure"], atol=1e-3)
+    assert "The image in which the marked structure is weakest" in (folder / "report.html").read_text()
+
+
+def test_without_a_marked_structure_nothing_is_said_of_one(found):
+    assert "structure" not in found[0].metrics
+    assert not [name for name in found[0].tensors() if "structure." in name]
+
+
+def test_a_structure_that_padding_reaches_is_refused(call):
+    with pytest.raises(InputError, match="Mark one further inside, or give a larger image"):
+        call(structure="0,12,16,14", samples=2, refine=0)

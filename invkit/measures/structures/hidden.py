@@ -1,6 +1,8 @@
 """The strongest structure that a layer does not see at the tolerance: alone, and with the most helpful noise beside it."""
 
-__all__ = ["DEVIATIONS", "hidden_alone", "hidden_with_companion", "largest_unseen"]
+__all__ = ["DEVIATIONS", "Hidden", "hidden_alone", "hidden_with_companion", "largest_unseen"]
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,6 +26,19 @@ LEAST, MOST = 1e-2, 1e2  # of the same
 WITHIN, PRODUCTS = 3e-2, 60  # of a round's linear system; the next goes on where it ends
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """Structures with the noise that hides them best.
+
+    Args:
+        contrast: c, `(N,)`, float64.
+        change: c d + n, `(N, 1, h, w)`, HU.
+    """
+
+    contrast: Tensor
+    change: Tensor
+
+
 @torch.no_grad()
 def hidden_alone(split: Split, crops: Crops, structures: Tensor, tolerance: float) -> Tensor:
     """Return the largest c for which c d moves no window of z by more than the tolerance, `(N,)`, float64.
@@ -41,8 +56,8 @@ def hidden_alone(split: Split, crops: Crops, structures: Tensor, tolerance: floa
 
 
 @torch.no_grad()
-def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tensor, alone: Tensor) -> Tensor:
-    """Return the largest c for which c d + n moves no window by more than the tolerance, with n^T C^-1 n <= 4, `(N,)`, float64.
+def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tensor, alone: Tensor) -> Hidden:
+    """Return the largest c for which c d + n moves no window by more than the tolerance, with n^T C^-1 n <= 4.
 
     To first order that is convex. With n = A (u - c v), v = A^-1 d, and multipliers m of the windows, u is c (I + G^T G)^-1 v with
     G = M J A, where M^2 is what the multipliers put on every element of z; at the optimum they are those for which the windows
@@ -95,8 +110,10 @@ def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tens
     contrast, scale = _strongest(best, white, largest_unseen(layer.split, crops, rest, tolerance))
     z = layer.split.phi(crops.images)
     moved = layer.split.phi(crops.images + _rows(scale.to(rest.dtype), rest) * rest)
-    certified = windows.distance(moved, z).cpu() <= tolerance
-    return torch.where(certified, torch.maximum(alone, contrast), alone)
+    helps = (windows.distance(moved, z).cpu() <= tolerance) & (contrast > alone)
+    by_itself = _rows(alone.to(rest.dtype), rest) * structures
+    change = torch.where(_rows(helps, rest), _rows(scale.to(rest.dtype), rest) * rest, by_itself)
+    return Hidden(torch.where(helps, contrast, alone), change)
 
 
 def _strongest(left: Tensor, white: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:

@@ -136,6 +136,6 @@ def _seen(
             "detectability_kept": seen.kept,
             "detectability_lost": seen.lost,
             "hidden_hu": CONTRAST * alone,
-            "hidden_companion_hu": CONTRAST * hidden_with_companion(layer, crops, d, alone),
+            "hidden_companion_hu": CONTRAST * hidden_with_companion(layer, crops, d, alone).contrast,
         }
         yield shape, values, seen.converged

@@ -12,8 +12,10 @@ from torch import Tensor
 from invkit.measures.structures.condition import Condition, condition_of
 from invkit.measures.structures.curve import CURVE_RADII, CurvePoint, measure_curve
 from invkit.measures.structures.inserted import CONTRAST, measure_inserted
+from invkit.measures.structures.marked import Marked, Marking, measure_marked
 from invkit.measures.structures.plan import Breadth
 from invkit.measures.structures.rows import StructureRow
+from invkit.measures.structures.shown import ChangedImage, hidden_images
 from invkit.measures.structures.worst import WorstRow, measure_worst
 from invkit.posterior.draws import Posterior, PosteriorDraws
 from invkit.posterior.hidden import hidden_noise, high_share
@@ -41,6 +43,8 @@ class Structures:
         layers: the layer at each image.
         draws: of each image.
         window: rows and columns of the part that all this is of; `None` for whole images.
+        marked: what was found of a marked structure; `None` where none is.
+        hidden: images with the disc that hides most.
     """
 
     rows: tuple[StructureRow, ...]
@@ -51,6 +55,13 @@ class Structures:
     layers: tuple[TolerancedLayer, ...]
     draws: tuple[PosteriorDraws, ...]
     window: tuple[int, int] | None
+    marked: Marked | None = None
+    hidden: tuple[ChangedImage, ...] = ()
+
+    @property
+    def images(self) -> tuple[ChangedImage, ...]:
+        """Images with a change that hides: the disc, then the marked structure."""
+        return (*self.hidden, *(() if self.marked is None else self.marked.images))
 
     @property
     def found(self) -> StructuresFound:
@@ -154,6 +165,7 @@ class Structures:
             ],
             "worst_case": [row.figures() for row in self.worst],
             "condition": None if self.condition is None else self.condition.figures(),
+            **({} if self.marked is None else {"structure": self.marked.figures()}),
             "frame_px": max(bounded) if len(bounded) == len(frames) else None,
             "structures_window_px": None if self.window is None else list(self.window),
             "frame_needs_px": max(frame.needed for frame in frames)
@@ -172,6 +184,7 @@ def measure_structures(
     spacing: float | None,
     seed: int,
     full: Breadth | None = None,
+    marking: Marking | None = None,
 ) -> Structures:
     """Measure what becomes of structures and of noise at a layer.
 
@@ -183,7 +196,12 @@ def measure_structures(
         spacing: mm per pixel; `None` where it is not known.
         seed: of every draw.
         full: for all kinds of structures, contrasts and tissues.
+        marking: a marked structure.
+
+    Raises:
+        InputError: padding reaches what is marked.
     """
+    marked = None if marking is None else measure_marked(marking, seed=seed)
     same = [
         Posterior.of(identity.at(layer.tolerance, layer.frame)).draw(
             len(one.images), seed=seed, stream=f"posterior {image}"
@@ -209,8 +227,9 @@ def measure_structures(
         if inner is None
         else (inner[0].stop - inner[0].start, inner[1].stop - inner[1].start)
     )
+    rows = measure_inserted(layers, identities, spacing=spacing, seed=seed, full=full)
     return Structures(
-        rows=measure_inserted(layers, identities, spacing=spacing, seed=seed, full=full),
+        rows=rows,
         noise={
             "in_hu": hidden_noise(before, seed),
             "out_hu": hidden_noise(after, seed),
@@ -225,6 +244,8 @@ def measure_structures(
         layers=tuple(layers),
         draws=tuple(draws),
         window=None if measured == size else measured,
+        marked=marked,
+        hidden=hidden_images(layers, identities, rows, contrast=CONTRAST, seed=seed),
     )
 
 

@@ -60,7 +60,7 @@ def test_with_a_companion_no_search_finds_a_stronger_one():
     layer, crops = linear.toleranced(TOLERANCE), linear.crops(2)
     d = torch.stack([disc(28, 28, (13, 12), radius)[None] for radius in (1.0, 4.0)])
     alone = hidden_alone(linear.split, crops, d, TOLERANCE)
-    found = hidden_with_companion(layer, crops, d, alone)
+    found = hidden_with_companion(layer, crops, d, alone).contrast
     assert (found > 1.2 * alone).all()
     for one, c in zip(d, found, strict=True):
         most = searched(layer, linear.split.phi_grad, one, steps=60)
@@ -75,7 +75,7 @@ def test_no_search_finds_a_stronger_one_in_a_denoiser(model, name):
     d = layer.covariance.blurred(disc(24, 24, (12, 12), 2.0)[None, None].float())
     crops = Crops(layer.x, torch.tensor([[12, 12]]), layer.windows, layer.covariance)
     alone = hidden_alone(layer.split, crops, d, layer.tolerance)
-    found = float(hidden_with_companion(layer, crops, d, alone))
+    found = float(hidden_with_companion(layer, crops, d, alone).contrast)
     assert 0.97 * found < searched(layer, phi, d, steps=60) < 1.05 * found
 
 

@@ -11,6 +11,7 @@ from invkit.denoisers.oracles.planted import WithoutDiscs
 from invkit.fiber.tangent import Tangent
 from invkit.images.tissue import TISSUES, places_for
 from invkit.measures.structures import inserted, plan
+from invkit.measures.structures.hidden import Hidden
 from invkit.measures.structures.inserted import CONTRASTS, measure_inserted
 from invkit.measures.structures.plan import PLACES, RADII, Breadth
 from invkit.measures.structures.shapes import DISCS, SHAPES
@@ -54,8 +55,14 @@ def toleranced(linear, tolerance=TOLERANCE, covariance=None):
 @pytest.fixture
 def unhidden(monkeypatch):
     """Leave out the search for what hides, which has tests of its own."""
-    for name in ("hidden_alone", "hidden_with_companion"):
-        monkeypatch.setattr(inserted, name, lambda _layer, crops, *_: torch.ones(len(crops.images)))
+
+    def none(_layer, crops, *_):
+        return torch.ones(len(crops.images))
+
+    monkeypatch.setattr(inserted, "hidden_alone", none)
+    monkeypatch.setattr(
+        inserted, "hidden_with_companion", lambda *given: Hidden(none(*given), torch.zeros_like(given[2]))
+    )
 
 
 def lost(rows):

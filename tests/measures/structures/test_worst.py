@@ -4,18 +4,14 @@ import pytest
 import torch
 from denoiser_layer import small_layer
 from linear_layer import LinearLayer
+from noisy_layer import Edges, at_noise
 from projected_ascent import Seen, low_pass
 from scaled_network import Scaled
 from scipy.linalg import eigh
-from torch import nn
 
-from invkit.fiber.tangent import Tangent
 from invkit.measures.structures.hidden import DEVIATIONS
 from invkit.measures.structures.lowpass import harmonics
 from invkit.measures.structures.worst import BANDS, measure_worst
-from invkit.noise.covariance import NoiseCovariance
-from invkit.split.split import Split
-from invkit.tolerance.layer import TolerancedLayer
 
 SIDE, FRAME, TOLERANCE = 32, 3, 0.05
 
@@ -86,15 +82,6 @@ def test_no_search_finds_a_stronger_one_in_a_denoiser(model, name):
     assert 0.95 * row.hidden.value < most < 1.05 * row.hidden.value
 
 
-def at_noise(network, name, side):
-    covariance = NoiseCovariance(torch.full((side, side), 20.0))
-    x = 40 + covariance.draws(1, torch.Generator().manual_seed(0))
-    split = Split(network, name)
-    return TolerancedLayer.of(
-        split, x, split.denoiser(x), covariance, seed=0, tangent=Tangent(split.phi_grad)
-    )
-
-
 def test_the_image_hides_as_much_as_itself_and_a_shift_by_the_tolerance():
     layer = at_noise(Scaled(), "input", 48)
     for row in of(layer):
@@ -104,19 +91,6 @@ def test_the_image_hides_as_much_as_itself_and_a_shift_by_the_tolerance():
 
 
 def test_a_layer_that_does_not_see_a_band_hides_what_noise_can_be_there():
-    class Edges(nn.Module):
-        """Sees frequencies above 0.08 cycles per pixel alone."""
-
-        def __init__(self):
-            super().__init__()
-            self.inner, self.outer = nn.Identity(), nn.Identity()
-
-        def forward(self, x):
-            f = [torch.fft.fftfreq(x.shape[-2])[:, None], torch.fft.rfftfreq(x.shape[-1])[None, :]]
-            high = (f[0].square() + f[1].square() > 0.08**2).to(x)
-            edges = torch.fft.irfft2(torch.fft.rfft2(x) * high, s=x.shape[-2:])
-            return self.outer(self.inner(edges)) + 0 * x
-
     layer = at_noise(Edges(), "inner", 64)
     identity = at_noise(Edges(), "input", 64)
     low, _ = measure_worst([layer], [identity], spacing=None, seed=0)
