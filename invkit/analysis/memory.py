@@ -24,18 +24,31 @@ from torch import Tensor
 
 from invkit.denoisers.loaded import PIXELS_AT_ONCE as REFINED_AT_ONCE
 from invkit.errors import InvkitError, ResourceError, SplitError, UsageError
-from invkit.fiber.distance import activation_distance
+from invkit.fiber.distance import activation_distance, parts_of
 from invkit.fiber.refine import Limits, refine
+from invkit.fiber.tangent import Tangent
 from invkit.measures.comparison import CONTROL_SAMPLES
+from invkit.measures.structures.plan import PLACES
+from invkit.measures.window import MARGIN
+from invkit.measures.window import SIDE as WINDOW
+from invkit.noise.covariance import NoiseCovariance
+from invkit.posterior.draws import Posterior
 from invkit.sampling.base import SampleModel
 from invkit.sampling.draw import pixels_at_once
 from invkit.sampling.draws import CHUNK
 from invkit.sampling.footprint import peak_bytes
 from invkit.sampling.stack import IN_MEMORY
 from invkit.split.split import Split
+from invkit.tolerance.layer import AROUND
+from invkit.tolerance.unit import Unit, unit_of
+from invkit.tolerance.windows import Windows
 from invkit.training.processes import allocator
 
 SIDE = 128  # pixels a side of a small image to draw
+STEP = 32  # pixels, by which what lies around a window is made larger, at most
+NOISE = 20.0  # HU
+SMALL = 0.01  # of its variance: so small that draws of it are made in few steps
+SCANS = 4  # at a time
 PROBE = 64  # pixels a side of the cut-out; less, and borders count
 FLOAT, DOUBLE = 4, 8
 MAPS = 12  # mean and deviation of samples and of f of them, for a layer and its two controls
@@ -53,20 +66,27 @@ class MemoryPlan:
 
     Args:
         sampling: a chunk of samples, their decoding, and Phi and f of them, at the peak.
-        refinement: the linearisation of Phi and products with it, at the peak; 0 where nothing is refined.
+        refinement: draws of the posterior and witnesses, each with a linearisation of Phi, at the peak; 0 where there are none.
+        structures: what the tolerance, structures and hidden noise take, likewise.
         held: images and maps kept until the end.
         disk: samples in files while they are worked with, and again in the run folder.
     """
 
     sampling: int
     refinement: int
+    structures: int
     held: int
     disk: int
 
     @property
     def needed(self) -> int:
         """Memory besides what is in use already. It does not grow with the number of samples once they are in files."""
-        return self.held + max(self.sampling, self.refinement) + WORKSPACE
+        return self.held + self.most + WORKSPACE
+
+    @property
+    def most(self) -> int:
+        """Memory of the part of the work that takes most."""
+        return max(self.sampling, self.refinement, self.structures)
 
     def to_json(self) -> dict[str, int]:
         """Return the parts as JSON values; they do not depend on the state of the machine."""
@@ -79,10 +99,10 @@ class MemoryPlan:
             in_use: of this process by now, bytes.
             kept: what the C library keeps of large tensors besides, bytes.
         """
-        most = max(self.sampling, self.refinement)
-        what = "refining" if most == self.refinement else "sampling"
+        parts = {"refining": self.refinement, "structures": self.structures, "sampling": self.sampling}
+        what = max(parts, key=lambda name: parts[name])
         return (
-            f"memory: at most about {_size(in_use + self.needed + kept)} ({_size(in_use)} in use, {_size(most)} for {what}, "
+            f"memory: at most about {_size(in_use + self.needed + kept)} ({_size(in_use)} in use, {_size(self.most)} for {what}, "
             f"{_size(self.held)} for images kept, {_size(WORKSPACE + kept)} for what kernels hold), and {_size(self.disk)} of "
             "disk"
         )
@@ -115,7 +135,8 @@ class MemoryPlan:
 
     def _advice(self, room: int) -> str:
         """Say what to lower, the mildest first."""
-        if self.refinement > self.sampling and self.needed - self.refinement + self.sampling <= room:
+        rest = max(self.sampling, self.structures)
+        if self.refinement > rest and self.needed - self.refinement + rest <= room:
             return (
                 f"Refinement takes {_size(self.refinement)} of it: leave it out (--refine none), choose an earlier layer, or cut "
                 "the image to a smaller one"
@@ -151,25 +172,33 @@ def plan_memory(
     pixels = height * width
     image = pixels * FLOAT
     together = max(1, pixels_at_once(x.device) // pixels) * pixels
-    refined_together = max(1, min(refined, REFINED_AT_ONCE // pixels)) * pixels
-    phi = refinement = drawn = 0.0
-    if refined:
-        # What torch imports for its first trace holds tensors for as long as chance has it: that is not this layer's.
-        one = torch.zeros(1, 1, 2, 2)
-        refine(torch.clone, torch.clone, one, one + 1, 0.0, limits=Limits(1, 1))
+    # Of large images a window is measured, with what lies around it.
+    window = math.prod(min(side, WINDOW + 2 * MARGIN + STEP) for side in (height, width))
+    refined_together = max(1, min(refined, REFINED_AT_ONCE // window)) * window
+    # As many crops as there are places, or the whole window where no frame bounds what a layer sees.
+    inserted = max(PLACES * min(window, AROUND**2), window)
+    phi = refinement = structures = drawn = 0.0
+    # What torch imports for its first trace holds tensors for as long as chance has it: that is not this layer's.
+    one = torch.zeros(1, 1, 2, 2)
+    refine(torch.clone, torch.clone, one, one + 1, 0.0, limits=Limits(1, 1))
     for split in splits:
         phi = max(phi, _per_pixel(partial(_measure, split), x))
-        if refined and split.layer != "const":
-            refinement = max(refinement, _per_pixel(partial(_refine, split), x))
+        if split.layer != "const":
+            linear = _per_pixel(partial(_draw, split), x)
+            structures = max(structures, linear * inserted, _per_pixel(partial(_scan, split), x) * window)
+            if refined and models:
+                linear = max(linear, _per_pixel(partial(_refine, split), x))
+            refinement = max(refinement, linear * refined_together) if refined else 0.0
     if models:
         drawn = max(_drawing(model, x) for model in models)
     stacks = [samples * image, *[min(samples, CONTROL_SAMPLES) * image] * 2]
     kept = sum(size for size in stacks if size <= IN_MEMORY)
-    # Draws and witnesses, and what these were made of.
-    certified = 4 * refined * image
+    # Draws of the posterior and witnesses, with what those were made of.
+    certified = 3 * refined * image
     return MemoryPlan(
         sampling=int(max(drawn, CHUNK * image + phi * together) + MOMENTS * pixels * DOUBLE),
-        refinement=int(refinement * refined_together),
+        refinement=int(refinement),
+        structures=int(structures),
         held=len(x) * (len(splits) * (MAPS * image + kept + certified)),
         disk=len(x) * len(splits) * (samples * image + sum(stacks) - kept),
     )
@@ -204,7 +233,7 @@ def state_memory(
     in_use = memory_in_use()
     checked = limit is not None or x.device.type == "cpu"
     large = x.shape[-2] * x.shape[-1] >= LARGE
-    kept = min(allocator.kept(), max(plan.sampling, plan.refinement)) if large else 0
+    kept = allocator.kept() if large else min(allocator.kept(), allocator.TRIM)
     if checked and in_use + plan.needed + kept > _most(in_use, limit):
         allocator.hand_back()  # which is slower, and takes less
         kept = 0
@@ -268,7 +297,7 @@ def parse_memory(text: str | float | None) -> int | None:
 
 def _per_pixel(compute: Callable[[Tensor], object], x: Tensor) -> float:
     """Return the peak of a computation on a cut-out of the first image, bytes for each of its pixels."""
-    part = x[:1, :, :PROBE, :PROBE]
+    part = x[:1, :, :PROBE, :PROBE].clone()  # or views of it would count as all of x
     try:
         return peak_bytes(lambda: compute(part)) / part[0].numel()
     except (RuntimeError, InvkitError):
@@ -279,6 +308,30 @@ def _measure(split: Split, image: Tensor) -> None:
     with torch.no_grad():
         z = split.phi(image)
         activation_distance(split.phi_and_f(image)[0], z)
+
+
+def _draw(split: Split, image: Tensor) -> None:
+    """Draw one image of the posterior at a tolerance that is soon reached; the peak is that of any."""
+    noise = NoiseCovariance(torch.full_like(image[0, 0], NOISE))
+    moved = parts_of(split.phi(image + noise.draws(1, torch.Generator().manual_seed(0))))
+    pairs = zip(moved, parts_of(split.phi(image)), strict=True)
+    unit = Unit(tuple(_level(one - other) for one, other in pairs), (), 0.0)
+    windows = Windows((None,) * len(unit.s), unit)
+    with contextlib.suppress(SplitError):  # no gradient: nothing will be drawn
+        prior = noise.scaled(SMALL)
+        Posterior(split, image, image, windows, prior, 1.0, Tangent(split.phi_grad)).draw(1, seed=0)
+
+
+def _level(change: Tensor) -> Tensor:
+    """Return the root mean square of a change of an activation everywhere, 1 where there is none."""
+    return torch.full_like(change, float(change.square().mean().sqrt()) or 1.0)
+
+
+def _scan(split: Split, image: Tensor) -> None:
+    """Measure the unit of a layer on one batch of scans; the peak is that of any number."""
+    noise = NoiseCovariance(torch.full_like(image[0, 0], NOISE))
+    numbers = torch.Generator().manual_seed(0)
+    unit_of(split, image, lambda count: noise.draws(count, numbers), draws=SCANS)
 
 
 def _refine(split: Split, image: Tensor) -> None:

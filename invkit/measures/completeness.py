@@ -20,6 +20,7 @@ from invkit.vae.vae import VAE
 
 DISTORTION = 2.0  # HU, to which the noise is to be held
 DRAWS = 50
+AT_ONCE = 5
 
 COARSE = 2  # bands, of ten up to 0.5 cycles per pixel: structures of 10 pixels and more
 
@@ -74,12 +75,21 @@ def code_limits(vae: VAE, x: Tensor, noise: NoiseCovariance, *, seed: int) -> Co
     found = vae.encode(tiling.cut(x)[0])
     deviation = (0.5 * found.log_var).exp()
     own = derive_seed(seed, "posterior of the code")
-    xi = [invariances(own, 0, tile, range(DRAWS), vae.d).to(deviation) for tile in range(len(tiling))]
-    codes = found.mean + deviation * torch.stack(xi, dim=1)
-    drawn = torch.stack([vae.decode(code) for code in codes])
-    images = tiling.blend_draws(drawn, vae.decode(found.mean)[None])
-    spread = in_float64(images).var(0).mean().sqrt()
-    return CodeLimits(float(spread), float(in_float64(found.kl()).sum()), noise_rate(noise, DISTORTION))
+    middle = vae.decode(found.mean)[None]
+    # Moments about the code's mean, and few draws at a time: all of those of a slice would take hundreds of MB.
+    centre = in_float64(tiling.blend_draws(middle, middle))
+    total = squares = torch.zeros_like(centre)
+    for start in range(0, DRAWS, AT_ONCE):
+        numbers = range(start, min(start + AT_ONCE, DRAWS))
+        xi = [invariances(own, 0, tile, numbers, vae.d).to(deviation) for tile in range(len(tiling))]
+        codes = found.mean + deviation * torch.stack(xi, dim=1)
+        drawn = torch.stack([vae.decode(code) for code in codes])
+        off = in_float64(tiling.blend_draws(drawn, middle)) - centre
+        total = total + off.sum(0, keepdim=True)
+        squares = squares + off.square().sum(0, keepdim=True)
+    variance = (squares - total.square() / DRAWS) / (DRAWS - 1)
+    spread = float(variance.mean().sqrt())
+    return CodeLimits(spread, float(in_float64(found.kl()).sum()), noise_rate(noise, DISTORTION))
 
 
 def noise_rate(noise: NoiseCovariance, distortion: float) -> float:

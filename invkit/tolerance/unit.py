@@ -61,9 +61,10 @@ def unit_of(split: Split, f_x: Tensor, noise: Callable[[int], Tensor], *, draws:
             sums = [torch.zeros_like(part) for part in origin]
             squares = [torch.zeros_like(part) for part in origin]
         for k, (part, first) in enumerate(zip(parts, origin, strict=True)):
-            off = in_float64(part) - first
-            sums[k] += off.sum(0, keepdim=True)
-            squares[k] += off.square().sum(0, keepdim=True)
+            for scan in part.split(1):  # float64 of one at a time
+                off = in_float64(scan) - first
+                sums[k] += off
+                squares[k].addcmul_(off, off)
         count += n
     rounding = rounding_of(split, f_x)
     found, floored, elements = [], 0, 0

@@ -1,6 +1,6 @@
 """What glibc does with the memory of large tensors: kept for the next ones, where the process is a command's own."""
 
-__all__ = ["c_function", "hand_back", "keep", "kept"]
+__all__ = ["TRIM", "c_function", "hand_back", "keep", "kept"]
 
 import ctypes
 import os
