@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import torch
-from scipy.stats import chi2
+from scipy.special import chdtri
 from torch import Tensor
 
 from invkit.denoisers.loaded import PIXELS_AT_ONCE
@@ -230,7 +230,7 @@ def sigma_for(tolerance: float, elements: int) -> float:
         tolerance: in units of S.
         elements: numbers in a window. It fails with a probability of 1e-4.
     """
-    return tolerance / math.sqrt(float(chi2.ppf(PROBABILITY, elements)) / elements)
+    return tolerance / math.sqrt(float(chdtri(elements, 1 - PROBABILITY)) / elements)
 
 
 def _line_search(

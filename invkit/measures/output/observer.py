@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import eval_laguerre
-from scipy.stats import t as student
+from scipy.special import eval_laguerre, stdtrit
 from torch import Tensor
 
 from invkit.noise.covariance import NoiseCovariance
@@ -112,9 +111,8 @@ class Detected:
         """
         blocks, mean = len(values) - 1, values[1:].mean()
         value = blocks * values[0] - (blocks - 1) * mean
-        error = math.sqrt((blocks - 1) * np.mean((values[1:] - mean) ** 2)) * student.ppf(
-            (1 + LEVEL) / 2, blocks - 1
-        )
+        quantile = stdtrit(blocks - 1, (1 + LEVEL) / 2)
+        error = math.sqrt((blocks - 1) * np.mean((values[1:] - mean) ** 2)) * quantile
         return Interval(float(value), float(value - error), float(value + error))
 
 
