@@ -8,9 +8,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from invkit.data.dose.image import SOFT_TISSUE
 from invkit.errors import InputError
 
-SOFT_TISSUE = (-200.0, 250.0)  # HU, after smoothing
 SMOOTHING = 5  # pixels; takes most of the noise and leaves an edge
 FLAT = 0.4  # what a blur leaves of the deviation: 0.28 to 0.38 of CT noise (1 to 99 %), more of an edge
 

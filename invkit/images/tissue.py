@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
 
-from invkit.images.disc import SOFT_TISSUE, disc
+from invkit.data.dose.image import SOFT_TISSUE
+from invkit.images.disc import disc
 from invkit.training.seeds import derive_seed
 
 Part = tuple[slice, slice]  # rows and columns

@@ -1,6 +1,6 @@
 """Conjugate gradients for several systems at once."""
 
-__all__ = ["Solution", "solve"]
+__all__ = ["Solution", "dot", "solve"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,31 +52,31 @@ def solve(
     inverse = preconditioner or (lambda residual: residual)
     x = torch.zeros_like(b) if start is None else start.clone()
     residual = b - apply(x) if start is not None else b.clone()
-    norm = _dot(b, b).sqrt()
+    norm = dot(b, b).sqrt()
     goal = within * norm
     z = inverse(residual)
-    direction, rho = z.clone(), _dot(residual, z)
+    direction, rho = z.clone(), dot(residual, z)
     products = 0 if start is None else 1
     while products < at_most:
-        left = _dot(residual, residual).sqrt()
+        left = dot(residual, residual).sqrt()
         going = left > goal
         if not bool(going.any()):
             break
         image = apply(direction)
         products += 1
-        curvature = _dot(direction, image)
+        curvature = dot(direction, image)
         step = torch.where(going & (curvature > 0), rho / curvature.clamp(min=1e-300), 0.0)
         x.addcmul_(_like(step, x), direction)
         residual.addcmul_(_like(-step, image), image)
         z = inverse(residual)
-        new = _dot(residual, z)
+        new = dot(residual, z)
         direction = torch.addcmul(z, _like(new / rho.clamp(min=1e-300), direction), direction)
         rho = new
-    left = _dot(residual, residual).sqrt()
+    left = dot(residual, residual).sqrt()
     return Solution(x, left / norm.clamp(min=1e-300), products)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
+def dot(a: Tensor, b: Tensor) -> Tensor:
     """Return inner products, `(N,)`, float64."""
     found: Tensor = torch.linalg.vecdot(in_float64(a.flatten(1)), in_float64(b.flatten(1)))
     return found

@@ -15,12 +15,12 @@ from invkit.denoisers.loaded import PIXELS_AT_ONCE
 from invkit.fiber.distance import parts_of
 from invkit.fiber.tangent import Tangent
 from invkit.noise.covariance import NoiseCovariance
+from invkit.noise.solve import dot
 from invkit.posterior.whitened import Whitened
 from invkit.split.split import Split
 from invkit.tolerance.layer import TolerancedLayer
 from invkit.tolerance.unit import Unit
 from invkit.tolerance.windows import Windows
-from invkit.training.precision import in_float64
 from invkit.training.seeds import generator
 
 PROBABILITY = 1 - 1e-4  # that the noise of the tolerance stays below it in one window
@@ -159,10 +159,7 @@ class Posterior:
             )
 
         def objective(white: Tensor, misfit: tuple[Tensor, ...]) -> Tensor:
-            total = _square(white - prior)
-            for part in misfit:
-                total = total + _square(part)
-            return total / 2
+            return sum((dot(part, part) for part in misfit), dot(white - prior, white - prior)) / 2
 
         misfit = residual(white)
         value = objective(white, misfit)
@@ -176,7 +173,7 @@ class Posterior:
             solution = at.solve(-gradient, within=WITHIN, at_most=PRODUCTS)
             products += solution.products
             del at  # or the next linearisation would lie beside this one
-            gain = -_inner(gradient, solution.x) / 2
+            gain = -dot(gradient, solution.x) / 2
             solved = bool((solution.residual <= WITHIN).all())
             converged = solved and bool((gain <= CONVERGED * value).all())
             white, misfit, value = _line_search(white, solution.x, residual, objective, value)
@@ -254,11 +251,3 @@ def _line_search(
     moved = white + t.to(white).view(-1, 1, 1, 1) * direction
     new = residual(moved)
     return moved, new, objective(moved, new)
-
-
-def _square(rows: Tensor) -> Tensor:
-    return in_float64(rows.flatten(1)).square().sum(1)
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (in_float64(a.flatten(1)) * in_float64(b.flatten(1))).sum(1)

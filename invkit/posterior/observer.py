@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from invkit.noise.solve import dot
 from invkit.posterior.whitened import Whitened
-from invkit.training.precision import in_float64
 
 WITHIN = 1e-3
 PRODUCTS = 300
@@ -61,8 +61,7 @@ def detectability(at: Whitened, structures: Tensor) -> Detectability:
     """
     white = at.covariance.whitened(structures)
     solution = at.solve(white, within=WITHIN, at_most=PRODUCTS)
-    whole = in_float64(white.flatten(1)).square().sum(1)
-    lost = (in_float64(white.flatten(1)) * in_float64(solution.x.flatten(1))).sum(1)
+    whole, lost = dot(white, white), dot(white, solution.x)
     return Detectability(
         whole.sqrt(),
         (whole - lost).clamp(min=0).sqrt(),

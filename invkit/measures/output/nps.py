@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invkit.statistics.intervals import Interval, bootstrap
+from invkit.statistics.intervals import Interval, bootstrap, resampling_weights
 
 BANDS = 20  # up to 0.5 cycles per pixel
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,8 @@ def _ratio(above: np.ndarray, below: np.ndarray, seed: int) -> Interval:
     if below.sum() <= 0:
         return Interval(float("nan"))
     value = float(above.sum() / below.sum())
-    if len(above) < 2:
+    weights = resampling_weights(len(above), None, seed=seed, draws=RESAMPLES)
+    if weights is None:
         return Interval(value)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(above), np.full(len(above), 1 / len(above)), size=1000)
     low, high = np.quantile((weights @ above) / np.maximum(weights @ below, 1e-300), [0.025, 0.975])
     return Interval(value, float(low), float(high))

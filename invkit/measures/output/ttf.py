@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from invkit.statistics.intervals import Interval
+from invkit.statistics.intervals import Interval, resampling_weights
 
 FREQUENCIES = np.arange(101) * 0.005  # cycles per pixel
 BIN = 0.25  # pixels
@@ -89,10 +89,9 @@ def task_transfer(edges: Sequence[Edges], *, seed: int) -> TaskTransfer:
     image, output = (np.concatenate([getattr(one, name) for one in edges]) for name in ("image", "output"))
     radius, places = edges[0].radius, len(image)
     weights = np.ones((1, places)) / places
-    if places > 1:
-        rng = np.random.default_rng(seed)
-        drawn = rng.multinomial(places, np.full(places, 1 / places), size=RESAMPLES) / places
-        weights = np.concatenate([weights, drawn])
+    drawn = resampling_weights(places, None, seed=seed, draws=RESAMPLES)
+    if drawn is not None:
+        weights = np.concatenate([weights, drawn / places])
     before, after = (_transfer(weights @ profile, radius) for profile in (image, output))
     found = {}
     for prefix, curves in (("", after), ("in_", before)):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invkit.measures.structures.hidden import hidden_alone
+from invkit.measures.structures.hidden import largest_unseen
 from invkit.measures.structures.inserted import CONTRAST
 from invkit.measures.structures.plan import Part, planned
 from invkit.measures.structures.shapes import DISCS, Shape
@@ -106,7 +106,7 @@ def _hidden(parts: Sequence[Part], shape: Shape, layers: Sequence[TolerancedLaye
         crops = layer.crops(part.centres)
         size = (crops.images.shape[-2], crops.images.shape[-1])
         structures = CONTRAST * crops.covariance.blurred(shape.at(crops.centres, size).to(crops.images))
-        found.append(CONTRAST * hidden_alone(layer.split, crops, structures, layer.tolerance))
+        found.append(CONTRAST * largest_unseen(layer.split, crops, structures, layer.tolerance))
     return bootstrap(torch.cat(found), seed=seed)
 
 

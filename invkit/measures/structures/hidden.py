@@ -1,19 +1,18 @@
 """The strongest structure that a layer does not see at the tolerance: alone, and with the most helpful noise beside it."""
 
-__all__ = ["DEVIATIONS", "Hidden", "hidden_alone", "hidden_with_companion", "largest_unseen"]
+__all__ = ["DEVIATIONS", "Hidden", "hidden_with_companion", "largest_unseen"]
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from invkit.noise.solve import solve
+from invkit.noise.solve import dot, solve
 from invkit.posterior.whitened import Whitened
 from invkit.split.split import Split
 from invkit.tolerance.layer import Crops, TolerancedLayer
 from invkit.tolerance.unit import Parts
 from invkit.tolerance.windows import Windows
-from invkit.training.precision import in_float64
 
 DEVIATIONS = 2.0  # standard deviations of dose noise, that a companion is rarer than by no more
 SECANTS = 6
@@ -40,7 +39,7 @@ class Hidden:
 
 
 @torch.no_grad()
-def hidden_alone(split: Split, crops: Crops, structures: Tensor, tolerance: float) -> Tensor:
+def largest_unseen(split: Split, crops: Crops, changes: Tensor, tolerance: float) -> Tensor:
     """Return the largest c for which c d moves no window of z by more than the tolerance, `(N,)`, float64.
 
     The linear answer is the start; c is then sought with the layer itself, and the distance at the returned c is at most the
@@ -49,10 +48,30 @@ def hidden_alone(split: Split, crops: Crops, structures: Tensor, tolerance: floa
     Args:
         split: the layer.
         crops: images, with S of each.
-        structures: d, `(N, 1, h, w)`, HU.
+        changes: d, `(N, 1, h, w)`, HU.
         tolerance: in units of S.
     """
-    return largest_unseen(split, crops, structures, tolerance)
+    here = split.phi(crops.images)
+
+    def distance(c: Tensor) -> Tensor:
+        moved = crops.images + c.to(changes).view(-1, 1, 1, 1) * changes
+        return crops.windows.distance(split.phi(moved), here).cpu()
+
+    # As small a step as float32 still resolves, for the slope at 0.
+    c = torch.full((len(changes),), 0.1, dtype=torch.float64)
+    c = 0.1 * tolerance / distance(c).clamp(min=1e-12)
+    low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)
+    for _ in range(SECANTS):
+        found = distance(c)
+        low = torch.where(found <= tolerance, torch.maximum(low, c), low)
+        high = torch.where(found > tolerance, torch.minimum(high, c), high)
+        guess = c * AIM * tolerance / found.clamp(min=1e-12)
+        # A guess beyond what is known to be too much, or less than what is known to pass, halves what lies between.
+        guess = torch.where(guess >= high, (low + high) / 2, guess)
+        c = torch.where(guess <= low, torch.where(high.isinf(), 2 * low, (low + high) / 2), guess)
+        if bool(((high - low) <= NEAR * high).all()):
+            break
+    return low
 
 
 @torch.no_grad()
@@ -69,7 +88,7 @@ def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tens
         layer: the layer with its tolerance.
         crops: images, with S of each.
         structures: d, `(N, 1, h, w)`, HU.
-        alone: what `hidden_alone` found, which is the least that this returns.
+        alone: what `largest_unseen` found, which is the least that this returns.
     """
     covariance, windows, tolerance = crops.covariance, crops.windows, layer.tolerance
     white = covariance.whitened(structures)
@@ -86,7 +105,7 @@ def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tens
             for weight, part in zip(at.weights, windows.spread(multipliers), strict=True)
         )
         left = solve(at.reweighted(weights).apply, white, within=WITHIN, at_most=PRODUCTS, start=left).x
-        companion = _square(left - white)
+        companion = dot(left - white, left - white).cpu()
         seen = _powers(windows, at.forward(left))
         furthest = torch.stack([part.flatten(1).amax(1) for part in seen]).amax(0).cpu()
         contrast, _ = _strongest(left, white, tolerance / furthest.sqrt().clamp(min=1e-12))
@@ -121,9 +140,9 @@ def _strongest(left: Tensor, white: Tensor, most: Tensor) -> tuple[Tensor, Tenso
 
     Both are `(N,)`, float64.
     """
-    length = _square(white).sqrt().clamp(min=1e-30)
-    along = (in_float64(left.flatten(1)) * in_float64(white.flatten(1))).sum(1).cpu() / length
-    across = (_square(left) - along.square()).clamp(min=1e-30).sqrt()
+    length = dot(white, white).cpu().sqrt().clamp(min=1e-30)
+    along = dot(left, white).cpu() / length
+    across = (dot(left, left).cpu() - along.square()).clamp(min=1e-30).sqrt()
     # Beyond this, more of what is left across v takes more from c than what is left along v adds.
     scale = torch.minimum(most, DEVIATIONS * along / (across * (along.square() + across.square()).sqrt()))
     rest = (DEVIATIONS**2 - (scale * across).square()).clamp(min=0).sqrt()
@@ -136,37 +155,8 @@ def _powers(windows: Windows, scaled: Parts) -> Parts:
     return tuple(windows.of_windows(part, side).square() for part, side in pairs)
 
 
-def _square(rows: Tensor) -> Tensor:
-    return in_float64(rows.flatten(1)).square().sum(1).cpu()
-
-
 def _rows(factor: Tensor, like: Tensor | None = None) -> Tensor:
     """Return one number for each of N as what multiplies `(N, ., .)`, or all of a tensor."""
     if like is None:
         return factor.view(-1, 1, 1)
     return factor.to(like.device).view(-1, *[1] * (like.dim() - 1))
-
-
-def largest_unseen(split: Split, crops: Crops, changes: Tensor, tolerance: float) -> Tensor:
-    """Return the largest c for which c times a change keeps every window within the tolerance, as Phi itself has it."""
-    here = split.phi(crops.images)
-
-    def distance(c: Tensor) -> Tensor:
-        moved = crops.images + c.to(changes).view(-1, 1, 1, 1) * changes
-        return crops.windows.distance(split.phi(moved), here).cpu()
-
-    # As small a step as float32 still resolves, for the slope at 0.
-    c = torch.full((len(changes),), 0.1, dtype=torch.float64)
-    c = 0.1 * tolerance / distance(c).clamp(min=1e-12)
-    low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)
-    for _ in range(SECANTS):
-        found = distance(c)
-        low = torch.where(found <= tolerance, torch.maximum(low, c), low)
-        high = torch.where(found > tolerance, torch.minimum(high, c), high)
-        guess = c * AIM * tolerance / found.clamp(min=1e-12)
-        # A guess beyond what is known to be too much, or less than what is known to pass, halves what lies between.
-        guess = torch.where(guess >= high, (low + high) / 2, guess)
-        c = torch.where(guess <= low, torch.where(high.isinf(), 2 * low, (low + high) / 2), guess)
-        if bool(((high - low) <= NEAR * high).all()):
-            break
-    return low

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from invkit.measures.structures.hidden import hidden_alone, hidden_with_companion
+from invkit.measures.structures.hidden import hidden_with_companion, largest_unseen
 from invkit.measures.structures.plan import Breadth, Layers, Part, planned
 from invkit.measures.structures.rows import StructureRow
 from invkit.measures.structures.shapes import SHAPES, Shape
@@ -131,7 +131,7 @@ def _seen(
     observed = [detectability(at, d) for d in structures]
     del at  # or the next linearisation would lie beside this one
     for shape, d, seen in zip(shapes, structures, observed, strict=True):
-        alone = hidden_alone(layer.split, crops, d, layer.tolerance)
+        alone = largest_unseen(layer.split, crops, d, layer.tolerance)
         values = {
             "detectability_kept": seen.kept,
             "detectability_lost": seen.lost,

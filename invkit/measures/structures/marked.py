@@ -12,7 +12,7 @@ from torch import Tensor
 from invkit.errors import InputError
 from invkit.images.box import Box
 from invkit.images.marked import above_surroundings, contrast_of
-from invkit.measures.structures.hidden import hidden_alone, hidden_with_companion
+from invkit.measures.structures.hidden import hidden_with_companion, largest_unseen
 from invkit.measures.structures.shown import ChangedImage, changed_image
 from invkit.statistics.intervals import number
 from invkit.tolerance.layer import AROUND, TolerancedLayer
@@ -152,7 +152,7 @@ def _taken(
     row, column = (centre - crops.centres)[0].tolist()
     rows, columns = crops.images.shape[-2:]
     without = -above[..., row : row + rows, column : column + columns]
-    most = hidden_alone(layer.split, crops, without, layer.tolerance)
+    most = largest_unseen(layer.split, crops, without, layer.tolerance)
     with_noise = hidden_with_companion(layer, crops, without, most)
     alone = min(1.0, float(most))
     companion = min(1.0, float(with_noise.contrast))

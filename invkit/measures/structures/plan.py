@@ -11,6 +11,7 @@ from torch import Tensor
 
 from invkit.images.tissue import Tissue, by_area, places_for
 from invkit.measures.structures.shapes import DISCS, SHAPES, Shape
+from invkit.parts.workshop import silent
 from invkit.tolerance.layer import TolerancedLayer
 from invkit.training.seeds import derive_seed
 
@@ -18,10 +19,6 @@ PLACES = 4  # in every image
 RADII = tuple(shape.radius for shape in DISCS)
 Layers = Sequence[TolerancedLayer]
 _Placed = tuple[TolerancedLayer, TolerancedLayer, dict[float, Tensor]]
-
-
-def _silent(_: str) -> None:
-    """Tell nobody."""
 
 
 def _nowhere(_: Tissue) -> None:
@@ -37,7 +34,7 @@ class Breadth:
         elsewhere: gives layer and identity at other parts of large images, for a tissue that lacks places in those at hand.
     """
 
-    say: Callable[[str], None] = _silent
+    say: Callable[[str], None] = silent
     elsewhere: Callable[[Tissue], tuple[Layers, Layers] | None] = _nowhere
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invkit.measures.structures.hidden import hidden_alone, hidden_with_companion, largest_unseen
+from invkit.measures.structures.hidden import hidden_with_companion, largest_unseen
 from invkit.measures.structures.plan import planned
 from invkit.measures.structures.rows import StructureRow
 from invkit.statistics.intervals import number
@@ -126,7 +126,7 @@ def hidden_images(
     crops = part.layer.crops(centre)
     size = (crops.images.shape[-2], crops.images.shape[-1])
     structure = crops.covariance.blurred(most.shape.at(crops.centres, size).to(crops.images))
-    alone = hidden_alone(part.layer.split, crops, contrast * structure, part.layer.tolerance)
+    alone = largest_unseen(part.layer.split, crops, contrast * structure, part.layer.tolerance)
     hidden = hidden_with_companion(part.layer, crops, contrast * structure, alone)
     row, column = (centre - crops.centres)[0].tolist()
     found, radius = [], number(most.shape.size)

@@ -59,7 +59,7 @@ def unhidden(monkeypatch):
     def none(_layer, crops, *_):
         return torch.ones(len(crops.images))
 
-    monkeypatch.setattr(inserted, "hidden_alone", none)
+    monkeypatch.setattr(inserted, "largest_unseen", none)
     monkeypatch.setattr(
         inserted, "hidden_with_companion", lambda *given: Hidden(none(*given), torch.zeros_like(given[2]))
     )
