@@ -117,14 +117,14 @@ def check_denoiser(spec: Denoiser, *, seed: int = 0) -> CheckReport:
 
 
 def inspect_denoiser(spec: Denoiser, *, seed: int = 0) -> CheckReport:
-    """Test a denoiser and report: it builds, keeps shape and device, its layers are cuts, and so on.
+    """Test a denoiser and report: it builds, keeps shape and device, it can be split at its layers, and so on.
 
     Args:
         spec: the denoiser.
         seed: of the image and of an untrained network.
 
     Returns:
-        the checks "builds", "preprocessing is invertible", "contract on two sizes", "layer KEY is a cut",
+        the checks "builds", "preprocessing is invertible", "contract on two sizes", "layer KEY can be split",
         "no hooks left behind", and "weights TAG" for each of its weights.
     """
     examination = Examination(spec.name)
@@ -149,9 +149,9 @@ def examine_network(examination: Examination, loaded: LoadedDenoiser, x: Tensor)
     with examination.check("contract on two sizes"):
         check_contract(loaded, x)
     for layer in loaded.spec.layers:
-        with examination.check(f"layer {layer.key} is a cut") as detail:
-            Split(loaded, layer.key).check(x)
-            detail.append(layer.module)
+        with examination.check(f"layer {layer.key} can be split") as detail:
+            report = Split(loaded, layer.key).check(x)
+            detail.append(f"{layer.module}, a {'branch' if report.bypass else 'cut'}")
     with examination.check("no hooks left behind"):
         left = count_hooks(loaded.network) - hooks
         if left:

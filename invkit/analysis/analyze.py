@@ -101,7 +101,7 @@ def analyze(
         train_seed: for all random numbers of trainings.
         config: model sizes and training steps for a layer.
         vae_preset: preset of a VAE that has to be trained.
-        allow_bypass: accept a layer that a skip connection bypasses; the result says so.
+        allow_bypass: no longer needed, and without effect: any layer is analysed.
         device: where to compute.
         memory: memory limit of the process, in bytes or such as `"1.5G"`; by default what the machine has. The memory
             needed is stated before anything is sampled; if it exceeds the limit, the analysis is refused.
@@ -122,7 +122,7 @@ def analyze(
         torch.Size([1, 1, 128, 128])
     """
     image = ImageSpec(data, dose, hu_range, spacing, region, noise_scans, structure)
-    sampling = SamplingSpec(sampler, samples, refine, controls, domain, seed, allow_bypass, structures)
+    sampling = SamplingSpec(sampler, samples, refine, controls, domain, seed, structures)
     training = TrainingSpec(train_data, train_noise, train_seed, config or LayerConfig(), vae_preset, cache)
     runtime = Runtime.of(host, say, device=device, memory=memory, progress=progress)
     denoiser = load(model, device=runtime.device, host=runtime.host)

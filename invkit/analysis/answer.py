@@ -35,8 +35,8 @@ class Answer:
     undrawn: str = ""
 
 
-def find_answer(study: Study, layer: ScaledLayer, *, trained: bool) -> Answer:
-    """Measure what needs no model."""
+def find_answer(study: Study, layer: ScaledLayer, *, trained: bool, branch: bool) -> Answer:
+    """Measure what needs no model, and what becomes of it at the output where the layer is a branch."""
     if layer.eta == 0:
         return Answer(
             undrawn="this control gives the same z for all images"
@@ -50,7 +50,7 @@ def find_answer(study: Study, layer: ScaledLayer, *, trained: bool) -> Answer:
     except SplitError:
         return Answer(undrawn="no gradient of this layer reaches the image")
     pairs = zip(draws, layers, study.subject.x.split(1), strict=False)
-    certified = [certified_draws(one, at, x, study.denoiser) for one, at, x in pairs]
+    certified = [certified_draws(one, at, x, study.denoiser, branch=branch) for one, at, x in pairs]
     return Answer(layers, certified, structures, "" if draws else "no images were asked for")
 
 

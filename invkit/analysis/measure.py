@@ -15,7 +15,7 @@ from invkit.analysis.outcome import LayerResult
 from invkit.analysis.study import Study
 from invkit.calibration.record import CalibrationRecord
 from invkit.certificates.certify import Certified, refine_proposals
-from invkit.certificates.figures import certification
+from invkit.certificates.figures import at_output, certification
 from invkit.data.dose.image import estimate_noise
 from invkit.data.dose.texture import noise_texture
 from invkit.fiber.distance import activation_distance
@@ -33,6 +33,7 @@ from invkit.split.check import SplitReport
 from invkit.split.split import Split
 from invkit.statistics.intervals import Interval, bootstrap
 from invkit.training.seeds import generator
+from invkit.verdict.branch import branch_sentence
 from invkit.verdict.conclusion import conclude
 from invkit.verdict.marked import marked_sentence
 from invkit.verdict.measures import Measures
@@ -64,12 +65,12 @@ class _Image:
 def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerResult:
     """Measure one layer on every image and return what was found."""
     layer, model, x = study.scaled(found), found.model, study.subject.x
-    answer = find_answer(study, layer, trained=model is not None)
+    answer = find_answer(study, layer, trained=model is not None, branch=check.bypass)
     if answer.layers:
         layer = dataclasses.replace(layer, eta=eta_of(answer.layers, layer.scale))
     kept = study.kept(model) if study.domain == "low" else None
     images = [_measure_image(study, layer, found, answer, image) for image in range(len(x))]
-    witnesses, proposals = _witnesses(study, found, kept, answer, images)
+    witnesses, proposals = _witnesses(study, found, kept, answer, images, branch=check.bypass)
     figures, measures = _figures(study, layer, found, images, answer)
     proof = certification(witnesses, seed=study.seed, region=study.subject.region, proposals=proposals)
     if proof is not None:
@@ -93,6 +94,11 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
             if answer.structures.marked is not None:
                 said.append(marked_sentence(measures.layer, answer.structures.marked.found))
             verdict = dataclasses.replace(verdict, sentences=(*said, *verdict.sentences))
+    if check.bypass:
+        passed = at_output(answer.certified, check.leak, seed=study.seed)
+        figures["branch"] = passed.figures()
+        said_of_it = branch_sentence(measures.layer, passed)
+        verdict = dataclasses.replace(verdict, sentences=(said_of_it, *verdict.sentences))
     if conclusion is not None:
         verdict = dataclasses.replace(verdict, sentences=(conclusion.text, *verdict.sentences))
     figures["plausibility"], unlike = plausibility(study)
@@ -173,7 +179,13 @@ def _drawn_before(study: Study, answer: Answer, target: Target, image: int) -> I
 
 
 def _witnesses(
-    study: Study, found: FoundLayer, kept: Tensor | None, answer: Answer, images: Sequence[_Image]
+    study: Study,
+    found: FoundLayer,
+    kept: Tensor | None,
+    answer: Answer,
+    images: Sequence[_Image],
+    *,
+    branch: bool,
 ) -> tuple[list[Certified], list[Tensor]]:
     """Refine a few of a sampler's own images, and return them with what each was refined from."""
     count = min(study.sampling.refined, WITNESSES)
@@ -187,7 +199,7 @@ def _witnesses(
             begun = complete(
                 begun, x - kept[image][None], seed=study.seed, image=image, indices=range(len(begun))
             )
-        proven = refine_proposals(begun, layer, x, study.denoiser)
+        proven = refine_proposals(begun, layer, x, study.denoiser, branch=branch)
         if proven is None:
             return [], []
         refined.append(proven)

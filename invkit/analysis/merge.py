@@ -48,7 +48,7 @@ def merge_layers(
         layers=tuple(measured),
         f_x=study.f_x,
         vae=study.reconstruction,
-        warnings=(*_warnings(study, layers), *(reason for curve in several for reason in curve.reasons)),
+        warnings=(*_warnings(study), *(reason for curve in several for reason in curve.reasons)),
         retained=retained,
         regression=regression,
         provenance=_provenance(study, memory),
@@ -82,19 +82,13 @@ def _with_shared(
     return replace(layer, figures=figures)
 
 
-def _warnings(study: Study, layers: Sequence[tuple[FoundLayer, SplitReport]]) -> list[str]:
+def _warnings(study: Study) -> list[str]:
     denoiser, warnings = study.denoiser, []
     if denoiser.weights_tag == "built" and denoiser.spec.recipe is not None:
         warnings.append(
             f"{denoiser.name} comes without trained weights, so what is analysed is the network as it is built. "
             f"`invkit train denoiser {denoiser.name}` trains it."
         )
-    warnings += [
-        f"Layer {check.layer} is not a cut: a skip connection bypasses it, and another image causes "
-        f"{100 * check.leak:.2g} % of its change of the output although z is fixed. What is shown holds for z alone."
-        for _, check in layers
-        if check.bypass
-    ]
     return warnings
 
 

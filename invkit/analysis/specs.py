@@ -118,7 +118,6 @@ class SamplingSpec:
         controls: `"standard"` measures what hides from the layer with random weights; `"full"` trains a model for it, too.
         domain: `"low"` samples low-dose images, `"high"` their high-dose partners given the same z.
         seed: decides the noise of a simulated dose and every draw; an integer.
-        allow_bypass: accept a layer that a skip connection bypasses.
         structures: `"discs"` puts discs of four sizes into the image, of one contrast in its commonest tissue; `"full"` all
             kinds of structures, contrasts and tissues.
 
@@ -132,7 +131,6 @@ class SamplingSpec:
     controls: ControlSet = "standard"
     domain: Domain = "low"
     seed: int = 0
-    allow_bypass: bool = False
     structures: StructureSet = "discs"
 
     def __post_init__(self) -> None:
@@ -253,16 +251,14 @@ def specs_of(data: Data, options: Mapping[str, Any]) -> tuple[ImageSpec, Samplin
     Raises:
         TypeError: it takes no such option.
     """
-    left = dict(options)
+    left = {name: value for name, value in options.items() if name != "allow_bypass"}  # no longer needed
 
     def taken(*names: str, **renamed: str) -> dict[str, Any]:
         fields = {**{name: name for name in names}, **renamed}
         return {field: left.pop(name) for field, name in fields.items() if name in left}
 
     image = taken("dose", "hu_range", "spacing", "region", "noise_scans", "structure")
-    sampling = taken(
-        "sampler", "samples", "refine", "controls", "domain", "seed", "allow_bypass", "structures"
-    )
+    sampling = taken("sampler", "samples", "refine", "controls", "domain", "seed", "structures")
     training = taken(
         "config", "vae_preset", "cache", data="train_data", noise="train_noise", seed="train_seed"
     )

@@ -65,7 +65,7 @@ class Analysis:
         self.family = open_family(self.sampler, sampling.domain)
         self.subject = image.subject(sampling.seed, runtime.device)
         self.names = _layer_names(denoiser, layer)
-        self._splits = [Split(denoiser, name, allow_bypass=sampling.allow_bypass) for name in self.names]
+        self._splits = [Split(denoiser, name) for name in self.names]
         self.f_x = check_contract(denoiser, self.subject.x)
         self._checks = [split.check(self.subject.x, self.f_x) for split in self._splits]
         self.workshop = training.workshop(runtime) if workshop is None else workshop
@@ -83,7 +83,7 @@ class Analysis:
         random = self._randomised.denoiser
         if self.sampling.controls == "full" and random is not None:
             own = [name for name in self.names if not splits[name].is_control]
-            splits |= {f"random {name}": Split(random, name, allow_bypass=True) for name in own}
+            splits |= {f"random {name}": Split(random, name) for name in own}
         return splits
 
     def share(self) -> None:

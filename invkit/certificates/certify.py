@@ -1,6 +1,6 @@
 """Images with certificates: what no window of the layer tells from x by more than the tolerance, computed by Phi itself."""
 
-__all__ = ["Certified", "certified_draws", "fewest", "refine_proposals"]
+__all__ = ["CHANGE", "F_CHANGE", "Certified", "certified_draws", "fewest", "refine_proposals"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,8 @@ from invkit.posterior.draws import PosteriorDraws
 from invkit.tolerance.layer import TolerancedLayer
 from invkit.training.precision import in_float64
 from invkit.verdict.rules import ENOUGH_FOR_A_MAP
+
+CHANGE, F_CHANGE = "interior_change_hu", "interior_f_change_hu"  # of x* and of f of it, at a branch
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ class Certified:
 
 
 @torch.no_grad()
-def certified_draws(draws: PosteriorDraws, layer: TolerancedLayer, x: Tensor, f: LoadedDenoiser) -> Certified:
+def certified_draws(
+    draws: PosteriorDraws, layer: TolerancedLayer, x: Tensor, f: LoadedDenoiser, *, branch: bool = False
+) -> Certified:
     """Return draws of the posterior with their certificates.
 
     Args:
@@ -89,6 +93,7 @@ def certified_draws(draws: PosteriorDraws, layer: TolerancedLayer, x: Tensor, f:
         layer: with its tolerance.
         x: the image under test, `(1, 1, H, W)`, HU.
         f: the denoiser.
+        branch: whether something goes round the layer; then it is told what becomes of each draw at the output.
     """
     interior = layer.frame.interior
     first, kept = ((part - layer.x)[(..., *interior)] for part in (draws.first, draws.images[draws.holds]))
@@ -96,14 +101,15 @@ def certified_draws(draws: PosteriorDraws, layer: TolerancedLayer, x: Tensor, f:
     before, after = (
         float(in_float64(part).square().mean().sqrt()) if len(part) else 0.0 for part in (first, kept)
     )
+    f_error, passed = _at_output(draws.images, layer, f)
     return Certified(
         images=_put_back(draws.images, layer, x).cpu(),
         distances=draws.distances.cpu(),
         tolerance=layer.tolerance,
-        f_error=_f_error(draws.images, layer, f),
+        f_error=f_error,
         moved=_rms(draws.images - layer.x),
         interior=layer.interior,
-        details={"steps": draws.steps, "products": draws.products},
+        details={"steps": draws.steps, "products": draws.products, **(passed if branch else {})},
         rejected=draws.rejected,
         changed=after / before - 1 if before > 0 and after > 0 else 0.0,
     )
@@ -111,7 +117,7 @@ def certified_draws(draws: PosteriorDraws, layer: TolerancedLayer, x: Tensor, f:
 
 @torch.no_grad()
 def refine_proposals(
-    proposals: Tensor, layer: TolerancedLayer, x: Tensor, f: LoadedDenoiser
+    proposals: Tensor, layer: TolerancedLayer, x: Tensor, f: LoadedDenoiser, *, branch: bool = False
 ) -> Certified | None:
     """Refine images of any origin until no window tells them from x; `None` where no gradient of the layer reaches the image.
 
@@ -123,6 +129,7 @@ def refine_proposals(
         layer: with its tolerance, at x or at what was cut out of it.
         x: the image under test, `(1, 1, H, W)`, HU.
         f: the denoiser.
+        branch: as for `certified_draws`.
     """
     height, width = layer.x.shape[-2:]
     top, left = layer.origin
@@ -157,11 +164,12 @@ def refine_proposals(
         return torch.cat([of(one).cpu() for one, _ in found])
 
     images = torch.cat([one.images for one, _ in found])
+    f_error, passed = _at_output(images, layer, f)
     return Certified(
         images=_put_back(images, layer, x).cpu(),
         distances=joined(lambda one: one.certificates.after),
         tolerance=layer.tolerance,
-        f_error=_f_error(images, layer, f),
+        f_error=f_error,
         moved=joined(lambda one: one.certificates.moved),
         interior=layer.interior,
         details={
@@ -169,6 +177,7 @@ def refine_proposals(
             "steps": joined(lambda one: one.certificates.steps),
             "products": joined(lambda one: one.certificates.products),
             "proposal_share": torch.cat([share for _, share in found]),
+            **(passed if branch else {}),
         },
     )
 
@@ -184,8 +193,17 @@ def _put_back(images: Tensor, layer: TolerancedLayer, x: Tensor) -> Tensor:
     return whole
 
 
-def _f_error(images: Tensor, layer: TolerancedLayer, f: LoadedDenoiser) -> Tensor:
-    return torch.cat([_rms(f(one) - layer.f_x) for one in images.split(2)]) if len(images) else torch.zeros(0)
+def _at_output(images: Tensor, layer: TolerancedLayer, f: LoadedDenoiser) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the change of f in the window, and x* - x beside f(x*) - f(x) on the interior, if there is any: RMS, `(K,)`, HU."""
+    inside = (..., *layer.frame.interior)
+    changes = [f(one) - layer.f_x for one in images.split(2)]
+    whole = torch.cat([_rms(change) for change in changes]) if changes else torch.zeros(0)
+    if not len(images) or (images - layer.x)[inside].numel() == 0:
+        return whole, {}
+    return whole, {
+        CHANGE: _rms((images - layer.x)[inside]),
+        F_CHANGE: torch.cat([_rms(change[inside]) for change in changes]),
+    }
 
 
 def _rms(difference: Tensor) -> Tensor:

@@ -1,17 +1,18 @@
 """What is known of the images of a layer that have certificates, over all images under test."""
 
-__all__ = ["certification"]
+__all__ = ["at_output", "certification"]
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from invkit.certificates.certify import Certified, fewest
+from invkit.certificates.certify import CHANGE, F_CHANGE, Certified, fewest
 from invkit.images.region import Region
 from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.statistics.intervals import Interval
 from invkit.tolerance.frame import LEAST_INTERIOR
+from invkit.verdict.branch import BranchFound
 from invkit.verdict.measures import Certification
 
 
@@ -61,6 +62,22 @@ def certification(
         rejected=sum(one.rejected for one in found),
         changed=max((one.changed for one in found), key=abs),
     )
+
+
+def at_output(found: Sequence[Certified], leak: float, *, seed: int) -> BranchFound:
+    """Return what becomes at the output of what a branch does not tell from x, by its certified images.
+
+    Args:
+        found: of each image under test, with what was measured at the output.
+        leak: share of the change of f(x) that goes round the layer.
+        seed: of the bootstrap.
+    """
+    changes, at_f = (
+        [one.details[name][one.holds] for one in found if name in one.details] for name in (CHANGE, F_CHANGE)
+    )
+    if sum(len(rows) for rows in changes) == 0:
+        return BranchFound(leak)
+    return BranchFound(leak, root_mean_square(changes, seed=seed), root_mean_square(at_f, seed=seed))
 
 
 def _counted(one: Certified, region: Region | None) -> Tensor:

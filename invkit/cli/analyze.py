@@ -146,7 +146,7 @@ def analyze(
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Output folder of the run.")
     ] = None,
     allow_bypass: Annotated[
-        bool, typer.Option("--allow-bypass", help="Accept a layer that a skip connection bypasses.")
+        bool, typer.Option("--allow-bypass", hidden=True, help="No longer needed: any layer is analysed.")
     ] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
     memory: Annotated[
@@ -182,7 +182,6 @@ def analyze(
         "train_noise": noise,
         "config": LayerConfig.preset(preset),
         "vae_preset": vae_preset or ("tiny" if preset == "tiny" else "default"),
-        "allow_bypass": allow_bypass,
         "device": device,
         "memory": memory,
         "progress": TextProgress(),

@@ -143,7 +143,7 @@ def cinn(
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     allow_bypass: Annotated[
-        bool, typer.Option("--allow-bypass", help="Accept a layer that a skip connection bypasses.")
+        bool, typer.Option("--allow-bypass", hidden=True, help="No longer needed: any layer is analysed.")
     ] = False,
     plugin: PluginOption = None,
     json: JsonOption = False,
@@ -163,7 +163,6 @@ def cinn(
         vae_preset=vae_preset,
         seed=seed,
         device=device,
-        allow_bypass=allow_bypass,
         progress=TextProgress(),
     )
     _report(path, json)

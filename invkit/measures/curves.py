@@ -29,7 +29,7 @@ def layer_curves(
     Args:
         models: of the layers, without controls.
         controls: the models of `input` and `const`.
-        bypassed: layers bypassed by a skip connection; those after them may know more.
+        bypassed: branches, round which something goes; those after them may know more.
         seed: of the resampling.
     """
     if not models:

@@ -125,7 +125,7 @@ class WeightRandomisation:
         if self.denoiser is None:
             return self
         names = [split.layer for split in layers if not split.is_control]
-        found = find([Split(self.denoiser, name, allow_bypass=True) for name in names])
+        found = find([Split(self.denoiser, name) for name in names])
         models = {name: one.model for name, one in zip(names, found, strict=True) if one.model is not None}
         return replace(self, models=models)
 
@@ -145,7 +145,7 @@ class WeightRandomisation:
         if self.denoiser is None:
             return {"unavailable": self.why_not}, None
         own = layers[0].split
-        random = Split(self.denoiser, own.layer, allow_bypass=True)
+        random = Split(self.denoiser, own.layer)
         squares: dict[str, list[Tensor]] = {"trained": [], "image": [], "random": []}
         try:
             for image, layer in enumerate(layers):

@@ -80,7 +80,7 @@ def regression_curve(
         const_control: the same for a constant z.
         groups: labels of the rows (patients).
         convergence: of each layer's regression.
-        bypassed: layers that a skip connection bypasses; those after them may know more, so they are not compared.
+        bypassed: branches, round which something goes; those after them may know more, so they are not compared.
         seed: of the resampling.
         draws: bootstrap samples.
 

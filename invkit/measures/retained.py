@@ -102,7 +102,7 @@ def retained_curve(
         floor: entropy of each posterior, `(n,)`, nats per dimension.
         groups: labels of the rows (patients).
         convergence: of the training of each layer; its gains are in shares of NLL_const - E[H(q)].
-        bypassed: layers that a skip connection bypasses; those after them may know more, so they are not compared.
+        bypassed: branches, round which something goes; those after them may know more, so they are not compared.
         seed: of the resampling.
         draws: bootstrap samples.
 

@@ -1,4 +1,4 @@
-"""Whether a network can be split at a layer: runs once, one tensor per image, exact, a cut."""
+"""Whether a network can be split at a layer: runs once, one tensor per image, exact; and whether it is a cut or a branch."""
 
 __all__ = ["SplitReport", "check_split"]
 
@@ -24,7 +24,7 @@ class SplitReport:
         grids: shape of each tensor of z and how it lies on the image.
         numbers: how many numbers z holds for one image.
         exact: Psi(Phi(x), x) equals f(x) bit for bit; False for `const` only, which has no Psi.
-        bypass: Psi(z, carrier) still depends on the carrier.
+        bypass: the layer is a branch: something goes round it, and Psi(z, carrier) still depends on the carrier. False for a cut.
         leak: share of the change of f(x) that another carrier causes although z is fixed: 0 for a cut,
             about 1 and more where z has little effect.
     """
@@ -38,20 +38,19 @@ class SplitReport:
     leak: float
 
 
-def check_split(split: Cut, x_hu: Tensor, *, allow_bypass: bool, f_x: Tensor | None = None) -> SplitReport:
+def check_split(split: Cut, x_hu: Tensor, *, f_x: Tensor | None = None) -> SplitReport:
     """Check a split on images.
 
     Args:
         split: the layer.
         x_hu: finite images, shape `(B, 1, H, W)`, HU.
-        allow_bypass: accept a layer that a skip connection bypasses.
         f_x: f of them, where `check_contract` has found it to be the same twice.
 
     Raises:
         ImageError: `x_hu` is not finite.
         DenoiserError: the network breaks its contract.
         SplitError: the layer runs not exactly once, gives no tensor with one row per image, does not depend
-            on the image, is not exact, or is no cut and `allow_bypass` is False.
+            on the image, or is not exact.
     """
     if not bool(torch.isfinite(x_hu).all()):
         raise ImageError("a split must be checked on finite images; this one contains NaN or Inf")
@@ -73,14 +72,6 @@ def check_split(split: Cut, x_hu: Tensor, *, allow_bypass: bool, f_x: Tensor | N
                 "the identity of the tensor. Choose the layer before or after it"
             )
         leak = max(_leak(split, z, expected, other) for other in _others(x_hu))
-    if leak > 0 and not allow_bypass:
-        raise SplitError(
-            f"{owner} is not a cut: a skip connection bypasses it, so the output still depends on the "
-            f"image when z is fixed (another image causes {100 * leak:.3g} % of its change). Choose a "
-            "layer that every path passes through, or give a set of layers that together is a cut (--layer "
-            "a,b), or allow the bypass (allow_bypass=True, --allow-bypass): then what is found holds for "
-            "the carrier only"
-        )
     return _report(split, x_hu, z, exact=True, leak=leak)
 
 

@@ -27,13 +27,11 @@ class Cut:
     layer: str
     layers: tuple[ResolvedLayer, ...]
     is_control: bool
-    allow_bypass: bool
 
     def __init__(
         self, denoiser: LoadedDenoiser | nn.Module, layer: str | Sequence[str], *, allow_bypass: bool = False
     ) -> None:
         self.denoiser = denoiser if isinstance(denoiser, LoadedDenoiser) else _wrapped(denoiser)
-        self.allow_bypass = allow_bypass
         owner = self.denoiser.name
         if not isinstance(layer, str | Sequence):
             raise SplitError(f"a layer of {owner} must be named by a string such as '3', got {layer!r}")
@@ -113,7 +111,7 @@ class Cut:
         Args:
             z: what `phi` gives, for B images.
             carrier: images, shape `(B, 1, H, W)` or `(1, 1, H, W)`, HU. They run up to the layer to give
-                whatever bypasses it; for a cut, only their size matters.
+                whatever goes round it; for a cut, only their size matters.
 
         Returns:
             images, shape `(B, 1, H, W)`, HU.

@@ -22,7 +22,7 @@ class Split(Cut):
     Args:
         denoiser: a loaded denoiser, or any network from HU to HU.
         layer: where to cut; in a sequence, every string is one layer.
-        allow_bypass: let `check` accept a layer that a skip connection bypasses.
+        allow_bypass: no longer needed, and without effect: a layer that something goes round is a branch, and `check` says so.
 
     Raises:
         SplitError: there is no such layer (the message lists those that exist), or the network is TorchScript.
@@ -39,15 +39,15 @@ class Split(Cut):
     """
 
     def check(self, x_hu: Tensor, f_x: Tensor | None = None) -> SplitReport:
-        """Check on images that the network can be split here, before anything is trained on it.
+        """Check on images that the network can be split here, before anything is trained on it; say if this is a branch.
 
         Args:
             x_hu: finite images, shape `(B, 1, H, W)`, HU.
             f_x: f of them, if already known to be deterministic; computed otherwise.
 
         Raises:
-            SplitError: the layer does not run exactly once, returns no tensor with one row per image, is not
-                exact, or is not a cut and the bypass is not allowed; the message says why and what to do.
+            SplitError: the layer does not run exactly once, returns no tensor with one row per image, or is not
+                exact; the message says why and what to do.
             DenoiserError: the network breaks its contract.
         """
-        return check_split(self, x_hu, allow_bypass=self.allow_bypass, f_x=f_x)
+        return check_split(self, x_hu, f_x=f_x)

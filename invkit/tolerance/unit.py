@@ -90,7 +90,7 @@ def rounding_of(split: Split, x: Tensor) -> tuple[float, ...]:
         weights_tag=denoiser.weights_tag,
         preprocessing=denoiser.preprocessing,
     )
-    other = Split(exact, split.layer, allow_bypass=True)
+    other = Split(exact, split.layer)
     pairs = zip(parts_of(split.phi(x)), parts_of(other.phi(x.cpu().double())), strict=True)
     return tuple(float((part.cpu().double() - truth).square().mean().sqrt()) for part, truth in pairs)
 

@@ -92,7 +92,7 @@ class DenoiserConfig(_Section):
     Args:
         layers: layers as `invkit.analyze` takes them; the controls `input` and `const` are always added.
         recipe: changes to the plugin's recipe.
-        allow_bypass: accept layers that a skip connection bypasses.
+        allow_bypass: no longer needed, and without effect: any layer is analysed.
     """
 
     layers: tuple[Text, ...] = Field(min_length=1)

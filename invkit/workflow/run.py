@@ -158,7 +158,7 @@ class _Run:
             untrained = load_denoiser(self.specs[model], untrained_seed=0)
             check_contract(untrained, probe)
             for layer in chosen.layers:
-                Split(untrained, layer, allow_bypass=chosen.allow_bypass).check(probe)
+                Split(untrained, layer).check(probe)
             if not self._weights(model).exists():
                 features(self.runtime.host, self.recipes[model].perceptual)
 
@@ -255,7 +255,6 @@ class _Run:
             seed=config.seed,
             device=runtime.device,
             cache=self.cache,
-            allow_bypass=config.denoisers[model].allow_bypass,
             host=runtime.host,
             progress=runtime.progress,
         )
@@ -274,7 +273,6 @@ class _Run:
                     refine=config.refine,
                     domain=domain,
                     seed=config.seed,
-                    allow_bypass=chosen.allow_bypass,
                 ),
                 TrainingSpec(
                     self.slices,

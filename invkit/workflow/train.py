@@ -209,7 +209,7 @@ def train_cinn(
         seed: for all random numbers.
         device: where to train.
         cache: folder for trained parts; by default the user's cache.
-        allow_bypass: accept a layer that a skip connection bypasses.
+        allow_bypass: no longer needed, and without effect: any layer is analysed.
         host: the plugins.
         progress: called as the training proceeds.
 
@@ -222,7 +222,7 @@ def train_cinn(
     config = preset if isinstance(preset, LayerConfig) else LayerConfig.preset(preset)
     training = TrainingSpec(train_data, noise, seed, config, vae_preset, cache)
     workshop = training.workshop(runtime)
-    split = Split(load(model, device=runtime.device, host=runtime.host), layer, allow_bypass=allow_bypass)
+    split = Split(load(model, device=runtime.device, host=runtime.host), layer)
     request = Vae().request(split, domain, workshop)
     sampler = PatchSampler(request.slices.part("validation"), request.vae.vae.config.patch)
     split.check(sampler.batch(0, 2).x.to(runtime.device))

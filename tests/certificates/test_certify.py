@@ -8,7 +8,7 @@ from torch import nn
 
 import invkit
 from invkit.certificates.certify import certified_draws, refine_proposals
-from invkit.certificates.figures import certification
+from invkit.certificates.figures import at_output, certification
 from invkit.fiber.tangent import Tangent
 from invkit.images.region import choose_region
 from invkit.noise.covariance import NoiseCovariance
@@ -16,6 +16,7 @@ from invkit.posterior.draws import Posterior, PosteriorDraws
 from invkit.statistics.tree import as_json
 from invkit.tolerance.frame import Frame
 from invkit.tolerance.layer import TolerancedLayer
+from invkit.verdict.branch import branch_sentence
 
 SIZE = 48
 TOLERANCE = 0.05
@@ -142,6 +143,53 @@ def test_what_fails_in_a_window_is_counted_and_never_shown():
     assert found.changed == pytest.approx(float(kept / first) - 1, rel=1e-4)
     judged = as_json(certification([found], seed=0))
     assert (judged["count"], judged["refined"], judged["rejected"]) == (2, 4, 6)
+
+
+class Residual(nn.Module):
+    """f(x) = x - n(x), where n holds the means of blocks of 2 x 2 pixels, so it ignores whatever has none."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks, self.n = nn.AvgPool2d(2), nn.Upsample(scale_factor=2)
+
+    def forward(self, x):
+        return x - self.n(self.blocks(x))
+
+
+def test_what_a_residual_branch_ignores_passes_through_unchanged():
+    denoiser, at = toleranced("n", Residual())
+    blocks = 30 * torch.randn(5, 1, SIZE // 2, SIZE // 2, generator=torch.Generator().manual_seed(4))
+    d = torch.kron(blocks, torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
+    torch.testing.assert_close(denoiser(at.x + d), denoiser(at.x) + d)
+    draws = replace(
+        Posterior.of(at).draw(5, seed=0), images=at.x + d, distances=torch.zeros(5, dtype=torch.float64)
+    )
+    found = certified_draws(draws, at, at.x, denoiser, branch=True)
+    inside = d[..., 4:-4, 4:-4].double().square().flatten(1).mean(1).sqrt()
+    rows = found.rows(0)
+    for name in ("interior_change_hu", "interior_f_change_hu"):
+        assert [row[name] for row in rows] == pytest.approx(inside.tolist(), rel=1e-5)
+    passed = at_output([found], 0.9, seed=0)
+    assert passed.change.value == pytest.approx(float(inside.square().mean().sqrt()), rel=1e-5)
+    assert passed.ratio == pytest.approx(1, rel=1e-5)
+    assert branch_sentence("n", passed).endswith("the change is kept.")
+
+
+def test_what_leaves_the_frame_aside_is_measured_for_refined_images_too_and_for_branches_alone():
+    denoiser, at = toleranced("n", Residual())
+    found = refine_proposals(proposals(at.x), at, at.x, denoiser, branch=True)
+    moved = (found.images - at.x)[..., 4:-4, 4:-4].square().flatten(1).mean(1).sqrt()
+    torch.testing.assert_close(found.details["interior_change_hu"], moved)
+    assert "interior_change_hu" not in refine_proposals(proposals(at.x), at, at.x, denoiser).details
+    narrow = replace(at, frame=Frame(SIZE // 2, (SIZE, SIZE)))
+    assert (
+        at_output(
+            [certified_draws(Posterior.of(at).draw(2, seed=0), narrow, at.x, denoiser, branch=True)],
+            1,
+            seed=0,
+        ).ratio
+        is None
+    )
 
 
 def test_spreads_leave_out_the_frame_and_are_of_the_region():

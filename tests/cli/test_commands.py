@@ -90,10 +90,10 @@ def test_plugins_check_tests_a_file(invoke, stranger):
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["passed"] is True
-    assert {"loads", "builds", "contract on two sizes", "layer 1 is a cut"} <= {
+    assert {"loads", "builds", "contract on two sizes", "layer 1 can be split"} <= {
         c["name"] for c in found["checks"]
     }
-    assert "layer 1 is a cut" in invoke("plugins", "check", stranger).stdout
+    assert "layer 1 can be split" in invoke("plugins", "check", stranger).stdout
 
 
 def test_plugins_check_ends_with_4_where_the_contract_is_broken(invoke, stranger):

@@ -116,13 +116,11 @@ def test_unet_bottom_with_its_skips_is_a_cut():
     assert exact(network, "up1,enc1,enc2", x)[1].leak == 0
 
 
-def test_red_like_skips_are_found_and_closed_by_a_set():
+def test_red_like_skips_are_found():
     network = seeded(RedLike)
     x = images()
     for layer in ("conv1", "conv2", "up1", "up2", "conv1,conv2", "conv2,up2"):
-        with pytest.raises(SplitError, match=r"not a cut: a skip connection.*--layer a,b.*--allow-bypass"):
-            Split(network, layer).check(x)
-        split, report = exact(network, layer, x, allow_bypass=True)
+        split, report = exact(network, layer, x)
         assert report.bypass
         other = images(seed=8)
         assert not torch.equal(split.psi(split.phi(x), other), split.psi(split.phi(x), x))
@@ -138,11 +136,10 @@ def test_leak_is_the_share_of_the_change_that_goes_round():
             return (1 - self.around) * self.layer(x) + self.around * x
 
     for around in (0.25, 0.5, 1.0):
-        report = Split(Half(around), "layer", allow_bypass=True).check(images())
+        report = Split(Half(around), "layer").check(images())
         assert report.leak == pytest.approx(around, rel=1e-4)
-        with pytest.raises(SplitError, match=f"causes {100 * around:.3g} % of its change"):
-            Split(Half(around), "layer").check(images())
-    tiny = Split(Half(1e-7), "layer", allow_bypass=True).check(images())
+        assert Split(Half(around), "layer", allow_bypass=True).check(images()) == report
+    tiny = Split(Half(1e-7), "layer").check(images())
     assert tiny.bypass
     assert 0 < tiny.leak < 1e-5
 
@@ -159,8 +156,7 @@ def test_residual_network_whose_skip_starts_after_the_layer_is_a_cut():
 
     network = seeded(Residual)
     assert not exact(network, "head")[1].bypass
-    with pytest.raises(SplitError, match="not a cut"):
-        Split(network, "body").check(images())
+    assert exact(network, "body")[1].bypass
     assert not exact(network, "tail")[1].bypass
 
 
@@ -190,7 +186,7 @@ def test_an_element_of_a_structured_output(kind):
     network = seeded(lambda: Branching(pack, unpack))
     x, other = images(), images(seed=6)
     for layer in layers[:2]:
-        split = Split(network, layer, allow_bypass=True)
+        split = Split(network, layer)
         report = split.check(x)
         assert report.bypass
         expected = network.parts.a(x) if layer == layers[0] else network.parts.b(x)
@@ -266,8 +262,7 @@ def test_attention_runs_without_its_fast_path():
     for layer in ("head", "encoder.layers.0", "encoder", "tail"):
         exact(network, layer, x)
     assert torch.backends.mha.get_fastpath_enabled()
-    with pytest.raises(SplitError, match="not a cut"):
-        Split(network, "encoder.layers.0.linear2").check(x)
+    assert exact(network, "encoder.layers.0.linear2", x)[1].bypass
 
 
 def test_compiled_networks_and_parts():

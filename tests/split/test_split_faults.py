@@ -145,12 +145,6 @@ FAULTS = {
         SplitError,
         "does not depend on the image",
     ),
-    "unused output": (
-        lambda: Around(lambda net, x: (net.layer(x), x)[1]),
-        "layer",
-        SplitError,
-        r"causes 100 % of its change",
-    ),
     "writes through a view": (
         lambda: Around(write_through, nn.Identity()),
         "layer",

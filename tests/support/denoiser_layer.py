@@ -25,4 +25,4 @@ def small_layer(model, name, side):
     exact = LoadedDenoiser(
         f.spec, copy.deepcopy(f.network).double(), weights_tag=f.weights_tag, preprocessing=f.preprocessing
     )
-    return layer, Split(exact, name, allow_bypass=True).phi_grad
+    return layer, Split(exact, name).phi_grad

@@ -22,11 +22,6 @@ class Small(nn.Module):
         return self.second(self.first(x).relu())
 
 
-class Bypassed(Small):
-    def forward(self, x):
-        return x + super().forward(x)
-
-
 class Critic(nn.Module):
     def __init__(self):
         super().__init__()
@@ -52,7 +47,6 @@ class Plugin:
         scale = invkit.Affine(mean=0.0, std=500.0)
         return [
             invkit.Denoiser("small", Small, scale, layers, recipe=RECIPE),
-            invkit.Denoiser("bypassed", Bypassed, scale, layers, recipe=RECIPE),
             invkit.Denoiser("fixed", Small, scale, layers),
         ]
 

@@ -14,7 +14,7 @@ from invkit.validate.rows import Seeds
 
 
 def blocks():
-    return Split(wrap_module(BlockMean(2)), "mean", allow_bypass=True)
+    return Split(wrap_module(BlockMean(2)), "mean")
 
 
 def test_all_rows_hold():

@@ -216,7 +216,6 @@ def test_other_data_are_refused(copied, monkeypatch):
         ({"denoisers": {"smal": {"layers": ["1"]}}}, UnknownNameError, "did you mean 'small'"),
         ({"denoisers": {"fixed": {"layers": ["1"]}}}, ConfigError, "denoisers.fixed cannot be trained"),
         ({"denoisers": {"small": {"layers": ["9"]}}}, SplitError, "9"),
-        ({"denoisers": {"bypassed": {"layers": ["1"]}}}, SplitError, "bypass"),
         ({"data": ["nowhere"]}, DataError, "nowhere does not exist"),
         ({"data": ["bodies:2"]}, DataError, "give data from more patients"),
     ],

@@ -82,7 +82,7 @@ def test_where_a_connection_goes_round_the_layer_z_decides_what_is_given():
     with torch.random.fork_rng():
         torch.manual_seed(3)
         network = Around().eval()
-    one = model(network, "a", allow_bypass=True)
+    one = model(network, "a")
     x = images(1, 24, 24)
     z = one.split.phi(x)
     estimate, output = estimate_and_output(one.split, one.regressor, z, (24, 24))

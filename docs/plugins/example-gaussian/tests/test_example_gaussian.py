@@ -43,7 +43,7 @@ def test_it_is_found_by_its_entry_point(installed):
 def test_it_keeps_the_contract_when_installed(installed):
     report = check_plugin("gaussian", host=installed)
     assert report.passed, report.failed
-    assert "layer 2 is a cut" in {check.name for check in report.checks}
+    assert "layer 2 can be split" in {check.name for check in report.checks}
 
 
 def test_it_keeps_the_contract_as_a_file():
