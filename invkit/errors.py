@@ -33,8 +33,16 @@ __all__ = [
     "SplitError",
     "UnknownNameError",
     "UsageError",
+    "described",
+    "place_of",
     "require_choice",
 ]
+
+import os
+import sysconfig
+import traceback
+
+LONGEST = 500  # characters of an error of somebody else's code
 
 
 class InvkitError(Exception):
@@ -120,3 +128,47 @@ def require_choice(what: str, value: object, known: tuple[str, ...]) -> None:
     """
     if value not in known:
         raise UsageError(f"{what} is {' or '.join(known)}, got {value!r}")
+
+
+def described(error: BaseException) -> str:
+    """Return an error of somebody else's code as one line of limited length, with the place; whatever its `__str__` does."""
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r:.60}){place_of(error)}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"it needs the module {error.name!r}, which is not installed{place_of(error)}"
+    try:
+        message = " ".join(str(error).split())
+    except Exception:
+        message = "(its message cannot be shown)"
+    name = "" if isinstance(error, InvkitError) else f"{type(error).__name__}: "
+    return f"{name}{message}"[:LONGEST].rstrip(": ") + place_of(error)
+
+
+def place_of(error: BaseException) -> str:
+    """Return where a plugin's own code was when it failed, ` (blur/net.py, line 12)`, or nothing.
+
+    That is the innermost place outside invkit and all that is installed; of a plugin that is installed, the innermost in its own
+    package.
+    """
+    paths = sysconfig.get_paths()
+    installed = f"{paths['purelib']}{os.sep}"
+    ours = (
+        os.path.dirname(__file__) + os.sep,
+        "<",
+        f"{installed}torch{os.sep}",
+        f"{installed}pluggy{os.sep}",
+    )
+    frames = [
+        (frame.filename, frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(ours)
+        and (frame.filename.startswith(installed) or not frame.filename.startswith(paths["stdlib"]))
+    ]
+    own = [place for place in frames if not place[0].startswith(installed)]
+    if frames and not own:
+        package = frames[0][0].removeprefix(installed).split(os.sep)[0]
+        own = [place for place in frames if place[0].removeprefix(installed).split(os.sep)[0] == package]
+    if not own:
+        return ""
+    file, line = own[-1]
+    return f" ({'/'.join(file.split(os.sep)[-2:])}, line {line})"

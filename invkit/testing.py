@@ -18,8 +18,7 @@ __all__ = [
 ]
 
 import contextlib
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -31,17 +30,17 @@ from invkit.artifacts import load as load_artifact
 from invkit.data.slices import load_slices
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract, load_denoiser, wrap_module
 from invkit.denoisers.spec import Denoiser, Preprocessing
-from invkit.errors import DenoiserError, InvkitError, PluginError, UnknownNameError
+from invkit.errors import DenoiserError, PluginError, UnknownNameError, described
 from invkit.parts.config import LayerConfig
 from invkit.parts.store import Store
 from invkit.parts.workshop import Workshop
-from invkit.plugins.containment import describe_error
 from invkit.plugins.manager import PluginHost, default_host
 from invkit.plugins.records import Artifact, Metric, Sampler
 from invkit.plugins.reports import PluginReport, unknown
 from invkit.samplers.family import Family, open_family
 from invkit.sampling.layer import ScaledLayer
 from invkit.split.split import Split
+from invkit.statistics.intervals import number
 
 # Twice the rounding of float32 at the ends of the HU scale, with room for a shift and a scale each way.
 INVERSE_TOLERANCE = 16 * 4096 * torch.finfo(torch.float32).eps
@@ -95,8 +94,7 @@ class Examination:
             yield detail
         except Exception as error:
             # Whatever a plugin raises is what we want to know here.
-            message = str(error) if isinstance(error, InvkitError) else describe_error(error)
-            self.checks.append(Check(self.subject, name, False, message))
+            self.checks.append(Check(self.subject, name, False, described(error)))
         else:
             self.checks.append(Check(self.subject, name, True, " ".join(detail)))
 
@@ -178,13 +176,14 @@ def inspect_metric(metric: Metric, result: Any = None) -> CheckReport:
     examination = Examination(metric.name)
     result = sample_result() if result is None else result
     before = {name: value.clone() for name, value in tensors_of(result)}
-    first: dict[str, float] | None = None
+    first: float | dict[str, float] | None = None
     with examination.check("gives finite numbers") as detail:
-        first = numbers(metric.compute(result))
-        detail.append(", ".join(f"{name or metric.name}={value:.4g}" for name, value in first.items()))
+        first = metric.measure(result)
+        named = first if isinstance(first, dict) else {metric.name: first}
+        detail.append(", ".join(f"{name}={number(value)}" for name, value in named.items()))
     if first is not None:
         with examination.check("gives the same twice"):
-            second = numbers(metric.compute(result))
+            second = metric.measure(result)
             if second != first:
                 raise PluginError(f"got {first}, then {second}; take any randomness from a fixed seed")
     with examination.check("result unchanged"):
@@ -330,20 +329,6 @@ def count_hooks(network: nn.Module) -> int:
     """Return how many forward and backward hooks hang on a network's modules."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return sum(len(getattr(module, kind)) for module in network.modules() for kind in kinds)
-
-
-def numbers(value: float | Mapping[str, float]) -> dict[str, float]:
-    """Return what a metric gave as finite numbers by name; a single number has the empty name."""
-    items = dict(value) if isinstance(value, Mapping) else {"": value}
-    for name, number in items.items():
-        if not isinstance(name, str) or isinstance(number, bool) or not isinstance(number, int | float):
-            raise PluginError(
-                f"compute must return a number or a dict of numbers, got {type(number).__name__} "
-                f"for {name!r}; use .item() on a tensor"
-            )
-        if not math.isfinite(number):
-            raise PluginError(f"compute gave {number} for {name!r}; it must be finite")
-    return items
 
 
 def tensors_of(result: Any) -> list[tuple[str, Tensor]]:

@@ -1,6 +1,8 @@
 """The tree of errors: what a user meets, and what the command line ends with."""
 
+import importlib.util
 import inspect
+import sysconfig
 
 import pytest
 
@@ -62,3 +64,37 @@ def test_a_choice_is_refused_in_the_same_words_everywhere():
     errors.require_choice("domain", "low", ("low", "high"))
     with pytest.raises(errors.UsageError, match=r"^domain is low or high, got 'mid'$"):
         errors.require_choice("domain", "mid", ("low", "high"))
+
+
+def raised(call):
+    try:
+        call()
+    except BaseException as error:
+        return error.with_traceback(error.__traceback__.tb_next)
+    raise AssertionError("it raised nothing")
+
+
+def test_an_error_of_a_stranger_is_one_line_with_the_place_in_its_own_code(tmp_path, monkeypatch):
+    path = tmp_path / "blur" / "net.py"
+    path.parent.mkdir()
+    path.write_text(
+        "import json\n\n\ndef outer():\n    return inner()\n\n\ndef inner():\n    return json.loads('{')\n"
+    )
+    spec = importlib.util.spec_from_file_location("net", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = errors.described(raised(module.outer))
+    assert text.startswith("JSONDecodeError: Expecting property name")
+    assert text.endswith(" (blur/net.py, line 9)")
+    # the same file installed: what it calls in other packages is not its own
+    monkeypatch.setattr(
+        sysconfig, "get_paths", lambda: {"purelib": str(tmp_path), "stdlib": sysconfig.__file__[:-13]}
+    )
+    assert errors.described(raised(module.outer)).endswith(" (blur/net.py, line 9)")
+
+
+def test_an_error_that_is_ours_or_has_no_place_stays_short():
+    assert errors.described(errors.PluginError("what to do")) == "what to do"
+    assert errors.described(SystemExit(3)) == "it called sys.exit(3)"
+    assert errors.described(KeyError()) == "KeyError"
+    assert len(errors.described(ValueError("long " * 2000))) < 600

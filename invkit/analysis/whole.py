@@ -2,7 +2,6 @@
 
 __all__ = ["Analysis", "layer_list", "with_plugin_metrics"]
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +17,7 @@ from invkit.analysis.study import Study
 from invkit.data.cache.split import check_same_split
 from invkit.data.slices import split_meta
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract
-from invkit.errors import UsageError
+from invkit.errors import UsageError, described
 from invkit.measures.comparison import Controls
 from invkit.measures.random_weights import WeightRandomisation
 from invkit.parts.workshop import Workshop
@@ -231,24 +230,19 @@ def with_plugin_metrics(result: AnalysisResult, host: PluginHost) -> AnalysisRes
     """Compute the plugins' metrics of every layer and put them beside its figures, under their own names.
 
     A metric sees a result whose first layer is the one that is asked about. One that fails costs the user neither the analysis nor
-    the others: its entry says so.
+    the others: its message stands in its place, and among the warnings.
     """
-    layers = []
+    layers, failed = [], []
     for layer in result.layers:
         figures = dict(layer.figures)
         for metric in host.metrics().values():
             try:
-                value = metric.compute(replace(result, layers=(layer,)))
-                figures[metric.name] = dict(value) if isinstance(value, Mapping) else float(value)
+                figures[metric.name] = metric.measure(replace(result, layers=(layer,)))
             except Exception as error:
-                # The message of a stranger's error may quote anything, so only its kind is kept.
-                figures[metric.name] = None
-                warnings.warn(
-                    f"metric {metric.name} failed for layer {layer.layer}: {type(error).__name__}",
-                    stacklevel=2,
-                )
+                figures[metric.name] = {"failed": described(error)}
+                failed.append(f"The metric {metric.name} failed for layer {layer.layer}: {described(error)}")
         layers.append(replace(layer, figures=figures))
-    return replace(result, layers=tuple(layers))
+    return replace(result, layers=tuple(layers), warnings=(*result.warnings, *failed))
 
 
 def _experimental(sampler: Sampler) -> tuple[str, ...]:

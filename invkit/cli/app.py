@@ -57,6 +57,8 @@ class Commands(TyperGroup):
                 return together(ctx.meta[COMMAND], partial(super().invoke, ctx))
             except InvkitError as error:
                 say_error(str(error))
+                if debugging():
+                    say_traceback(error)
                 raise typer.Exit(error.exit_code) from None
             except KeyboardInterrupt:
                 say("stopped")
@@ -77,9 +79,19 @@ def report_bug(error: Exception) -> None:
     say_error(
         f"this is a bug in invkit: {type(error).__name__} in {os.path.basename(last.filename)}:{last.lineno}"
     )
-    if os.environ.get("INVKIT_DEBUG") != "1":
+    if debugging():
+        say_traceback(error)
+    else:
         say("Run it again with INVKIT_DEBUG=1 for the traceback, and include that in your report")
-        return
+
+
+def debugging() -> bool:
+    """Return whether the user asks for tracebacks."""
+    return os.environ.get("INVKIT_DEBUG") == "1"
+
+
+def say_traceback(error: Exception) -> None:
+    """Say where an error and its causes came from, without their messages."""
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)

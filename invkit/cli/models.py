@@ -147,13 +147,14 @@ def chosen_denoiser(model: str | None, source: str, host: PluginHost) -> Denoise
     """Return the denoiser that weights are for: the one named, or the one that the file says it was trained as.
 
     Raises:
+        ArtifactError: none was named, and there is no such file.
         UsageError: none was named, and the file does not say; or a tag was named with it.
         UnknownNameError: there is no such denoiser.
     """
     if model is None:
         from invkit.denoisers.weights.install import stated_model  # imports torch
 
-        model = stated_model(Path(source))
+        model = None if "://" in source else stated_model(Path(source))
         if model is None:
             raise UsageError(
                 f"{source} does not say which denoiser it is for: add --model with one of {', '.join(host.denoisers())}"

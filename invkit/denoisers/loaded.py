@@ -13,7 +13,16 @@ from torch.nn import functional
 from invkit.denoisers.network import at_rest, network_fingerprint, unwrap
 from invkit.denoisers.spec import Affine, Denoiser, Layer, Preprocessing, Weights
 from invkit.denoisers.weights.read import load_into, read_weights
-from invkit.errors import DenoiserError, ImageError, InvkitError, ResourceError, UnknownNameError, UsageError
+from invkit.errors import (
+    DenoiserError,
+    ImageError,
+    InvkitError,
+    ResourceError,
+    UnknownNameError,
+    UsageError,
+    described,
+    place_of,
+)
 from invkit.training.seeds import seeded
 
 # Patches of 128 x 128 pixels that go through a network, or some layers of it, together: its activations, up to 64 channels at
@@ -140,7 +149,7 @@ class LoadedDenoiser:
                 ) from error
             raise DenoiserError(
                 f"denoiser {self.name} raised {type(error).__name__} on an input of shape {shape}, "
-                f"{prepared.dtype}: {text}"
+                f"{prepared.dtype}: {text}{place_of(error)}{_gradient_hint(text)}"
             ) from error
         if not isinstance(out, Tensor):
             raise DenoiserError(
@@ -303,10 +312,19 @@ def _choose(spec: Denoiser, tag: str | None) -> Weights | None:
     raise UnknownNameError(f"denoiser {spec.name} has no weights {tag!r}; there are: {known}")
 
 
+def _gradient_hint(text: str) -> str:
+    """Return what to do about an error of autograd that a forward pass raised, or nothing."""
+    if not any(part in text for part in ("does not require grad", "not have been used in the graph")):
+        return ""
+    return (
+        ". It differentiates in its forward pass, which runs without gradients: wrap that part in torch.enable_grad() and "
+        "differentiate with respect to x.detach().requires_grad_(). It cannot be split at a layer inside of what it "
+        "differentiates: choose one behind it, or 'output'"
+    )
+
+
 def _build(name: str, build: Callable[[], nn.Module], seed: int) -> Any:
     try:
         return seeded(build, seed)
     except Exception as error:
-        raise DenoiserError(
-            f"denoiser {name}: build() raised {type(error).__name__}: {str(error)[:500]}"
-        ) from error
+        raise DenoiserError(f"denoiser {name}: build() failed: {described(error)}") from error

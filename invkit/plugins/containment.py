@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Outcome", "attempt", "describe_error"]
+__all__ = ["Outcome", "attempt"]
 
 import contextlib
 import io
@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from invkit.errors import LONGEST, described
+
 T = TypeVar("T")
-LIMIT = 500
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,5 @@ def attempt(call: Callable[[], T]) -> Outcome[T]:
         except KeyboardInterrupt:
             raise
         except BaseException as raised:
-            error = describe_error(raised)
-    return Outcome(value, error, stream.getvalue()[:LIMIT])
-
-
-def describe_error(error: BaseException) -> str:
-    """Return an error as one line of limited length, whatever its `__str__` does."""
-    if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r:.60})"
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"it needs the module {error.name!r}, which is not installed"
-    try:
-        message = " ".join(str(error).split())
-    except Exception:
-        message = "(its message cannot be shown)"
-    return f"{type(error).__name__}: {message}"[:LIMIT]
+            error = described(raised)
+    return Outcome(value, error, stream.getvalue()[:LONGEST])

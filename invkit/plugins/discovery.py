@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 
 from invkit._version import __version__
-from invkit.plugins.containment import describe_error
+from invkit.errors import described
 
 GROUP = "invkit"
 
@@ -56,7 +56,7 @@ def plugins_of(distribution: Distribution, name: str) -> Iterator[FoundPlugin]:
         entry_points = [entry for entry in distribution.entry_points if entry.group == GROUP]
         problem = version_problem(distribution)
     except Exception as error:
-        yield FoundPlugin(name, name, version, None, f"its metadata cannot be read: {describe_error(error)}")
+        yield FoundPlugin(name, name, version, None, f"its metadata cannot be read: {described(error)}")
         return
     for entry in entry_points:
         yield FoundPlugin(entry.name, name, version, entry, problem, incompatible=bool(problem))

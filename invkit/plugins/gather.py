@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from invkit.data.slices import PHANTOMS, NoiseModel, SliceSet, join_slices, load_slices
-from invkit.errors import DataError, InvkitError, PluginError, require_choice
+from invkit.errors import DataError, InvkitError, PluginError, place_of, require_choice
 from invkit.plugins.manager import PluginHost
 from invkit.plugins.records import Source
 
@@ -75,7 +75,7 @@ def _opened(source: Source, argument: str, seed: int) -> SliceSet:
     except Exception as error:
         # Its message may quote anything of the data, a patient's attributes too, so it is left out.
         raise PluginError(
-            f"data source {source.name} raised {type(error).__name__} for {argument!r}: "
+            f"data source {source.name} raised {type(error).__name__} for {argument!r}{place_of(error)}: "
             "please report this to the author of the plugin"
         ) from error
     if not isinstance(found, SliceSet):

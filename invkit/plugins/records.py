@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Artifact", "Backbone", "Metric", "Sampler", "Section", "Source"]
 
 import importlib.util
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +49,8 @@ class Metric:
 
     Args:
         name: key in `result.metrics`; lower case letters, digits, `_`, `-`.
-        compute: `compute(result)` returns a finite number, or a dict of numbers.
+        compute: `compute(result)` returns a finite number, or a dict of numbers; NumPy scalars and tensors of no dimension are
+            numbers.
         unit: unit of the number, e.g. `"HU"`; empty where it has none.
         description: one line for people.
         citation: the paper and equation.
@@ -62,6 +64,21 @@ class Metric:
 
     def __post_init__(self) -> None:
         check_named("metric", self.name, self.compute, "compute")
+
+    def measure(self, result: Any) -> float | dict[str, float]:
+        """Return what `compute` gives for a result, as Python's own numbers.
+
+        Raises:
+            PluginError: it gave anything else, or a number that is not finite.
+            Exception: whatever `compute` raises.
+        """
+        value = self.compute(result)
+        if not isinstance(value, Mapping):
+            return plain_number(value, "")
+        wrong = next((name for name in value if not isinstance(name, str)), None)
+        if wrong is not None:
+            raise PluginError(f"compute must name its numbers by texts, got {wrong!r:.60}")
+        return {name: plain_number(item, f" for {name!r}") for name, item in value.items()}
 
 
 @dataclass(frozen=True)
@@ -204,3 +221,21 @@ def check_named(kind: str, name: object, function: object, what: str) -> None:
         raise PluginError(f"{kind} name {name!r} must match {NAME.pattern}")
     if not callable(function):
         raise PluginError(f"{kind} {name}: {what} must be a function, got {type(function).__name__}")
+
+
+def plain_number(value: Any, of: str) -> float:
+    """Return a finite number as Python's own; a NumPy scalar or a tensor of no dimension is one.
+
+    Raises:
+        PluginError: it is none.
+    """
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+        raise PluginError(
+            f"compute must return a number or a dict of numbers, got a {type(value).__name__}{shape}{of}"
+        )
+    if not math.isfinite(value):
+        raise PluginError(f"compute gave {value}{of}; it must be finite")
+    return value

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from kept_vae import vae_file
@@ -16,6 +17,7 @@ from invkit.data.dose.image import estimate_noise
 from invkit.data.dose.texture import noise_texture
 from invkit.errors import InputError
 from invkit.plugins.manager import PluginHost
+from invkit.report.table import rows
 from invkit.vae.trained import load_vae
 
 
@@ -164,20 +166,37 @@ def test_a_plugins_metric_is_computed_for_every_layer_and_one_that_fails_costs_n
             return [
                 invkit.Metric("name-length", lambda each: len(each.layer), unit="letters"),
                 invkit.Metric("broken", lambda each: 1 / 0),
+                invkit.Metric("undefined", lambda each: {"good": 1, "bad": float("nan")}),
+                invkit.Metric("numpy", lambda each: np.float32(0.5)),
+                invkit.Metric("tensors", lambda each: {"mean": torch.tensor(2.0), "count": np.int64(3)}),
+                invkit.Metric("many", lambda each: torch.zeros(2)),
             ]
 
     host = PluginHost(installed=False)
     host.add_object(Plugin())
     layers = (*result.layers, dataclasses.replace(result.layers[0], layer="a longer name"))
     several = dataclasses.replace(result, layers=layers)
-    with pytest.warns(UserWarning, match="metric broken") as told:
-        measured = with_plugin_metrics(several, host)
-    assert [str(one.message) for one in told] == [
-        f"metric broken failed for layer {name}: ZeroDivisionError" for name in ("0", "a longer name")
-    ]
+    measured = with_plugin_metrics(several, host)
+    why = {
+        "broken": "ZeroDivisionError: division by zero (analysis/test_untrained.py, line ",
+        "undefined": "compute gave nan for 'bad'; it must be finite",
+        "many": "compute must return a number or a dict of numbers, got a Tensor of shape (2,)",
+    }
+    told = [text for text in measured.warnings if text not in several.warnings]
+    names = [(name, layer) for layer in ("0", "a longer name") for name in why]
+    for text, (name, layer) in zip(told, names, strict=True):
+        assert text.startswith(f"The metric {name} failed for layer {layer}: {why[name]}")
     for layer in measured.layers:
         assert layer.metrics["name-length"] == len(layer.layer)
-        assert layer.metrics["broken"] is None
+        assert layer.metrics["numpy"] == 0.5
+        assert layer.metrics["tensors"] == {"mean": 2.0, "count": 3}
+        assert type(layer.metrics["tensors"]["count"]) is int
+        for name, reason in why.items():
+            assert layer.metrics[name]["failed"].startswith(reason)
+    json.dumps(measured.to_json())
+    shown = {row.key: row.value for row in rows(measured.layers[0].metrics)}
+    assert shown["broken.failed"].startswith(why["broken"])
+    assert shown["name-length"] == "1"
 
 
 def test_a_marked_structure_has_figures_a_sentence_and_images(call, tmp_path):

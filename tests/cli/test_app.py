@@ -108,6 +108,24 @@ def test_a_bug_is_told_without_what_it_quotes(debug, monkeypatch):
     assert ("KeyError" in result.stderr) == bool(debug)
 
 
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_an_error_of_a_plugin_shows_its_place_where_asked_for(debug, monkeypatch):
+    monkeypatch.setenv("INVKIT_DEBUG", debug)
+
+    def fault():
+        return 1 / 0
+
+    try:
+        fault()
+    except ZeroDivisionError as cause:
+        error = errors.DenoiserError("it failed")
+        error.__cause__ = cause
+    result = failing(error)
+    assert result.exit_code == 4
+    assert "it failed" in result.stderr
+    assert ("in fault" in result.stderr) == (debug == "1")
+
+
 def test_usage_errors_end_with_2(invoke):
     for words in (["nonsense"], ["layers", "a", "b"], ["models", "--nonsense"], ["layers"], []):
         assert invoke(*words).exit_code == 2, words

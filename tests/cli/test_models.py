@@ -69,6 +69,8 @@ def test_adding_says_where_and_which_bytes(invoke, stranger, checkpoint):
         (["FILE", "--tag", "a", "--model", "stranger", "--normalise", "1,0"], 4, "positive std"),
         (["https://example.org/a.pt", "--tag", "a", "--model", "stranger"], 2, "add --sha256"),
         (["lost.pt", "--tag", "a", "--model", "stranger"], 3, "cannot read lost.pt"),
+        (["lost.pt", "--tag", "a"], 3, "cannot read the weights lost.pt: No such file or directory"),
+        (["https://example.org/a.pt", "--tag", "a"], 2, "does not say which denoiser it is for: add --model"),
     ],
 )
 def test_what_goes_wrong_ends_with_a_code_and_a_message(words, code, message, invoke, stranger, checkpoint):

@@ -10,6 +10,7 @@ from torch.nn import functional
 from invkit.denoisers.loaded import LoadedDenoiser, check_contract, load_denoiser, wrap_module
 from invkit.denoisers.spec import Affine, Denoiser
 from invkit.errors import DenoiserError, ImageError, InvkitError, UnknownNameError, UsageError
+from invkit.split.split import Split
 
 SCALE = Affine(mean=50.0, std=400.0)
 
@@ -284,7 +285,7 @@ def test_build_failures_are_typed():
     def broken():
         raise ImportError("no module named secret")
 
-    with pytest.raises(DenoiserError, match=r"build\(\) raised ImportError: no module named secret"):
+    with pytest.raises(DenoiserError, match=r"build\(\) failed: ImportError: no module named secret"):
         load_denoiser(spec(broken))
     with pytest.raises(DenoiserError, match="got str"):
         load_denoiser(spec(lambda: "network"))
@@ -301,3 +302,28 @@ def test_the_denoiser_carries_its_description():
     loaded = load_denoiser(spec())
     assert isinstance(loaded, LoadedDenoiser)
     assert (loaded.name, loaded.spec.name, loaded.preprocessing) == ("net", "net", SCALE)
+
+
+class Differentiates(nn.Module):
+    """One step down the gradient of an energy, as unrolled networks take it."""
+
+    def __init__(self, own):
+        super().__init__()
+        self.conv, self.own = nn.Conv2d(1, 1, 3, padding=1), own
+
+    def forward(self, x):
+        with torch.set_grad_enabled(self.own):
+            x = x.detach().requires_grad_() if self.own else x
+            return x - 0.1 * torch.autograd.grad(self.conv(x).square().sum(), x)[0]
+
+
+def test_a_network_that_differentiates_is_told_how_to():
+    x = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(
+        DenoiserError, match=r"test_loaded.py, line \d+\). It differentiates in its forward pass"
+    ):
+        wrap_module(Differentiates(own=False))(x)
+    f = wrap_module(Differentiates(own=True))
+    assert f(x).shape == x.shape
+    with pytest.raises(DenoiserError, match="cannot be split at a layer inside of what it differentiates"):
+        Split(f, "conv").check(x)

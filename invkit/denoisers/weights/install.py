@@ -88,13 +88,17 @@ def install(
 
 
 def stated_model(path: Path) -> str | None:
-    """Return which denoiser a file says that it was trained as; `None` where invkit did not train it."""
+    """Return which denoiser a file says that it was trained as; `None` where invkit did not train it.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
     try:
         with path.expanduser().open("rb") as stream:
             length = stream.read(8)
             header = stream.read(min(int.from_bytes(length, "little"), HEADER))
-    except OSError:
-        return None
+    except OSError as error:
+        raise ArtifactError(f"cannot read the weights {path}: {error.strerror or error}") from None
     name = provenance_of(length + header).get("name")
     return name if isinstance(name, str) else None
 
