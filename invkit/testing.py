@@ -132,7 +132,7 @@ def inspect_denoiser(spec: Denoiser, *, seed: int = 0) -> CheckReport:
         loaded = load_denoiser(spec, untrained_seed=seed)
         detail.append(f"{sum(p.numel() for p in loaded.network.parameters())} parameters")
     with examination.check("preprocessing is invertible") as detail:
-        detail.append(f"off by {inverse_error(spec.preprocessing):.1g} HU at most")
+        detail.append(f"off by {number(inverse_error(spec.preprocessing))} HU at most")
     if loaded is not None:
         examine_network(examination, loaded, x)
     for weights in spec.weights:
@@ -319,8 +319,8 @@ def inverse_error(preprocessing: Preprocessing) -> float:
     worst = float((back - x).abs().max())
     if not worst <= INVERSE_TOLERANCE:
         raise DenoiserError(
-            f"denormalise(normalise(x)) is off by {worst:.3g} HU between -1024 and 3071 HU, "
-            f"allowed is {INVERSE_TOLERANCE:.1g}. A map that clips cannot be undone"
+            f"denormalise(normalise(x)) is off by {number(worst)} HU between -1024 and 3071 HU, "
+            f"allowed is {number(INVERSE_TOLERANCE)} HU. A map that clips cannot be undone"
         )
     return worst
 

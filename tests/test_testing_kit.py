@@ -129,7 +129,7 @@ def test_a_layer_that_is_missing_is_reported_and_of_others_what_they_are():
 
 def test_a_preprocessing_that_clips_is_reported():
     found = failed(dataclasses.replace(GOOD, preprocessing=Clip()))
-    assert "off by 2.87e+03 HU" in found["preprocessing is invertible"]
+    assert "off by 2,871 HU" in found["preprocessing is invertible"]
 
 
 @pytest.mark.parametrize("preprocessing", [Affine(-1024.0, 4095.0), Affine(-500.0, 500.0), Affine(0.0, 1.0)])

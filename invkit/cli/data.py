@@ -120,6 +120,8 @@ def stated_rescale(slope: float | None, intercept: float | None) -> tuple[float,
 
 
 def _print_scan(report: dict[str, Any]) -> None:
+    from invkit.statistics.intervals import number  # imports torch
+
     emit_table(
         ("series", "patient", "exam", "dose", "partner", "slices", "size", "spacing", "step", "kernel"),
         [
@@ -131,8 +133,8 @@ def _print_scan(report: dict[str, Any]) -> None:
                 row["partner"] or "-",
                 str(row["slices"]),
                 " x ".join(map(str, row["size"])),
-                " x ".join(f"{side:.3g}" for side in row["spacing"]) + " mm" if row["spacing"] else "-",
-                "-" if row["step"] is None else f"{row['step']:.3g} mm",
+                " x ".join(number(side) for side in row["spacing"]) + " mm" if row["spacing"] else "-",
+                "-" if row["step"] is None else f"{number(row['step'])} mm",
                 row["kernel"] or "-",
             )
             for row in report["details"]
@@ -156,10 +158,12 @@ def _print_scan(report: dict[str, Any]) -> None:
 
 
 def _print_prepared(done: Prepared) -> None:
+    from invkit.statistics.intervals import number  # imports torch
+
     emit_text(str(done.folder.resolve()))
     emit_text(
         f"{done.patients} patients, {done.slices} slices, {done.pairs} of them with a low-dose partner, "
-        f"{done.bytes / 1e9:.3g} GB; {done.written} shards written, {done.kept} kept, {done.removed} removed"
+        f"{number(done.bytes / 1e9)} GB; {done.written} shards written, {done.kept} kept, {done.removed} removed"
     )
     shares = ", ".join(f"{count} {part}" for part, count in done.parts.items())
     emit_text(f"split {done.split[:12]} by {done.rule}: {shares} patients")

@@ -51,6 +51,8 @@ def run(
 
 def show(outcome: RunOutcome, json: bool) -> None:
     """Print where everything is, and the main figures of every layer."""
+    from invkit.statistics.intervals import Interval, number  # imports torch
+
     found = [(report, layer) for report in outcome.reports for layer in layers(report)]
     if json:
         rows = [{"model": report.model, "domain": report.domain, **layer} for report, layer in found]
@@ -64,7 +66,7 @@ def show(outcome: RunOutcome, json: bool) -> None:
                 report.domain,
                 layer["key"],
                 *(
-                    f"{number(figure):.3g}"
+                    number(Interval.of(figure).value)
                     for figure in (
                         layer["metrics"]["spread_hu"],
                         layer["metrics"]["fiber_error"]["samples"],
@@ -100,8 +102,3 @@ def layers(report: Report) -> list[dict[str, Any]]:
     """Return what a report says of each layer."""
     described: list[dict[str, Any]] = json_text.loads(report.path.with_suffix(".json").read_bytes())["layers"]
     return described
-
-
-def number(figure: float | dict[str, float]) -> float:
-    """Return a figure without its interval."""
-    return figure["value"] if isinstance(figure, dict) else figure

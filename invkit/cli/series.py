@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def show_series(result: SeriesResult, json: bool) -> None:
     """Print the figures of every slice and of all, and where the report lies."""
     from invkit.measures.table import SLICES, shown_at
+    from invkit.statistics.intervals import number
     from invkit.statistics.pooling import leaves
 
     if json:
@@ -27,7 +28,7 @@ def show_series(result: SeriesResult, json: bool) -> None:
 
     def row(name: str, layer: str, metrics: dict[str, Any]) -> tuple[str, ...]:
         figures = dict(leaves(metrics))
-        return name, layer, *(f"{figures[key]:.3g}" if key in figures else "" for key in columns)
+        return name, layer, *(number(figures[key]) if key in figures else "" for key in columns)
 
     rows = [
         row(str(one["slice"]), layer, one["layers"][layer]["metrics"])

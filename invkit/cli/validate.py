@@ -47,14 +47,16 @@ def validate(
 
 def show(found: Validation) -> None:
     """Print the table."""
+    from invkit.statistics.intervals import number  # imports torch
+
     emit_table(
         ("id", "measure", "value", "bound", "holds"),
         [
             (
                 row.id,
                 row.measure,
-                f"{row.value:.3g}",
-                f"{row.relation} {row.bound:.3g}",
+                number(row.value),
+                f"{row.relation} {number(row.bound)}",
                 "yes" if row.holds else "NO",
             )
             for row in found.rows

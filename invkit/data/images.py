@@ -29,6 +29,7 @@ from invkit.data.dicom.header import PIXEL_LIMIT
 from invkit.data.dicom.pixels import HU_RANGE
 from invkit.data.dicom.read import DicomSlice, decode, read_dicom_slices
 from invkit.errors import ImageError
+from invkit.statistics.intervals import number
 
 NPY_MAGIC = b"\x93NUMPY"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -137,7 +138,7 @@ def as_image(data: NDArray[Any] | Tensor) -> Tensor:
     if low < HU_RANGE[0] or high > HU_RANGE[1]:
         raise ImageError(
             f"the image contains values outside {HU_RANGE[0]:.0f} to {HU_RANGE[1]:.0f} HU "
-            f"({low:.6g} to {high:.6g}). Give it in HU: air -1000, water 0"
+            f"({number(low)} to {number(high)}). Give it in HU: air -1000, water 0"
         )
     return image
 

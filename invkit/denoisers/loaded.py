@@ -23,6 +23,7 @@ from invkit.errors import (
     described,
     place_of,
 )
+from invkit.statistics.intervals import number
 from invkit.training.seeds import seeded
 
 # Patches of 128 x 128 pixels that go through a network, or some layers of it, together: its activations, up to 64 channels at
@@ -296,7 +297,7 @@ def check_contract(loaded: LoadedDenoiser, x_hu: Tensor) -> Tensor:
             worst = float((first - second).abs().max())
             raise DenoiserError(
                 f"denoiser {loaded.name} is not deterministic: two calls on one image of shape {shape} "
-                f"differ by {worst:.3g} HU. Random parts must be disabled in eval mode, and no state may be kept"
+                f"differ by {number(worst)} HU. Random parts must be disabled in eval mode, and no state may be kept"
             )
         outputs.append(first)
     return outputs[0]

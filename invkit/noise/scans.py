@@ -18,6 +18,7 @@ from invkit.errors import InputError
 from invkit.noise.covariance import NoiseCovariance
 from invkit.noise.measured import LEAST_SIDE, MeasuredNoise, same_anatomy
 from invkit.noise.simulated import LEAST_NOISE, simulated_deviation
+from invkit.statistics.intervals import number
 
 SPACING = 0.01  # of the image's, by which the pixels of the scans may differ
 
@@ -54,7 +55,7 @@ class NoiseScans:
         off = float(self.images.diff(dim=1).square().mean().sqrt())
         if off < LEAST_NOISE:
             raise InputError(
-                f"the scans of {self.name} differ by {off:.2g} HU: they hold no noise, or are copies of one "
+                f"the scans of {self.name} differ by {number(off)} HU: they hold no noise, or are copies of one "
                 "scan. Give scans that were acquired anew"
             )
 

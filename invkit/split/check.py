@@ -11,6 +11,7 @@ from torch import Tensor
 from invkit.errors import DenoiserError, ImageError, SplitError
 from invkit.split.cut import Cut
 from invkit.split.grid import Grid
+from invkit.statistics.intervals import number
 from invkit.training.precision import in_float64
 
 
@@ -67,7 +68,7 @@ def check_split(split: Cut, x_hu: Tensor, *, f_x: Tensor | None = None) -> Split
         if not torch.equal(found, expected):
             worst = float((found - expected).abs().max())
             raise SplitError(
-                f"{owner} is not exact: Psi(Phi(x)) differs from f(x) by up to {worst:.3g} HU. The module's "
+                f"{owner} is not exact: Psi(Phi(x)) differs from f(x) by up to {number(worst)} HU. The module's "
                 "output shares memory with another tensor that is used later, or a later operation depends on "
                 "the identity of the tensor. Choose the layer before or after it"
             )

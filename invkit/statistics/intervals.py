@@ -1,6 +1,6 @@
 """Uncertainty of measured figures: bootstrap intervals over images or patients, and paired differences."""
 
-__all__ = ["Interval", "bootstrap", "number", "resampling_weights", "states_interval"]
+__all__ = ["Interval", "bootstrap", "number", "percent", "resampling_weights", "states_interval"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,16 +23,26 @@ def number(value: float, decimals: int | None = None) -> str:
     """Return a figure in words: three significant digits, or so many decimals; no exponent below a million.
 
     Example:
-        >>> number(41.234), number(0.01234), number(12345.6), number(2.0), number(2.0, 1)
-        ('41.2', '0.0123', '12,346', '2', '2.0')
+        >>> number(41.234), number(0.01234), number(12345.6), number(999.7), number(2.0, 1)
+        ('41.2', '0.0123', '12,346', '1,000', '2.0')
     """
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else ("infinite" if value > 0 else "minus infinite")
     if decimals is not None and abs(value) < 1e6:
         return f"{value:,.{decimals}f}"
-    if 1000 <= abs(value) < 1e6:
+    if 999.5 <= abs(value) < 1e6:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    """Return a share of 1 in per cent.
+
+    Example:
+        >>> percent(0.5), percent(0.0123), percent(1.1), percent(32.0)
+        ('50 %', '1.23 %', '110 %', '3,200 %')
+    """
+    return f"{number(100 * share)} %"
 
 
 def _decimals(value: float, width: float) -> int:

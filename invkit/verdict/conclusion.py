@@ -19,7 +19,7 @@ from typing import Any
 from invkit.statistics.intervals import number
 from invkit.verdict.measures import Measures
 from invkit.verdict.rules import ENOUGH_FOR_A_MAP, too_few
-from invkit.verdict.structures import HIDES, StructuresFound
+from invkit.verdict.structures import StructuresFound
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def conclude(measures: Measures, found: StructuresFound | None, undrawn: str) ->
         text = f"In short: not interpretable, because {'; '.join(reasons)}. What was measured: {said}."
     else:
         text = f"In short: not interpretable, because {'; '.join(reasons)}."
-    return Conclusion(text, not reasons, tuple(reasons), None if found is None else _hides_structures(found))
+    return Conclusion(text, not reasons, tuple(reasons), None if found is None else found.hides_structures)
 
 
 def _reasons(measures: Measures, found: StructuresFound | None, undrawn: str) -> list[str]:
@@ -84,17 +84,10 @@ def _reasons(measures: Measures, found: StructuresFound | None, undrawn: str) ->
     return reasons
 
 
-def _hides_structures(found: StructuresFound) -> bool | None:
-    if not found.discs:
-        return None
-    return any(disc.hidden > HIDES * disc.hidden_image for disc in found.discs)
-
-
 def _said(layer: str, found: StructuresFound) -> str:
     parts = []
-    if found.discs:
-        most = max(found.discs, key=lambda disc: disc.hidden / max(disc.hidden_image, 1e-9))
-        if most.hidden > HIDES * most.hidden_image:
+    if (most := found.worst) is not None:
+        if found.hides_structures:
             parts.append(
                 f"{layer} hides discs of up to {number(most.hidden)} HU at radius {number(most.radius)} px, where the tolerance "
                 f"explains {number(most.hidden_image)} HU"
@@ -102,7 +95,7 @@ def _said(layer: str, found: StructuresFound) -> str:
         else:
             parts.append(f"{layer} hides no more of a disc than the tolerance explains")
     if found.hidden is not None and found.hidden_image is not None:
-        if found.hidden > HIDES * found.hidden_image:
+        if found.hides_noise:
             parts.append(
                 f"{number(found.hidden)} HU of the {number(found.noise)} HU of dose noise hide from it "
                 f"({number(found.hidden_image)} HU is what the tolerance explains)"

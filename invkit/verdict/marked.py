@@ -4,7 +4,7 @@ __all__ = ["MarkedFound", "marked_sentence"]
 
 from dataclasses import dataclass
 
-from invkit.statistics.intervals import number
+from invkit.statistics.intervals import number, percent
 
 STANDS_OUT = 3.0  # standard deviations of dose noise
 ALL = 0.995  # of the structure
@@ -44,14 +44,10 @@ def marked_sentence(layer: str, found: MarkedFound) -> str:
     if companion >= ALL:
         beside = "with noise of at most two standard deviations in its place, all of it may be missing"
     else:
-        beside = f"with noise of at most two standard deviations in its place, {_percent(companion)} may"
+        beside = f"with noise of at most two standard deviations in its place, {percent(companion)} may"
     return (
         f"The structure at {found.box} has {number(found.contrast)} HU above its surroundings ({number(found.output)} HU in "
-        f"f(x)), {number(times)} standard deviations of dose noise, {stands}. For all that {layer} can tell, {_percent(alone)} of "
-        f"it may be missing ({_percent(found.image[0])} for the image itself), which leaves "
-        f"{number((1 - alone) * found.contrast)} HU; {beside} ({_percent(found.image[1])} for the image itself)."
+        f"f(x)), {number(times)} standard deviations of dose noise, {stands}. For all that {layer} can tell, {percent(alone)} of "
+        f"it may be missing ({percent(found.image[0])} for the image itself), which leaves "
+        f"{number((1 - alone) * found.contrast)} HU; {beside} ({percent(found.image[1])} for the image itself)."
     )
-
-
-def _percent(share: float) -> str:
-    return f"{number(100 * share)} %"

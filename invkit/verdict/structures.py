@@ -5,7 +5,7 @@ __all__ = ["HIDES", "MARKS", "DiscFound", "StructureFound", "StructuresFound", "
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from invkit.statistics.intervals import number
+from invkit.statistics.intervals import number, percent
 
 HIDES = 1.3  # times what the image itself hides at the same tolerance: no more is called nothing
 MARKS = {
@@ -90,6 +90,23 @@ class StructuresFound:
     condition: tuple[float, bool] | None = None
     high: tuple[float, float] | None = None
 
+    @property
+    def worst(self) -> DiscFound | None:
+        """The disc of which the layer hides most, compared with what the tolerance explains; `None` where there are none."""
+        return max(self.discs, key=_beyond_image, default=None)
+
+    @property
+    def hides_structures(self) -> bool | None:
+        """Whether the layer hides a disc beyond what the tolerance explains; `None` where there are none."""
+        return None if self.worst is None else _hides(self.worst.hidden, self.worst.hidden_image)
+
+    @property
+    def hides_noise(self) -> bool:
+        """Whether it hides noise of the image's dose beyond what the tolerance explains."""
+        if self.hidden is None or self.hidden_image is None:
+            return False
+        return _hides(self.hidden, self.hidden_image)
+
 
 def structure_sentences(layer: str, found: StructuresFound) -> list[str]:
     """Return what is said first of a layer.
@@ -114,9 +131,9 @@ def _output(found: StructuresFound) -> str:
     if not found.discs:
         return f"{where}f leaves {noise}. No place for a disc in soft tissue, lung or bone was found within the frame."
     first, last = found.discs[0], found.discs[-1]
-    discs = f"{_percent(first.kept)} of the contrast of discs of radius {number(first.radius)} px"
+    discs = f"{percent(first.kept)} of the contrast of discs of radius {number(first.radius)} px"
     if last is not first:
-        discs += f" and {_percent(last.kept)} at {number(last.radius)} px"
+        discs += f" and {percent(last.kept)} at {number(last.radius)} px"
     discs += f" in {found.tissue}"
     return f"{where}f keeps {discs}, and leaves {noise}."
 
@@ -128,11 +145,9 @@ def _layer(layer: str, found: StructuresFound) -> str:
         value, at_least = found.condition
         bound = "at least " if at_least else ""
         parts.append(f"{layer} has a condition of {bound}{number(value)} (the image itself 1)")
-    if found.discs:
-        # Where the layer hides most, compared with what the tolerance explains.
-        most = max(found.discs, key=_beyond_image)
+    if (most := found.worst) is not None:
         what = f"a disc of {number(most.hidden)} HU at radius {number(most.radius)} px"
-        if most.hidden <= HIDES * most.hidden_image:
+        if not found.hides_structures:
             parts.append(
                 f"{layer} hides no more of a disc than the image itself does, within {number(HIDES)} times ({what}, "
                 f"{number(most.hidden_image)} HU for the image)"
@@ -145,11 +160,11 @@ def _layer(layer: str, found: StructuresFound) -> str:
             )
         worst = max(found.discs, key=lambda disc: disc.lost)
         parts.append(
-            f"an ideal observer loses {_percent(worst.lost)} of the detectability of discs at most "
-            f"({_percent(worst.lost_image)} for the image)"
+            f"an ideal observer loses {percent(worst.lost)} of the detectability of discs at most "
+            f"({percent(worst.lost_image)} for the image)"
         )
     if found.hidden is not None and found.hidden_image is not None:
-        more = "no more" if found.hidden <= HIDES * found.hidden_image else "more"
+        more = "more" if found.hides_noise else "no more"
         parts.append(
             f"{number(found.hidden)} HU of dose noise is hidden, {more} than in the image ({number(found.hidden_image)} HU)"
             + _where(found)
@@ -175,7 +190,7 @@ def _every(layer: str, every: Sequence[StructureFound]) -> str:
     hidden = max(every, key=_beyond_image)
 
     def kept(one: StructureFound) -> str:
-        return f"{_percent(one.kept)} of {number(one.contrast)} HU of {one.name}"
+        return f"{percent(one.kept)} of {number(one.contrast)} HU of {one.name}"
 
     return (
         f"Of all kinds, sizes, contrasts and tissues of structures, f keeps between {kept(least)} and {kept(most)}; compared with "
@@ -184,10 +199,11 @@ def _every(layer: str, every: Sequence[StructureFound]) -> str:
     )
 
 
+def _hides(hidden: float, by_the_image: float) -> bool:
+    """Return whether this is more than the image itself hides at the same tolerance, which the tolerance alone explains."""
+    return hidden > HIDES * by_the_image
+
+
 def _beyond_image(one: DiscFound | StructureFound) -> float:
     """Return how many times as much is hidden from the layer as from the image at the same tolerance."""
     return one.hidden / max(one.hidden_image, 1e-9)
-
-
-def _percent(share: float) -> str:
-    return f"{number(100 * share)} %"

@@ -1,13 +1,16 @@
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+import invkit
 from invkit.errors import InputError
-from invkit.statistics.intervals import Interval, bootstrap, number
+from invkit.statistics.intervals import Interval, bootstrap, number, percent
 
 
 def test_covers_a_gaussian_mean_as_often_as_it_says():
@@ -87,6 +90,32 @@ def test_json_round_trip_and_words():
     assert Interval.of(2).text() == "2"
     assert Interval(math.nan).to_json() is None
     assert number(math.inf) == "infinite"
+    assert [number(value) for value in (999.4, 999.6, -999.6, 123456.7, 0.0123)] == [
+        "999",
+        "1,000",
+        "-1,000",
+        "123,457",
+        "0.0123",
+    ]
+    assert [percent(share) for share in (0.0123, 1.1, 32.0)] == ["1.23 %", "110 %", "3,200 %"]
+
+
+def test_figures_for_people_are_written_by_one_function():
+    """`{value:.2g}` writes 110 as 1.1e+02; only `number` may, for what is a million or more, or what is no figure of a result."""
+    allowed = {
+        "statistics/intervals.py",
+        "data/dicom/write.py",
+        "training/engine.py",
+        "flow/store.py",
+        "report/rows.py",
+    }
+    package = Path(invkit.__file__).parent
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r":[+,]?\.\d+[ge]\}", path.read_text(encoding="utf-8"))
+    }
+    assert found == allowed
 
 
 def test_the_root_of_a_mean_of_squares_has_no_bound_below_0():

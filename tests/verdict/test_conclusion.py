@@ -6,7 +6,7 @@ import pytest
 
 from invkit.verdict.conclusion import conclude
 from invkit.verdict.measures import Certification, Measures
-from invkit.verdict.structures import DiscFound, StructuresFound
+from invkit.verdict.structures import HIDES, DiscFound, StructuresFound, structure_sentences
 
 LAYER = "layer 3 of yang2018"
 DISCS = [DiscFound(2.0, 0.7, 0.01, 0.02, 12.0, 10.0), DiscFound(4.0, 0.8, 0.01, 0.02, 5.0, 5.0)]
@@ -84,3 +84,22 @@ def test_just_enough_draws_are_no_reason():
 
 def test_a_control_gets_no_conclusion():
     assert said(control="input") is None
+
+
+@pytest.mark.parametrize("discs", [0.5, 1.0, HIDES, 1.31, 4.0])
+@pytest.mark.parametrize("noise", [0.5, 1.0, HIDES, 1.31, 4.0])
+def test_the_short_sentence_and_the_long_one_say_the_same(discs, noise):
+    """What is hidden beyond the tolerance is decided once: no verdict calls one thing hidden and not hidden."""
+    facts = {"discs": [replace(DISCS[0], hidden=discs * 10.0)], "hidden": noise * 1.9}
+    short, long = said(**facts), structure_sentences(LAYER, replace(FOUND, **facts))[1]
+    assert short.anatomy is (discs > HIDES)
+    assert (
+        ("hides discs of up to" in short.text)
+        == ("times what the tolerance alone explains" in long)
+        == (discs > HIDES)
+    )
+    assert (
+        ("of dose noise hide from it (" in short.text)
+        == ("noise is hidden, more than" in long)
+        == (noise > HIDES)
+    )

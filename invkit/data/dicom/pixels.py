@@ -22,6 +22,7 @@ from pydicom.uid import (
 
 from invkit.data.dicom.header import Frame, PixelLayout
 from invkit.errors import ImageError
+from invkit.statistics.intervals import number
 
 AIR = -1024.0
 """What padding and everything below it becomes, HU."""
@@ -63,7 +64,7 @@ def hounsfield(data: Dataset, layout: PixelLayout, frames: Iterable[Frame]) -> I
         low, high = float(image.min()), float(image.max())
         if not (HU_RANGE[0] <= low and high <= HU_RANGE[1]):
             raise ImageError(
-                f"has values outside {HU_RANGE[0]:.0f} to {HU_RANGE[1]:.0f} HU ({low:.6g} to {high:.6g}): "
+                f"has values outside {HU_RANGE[0]:.0f} to {HU_RANGE[1]:.0f} HU ({number(low)} to {number(high)}): "
                 "its rescale, sign or pixels are wrong"
             )
         yield np.maximum(image, AIR).astype(np.float32)

@@ -26,6 +26,7 @@ from invkit.data.dose.projection import project
 from invkit.data.dose.scanner import SCANNER, Scanner
 from invkit.data.dose.texture import noise_power
 from invkit.errors import ImageError, UsageError
+from invkit.statistics.intervals import number
 from invkit.training.seeds import generator
 
 # Part of every fingerprint: change it with every change that alters a pixel.
@@ -156,7 +157,7 @@ class _Scan:
         noise = estimate_noise(even) * _kept(noise_power(pixels), pixels) / _kept(power, pixels)
         if noise < LEAST_NOISE:
             raise ImageError(
-                f"the slice contains too little noise to infer its dose from ({noise:.2g} HU estimated). "
+                f"the slice contains too little noise to infer its dose from ({number(noise)} HU estimated). "
                 "State the photons per ray (--photons)"
             )
         return noise
