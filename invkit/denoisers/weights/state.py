@@ -11,9 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 from torch import Tensor
 
+from invkit.denoisers.weights.read import LARGEST
 from invkit.errors import ArtifactError
 
 INSIDE = ("state_dict", "model_state_dict", "model", "params")
+DEEPEST = 8  # mappings in one another; a checkpoint may hold itself
 
 
 def state_of(data: bytes, *, label: str) -> dict[str, Tensor]:
@@ -49,18 +51,33 @@ def state_of(data: bytes, *, label: str) -> dict[str, Tensor]:
     state = _state_dict(loaded)
     if state is None:
         raise ArtifactError(f"{label} contains no state dict (a mapping from names to tensors)")
-    odd = [name for name, tensor in state.items() if tensor.layout != torch.strided or tensor.is_quantized]
-    if odd:
-        raise ArtifactError(f"{label} cannot be read: {odd[0]} is a sparse or quantised tensor")
+    _require_plain(state, label)
     return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
 
 
-def _state_dict(loaded: object) -> dict[str, Tensor] | None:
-    if not isinstance(loaded, Mapping):
+def _require_plain(state: Mapping[str, Tensor], label: str) -> None:
+    """Refuse tensors that are not as large as they say, before any of them is copied."""
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise ArtifactError(f"{label} cannot be read: {name} is a sparse or quantised tensor")
+        if tensor.is_meta:
+            raise ArtifactError(f"{label} cannot be read: {name} has a shape but no numbers (device meta)")
+        if tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise ArtifactError(
+                f"{label} cannot be read: {name} of shape {tuple(tensor.shape)} repeats fewer numbers that the file holds. "
+                "Save tensor.contiguous() in its place"
+            )
+    size = sum(tensor.nbytes for tensor in state.values())
+    if size > LARGEST:
+        raise ArtifactError(f"{label} holds tensors of {size} bytes, the limit is {LARGEST}")
+
+
+def _state_dict(loaded: object, depth: int = 0) -> dict[str, Tensor] | None:
+    if not isinstance(loaded, Mapping) or depth > DEEPEST:
         return None
     if loaded and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()):
         return dict(loaded)
     for name in INSIDE:
         if name in loaded:
-            return _state_dict(loaded[name])
+            return _state_dict(loaded[name], depth + 1)
     return None
