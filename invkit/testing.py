@@ -28,9 +28,10 @@ from torch import Tensor, nn
 
 from invkit.artifacts import load as load_artifact
 from invkit.data.slices import load_slices
-from invkit.denoisers.loaded import LoadedDenoiser, check_contract, load_denoiser, wrap_module
-from invkit.denoisers.spec import Denoiser, Preprocessing
-from invkit.errors import DenoiserError, PluginError, UnknownNameError, described
+from invkit.denoisers.contract import check_contract, inverse_error, probed
+from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser, wrap_module
+from invkit.denoisers.spec import Denoiser
+from invkit.errors import PluginError, UnknownNameError, described
 from invkit.parts.config import LayerConfig
 from invkit.parts.store import Store
 from invkit.parts.workshop import Workshop
@@ -41,9 +42,6 @@ from invkit.samplers.family import Family, open_family
 from invkit.sampling.layer import ScaledLayer
 from invkit.split.split import Split
 from invkit.statistics.intervals import number
-
-# Twice the rounding of float32 at the ends of the HU scale, with room for a shift and a scale each way.
-INVERSE_TOLERANCE = 16 * 4096 * torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True)
@@ -144,8 +142,10 @@ def inspect_denoiser(spec: Denoiser, *, seed: int = 0) -> CheckReport:
 def examine_network(examination: Examination, loaded: LoadedDenoiser, x: Tensor) -> None:
     """Test what a network does to images, shape `(B, 1, H, W)`, HU."""
     hooks = count_hooks(loaded.network)
-    with examination.check("contract on two sizes"):
+    with examination.check("contract on two sizes") as detail:
+        loaded = probed(loaded)
         check_contract(loaded, x)
+        detail.append(f"size multiple {loaded.size_multiple}")
     for layer in loaded.spec.layers:
         with examination.check(f"layer {layer.key} can be split") as detail:
             report = Split(loaded, layer.key).check(x)
@@ -310,19 +310,6 @@ def installed(host: PluginHost, name: str) -> list[PluginReport]:
     if not found:
         raise UnknownNameError(unknown("plugin", name, [report.name for report in host.reports()]))
     return found
-
-
-def inverse_error(preprocessing: Preprocessing) -> float:
-    """Return how far HU from -1024 to 3071 come back from network units, at most."""
-    x = torch.linspace(-1024.0, 3071.0, 4096).view(1, 1, 64, 64)
-    back = preprocessing.denormalise(preprocessing.normalise(x.clone()))
-    worst = float((back - x).abs().max())
-    if not worst <= INVERSE_TOLERANCE:
-        raise DenoiserError(
-            f"denormalise(normalise(x)) is off by {number(worst)} HU between -1024 and 3071 HU, "
-            f"allowed is {number(INVERSE_TOLERANCE)} HU. A map that clips cannot be undone"
-        )
-    return worst
 
 
 def count_hooks(network: nn.Module) -> int:

@@ -312,7 +312,7 @@ class Study:
         region: Region | None = None,
     ) -> list[TolerancedLayer]:
         found = []
-        step = math.lcm(STEP, self.denoiser.spec.size_multiple)
+        step = math.lcm(STEP, self.denoiser.size_multiple)
         for image, (x, f_x) in enumerate(zip(self.subject.x.split(1), self.f_x.split(1), strict=True)):
             noise = self.noises[image]
             window = choose_window(x, region or self.subject.region, tissue)

@@ -16,7 +16,8 @@ from invkit.analysis.specs import ImageSpec, Runtime, SamplingSpec, TrainingSpec
 from invkit.analysis.study import Study
 from invkit.data.cache.split import check_same_split
 from invkit.data.slices import split_meta
-from invkit.denoisers.loaded import LoadedDenoiser, check_contract
+from invkit.denoisers.contract import check_contract
+from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import UsageError, described
 from invkit.measures.comparison import Controls
 from invkit.measures.random_weights import WeightRandomisation

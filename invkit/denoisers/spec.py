@@ -164,7 +164,8 @@ class Denoiser:
         recipe: how it is trained, for `invkit train denoiser`; `None` where it cannot be trained here.
         unit: unit of its input images, always `"HU"` for now.
         channels: channels of the network's input and output.
-        size_multiple: height and width must be multiples of this; images are padded by reflection and cropped again.
+        size_multiple: height and width must be multiples of this; images are padded by reflection and cropped again. `None`
+            where it is not known: it is found by trying when the denoiser is loaded.
         citation: the paper.
         description: one line for people.
         upstreams: other implementations of this network, whose trained weights it can load.
@@ -178,7 +179,7 @@ class Denoiser:
     recipe: Recipe | None = None
     unit: str = "HU"
     channels: int = 1
-    size_multiple: int = 1
+    size_multiple: int | None = None
     citation: str = ""
     description: str = field(default="", kw_only=True)
     upstreams: tuple[Upstream, ...] = field(default=(), kw_only=True)
@@ -190,6 +191,11 @@ class Denoiser:
             object.__setattr__(self, listed, self._records(listed, record))
         if not callable(self.build):
             raise DenoiserError(f"denoiser {self.name}: build must be a function that returns an nn.Module")
+        if hasattr(self.build, "named_modules") and not isinstance(self.build, type):
+            raise DenoiserError(
+                f"denoiser {self.name}: build must be a function that returns an nn.Module, got a {type(self.build).__name__} "
+                "itself; write build=lambda: network"
+            )
         if not isinstance(self.preprocessing, Preprocessing):
             raise DenoiserError(
                 f"denoiser {self.name}: preprocessing must have normalise, denormalise and describe, as invkit.Affine has"
@@ -198,7 +204,7 @@ class Denoiser:
             raise DenoiserError(
                 f"denoiser {self.name}: unit={self.unit!r}, channels={self.channels}; only 'HU' and 1 are supported"
             )
-        if self.size_multiple < 1:
+        if self.size_multiple is not None and self.size_multiple < 1:
             raise DenoiserError(
                 f"denoiser {self.name}: size_multiple must be at least 1, got {self.size_multiple}"
             )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from invkit.denoisers.contract import probed
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser, wrap_module
 from invkit.denoisers.spec import Denoiser
 from invkit.denoisers.weights.read import weights_provenance
@@ -38,14 +39,14 @@ def load(
         InvkitError: it cannot be built or its weights cannot be used; see `load_denoiser`.
     """
     if isinstance(model, LoadedDenoiser | nn.Module):
-        loaded = model if isinstance(model, LoadedDenoiser) else wrap_module(model)
+        loaded = model if isinstance(model, LoadedDenoiser) else probed(wrap_module(model))
         _check_place(loaded, device)
         return loaded
     if isinstance(model, Denoiser):
-        return load_denoiser(model, device=device or "cpu")
+        return probed(load_denoiser(model, device=device or "cpu"))
     if isinstance(model, str):
         spec, tag = (host or default_host()).denoiser(model)
-        return load_denoiser(spec, tag, device=device or "cpu")
+        return probed(load_denoiser(spec, tag, device=device or "cpu"))
     raise UsageError(
         f"a model must be a name, an invkit.Denoiser or an nn.Module, got {type(model).__name__}. "
         "`invkit models` lists the names"

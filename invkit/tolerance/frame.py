@@ -101,7 +101,7 @@ def _measured(
     height, width = x.shape[-2:]
     depth = 0
     z, grids = parts_of(split.phi(x)), split.grid(x)
-    for around, margin in _surroundings(x, split.denoiser.spec.size_multiple):
+    for around, margin in _surroundings(x, split.denoiser.size_multiple):
         inside = (slice(margin, margin + height), slice(margin, margin + width))
         changed = (split.denoiser(around)[(..., *inside)] - f_x)[0, 0].abs() / f_unit
         depth = max(depth, _depth(changed, PART, 1))

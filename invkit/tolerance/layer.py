@@ -130,7 +130,7 @@ class TolerancedLayer:
         """
         grids = self.split.grid(self.x)
         size = (self.x.shape[-2], self.x.shape[-1])
-        step = math.lcm(STEP, self.split.denoiser.spec.size_multiple, *(grid.stride or 1 for grid in grids))
+        step = math.lcm(STEP, self.split.denoiser.size_multiple, *(grid.stride or 1 for grid in grids))
         if self.frame.pixels is None:
             sides, corners = size, torch.zeros_like(centres)
         else:

@@ -26,7 +26,8 @@ from invkit.artifacts import (
 )
 from invkit.data.patches import Domain, PatchSampler
 from invkit.data.slices import SliceSet
-from invkit.denoisers.loaded import LoadedDenoiser, check_contract, load_denoiser
+from invkit.denoisers.contract import check_contract, probed
+from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
 from invkit.denoisers.recipe import Recipe
 from invkit.denoisers.spec import Denoiser, Weights
 from invkit.errors import ConfigError
@@ -155,7 +156,7 @@ class _Run:
             PatchSampler(self.slices.part(part), 16)
         probe = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 100
         for model, chosen in self.config.denoisers.items():
-            untrained = load_denoiser(self.specs[model], untrained_seed=0)
+            untrained = probed(load_denoiser(self.specs[model], untrained_seed=0))
             check_contract(untrained, probe)
             for layer in chosen.layers:
                 Split(untrained, layer).check(probe)
@@ -344,7 +345,8 @@ class _Run:
             trained_on=self.slices.description,
             license="that of the training data",
         )
-        return load_denoiser(replace(self.specs[model], weights=(weights,)), device=self.runtime.device)
+        loaded = load_denoiser(replace(self.specs[model], weights=(weights,)), device=self.runtime.device)
+        return probed(loaded)
 
     def _weights(self, model: str) -> Path:
         return self.folder / "denoisers" / f"{file_name(model)}.safetensors"

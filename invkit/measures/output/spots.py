@@ -151,7 +151,7 @@ def _cut(
 
     They begin where the network's own grids do.
     """
-    multiple = denoiser.spec.size_multiple
+    multiple = denoiser.size_multiple
     step = math.lcm(STEP, multiple)
     side = step * math.ceil((2 * around + multiple) / step)
     cuts = []

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from invkit.denoisers.loaded import check_contract, load_denoiser
+from invkit.denoisers.contract import check_contract
+from invkit.denoisers.loaded import load_denoiser
 from invkit.denoisers.oracles.linear import Band, BlockMean
 from invkit.denoisers.oracles.oracle import BAND, CUTOFF, LEVELS, ORACLES, STEP, TAU, TAU_DISC
 from invkit.denoisers.oracles.planted import (
