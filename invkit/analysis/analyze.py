@@ -70,7 +70,7 @@ def analyze(
 
     Args:
         model: name of a denoiser, its description, or any `nn.Module` that maps `(B, 1, H, W)` to the same shape.
-        layer: key or module name of a layer, `"a,b"` for a set of layers, `"input"`, `"const"` or `"output"`; several
+        layer: a layer as `invkit.Split` names it, `"a+b"` for a set of layers, `"input"`, `"const"` or `"output"`; several
             are given as a list. `"all"` stands for every layer that the plugin names.
         data: a path, an array or tensor in HU, or `None` for a CT slice that is available everywhere.
         samples: N, samples of the model for each image; at least 2.

@@ -241,7 +241,7 @@ def _own(study: Study, images: Sequence[_Image]) -> Tensor:
 def layer_note(split: Split) -> str:
     """Return what the plugin says of the layers asked for."""
     notes = {layer.key: layer.note for layer in split.denoiser.spec.layers}
-    return "; ".join(notes[layer.text] for layer in split.layers if notes.get(layer.text))
+    return "; ".join(notes[name] for name in split.layer.split("+") if notes.get(name))
 
 
 def _figures(

@@ -36,7 +36,7 @@ def analyze(
         typer.Option(
             "--layer",
             "-l",
-            help="Layer key or module name, `a,b` for a set, or input, const or output; may be repeated.",
+            help="Layer as `invkit layers` names it, `a+b` for a set, or input, const or output; several as `a,b`, or repeated.",
         ),
     ] = None,
     data: Annotated[
@@ -164,7 +164,7 @@ def analyze(
         from invkit.parts.config import LayerConfig
 
     require_shared_out(out)
-    layers = layer or ["3"]
+    layers = [name.strip() for text in layer or ["3"] for name in text.split(",")]
     options: dict[str, Any] = {
         "samples": samples,
         "refine": refine,

@@ -73,7 +73,8 @@ class Layer:
 
     Args:
         key: what the user types, e.g. `"3"`.
-        module: name of the module in `network.named_modules()`, whose output is z.
+        module: name of the module in `network.named_modules()`, whose output is z; or whatever else `invkit layers` names, such as
+            `"add#2"`, or `"a+b"` for a set.
         note: one line for people, e.g. `"conv 3x3x32, before ReLU"`.
     """
 
@@ -84,10 +85,10 @@ class Layer:
     def __post_init__(self) -> None:
         if not isinstance(self.key, str) or not isinstance(self.module, str):
             raise DenoiserError(f"a layer's key and module are strings, got {self.key!r} and {self.module!r}")
-        if not self.key or self.key in CONTROLS or "," in self.key or self.key.startswith("module:"):
+        if not self.key or self.key in CONTROLS or self.key.startswith("module:") or {",", "+"} & {*self.key}:
             raise DenoiserError(
                 f"{self.key!r} cannot be a layer's key: it must not be empty, one of {', '.join(CONTROLS)}, "
-                "hold a comma or start with 'module:'"
+                "hold a comma or a plus, or start with 'module:'"
             )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invkit.errors import DenoiserError, ImageError, SplitError
-from invkit.split.cut import Cut
+from invkit.split.cut import Cut, never_called
 from invkit.split.grid import Grid
 from invkit.statistics.intervals import number
 from invkit.training.precision import in_float64
@@ -107,21 +107,23 @@ def _repeated(split: Cut, x_hu: Tensor) -> Tensor:
 def _require_one_run(split: Cut, x_hu: Tensor, owner: str) -> None:
     record = split.record(x_hu)
     for layer, runs in zip(split.layers, record.runs, strict=True):
-        if runs == 0:
+        if layer.call is not None:
+            if runs < layer.call:
+                raise never_called(layer, record, split.denoiser.name)
+        elif runs == 0:
             raise SplitError(
                 f"module {layer.module!r}, {owner}, never ran. Its parent may skip it, call its forward "
                 "or use its weights directly; choose a module around it or one that runs"
             )
-        if runs > 1:
+        elif runs > 1:
             raise SplitError(
                 f"module {layer.module!r}, {owner}, runs {runs} times in one pass, so its output is no "
-                "single z. It is shared or part of a loop; choose a module that runs once, before, after or "
-                "around it"
+                f"single z. Name one of its runs, {layer.module}#1 to {layer.module}#{runs}, or choose a module around it"
             )
     for layer, tensor in zip(split.layers, record.outputs(), strict=True):
         if not bool(torch.isfinite(tensor).all()):
             raise SplitError(
-                f"module {layer.module!r}, {owner}, returns values that are not finite for a finite image"
+                f"{layer.place!r}, {owner}, returns values that are not finite for a finite image"
             )
 
 
@@ -132,14 +134,14 @@ def _require_rows(split: Cut, x_hu: Tensor, owner: str) -> None:
     for layer, one, two in zip(split.layers, *pairs, strict=True):
         if one.dim() < 2 or one.shape[0] != 2:
             raise SplitError(
-                f"module {layer.module!r}, {owner}, gives shape {tuple(one.shape)} for 2 images; the first "
+                f"{layer.place!r}, {owner}, gives shape {tuple(one.shape)} for 2 images; the first "
                 "axis of z must count the images. Choose a layer before or after the rearrangement"
             )
         if torch.equal(one[0], one[1]):
-            raise SplitError(f"z of module {layer.module!r}, {owner}, does not depend on the image at all")
+            raise SplitError(f"z of {layer.place!r}, {owner}, does not depend on the image at all")
         if not torch.equal(one[0], two[0]):
             raise SplitError(
-                f"z of module {layer.module!r}, {owner}, depends on the other images of the batch. "
+                f"z of {layer.place!r}, {owner}, depends on the other images of the batch. "
                 "Normalisation must use stored statistics, and the first axis must count the images"
             )
 

@@ -1,6 +1,6 @@
 """Phi and Psi: a network stopped at a layer, and started there."""
 
-__all__ = ["Activation", "Cut"]
+__all__ = ["Activation", "Cut", "never_called"]
 
 import contextlib
 from collections.abc import Sequence
@@ -35,10 +35,11 @@ class Cut:
         owner = self.denoiser.name
         if not isinstance(layer, str | Sequence):
             raise SplitError(f"a layer of {owner} must be named by a string such as '3', got {layer!r}")
-        texts = [part.strip() for part in layer.split(",")] if isinstance(layer, str) else list(layer)
-        self.layer = ",".join(str(text) for text in texts)
-        chosen = [text for text in texts if text in CONTROLS]
-        if chosen and len(texts) > 1:
+        texts = [layer] if isinstance(layer, str) else list(layer)
+        members = [part.strip() for text in texts for part in str(text).split("+")]
+        self.layer = "+".join(members)
+        chosen = [text for text in members if text in CONTROLS]
+        if chosen and len(members) > 1:
             raise SplitError(f"{chosen[0]!r} must be used alone, not in a set of layers, got {self.layer!r}")
         self.is_control = self.layer in ("input", "const")
         self.layers = (
@@ -46,7 +47,7 @@ class Cut:
         )
         if not chosen and not self.layers:
             raise SplitError(f"no layer of {owner} was named")
-        if any(layer.element is not None for layer in self.layers):
+        if any(layer.element or layer.function for layer in self.layers):
             self._require_elements()
 
     def phi(self, x_hu: Tensor) -> Activation:
@@ -144,7 +145,7 @@ class Cut:
         out: Tensor | None = None
         with replace(self.denoiser.network, self.layers, tensors) as record:
             out = self.denoiser.run(prepared)
-        if out is None or record.fault is not None or record.runs != [1] * len(self.layers):
+        if out is None or record.fault is not None or not record.once:
             raise record.fault or self._not_once(record)
         return self.denoiser.finish(out, size).to(carrier.dtype)
 
@@ -179,9 +180,12 @@ class Cut:
         }
 
     def _require_elements(self) -> None:
-        # `name.key` may be a misspelt module as well; only a run of the network can tell.
+        # `name.key` and `name#2` may be misspelt modules as well; only a run of the network can tell.
         with contextlib.suppress(DenoiserError, ResourceError):
-            self.record(torch.zeros(1, 1, PROBE, PROBE))
+            record = self.record(torch.zeros(1, 1, PROBE, PROBE))
+            for layer, runs in zip(self.layers, record.runs, strict=True):
+                if layer.function and runs < (layer.call or 1):
+                    raise never_called(layer, record, self.denoiser.name)
 
     def _phi(self, x_hu: Tensor) -> Activation:
         if self.is_control:
@@ -201,11 +205,26 @@ class Cut:
         return values[0] if len(values) == 1 else tuple(values)
 
     def _not_once(self, record: Recording) -> SplitError:
-        runs = ", ".join(f"{layer.module} {n}" for layer, n in zip(self.layers, record.runs, strict=True))
+        runs = ", ".join(f"{layer.place} {n}" for layer, n in zip(self.layers, record.runs, strict=True))
         return SplitError(
             f"layer {self.layer!r} of {self.denoiser.name} must run exactly once in a pass, it ran: {runs} "
-            "times. Choose a module that runs once, before, after or around it"
+            "times. Name one of its runs, NAME#1 for the first, or choose a module that runs once"
         )
+
+
+def never_called(layer: ResolvedLayer, record: Recording, owner: str) -> SplitError:
+    """Return the error for a call of a function or module that did not happen."""
+    if not layer.function:
+        runs = record.runs[record.layers.index(layer)]
+        return SplitError(
+            f"layer {layer.text!r} of {owner}: module {layer.module!r} runs {runs} times in one pass, so there is no call "
+            f"{layer.call}"
+        )
+    counted = ", ".join(f"{name} ({count})" for name, count in sorted(record.functions.items()))
+    return SplitError(
+        f"layer {layer.text!r} of {owner}: there is no module {layer.function!r}, and no function of this name was called "
+        f"{layer.call} times. Functions called: {counted or 'none'}"
+    )
 
 
 def _wrapped(module: nn.Module) -> LoadedDenoiser:

@@ -3,15 +3,17 @@
 __all__ = ["Recording", "capture", "replace"]
 
 import contextlib
-import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from invkit.errors import SplitError
+from invkit.split.calls import Calls
+from invkit.split.elements import pick, put
 from invkit.split.layers import ResolvedLayer, named_module
 
 
@@ -24,14 +26,30 @@ class Recording:
     """What happened in one forward pass.
 
     Attributes:
-        runs: how often each layer's module ran.
-        values: what each layer gave at its first run, in memory that nothing else uses.
+        layers: that were watched.
+        runs: how often each layer's module or function ran.
+        values: what each layer gave at the run it names, or else its first, in memory that nothing else uses.
+        functions: how often each function was called, where that was counted.
         fault: why a layer's output cannot be used, if so.
     """
 
+    layers: Sequence[ResolvedLayer]
     runs: list[int]
     values: list[Tensor | None]
+    functions: Counter[str] = field(default_factory=Counter)
     fault: SplitError | None = None
+
+    @property
+    def once(self) -> bool:
+        """Whether every layer ran just once, or at least as often as the run that it names."""
+        pairs = zip(self.layers, self.runs, strict=True)
+        return all(runs == 1 if layer.call is None else runs >= layer.call for layer, runs in pairs)
+
+    @property
+    def over(self) -> bool:
+        """Whether every layer gave what it names already."""
+        pairs = zip(self.layers, self.runs, strict=True)
+        return all(runs >= (layer.call or 1) for layer, runs in pairs)
 
     def outputs(self) -> list[Tensor]:
         """Return what every layer gave.
@@ -59,8 +77,8 @@ def capture(
     """
 
     def keep(record: Recording, index: int, call: _Call) -> None:
-        over = stop and all(record.runs)
-        if record.runs[index] == 1:
+        over = stop and record.over
+        if record.runs[index] == (layers[index].call or 1):
             value = pick(call.output, layers[index])
             record.values[index] = value if over and call.is_fresh(value) else value.clone()
         if over:
@@ -78,15 +96,17 @@ def replace(
     """
 
     def swap(record: Recording, index: int, call: _Call) -> Any:
+        if layers[index].call not in (None, record.runs[index]):
+            return None
         return put(call.output, layers[index], values[index])
 
     return _watched(network, layers, swap)
 
 
 class _Call(NamedTuple):
-    """One run of a layer's module."""
+    """One run of a layer's module, or of a function."""
 
-    module: nn.Module
+    module: nn.Module | None
     given: tuple[Any, ...]
     output: Any
 
@@ -97,6 +117,8 @@ class _Call(NamedTuple):
         graph may need as it is.
         """
         module = self.module
+        if module is None:
+            return False
         own = module._parameters  # it has no submodules where this counts, and `parameters()` takes its time
         plain = type(module).__module__.startswith("torch.nn.modules.") and not module._modules
         return (
@@ -124,104 +146,40 @@ def _apart(value: Tensor, other: Any) -> bool:
 def _watched(
     network: nn.Module, layers: Sequence[ResolvedLayer], act: Callable[[Recording, int, _Call], Any]
 ) -> Iterator[Recording]:
-    record = Recording([0] * len(layers), [None] * len(layers))
+    record = Recording(layers, [0] * len(layers), [None] * len(layers))
+    functions = [index for index, layer in enumerate(layers) if layer.function]
 
-    def hook(module: nn.Module, given: Any, output: Any, *, index: int) -> Any:
+    def seen(index: int, call: _Call) -> Any:
         record.runs[index] += 1
         try:
-            return act(record, index, _Call(module, given, output))
+            return calls.unseen(functools.partial(act, record, index, call))
         except SplitError as fault:
             # Kept, not raised: the network may catch exceptions.
             record.fault = fault
             raise _Stop from None
 
+    def hook(module: nn.Module, given: Any, output: Any, *, index: int) -> Any:
+        return seen(index, _Call(module, given, output))
+
+    def called(name: str, number: int, output: Any) -> Any:
+        for index in functions:
+            if layers[index].function == name:
+                changed = seen(index, _Call(None, (), output))
+                output = output if changed is None else changed
+        return output
+
+    calls = Calls(called)
+    record.functions = calls.counted
     handles = []
     try:
         for index, layer in enumerate(layers):
-            module = named_module(network, layer.module)
-            handles.append(module.register_forward_hook(functools.partial(hook, index=index)))
-        yield record
+            if not layer.function:
+                module = named_module(network, layer.module)
+                handles.append(module.register_forward_hook(functools.partial(hook, index=index)))
+        with calls.within(network) if functions else contextlib.nullcontext():
+            yield record
     except _Stop:
         pass
     finally:
         for handle in handles:
             handle.remove()
-
-
-def pick(output: Any, layer: ResolvedLayer) -> Tensor:
-    """Return the tensor that a layer names in a module's output.
-
-    Raises:
-        SplitError: the output, or the named element of it, is not one floating tensor; the message lists
-            the elements.
-    """
-    value = output
-    if layer.element is not None:
-        if isinstance(output, Tensor) or not isinstance(output, tuple | list | Mapping):
-            raise SplitError(
-                f"layer {layer.text!r}: module {layer.module!r} gives {_kind(output)}, which has no element "
-                f"{layer.element!r}, and there is no module of that name. Choose {layer.module!r}"
-            )
-        try:
-            value = output[_index(output, layer.element)]
-        except (LookupError, TypeError):
-            raise SplitError(
-                f"layer {layer.text!r}: module {layer.module!r} gives {_kind(output)} without an element "
-                f"{layer.element!r}; there are: {_elements(output, layer.module)}"
-            ) from None
-    if not isinstance(value, Tensor):
-        ways = _elements(value, layer.module) if layer.element is None else ""
-        raise SplitError(
-            f"layer {layer.text!r} gives {_kind(value)}, but z must be one tensor. "
-            + (f"Choose one of its elements: {ways}" if ways else "Choose a layer that gives a tensor")
-        )
-    if not value.is_floating_point():
-        raise SplitError(f"layer {layer.text!r} gives {_kind(value)}, but z must be floating-point")
-    return value
-
-
-def put(output: Any, layer: ResolvedLayer, value: Tensor) -> Any:
-    """Return a module's output with the named tensor replaced by a clone of `value`.
-
-    Raises:
-        SplitError: the output has no such tensor, or one of another shape.
-    """
-    current = pick(output, layer)
-    if current.shape != value.shape:
-        raise SplitError(
-            f"z of layer {layer.text!r} has shape {tuple(value.shape)}, but for this carrier the layer gives "
-            f"{tuple(current.shape)}: z and carrier must come from images of the same size"
-        )
-    value = value.to(device=current.device, dtype=current.dtype).clone()
-    if layer.element is None:
-        return value
-    index = _index(output, layer.element)
-    if isinstance(output, tuple):
-        items = list(output)
-        items[index] = value
-        return type(output)._make(items) if hasattr(output, "_make") else tuple(items)
-    changed = copy.copy(output)
-    changed[index] = value
-    return changed
-
-
-def _index(output: Any, element: int | str) -> Any:
-    if isinstance(element, str) and element in getattr(output, "_fields", ()):
-        return output._fields.index(element)
-    return element
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)} of {value.dtype}"
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _elements(value: Any, module: str) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{module}.{key} ({_kind(item)})" for key, item in value.items())
-    if isinstance(value, tuple | list):
-        return ", ".join(f"{module}:{index} ({_kind(item)})" for index, item in enumerate(value))
-    return ""

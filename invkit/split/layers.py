@@ -1,10 +1,11 @@
-"""From what a user types to a module of the network: keys, module names, elements of tuples and dicts."""
+"""From what a user types to places in the network: keys, modules, calls of modules and functions, elements, sets."""
 
-__all__ = ["ResolvedLayer", "module_names", "named_module", "resolve"]
+__all__ = ["Element", "ResolvedLayer", "module_names", "named_module", "parts_of_set", "resolve"]
 
+import dataclasses
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,10 @@ from torch import nn
 from invkit.denoisers.spec import CONTROLS, Layer
 from invkit.errors import SplitError
 
+Element = tuple[int | str, ...]
 SHOWN = 40
+REST = re.compile(r"(?:#(\d+))?((?::-?\d+|\.[^:#]+)*)")  # of a text after a name: a call, and an element
+FUNCTION = re.compile(r"(function:)?([A-Za-z_]\w*)#(\d+)((?::-?\d+|\.[^:#]+)*)")
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 # Modules of these families return one tensor, so `name.key` after them can only be a misspelt module.
 PLAIN_FAMILIES = (
@@ -34,20 +38,34 @@ class ResolvedLayer:
 
     Attributes:
         text: what was asked for, e.g. `"3"`.
-        module: name of the module in the network.
-        element: which element of its output, where that is a tuple (a number) or a dict (a key).
+        module: name of the module in the network; empty for a function.
+        element: which element of its output, where that is a tuple (a number), a dict or dataclass (a key), or several of these.
+        call: which of its calls in a forward pass, the first is 1; `None` for a module that runs once.
+        function: name of the torch function, where this is no module.
     """
 
     text: str
     module: str
-    element: int | str | None = None
+    element: Element = ()
+    call: int | None = None
+    function: str = ""
+
+    @property
+    def place(self) -> str:
+        """The module or function and its call, e.g. `"conv#2"`."""
+        what = f"function:{self.function}" if self.function else self.module
+        return what if self.call is None else f"{what}#{self.call}"
 
     @property
     def name(self) -> str:
-        """The place in one form that does not depend on a plugin's keys, e.g. `"net.4"` or `"lstm:0"`."""
-        if self.element is None:
-            return self.module
-        return f"{self.module}{':' if isinstance(self.element, int) else '.'}{self.element}"
+        """The place in one form that does not depend on a plugin's keys, e.g. `"net.4"`, `"lstm:0"` or `"function:add#2"`."""
+        return self.place + "".join(f":{key}" if isinstance(key, int) else f".{key}" for key in self.element)
+
+    def overlaps(self, other: "ResolvedLayer") -> bool:
+        """Whether two places of one module or function have a tensor in common."""
+        first, second = sorted((self.element, other.element), key=len)
+        same = self.call == other.call or None in (self.call, other.call)
+        return same and second[: len(first)] == first
 
 
 def module_names(network: nn.Module) -> dict[str, nn.Module]:
@@ -77,8 +95,9 @@ def resolve(
 ) -> tuple[ResolvedLayer, ...]:
     """Find the places that a set of layer strings names.
 
-    Each string is looked up as a plugin's key, then as a module's name, then as `NAME:INDEX` or `NAME.KEY`,
-    an element of the output of a key or module. `module:NAME` skips the keys.
+    Each string is looked up as a plugin's key, then as a module's name, then as a set `A+B`, then as `NAME#K`, the k-th call of a
+    module or torch function (`function:NAME#K` of a function alone), and as `NAME:INDEX` or `NAME.KEY`, an element of the output of
+    one of these, nested in any way. `module:NAME` skips the keys.
 
     Args:
         network: the network.
@@ -91,15 +110,37 @@ def resolve(
             two strings name the same place.
     """
     names = module_names(network)
-    found = tuple(_resolve_one(names, keys, text, owner) for text in texts)
+    targets = {layer.key: layer.module for layer in keys}
+    found = tuple(
+        _resolve_one(names, keys, part, owner)
+        for text in texts
+        for part in (parts_of_set(names, targets, text) if isinstance(text, str) else [text])
+    )
     for index, layer in enumerate(found):
         for other in found[:index]:
-            overlap = layer.element == other.element or None in (layer.element, other.element)
-            if names[layer.module] is names[other.module] and overlap:
+            same = layer.function == other.function and names.get(layer.module) is names.get(other.module)
+            if same and layer.overlaps(other):
                 raise SplitError(
                     f"layers {other.text!r} and {layer.text!r} of {owner} are the same place: name it only once"
                 )
     return found
+
+
+def parts_of_set(modules: Collection[str], targets: Mapping[str, str], text: str) -> list[str]:
+    """Return the members of a set `A+B`, or of a key that stands for one; what has the very name is no set.
+
+    Args:
+        modules: names of modules.
+        targets: what the plugin's keys stand for.
+        text: as the user typed it.
+    """
+    target = targets.get(text, "")
+    if target and "+" in target and target not in modules:
+        # Members are modules and functions, whatever keys have their names.
+        return [f"module:{part.strip().removeprefix('module:')}" for part in target.split("+")]
+    if text in targets or text in modules or "+" not in text:
+        return [text]
+    return [part for member in text.split("+") for part in parts_of_set(modules, targets, member.strip())]
 
 
 def _resolve_one(
@@ -122,42 +163,45 @@ def _resolve_one(
                 f"layer {text!r} of {owner} stands for module {targets[text]!r}, which its network does not "
                 f"have. {_existing(names, keys, targets[text])}"
             )
+        hint = f"A set of layers is written {text.replace(',', '+')!r}. " if "," in text else ""
         raise SplitError(
-            f"{owner} has no layer {text!r}. {_existing(names, keys, text.removeprefix('module:'))}"
+            f"{owner} has no layer {text!r}. {hint}{_existing(names, keys, text.removeprefix('module:'))}"
         )
-    layer = ResolvedLayer(text, *place)
-    _require_runnable(names, layer, owner)
+    layer = dataclasses.replace(place, text=text)
+    if layer.call == 0:
+        raise SplitError(f"layer {text!r} of {owner}: calls are counted from 1")
+    if layer.module:
+        _require_runnable(names, layer, owner)
     return layer
 
 
 def _place(
     names: Mapping[str, nn.Module], text: str, targets: Mapping[str, str] | None = None
-) -> tuple[str, int | str | None] | None:
-    """Return the module's name and the element that `text` means, or None; an exact name wins."""
+) -> ResolvedLayer | None:
+    """Return what `text` means, or None; an exact name wins, then the longest name that it begins with."""
     if text in names:
-        return text, None
+        return ResolvedLayer(text, text)
     heads = {**{name: name for name in names}, **(targets or {})}
-    element: int | str
-    numbered = re.fullmatch(r"(.+):(-?\d+)", text)
-    if numbered:
-        head, element = numbered[1], int(numbered[2])
-        return _element_of(names, heads, head, element)
-    for dot in reversed([index for index, letter in enumerate(text) if letter == "."]):
-        head, element = text[:dot], text[dot + 1 :]
-        if element and not element.isdigit():
-            place = _element_of(names, heads, head, element)
-            if place is not None:
-                return place
-    return None
-
-
-def _element_of(
-    names: Mapping[str, nn.Module], heads: Mapping[str, str], head: str, element: int | str
-) -> tuple[str, int | str] | None:
-    module = names.get(heads.get(head, ""))
-    if module is None or isinstance(module, CONTAINERS) or _gives_one_tensor(module):
+    for end in reversed([index for index, letter in enumerate(text) if letter in ".:#"]):
+        module, rest = heads.get(text[:end], ""), REST.fullmatch(text[end:])
+        if module not in names or rest is None or isinstance(names[module], CONTAINERS):
+            continue
+        element = _element(rest[2])
+        if element is None or (element and _gives_one_tensor(names[module])):
+            continue
+        return ResolvedLayer(text, module, element, int(rest[1]) if rest[1] else None)
+    function = FUNCTION.fullmatch(text)
+    if function is None or (not function[1] and function[2] in heads):
         return None
-    return heads[head], element
+    return ResolvedLayer(text, "", _element(function[4]) or (), int(function[3]), function[2])
+
+
+def _element(text: str) -> Element | None:
+    """Return `":1.r"` as `(1, "r")`; `None` where a key begins with a number, as a misspelt module's name does."""
+    parts: Element = tuple(
+        int(number) if number else key for number, key in re.findall(r":(-?\d+)|\.([^:#]+)", text)
+    )
+    return None if any(isinstance(part, str) and part.split(".")[0].isdigit() for part in parts) else parts
 
 
 def _gives_one_tensor(module: nn.Module) -> bool:

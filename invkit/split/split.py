@@ -12,16 +12,17 @@ class Split(Cut):
     """A denoiser cut at a layer, or at a set of layers that together form a cut.
 
     A layer string is a plugin's key (`"3"`), a module's name (`"net.4"`, or `"module:3"` where a key has
-    that name too), an element of a module that returns a tuple or a dict (`"name:0"`, `"name.key"`), or
-    several of these (`"a,b"`). Three names are reserved: `input` (z = x in HU) and `const` (z = 0),
-    the controls, which do not depend on the denoiser, and `output` (z = output of the network, network units,
-    padded).
+    that name too), one run of a module that runs several times (`"conv#2"`), a call of a torch function (`"add#2"`, in the order of
+    the calls in a forward pass; `"function:add#2"` where a module has that name too), an element of what one of these
+    returns (`"name:0"`, `"name.key"`, nested as `"name:1.key"`), or a set of several (`"a+b"`). Three names are reserved:
+    `input` (z = x in HU) and `const` (z = 0), the controls, which do not depend on the denoiser, and `output` (z = output of the
+    network, network units, padded).
 
     z refers to the padded image where the denoiser has a size multiple.
 
     Args:
         denoiser: a loaded denoiser, or any network from HU to HU.
-        layer: where to cut; in a sequence, every string is one layer.
+        layer: where to cut; a sequence is a set.
         allow_bypass: no longer needed, and without effect: a layer that something goes round is a branch, and `check` says so.
 
     Raises:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from small_network import UNTRAINED_OPTIONS, disc_image
+from split_networks import SharedRed, seeded
 from torch import nn
 
 import invkit
@@ -60,3 +61,14 @@ def test_nothing_of_this_kind_is_said_of_a_cut(result):
     assert not any("interior_change_hu" in row for row in cut.certificates)
     assert not any("cut" in warning for warning in result.all_warnings)
     assert torch.isfinite(cut.samples).all()
+
+
+def test_what_has_no_module_is_analysed_and_reported(place, tmp_path):
+    layers = ["add#1", "conv#2+first"]
+    network = wrap_module(seeded(SharedRed), preprocessing=invkit.Affine(0.0, 500.0))
+    result = invkit.analyze(network, layers, disc_image(40, 32, radius=9), **UNTRAINED_OPTIONS, **place)
+    assert [layer.layer for layer in result.layers] == layers
+    assert all(layer.certificates and "branch" in layer.metrics for layer in result.layers)
+    assert result.layers[1].provenance["phi"]["layers"] == ["conv#2", "first"]
+    report = result.save(tmp_path / "run") / "report.html"
+    assert "conv#2+first" in report.read_text(encoding="utf-8")

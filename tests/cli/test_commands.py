@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from invkit.errors import UsageError
 from invkit.plugins.reports import PluginReport
 
 
@@ -135,3 +136,23 @@ def test_a_place_that_cannot_hold_the_run_is_found_before_anything_is_computed(
     result = invoke("analyze", "--plugin", stranger, "--layer", "1", "--out", tmp_path / out)
     assert result.exit_code == code, result.output
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "layers"),
+    [
+        (["--layer", "1,output"], ["1", "output"]),
+        (["--layer", "1 , module:2", "--layer", "output"], ["1", "module:2", "output"]),
+        (["--layer", "1+module:1,output"], ["1+module:1", "output"]),
+    ],
+)
+def test_a_comma_separates_layers_and_a_plus_joins_a_set(words, layers, invoke, stranger, monkeypatch):
+    asked = []
+
+    def analyze_into(name, layers, *args, **options):
+        asked.extend(layers)
+        raise UsageError("asked")
+
+    monkeypatch.setattr("invkit.analysis.folder.analyze_into", analyze_into)
+    assert invoke("analyze", "--plugin", stranger, *words).exit_code == 2
+    assert asked == layers

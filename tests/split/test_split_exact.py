@@ -108,18 +108,18 @@ def test_a_users_hook_on_the_layer_counts_as_part_of_it():
 def test_unet_bottom_with_its_skips_is_a_cut():
     network = wrap_module(seeded(UnetLike), size_multiple=4)
     x, other = images(), images(seed=4)
-    split, report = exact(network, "bottom,enc2,enc1", x)
+    split, report = exact(network, "bottom+enc2+enc1", x)
     assert [tuple(z.shape) for z in split.phi(x)] == [(2, 5, 4, 5), (2, 4, 8, 10), (2, 3, 16, 20)]
     assert [grid.stride for grid in report.grids] == [4, 2, 1]
     assert report.numbers == 5 * 20 + 4 * 80 + 3 * 320
     assert torch.equal(split.psi(split.phi(x), other), network(x))
-    assert exact(network, "up1,enc1,enc2", x)[1].leak == 0
+    assert exact(network, "up1+enc1+enc2", x)[1].leak == 0
 
 
 def test_red_like_skips_are_found():
     network = seeded(RedLike)
     x = images()
-    for layer in ("conv1", "conv2", "up1", "up2", "conv1,conv2", "conv2,up2"):
+    for layer in ("conv1", "conv2", "up1", "up2", "conv1+conv2", "conv2+up2"):
         split, report = exact(network, layer, x)
         assert report.bypass
         other = images(seed=8)
@@ -191,7 +191,7 @@ def test_an_element_of_a_structured_output(kind):
         assert report.bypass
         expected = network.parts.a(x) if layer == layers[0] else network.parts.b(x)
         assert torch.equal(split.phi(x), expected)
-    both, report = exact(network, ",".join(layers[:2]), x)
+    both, report = exact(network, "+".join(layers[:2]), x)
     assert not report.bypass
     assert torch.equal(both.psi(both.phi(x), other), network(x))
 
@@ -217,7 +217,7 @@ def test_batch_norm_and_dropout_in_training_mode_are_put_to_rest():
 def test_any_size_with_a_size_multiple(height, width):
     network = wrap_module(seeded(UnetLike), size_multiple=4, preprocessing=SCALE)
     x = images(2, height, width)
-    split, report = exact(network, "enc1,enc2,bottom", x)
+    split, report = exact(network, "enc1+enc2+bottom", x)
     padded = (height + -height % 4, width + -width % 4)
     assert report.grids[0].size == padded
     assert tuple(split.phi(x)[2].shape[-2:]) == (padded[0] // 4, padded[1] // 4)

@@ -226,7 +226,7 @@ def test_z_of_another_size_is_refused(layer):
 
 
 def test_a_set_wants_a_tuple():
-    split = Split(seeded(YangLike), "convs.1,convs.2")
+    split = Split(seeded(YangLike), "convs.1+convs.2")
     with pytest.raises(SplitError, match=r"is 2 tensor\(s\), got 1"):
         split.psi(split.phi(images())[0], images())
 

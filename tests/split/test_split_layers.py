@@ -37,10 +37,10 @@ def test_keys_come_first_and_module_names_the_module(text, name):
 
 def test_a_set_keeps_its_order():
     assert places(["3", "net.1", "1"]) == ["net.2", "net.1", "net.0"]
-    split = Split(wrap_module(ChenLike(), layers=KEYS), "3, net.1")
-    assert split.layer == "3,net.1"
+    split = Split(wrap_module(ChenLike(), layers=KEYS), "3 + net.1")
+    assert split.layer == "3+net.1"
     assert [layer.text for layer in split.layers] == ["3", "net.1"]
-    assert Split(ChenLike(), ["net.0", "net.1"]).layer == "net.0,net.1"
+    assert Split(ChenLike(), ["net.0", "net.1"]).layer == "net.0+net.1"
 
 
 class Dotted(nn.Module):
@@ -55,16 +55,16 @@ class Dotted(nn.Module):
 @pytest.mark.parametrize(
     ("text", "module", "element"),
     [
-        ("parts:0", "parts", 0),
-        ("parts:-1", "parts", -1),
-        ("parts.first", "parts", "first"),
-        ("parts.a.b", "parts", "a.b"),
-        ("both:1", "parts", 1),
-        ("both.first", "parts", "first"),
-        ("module:parts:1", "parts", 1),
-        ("module:parts.first", "parts", "first"),
-        ("parts.a", "parts.a", None),
-        ("chosen", "parts", 1),
+        ("parts:0", "parts", (0,)),
+        ("parts:-1", "parts", (-1,)),
+        ("parts.first", "parts", ("first",)),
+        ("parts.a.b", "parts", ("a.b",)),
+        ("both:1", "parts", (1,)),
+        ("both.first", "parts", ("first",)),
+        ("module:parts:1", "parts", (1,)),
+        ("module:parts.first", "parts", ("first",)),
+        ("parts.a", "parts.a", ()),
+        ("chosen", "parts", (1,)),
     ],
 )
 def test_elements(text, module, element):
@@ -91,10 +91,10 @@ def test_a_module_of_that_exact_name_wins():
         ("module:", "no layer"),
         ("nett.4", "Did you mean 'net.4'"),
         ("", "named by a string"),
-        ("3,", "named by a string"),
-        ("input,3", "'input' must be used alone"),
-        ("3,output", "'output' must be used alone"),
-        ("3,net.2", "'3' and 'net.2' of module are the same place"),
+        ("3+", "named by a string"),
+        ("input+3", "'input' must be used alone"),
+        ("3+output", "'output' must be used alone"),
+        ("3+net.2", "'3' and 'net.2' of module are the same place"),
         ([], "no layer"),
         ([3], "got 3"),
         (3, "got 3"),
@@ -121,8 +121,8 @@ def test_a_list_of_modules_never_runs():
 def test_a_whole_and_its_part_are_one_place_two_parts_are_not():
     network = Branching(lambda a, b: (a, b), lambda parts: parts)
     with pytest.raises(SplitError, match="same place"):
-        Split(network, "parts,parts:0")
-    assert len(Split(network, "parts:0,parts:1").layers) == 2
+        Split(network, "parts+parts:0")
+    assert len(Split(network, "parts:0+parts:1").layers) == 2
 
 
 def test_a_shared_module_has_all_its_names():

@@ -124,5 +124,5 @@ def test_a_layer_of_torchs_own_is_not_copied():
 def test_a_set_of_layers_is_not_changed_by_what_comes_after_the_first():
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(inplace=True), nn.Conv2d(2, 1, 1))
     x = images()
-    first, _ = Split(network, "0,2").phi(x)
+    first, _ = Split(network, "0+2").phi(x)
     assert torch.equal(first, network[0](x))

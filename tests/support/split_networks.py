@@ -72,6 +72,41 @@ class UnetLike(nn.Module):
         return self.last(torch.cat([torch.relu(self.up2(x)), one], 1))
 
 
+class SharedRed(nn.Module):
+    """A RED-CNN whose inner convolutions share weights: each of two modules runs four times, and three additions have none."""
+
+    def __init__(self, width: int = 4):
+        super().__init__()
+        self.first, self.conv = nn.Conv2d(1, width, 3), nn.Conv2d(width, width, 3)
+        self.up, self.last = nn.ConvTranspose2d(width, width, 3), nn.ConvTranspose2d(width, 1, 3)
+
+    def forward(self, x):
+        one = torch.relu(self.conv(torch.relu(self.first(x))))
+        two = torch.relu(self.conv(torch.relu(self.conv(one))))
+        z = self.up(torch.relu(self.conv(two))) + two
+        z = self.up(torch.relu(self.up(torch.relu(z)))) + one
+        z = self.last(torch.relu(self.up(torch.relu(z)))) + x
+        return torch.relu(z)
+
+
+class DnCnn(nn.Module):
+    """f(x) = x - n(x): nothing inside of n is a cut, because x goes round all of it."""
+
+    def __init__(self, depth: int = 5, width: int = 4):
+        super().__init__()
+        parts = [nn.Conv2d(1, width, 3, padding=1), nn.ReLU(inplace=True)]
+        for _ in range(depth - 2):
+            parts += [
+                nn.Conv2d(width, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+        self.n = nn.Sequential(*parts, nn.Conv2d(width, 1, 3, padding=1))
+
+    def forward(self, x):
+        return x - self.n(x)
+
+
 class Parts(nn.Module):
     """Returns its two convolutions as whatever `pack` makes of them."""
 
