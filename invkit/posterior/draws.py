@@ -26,7 +26,7 @@ from invkit.training.seeds import generator
 PROBABILITY = 1 - 1e-4  # that the noise of the tolerance stays below it in one window
 STEPS = 6  # Gauss-Newton
 CONVERGED = 1e-4  # of the objective, that the next step would gain
-WITHIN = 3e-3  # relative residual of a step's linear system
+WITHIN = 0.1  # relative residual of a step's linear system; the next step takes up what it leaves (Dembo, Eisenstat, Steihaug 1982)
 PRODUCTS = 120  # in one step; the next goes on where it ends
 HALVINGS = 6
 ATTEMPTS = 3  # at each draw, while it fails in a window
@@ -93,6 +93,8 @@ class Posterior:
             start: of the optimisation, w, `(1, 1, H, W)`; 0 by default. It does not change what is drawn but for convergence.
         """
         z = self.split.phi(self.x)
+        # One for all draws, or a draw would depend on those that are optimised with it.
+        inverse = self._whitened(self.mean).stationary(self.mean)
         at_once = max(1, PIXELS_AT_ONCE // (self.x.shape[-2] * self.x.shape[-1]))
         images = self.x.expand(count, -1, -1, -1).clone()
         distances = torch.full((count,), math.inf, dtype=torch.float64)
@@ -104,7 +106,7 @@ class Posterior:
             for begin in range(0, len(left), at_once):
                 these = left[begin : begin + at_once]
                 indices = [first + k for k in these]
-                found, used, made, ended = self._optimised(indices, attempt, seed, stream, start)
+                found, used, made, ended = self._optimised(indices, attempt, seed, stream, start, inverse)
                 converged = converged and ended
                 images[these] = found
                 distances[these] = torch.cat(
@@ -126,8 +128,17 @@ class Posterior:
             converged=converged,
         )
 
+    def _whitened(self, at: Tensor) -> Whitened:
+        return Whitened(self.split, at, self.unit, self.sigma, self.covariance, self.tangent)
+
     def _optimised(
-        self, indices: Sequence[int], attempt: int, seed: int, stream: str, start: Tensor | None
+        self,
+        indices: Sequence[int],
+        attempt: int,
+        seed: int,
+        stream: str,
+        start: Tensor | None,
+        inverse: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, int, int, bool]:
         """Return the minimisers of |w - w0|^2 + |(Phi(m + A w) - z - sigma S e) / (sigma S)|^2.
 
@@ -164,22 +175,19 @@ class Posterior:
         misfit = residual(white)
         value = objective(white, misfit)
         steps = products = 0
-        converged = False
+        ended = torch.zeros(len(value), dtype=torch.bool, device=value.device)
         for steps in range(1, STEPS + 1):  # noqa: B007 - told below
-            at = Whitened(
-                self.split, self.mean + covariance.root(white), self.unit, sigma, covariance, self.tangent
-            )
+            at = self._whitened(self.mean + covariance.root(white))
             gradient = white - prior + at.transposed(misfit)
-            solution = at.solve(-gradient, within=WITHIN, at_most=PRODUCTS)
+            solution = at.solve(-gradient, within=WITHIN, at_most=PRODUCTS, inverse=inverse)
             products += solution.products
             del at  # or the next linearisation would lie beside this one
             gain = -dot(gradient, solution.x) / 2
-            solved = bool((solution.residual <= WITHIN).all())
-            converged = solved and bool((gain <= CONVERGED * value).all())
-            white, misfit, value = _line_search(white, solution.x, residual, objective, value)
-            if converged:
+            white, misfit, value = _line_search(white, solution.x, residual, objective, value, ended)
+            ended = ended | ((solution.residual <= WITHIN) & (gain <= CONVERGED * value))
+            if bool(ended.all()):
                 break
-        return self.mean + covariance.root(white), steps, products, converged
+        return self.mean + covariance.root(white), steps, products, bool(ended.all())
 
 
 @dataclass(frozen=True)
@@ -236,14 +244,18 @@ def _line_search(
     residual: Callable[[Tensor], tuple[Tensor, ...]],
     objective: Callable[[Tensor, tuple[Tensor, ...]], Tensor],
     value: Tensor,
+    ended: Tensor,
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-    """Return w + t d with the largest t of 1, 1/2, ... that lessens the objective, its misfit and value; w where none does."""
-    t = torch.ones_like(value)
+    """Return w + t d with the largest t of 1, 1/2, ... that lessens the objective, its misfit and value.
+
+    It is w where none does, and of those that have ended.
+    """
+    t = torch.where(ended, 0.0, torch.ones_like(value))
     for _ in range(HALVINGS):
         moved = white + t.to(white).view(-1, 1, 1, 1) * direction
         new = residual(moved)
         reached = objective(moved, new)
-        worse = ~(reached < value)
+        worse = ~(reached < value) & ~ended
         if not bool(worse.any()):
             return moved, new, reached
         t = torch.where(worse, t / 2, t)

@@ -70,13 +70,15 @@ class Whitened:
         """Return (I + G^T G) w."""
         return white + self.transposed(self.forward(white))
 
-    def solve(self, b: Tensor, *, within: float, at_most: int) -> Solution:
-        """Return (I + G^T G)^-1 b, `(N, 1, H, W)`."""
-        if self._inverse is None:
-            self._inverse = self._stationary(b)
-        return solve(self.apply, b, within=within, at_most=at_most, preconditioner=self._inverse)
+    def solve(
+        self, b: Tensor, *, within: float, at_most: int, inverse: Callable[[Tensor], Tensor] | None = None
+    ) -> Solution:
+        """Return (I + G^T G)^-1 b, `(N, 1, H, W)`; `inverse` is an approximate one, by default that of `stationary`."""
+        if inverse is None and self._inverse is None:
+            self._inverse = self.stationary(b)
+        return solve(self.apply, b, within=within, at_most=at_most, preconditioner=inverse or self._inverse)
 
-    def _stationary(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+    def stationary(self, like: Tensor) -> Callable[[Tensor], Tensor]:
         """Return an approximate inverse: I + G^T G is nearly a filter where the image is nearly the same everywhere.
 
         Its spectrum is that of probes, noise through G^T G, averaged over the images at hand.

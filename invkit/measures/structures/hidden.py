@@ -22,7 +22,7 @@ ROUNDS = 20  # of multipliers
 ENOUGH = 0.98  # of what is proven to be the most, to first order
 POWER = 0.6  # of how far a window is beyond the tolerance; 1 would overshoot
 LEAST, MOST = 1e-2, 1e2  # of the same
-WITHIN, PRODUCTS = 3e-2, 60  # of a round's linear system; the next goes on where it ends
+WITHIN, PRODUCTS = 0.1, 60  # of a round's linear system; the next goes on where it ends
 
 
 @dataclass(frozen=True)
