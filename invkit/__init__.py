@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from invkit.data.images import read_image
     from invkit.denoisers.loaded import LoadedDenoiser
     from invkit.denoisers.recipe import Adversarial, Perceptual, Recipe
-    from invkit.denoisers.spec import Affine, Denoiser, Layer, Preprocessing, Upstream, Weights
+    from invkit.denoisers.spec import Affine, Call, Denoiser, Layer, Preprocessing, Upstream, Weights
     from invkit.errors import (
         ArtifactError,
         CheckFailedError,
@@ -50,6 +50,7 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "Backbone",
+    "Call",
     "CheckFailedError",
     "ConfigError",
     "DataError",
@@ -97,7 +98,7 @@ _HOMES = {
     "invkit.data.images": ("read_image",),
     "invkit.denoisers.loaded": ("LoadedDenoiser",),
     "invkit.denoisers.recipe": ("Adversarial", "Perceptual", "Recipe"),
-    "invkit.denoisers.spec": ("Affine", "Denoiser", "Layer", "Preprocessing", "Upstream", "Weights"),
+    "invkit.denoisers.spec": ("Affine", "Call", "Denoiser", "Layer", "Preprocessing", "Upstream", "Weights"),
     "invkit.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "invkit.analysis.analyze": ("analyze",),
     "invkit.quality.evaluate": ("Evaluation", "evaluate"),

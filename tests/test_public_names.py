@@ -13,6 +13,7 @@ PUBLIC = [
     "Artifact",
     "ArtifactError",
     "Backbone",
+    "Call",
     "CheckFailedError",
     "ConfigError",
     "DataError",

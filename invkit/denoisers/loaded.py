@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from invkit.denoisers.call import call_network, described_call
 from invkit.denoisers.network import at_rest, network_fingerprint, unwrap
-from invkit.denoisers.spec import Affine, Denoiser, Layer, Preprocessing, Weights
+from invkit.denoisers.spec import Affine, Call, Denoiser, Layer, Preprocessing, Weights
 from invkit.denoisers.weights.read import load_into, read_weights
 from invkit.errors import (
     DenoiserError,
@@ -76,7 +77,11 @@ class LoadedDenoiser:
         self.probed = False
         self.sha256 = network_fingerprint(
             self.network,
-            {"preprocessing": self.preprocessing.describe(), "size_multiple": self.size_multiple},
+            {
+                "preprocessing": self.preprocessing.describe(),
+                "size_multiple": self.size_multiple,
+                **described_call(spec),
+            },
         )
 
     @property
@@ -145,7 +150,7 @@ class LoadedDenoiser:
         shape, device = tuple(prepared.shape), prepared.device
         try:
             with at_rest(self.network):
-                out: Any = self.network(prepared)
+                out: Any = call_network(self.network, prepared, self.spec)
         except InvkitError:
             raise
         except (Exception, SystemExit) as error:
@@ -255,8 +260,10 @@ def wrap_module(
     preprocessing: Preprocessing | None = None,
     layers: tuple[Layer, ...] = (),
     size_multiple: int | None = None,
+    channels: int = 1,
+    call: Call | None = None,
 ) -> LoadedDenoiser:
-    """Use any network from `(B, 1, H, W)` to the same shape as a denoiser.
+    """Use any network from `(B, 1, H, W)`, or as `call` and `channels` say, to the same shape as a denoiser.
 
     The module is used as it is, not copied: later changes of its weights count, except in `sha256`, which is
     taken now. Its training mode and the `requires_grad` of its parameters are restored after every call.
@@ -268,6 +275,8 @@ def wrap_module(
         layers: short keys for its layers.
         size_multiple: height and width must be multiples of this; images are padded and cropped again. `None` where it is
             not known: it is found by trying where the denoiser is probed, and 1 until then.
+        channels: of the network's input, 1 or 3.
+        call: how the network is called, where that is not `module(image)`.
 
     Raises:
         DenoiserError: it is no `nn.Module`, or a TorchScript module.
@@ -279,6 +288,8 @@ def wrap_module(
         preprocessing=preprocessing or Affine(mean=0.0, std=1.0),
         layers=layers,
         size_multiple=size_multiple,
+        channels=channels,
+        call=call or Call(),
     )
     return LoadedDenoiser(spec, network, weights_tag="given")
 

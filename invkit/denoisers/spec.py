@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Affine", "Denoiser", "Layer", "Preprocessing", "Upstream", "Weights"]
+__all__ = ["Affine", "Call", "Denoiser", "Layer", "Preprocessing", "Upstream", "Weights"]
 
 import math
 import re
@@ -65,6 +65,82 @@ class Affine:
     def describe(self) -> dict[str, Any]:
         """Return `{"kind": "affine", "mean": ..., "std": ...}`."""
         return {"kind": "affine", "mean": self.mean, "std": self.std}
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a network is called where that is not `network(image)`, and where in what it returns the image is.
+
+    Args:
+        arguments: bound at every call by name, as they are, e.g. `{"sigma": 0.05}`: numbers, strings, truth values, `None`.
+        tensors: bound by name as a tensor with one entry per image: a number as shape `(B,)`, a nested list of shape s as
+            `(B, *s)`, e.g. `{"sigma": [[[0.05]]]}` as `(B, 1, 1, 1)`. Whole numbers become integers, others the network's type.
+        maps: values, in network units, of constant channels that are appended to the image, such as a map of the noise level.
+        output: where the image is in what the network returns: a key, an index or an attribute, or several from outside to inside,
+            e.g. `"sample"`, `0` or `("out", 0)`; nothing where it is what is returned.
+        noise: the network returns the noise, which is subtracted from its input.
+        slices: how many neighbouring slices the network takes as channels, an odd number; the middle one is denoised. An image
+            alone stands in place of its neighbours, too.
+    """
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Any] = field(default_factory=dict)
+    maps: tuple[float, ...] = ()
+    output: str | int | tuple[str | int, ...] = ()
+    noise: bool = False
+    slices: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("arguments", "tensors"):
+            given = getattr(self, name)
+            if not isinstance(given, Mapping) or not all(
+                isinstance(key, str) and key.isidentifier() for key in given
+            ):
+                raise DenoiserError(
+                    f"Call: {name} must be a dict from names of the network's arguments, got {given!r:.100}"
+                )
+            object.__setattr__(self, name, MappingProxyType(dict(given)))
+        twice = sorted(self.arguments.keys() & self.tensors.keys())
+        if twice:
+            raise DenoiserError(f"Call: {twice[0]!r} stands in both arguments and tensors")
+        odd = [key for key, value in self.arguments.items() if not isinstance(value, Plain)]
+        if odd or not all(map(_is_numbers, self.tensors.values())):
+            raise DenoiserError(
+                "Call: arguments are numbers, strings, truth values or None, and tensors are numbers or nested lists of them, so "
+                f"that they can stand in a report; got {dict(self.arguments)!r:.100} and {dict(self.tensors)!r:.100}"
+            )
+        path = self.output if isinstance(self.output, tuple | list) else (self.output,)
+        if not all(isinstance(key, str | int) for key in path):
+            raise DenoiserError(
+                f"Call: output is a key, an index or a tuple of them, got {self.output!r:.100}"
+            )
+        object.__setattr__(self, "output", tuple(path))
+        object.__setattr__(self, "maps", tuple(float(value) for value in self.maps))
+        if isinstance(self.slices, bool) or self.slices < 1 or self.slices % 2 == 0:
+            raise DenoiserError(
+                f"Call: slices must be an odd number, so that there is a middle one, got {self.slices}"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Return what differs from `network(image)`, as JSON values; it is part of the denoiser's fingerprint."""
+        said: dict[str, Any] = {
+            "arguments": dict(self.arguments),
+            "tensors": dict(self.tensors),
+            "maps": list(self.maps),
+            "output": list(self.output) if isinstance(self.output, tuple) else self.output,
+            "noise": self.noise,
+            "slices": self.slices,
+        }
+        return {key: value for key, value in said.items() if value not in ({}, [], False, 1) or value is True}
+
+
+Plain = bool | int | float | str | None
+
+
+def _is_numbers(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and all(map(_is_numbers, value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -164,12 +240,14 @@ class Denoiser:
         weights: trained weights; the first is the default.
         recipe: how it is trained, for `invkit train denoiser`; `None` where it cannot be trained here.
         unit: unit of its input images, always `"HU"` for now.
-        channels: channels of the network's input and output.
+        channels: channels of the network's input: 1, or 3 for a network of colour images, which is given the image three times
+            and whose output is the mean of its three.
         size_multiple: height and width must be multiples of this; images are padded by reflection and cropped again. `None`
             where it is not known: it is found by trying when the denoiser is loaded.
         citation: the paper.
         description: one line for people.
         upstreams: other implementations of this network, whose trained weights it can load.
+        call: how the network is called, where that is not `network(image)`.
     """
 
     name: str
@@ -184,6 +262,7 @@ class Denoiser:
     citation: str = ""
     description: str = field(default="", kw_only=True)
     upstreams: tuple[Upstream, ...] = field(default=(), kw_only=True)
+    call: Call = field(default=Call(), kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -201,10 +280,11 @@ class Denoiser:
             raise DenoiserError(
                 f"denoiser {self.name}: preprocessing must have normalise, denormalise and describe, as invkit.Affine has"
             )
-        if self.unit != "HU" or self.channels != 1:
+        if self.unit != "HU" or self.channels not in (1, 3):
             raise DenoiserError(
-                f"denoiser {self.name}: unit={self.unit!r}, channels={self.channels}; only 'HU' and 1 are supported"
+                f"denoiser {self.name}: unit={self.unit!r}, channels={self.channels}; only 'HU' and 1 or 3 are supported"
             )
+        self._check_call()
         if self.size_multiple is not None and self.size_multiple < 1:
             raise DenoiserError(
                 f"denoiser {self.name}: size_multiple must be at least 1, got {self.size_multiple}"
@@ -217,6 +297,19 @@ class Denoiser:
             twice = sorted({key for key in keys if keys.count(key) > 1})
             if twice:
                 raise DenoiserError(f"denoiser {self.name}: {kind} {twice[0]!r} is defined twice")
+
+    def _check_call(self) -> None:
+        if not isinstance(self.call, Call):
+            raise DenoiserError(f"denoiser {self.name}: call must be an invkit.Call, got {self.call!r:.100}")
+        if self.channels > 1 and self.call.slices > 1:
+            raise DenoiserError(
+                f"denoiser {self.name}: a network takes {self.channels} equal channels or {self.call.slices} slices, not both"
+            )
+        if self.recipe is not None and (self.channels > 1 or self.call != Call()):
+            raise DenoiserError(
+                f"denoiser {self.name}: a recipe trains a network that is called as network(image); leave out `recipe`, or `call` "
+                "and `channels`"
+            )
 
     def _records(self, listed: str, kind: type) -> tuple[Any, ...]:
         """Return one of the fields that hold several descriptions as a tuple."""

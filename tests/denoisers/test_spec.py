@@ -76,7 +76,7 @@ def test_names_that_may_not_be(name):
         ({"build": "network"}, "build must be a function"),
         ({"preprocessing": None}, "must have normalise"),
         ({"unit": "1/cm"}, "only 'HU' and 1"),
-        ({"channels": 3}, "only 'HU' and 1"),
+        ({"channels": 2}, "only 'HU' and 1 or 3"),
         ({"size_multiple": 0}, "at least 1, got 0"),
         ({"layers": (Layer("1", "a"), Layer("1", "b"))}, "layer key '1' is defined twice"),
         ({"weights": (weights(), weights())}, "weights tag 'bundled' is defined twice"),
