@@ -87,7 +87,7 @@ class Whitened:
         generator = torch.Generator().manual_seed(0)
         power = total = torch.zeros((), dtype=torch.float64)
         for _ in range(max(1, PROBES // len(like))):
-            probe = torch.randn(like.shape, generator=generator).to(like)
+            probe = torch.randn(len(like), 1, rows, columns, generator=generator).to(like)
             seen = torch.fft.rfft2(self.transposed(self.forward(probe)))
             own = torch.fft.rfft2(probe)
             power = power + in_float64((own.conj() * seen).real.sum((0, 1))).cpu()

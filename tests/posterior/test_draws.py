@@ -6,6 +6,7 @@ from linear_layer import SIZE, LinearLayer
 from scipy.stats import chi2
 
 from invkit.noise.covariance import NoiseCovariance
+from invkit.noise.within import NoiseWithin
 from invkit.posterior.draws import Posterior, sigma_for
 
 COUNT = 600
@@ -66,6 +67,20 @@ def test_the_mean_is_where_the_prior_puts_it(layer):
     found = of.draw(200, seed=0).drawn.flatten(1).mean(0)
     deviation = (layer.posterior(of.sigma).diag() / 200).sqrt()
     assert ((found - expected) / deviation).square().mean() == pytest.approx(1, abs=0.4)
+
+
+def test_noise_of_a_part_leaves_the_rest_as_it_is_and_has_the_closed_form(layer):
+    part = slice(2, 8)
+    inside = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    inside[part, part] = True
+    deviation = layer.covariance.deviation[part, part]
+    of = posterior(layer, covariance=NoiseWithin(deviation, place=(part, part), around=(SIZE, SIZE)))
+    found = of.draw(COUNT, seed=0).drawn - layer.x
+    assert bool((found[..., ~inside] == 0).all())
+    prior = NoiseCovariance(deviation).apply(torch.eye(36, dtype=torch.float64).view(36, 1, 6, 6)).flatten(1)
+    weighted = (layer.jacobian / (of.sigma * layer.s)[:, None])[:, inside.flatten()]
+    truth = torch.linalg.inv(torch.linalg.inv(prior) + weighted.T @ weighted)
+    assert float(found[..., inside].square().mean()) == pytest.approx(float(truth.trace()) / 36, rel=0.05)
 
 
 def test_in_the_null_space_the_variance_is_the_priors(layer):
