@@ -1,21 +1,20 @@
 """The same network with redrawn weights: how much of what is found needs no training to be ignored."""
 
-__all__ = ["WeightRandomisation", "redrawn"]
+__all__ = ["WeightRandomisation"]
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser
+from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.errors import InvkitError, SplitError
 from invkit.fiber.tangent import Tangent
 from invkit.images.region import Region
 from invkit.measures.comparison import CONTROL_SAMPLES
-from invkit.posterior.draws import Posterior, PosteriorDraws
+from invkit.measures.redrawn import redrawn
+from invkit.posterior.draws import Posterior
 from invkit.posterior.hidden import hidden_noise
 from invkit.samplers.family import FoundLayer
 from invkit.sampling.base import SampleModel
@@ -23,7 +22,7 @@ from invkit.sampling.draw import draw
 from invkit.sampling.layer import ScaledLayer
 from invkit.sampling.spread import root_mean_square, sample_spread
 from invkit.split.split import Split
-from invkit.statistics.intervals import bootstrap
+from invkit.statistics.intervals import bootstrap, predicted
 from invkit.tolerance.layer import TolerancedLayer
 from invkit.tolerance.unit import unit_of
 from invkit.tolerance.windows import Windows
@@ -32,72 +31,29 @@ from invkit.verdict.measures import RandomWeights
 
 WINDOW = 64  # pixels a side
 DRAWS = 6  # of each image and layer
-
-NO_WEIGHTS = "its network has no weights that could be redrawn"
-
-
-def redrawn(denoiser: LoadedDenoiser, *, seed: int = 0) -> LoadedDenoiser:
-    """Return a denoiser with the same network, freshly initialised.
-
-    A network that a plugin builds is built again. One that was given as such is copied, and each of its modules initialises
-    itself anew (`reset_parameters`).
-
-    Args:
-        denoiser: whose architecture and preprocessing are taken.
-        seed: of the weights.
-
-    Raises:
-        InvkitError: there are no weights, or not all of them can be redrawn.
-    """
-    own = derive_seed(seed, "random phi")
-    if denoiser.weights_tag == "given":
-        network = _reset(denoiser.network, own).to(denoiser.device)
-    else:
-        tagged = [weights.build for weights in denoiser.spec.weights if weights.tag == denoiser.weights_tag]
-        build = next((build for build in tagged if build is not None), denoiser.spec.build)
-        spec = replace(denoiser.spec, build=build)
-        network = load_denoiser(spec, device=denoiser.device, untrained_seed=own).network
-    random = LoadedDenoiser(
-        denoiser.spec, network, weights_tag=f"random-{seed}", preprocessing=denoiser.preprocessing
-    )
-    if random.sha256 == denoiser.sha256:
-        raise InvkitError(NO_WEIGHTS)
-    return random
-
-
-def _reset(network: nn.Module, seed: int) -> nn.Module:
-    try:
-        fresh = copy.deepcopy(network).float().cpu().eval().requires_grad_(False)
-    except Exception as error:
-        raise InvkitError(f"its network cannot be copied: {type(error).__name__}") from None
-    with torch.random.fork_rng(devices=[]):
-        # Only the CPU's generator, as where a denoiser is built: no other state may change.
-        torch.default_generator.manual_seed(seed)
-        for name, module in fresh.named_modules():
-            if not list(module.parameters(recurse=False)):
-                continue
-            reset = getattr(module, "reset_parameters", None)
-            if not callable(reset):
-                raise InvkitError(f"its module {name or 'network'} has no `reset_parameters`")
-            with torch.no_grad():
-                reset()
-    return fresh
+REDRAWS = 6  # of the weights, with one draw each
+ENOUGH = 4  # redraws that converge
+UNTRAINED = ("", "not stated")
 
 
 @dataclass(frozen=True)
 class WeightRandomisation:
-    """Layers of the network with redrawn weights, measured beside the trained ones.
+    """Layers of the network with redrawn weights, measured beside its own ones.
 
-    What these layers hide, the architecture hides; training has a part only in what goes beyond it.
+    What these layers hide, the architecture hides; the network's own weights have a part only in what goes beyond it.
 
     Args:
-        denoiser: the network with its new weights; `None` where there is none.
+        own: the network itself.
+        denoiser: the network with new weights; `None` where there is none.
         why_not: why there is none.
+        seed: of the weights.
         models: trained cINNs of its layers, by the layer's name; empty where none was asked for.
     """
 
+    own: LoadedDenoiser
     denoiser: LoadedDenoiser | None
     why_not: str
+    seed: int = 0
     models: Mapping[str, SampleModel] = field(default_factory=dict)
 
     @classmethod
@@ -109,9 +65,15 @@ class WeightRandomisation:
             seed: of the weights.
         """
         try:
-            return cls(redrawn(denoiser, seed=seed), "")
+            return cls(denoiser, redrawn(denoiser, seed=seed), "", seed)
         except InvkitError as error:
-            return cls(None, str(error))
+            return cls(denoiser, None, str(error), seed)
+
+    @property
+    def was_trained(self) -> bool:
+        """Whether anything says that the network was trained: its weights are a plugin's, which states on what."""
+        stated = {weights.tag: weights.trained_on for weights in self.own.spec.weights}
+        return stated.get(self.own.weights_tag, "") not in UNTRAINED
 
     def trained(
         self, layers: Sequence[Split], find: Callable[[Sequence[Split]], Sequence[FoundLayer]]
@@ -132,36 +94,53 @@ class WeightRandomisation:
     def hidden(
         self, layers: Sequence[TolerancedLayer], identity: Split, *, seed: int
     ) -> tuple[dict[str, Any], RandomWeights | None]:
-        """Return how much noise hides from the layer with random weights, with the trained ones, and from the image itself.
+        """Return how much noise hides from the layer with random weights, with its own ones, and from the image itself.
 
-        All three are of a window of 64 x 64 pixels and at one tolerance, that of the trained layer, in repeat scans of each: with
-        random weights a deep layer can be so nearly singular that nothing converges, and then the control says so.
+        All three are of a window of 64 x 64 pixels and at one tolerance, that of the layer itself, in repeat scans of each. Weights
+        are redrawn several times, and the interval is that in which another redraw lies. With random weights a deep layer can be so
+        nearly singular that nothing converges; where that is so of most redraws, the control says so.
 
         Args:
-            layers: the trained layer at each image.
+            layers: the layer itself at each image.
             identity: the `input` control.
             seed: of the analysis.
         """
         if self.denoiser is None:
             return {"unavailable": self.why_not}, None
+        windows = [_cut(layer) for layer in layers]
         own = layers[0].split
-        random = Split(self.denoiser, own.layer)
-        squares: dict[str, list[Tensor]] = {"trained": [], "image": [], "random": []}
         try:
-            for image, layer in enumerate(layers):
-                here = _cut(layer)
-                for name, split in (("random", random), ("trained", own), ("image", identity)):
-                    at = _of(split, here, derive_seed(seed, "random weights", image))
-                    draws = Posterior.of(at).draw(DRAWS, seed=seed, stream=f"random weights {image}")
-                    if not draws.converged and name == "random":
-                        return {
-                            "unavailable": "with randomised weights, the layer is too nearly singular to draw for"
-                        }, None
-                    squares[name].append(_squares(draws, at))
+            random: list[float] = []
+            for number in range(REDRAWS):
+                one = self._redraw(number, own, windows, seed)
+                random += [] if one is None else [one]
+                if len(random) + REDRAWS - 1 - number < ENOUGH:
+                    return {
+                        "unavailable": "with randomised weights, the layer is too nearly singular to draw for"
+                    }, None
+            of_own, of_image = (
+                hidden_noise(
+                    [_drawn(split, here, DRAWS, seed, image)[0] for image, here in enumerate(windows)], seed
+                )
+                for split in (own, identity)
+            )
         except SplitError:
             return {"unavailable": "no gradient of this layer reaches the image"}, None
-        found = RandomWeights(**{name: hidden_noise(rows, seed) for name, rows in squares.items()})
-        return dict(found.figures()), found
+        found = RandomWeights(predicted(random), of_own, of_image, self.was_trained)
+        return {**found.figures(), "redraws": len(random)}, found
+
+    def _redraw(self, number: int, own: Split, windows: Sequence[TolerancedLayer], seed: int) -> float | None:
+        """Return the noise that hides with one set of new weights, HU; `None` where that did not converge."""
+        assert self.denoiser is not None
+        denoiser = self.denoiser if number == 0 else redrawn(self.own, seed=self.seed, number=number)
+        split = Split(denoiser, own.layer)
+        squares = []
+        for image, here in enumerate(windows):
+            drawn, converged = _drawn(split, here, 1, seed, image, number)
+            if not converged:
+                return None
+            squares.append(drawn)
+        return hidden_noise(squares, seed).value
 
     def drawn(
         self,
@@ -210,17 +189,21 @@ def _cut(layer: TolerancedLayer) -> TolerancedLayer:
     )
 
 
-def _of(split: Split, layer: TolerancedLayer, seed: int) -> TolerancedLayer:
-    """Return another layer at the same image, tolerance and frame, with its own S."""
-    numbers = generator(seed, "tolerance")
-    unit = unit_of(split, layer.f_x, lambda count: layer.covariance.draws(count, numbers))
-    return replace(
-        layer, split=split, windows=Windows.of(split, layer.x, unit), tangent=Tangent(split.phi_grad)
+def _drawn(
+    split: Split, here: TolerancedLayer, count: int, seed: int, image: int, number: int = 0
+) -> tuple[Tensor, bool]:
+    """Return squared differences from x of draws for a layer at an image, tolerance and frame, HU^2, and whether they converged.
+
+    The layer has its own S.
+    """
+    path = (image, number) if number else (image,)
+    numbers = generator(derive_seed(seed, "random weights", *path), "tolerance")
+    unit = unit_of(split, here.f_x, lambda many: here.covariance.draws(many, numbers))
+    at = replace(here, split=split, windows=Windows.of(split, here.x, unit), tangent=Tangent(split.phi_grad))
+    draws = Posterior.of(at).draw(
+        count, seed=seed, stream=f"random weights {' '.join(str(part) for part in path)}"
     )
-
-
-def _squares(draws: PosteriorDraws, layer: TolerancedLayer) -> Tensor:
-    return (draws.first - layer.x)[(..., *layer.frame.interior)].square()
+    return (draws.first - at.x)[(..., *at.frame.interior)].square(), draws.converged
 
 
 def _draw(

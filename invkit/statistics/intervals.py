@@ -1,6 +1,6 @@
 """Uncertainty of measured figures: bootstrap intervals over images or patients, and paired differences."""
 
-__all__ = ["Interval", "bootstrap", "number", "percent", "resampling_weights", "states_interval"]
+__all__ = ["Interval", "bootstrap", "number", "percent", "predicted", "resampling_weights", "states_interval"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -163,6 +163,29 @@ def resampling_weights(
     for group, indices in enumerate(members):
         belongs[indices] = group
     return counts[:, belongs].astype(np.float64)
+
+
+def predicted(values: Values, *, level: float = 0.95) -> Interval:
+    """Return the geometric mean of positive values, and the interval in which another value of the same kind lies.
+
+    Logarithms are taken as normal: mean +- t s sqrt(1 + 1/n). A single value has no bounds.
+
+    Args:
+        values: positive, shape `(n,)`.
+        level: how likely another value lies within.
+
+    Raises:
+        InputError: a value is not positive or not finite.
+    """
+    vector = as_vector(values)
+    if not (vector > 0).all():
+        raise InputError(f"values must be positive, the least is {vector.min()}")
+    logs, n = np.log(vector), vector.size
+    centre = float(logs.mean())
+    if n < 2:
+        return Interval(math.exp(centre))
+    half = float(stdtrit(n - 1, (1 + level) / 2) * logs.std(ddof=1) * math.sqrt(1 + 1 / n))
+    return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
 
 
 def bootstrap(

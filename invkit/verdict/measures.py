@@ -79,23 +79,25 @@ class Certification:
 
 @dataclass(frozen=True)
 class RandomWeights:
-    """The layer with redrawn weights beside the trained one, in a window of the image, at one tolerance.
+    """The layer with redrawn weights beside that with its own, in a window of the image, at one tolerance.
 
     Args:
-        random: noise that it hides, HU.
-        trained: that of the trained layer, HU.
+        random: noise that it hides, HU, with the interval in which another redraw lies.
+        own: with the network's own weights, HU.
         image: that of the image itself, HU.
+        trained: whether anything says that the network was trained.
     """
 
     random: Figure
-    trained: Figure
+    own: Figure
     image: Figure
+    trained: bool = False
 
     def figures(self) -> dict[str, Any]:
         """Return the figures by their keys."""
         return {
             "hidden_hu": self.random,
-            "trained_hidden_hu": self.trained,
+            "own_hidden_hu": self.own,
             "identity_hidden_hu": self.image,
         }
 

@@ -20,10 +20,11 @@ Equal energy
     same energy, white and with the residual's spectrum. It is also said where f(x) plus noise, which needs no
     training, comes as close as the samples.
 Random weights
-    In a window of the image it is measured how much noise hides from the layer, from the same layer with redrawn weights, and from
-    the image itself, at one tolerance in repeat scans of each. Where the layer hides no more than the image does, within
-    1.3 times, there is nothing that training could be the reason of. Where it does not exceed random weights beyond both
-    intervals, the architecture alone hides as much.
+    In a window of the image it is measured how much noise hides from the layer, from the same layer with weights that were redrawn
+    several times, and from the image itself, at one tolerance in repeat scans of each. Where the layer hides no more than the
+    image does, within 1.3 times, there is nothing that its weights could be the reason of. Where it does not exceed the interval
+    in which another redraw lies, the architecture alone hides as much. Training is named only where the weights say that there
+    was one.
 Noise
     A fiber error is judged by eta, the distance between two noise realisations of the same anatomy: below a
     tenth of eta it is small, up to eta it is within the noise, above eta the layer distinguishes the samples from
@@ -246,16 +247,19 @@ def _random(measures: Measures) -> list[str]:
     found = measures.random_weights
     if found is None:
         return []
-    random, trained, image = (Interval.of(value) for value in (found.random, found.trained, found.image))
+    random, own, image = (Interval.of(value) for value in (found.random, found.own, found.image))
+    name = "the trained ones" if found.trained else "its own"
     text = (
-        f"With randomised weights, {random.text('HU')} of noise hides from the layer in a window of the image, with the trained "
-        f"ones {trained.text('HU')}"
+        f"With randomised weights, {random.text('HU')} of noise hides from the layer in a window of the image, with {name} "
+        f"{own.text('HU')}"
     )
-    if trained.value <= HIDES * image.value:
+    if own.value <= HIDES * image.value:
         return [f"{text}, no more than in the image itself ({image.text('HU')})."]
-    if trained.above(random):
-        return [f"{text}: training made the layer hide more than its architecture alone does."]
-    return [f"{text}: what it hides is not more than what its architecture hides without training."]
+    if own.above(random):
+        cause = "training" if found.trained else "these weights"
+        return [f"{text}: {cause} made the layer hide more than its architecture alone does."]
+    less = "without training" if found.trained else "with other weights"
+    return [f"{text}: what it hides is not more than what its architecture hides {less}."]
 
 
 def _output(measures: Measures) -> list[str]:

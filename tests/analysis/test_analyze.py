@@ -123,7 +123,7 @@ def test_the_output_is_the_same_for_all_layers(result, deep):
 
 def test_random_weights_are_measured_or_the_reason_is_said(result, deep):
     first, last = (each.layers[-1].metrics["random_phi"] for each in (result, deep))
-    assert first.keys() == {"hidden_hu", "trained_hidden_hu", "identity_hidden_hu"}
+    assert first.keys() == {"hidden_hu", "own_hidden_hu", "identity_hidden_hu", "redraws"}
     assert "unavailable" in last or last.keys() == first.keys()
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 import invkit
 from invkit.errors import InputError
-from invkit.statistics.intervals import Interval, bootstrap, number, percent
+from invkit.statistics.intervals import Interval, bootstrap, number, percent, predicted
 
 
 def test_covers_a_gaussian_mean_as_often_as_it_says():
@@ -129,3 +129,17 @@ def test_above_needs_both_intervals():
     assert Interval(2, 1.5, 2.5).above(Interval(1, 0.5, 1.4))
     assert not Interval(2, 1.3, 2.5).above(Interval(1, 0.5, 1.4))
     assert Interval(2).above(Interval(1, 0.5, 1.4))
+
+
+def test_another_value_lies_in_the_predicted_interval_as_often_as_it_says():
+    values = np.exp(np.random.default_rng(0).normal(1.0, 0.4, size=(2000, 7)))
+    within = [found.low <= row[-1] <= found.high for row in values for found in [predicted(row[:-1])]]
+    assert np.mean(within) == pytest.approx(0.95, abs=0.015)
+    found = predicted(values[0])
+    logs = np.log(values[0])
+    assert found.value == pytest.approx(stats.gmean(values[0]))
+    low, high = stats.t.interval(0.95, 6, logs.mean(), logs.std(ddof=1) * (1 + 1 / 7) ** 0.5)
+    assert (found.low, found.high) == pytest.approx((np.exp(low), np.exp(high)))
+    assert not predicted([2.0]).known
+    with pytest.raises(InputError, match="must be positive"):
+        predicted([1.0, 0.0])

@@ -224,16 +224,19 @@ def test_a_sampler_that_needs_no_training_and_comes_as_close_is_named():
 @pytest.mark.parametrize(
     ("random", "image", "words"),
     [
-        (Interval(1, 0.8, 1.2), 1.5, "training made the layer hide more than its architecture"),
+        (Interval(1, 0.8, 1.2), 1.5, "made the layer hide more than its architecture"),
+        (Interval(2, 1.6, 2.45), 1.5, "is not more than what its architecture hides"),
         (2.6, 1.5, "is not more"),
         (Interval(1, 0.8, 1.2), 2.0, "no more than in the image itself (2 HU)"),
     ],
 )
-def test_random_weights_are_held_against_the_trained_ones_and_the_image(random, image, words):
-    beside = RandomWeights(random, Interval(2.5, 2.4, 2.6), image)
+@pytest.mark.parametrize("trained", [False, True])
+def test_random_weights_are_held_against_its_own_and_the_image(random, image, words, trained):
+    beside = RandomWeights(random, Interval(2.5, 2.4, 2.6), image, trained)
     text = told(judge(measures(random_weights=beside)))
     assert "With randomised weights" in text
     assert words in text
+    assert ("train" in text) == trained
     assert "randomised weights" not in told(judge(measures()))
 
 
