@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from invkit.plugins.records import Artifact, Backbone, Metric, Sampler, Section, Source
     from invkit.quality.evaluate import Evaluation, evaluate
     from invkit.split.check import SplitReport
+    from invkit.split.listing import LayerListing, ListedLayer, list_layers
     from invkit.split.split import Split
     from invkit.workflow.train import train_cinn, train_denoiser, train_vae
 
@@ -62,6 +63,8 @@ __all__ = [
     "InputError",
     "InvkitError",
     "Layer",
+    "LayerListing",
+    "ListedLayer",
     "LoadedDenoiser",
     "Metric",
     "Perceptual",
@@ -87,6 +90,7 @@ __all__ = [
     "default_host",
     "evaluate",
     "hookimpl",
+    "list_layers",
     "load",
     "read_image",
     "train_cinn",
@@ -110,6 +114,7 @@ _HOMES = {
     "invkit.plugins.manager": ("PluginHost", "default_host"),
     "invkit.plugins.records": ("Artifact", "Backbone", "Metric", "Sampler", "Section", "Source"),
     "invkit.split.check": ("SplitReport",),
+    "invkit.split.listing": ("LayerListing", "ListedLayer", "list_layers"),
     "invkit.split.split": ("Split",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

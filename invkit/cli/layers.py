@@ -1,16 +1,19 @@
-"""`invkit layers MODEL`: where a denoiser can be split."""
+"""`invkit layers MODEL`: where a denoiser can be split, and which of its layers are cuts."""
 
 from __future__ import annotations
 
 __all__ = ["register"]
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from invkit.cli.terminal.console import emit_json, emit_table, say
+from invkit.cli.terminal.imports import importing
 from invkit.cli.terminal.options import JsonOption, ModelArgument, PluginOption, chosen_model, host_with
-from invkit.denoisers.spec import Denoiser
+
+if TYPE_CHECKING:
+    from invkit.split.listing import ListedLayer
 
 CONTROLS = {
     "input": "control: z is the image itself",
@@ -27,46 +30,70 @@ def register(app: typer.Typer) -> None:
 def layers(
     model: ModelArgument = None,
     modules: Annotated[
-        bool, typer.Option("--modules", help="Build the network and list all its modules.")
+        bool,
+        typer.Option(
+            "--modules", help="List all modules, too, and what functions return that no module stands for."
+        ),
     ] = False,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the layers of a denoiser: the keys that its plugin defines, and the controls."""
+    """List the layers of a denoiser: which are cuts, which are branches, and which sets of them are cuts."""
     name = chosen_model(model, plugin)
+    with importing():
+        from invkit.denoisers.loaded import load_denoiser
+        from invkit.split.listing import list_layers
+
     spec, _ = host_with(plugin).denoiser(name)
-    found = {
-        "layers": describe_layers(spec),
+    listing = list_layers(load_denoiser(spec, untrained_seed=0))
+    notes = {layer.key: layer.note for layer in spec.layers}
+    found: dict[str, Any] = {
+        "layers": [_described(one, one.what, notes[one.layer]) for one in listing.own],
         "controls": [{"layer": key, "note": CONTROLS[key]} for key in CONTROLS],
     }
     if modules:
-        found["modules"] = describe_modules(spec)
+        found["modules"] = [
+            _described(one, one.layer.removeprefix("module:"), one.what) for one in listing.others
+        ]
     if json:
-        emit_json("invkit.layers/1", {"model": name, **found})
+        emit_json(
+            "invkit.layers/1",
+            {"model": name, "size": listing.size, "unfollowed": listing.unfollowed, **found},
+        )
         return
+    shown = [*listing.own, *(listing.others if modules else ())]
     emit_table(
-        ("layer", "module", "what"),
+        ("layer", "module", "is", "z", "together a cut", "what"),
         [
-            (row["layer"], row.get("module", "-"), row.get("note", ""))
-            for row in (*found["layers"], *found["controls"], *found.get("modules", ()))
+            *(
+                (
+                    one.layer,
+                    one.what if one.key else one.layer.removeprefix("module:"),
+                    one.text,
+                    "-" if one.shape is None else " x ".join(map(str, one.shape)),
+                    one.set or "-",
+                    notes[one.layer] if one.key else one.what,
+                )
+                for one in shown
+            ),
+            *((key, "-", "cut", "-", "-", note) for key, note in CONTROLS.items()),
         ],
     )
+    say(f"z is of an image of {listing.size} x {listing.size} pixels")
+    if listing.unfollowed:
+        say(f"No sets were looked for, and cuts were found by trying: {listing.unfollowed}")
     if not modules:
         say(f"Any module will do as well: `invkit layers {name} --modules` lists them")
 
 
-def describe_layers(spec: Denoiser) -> list[dict[str, str]]:
-    """Return the plugin's keys as JSON values."""
-    return [{"layer": layer.key, "module": layer.module, "note": layer.note} for layer in spec.layers]
-
-
-def describe_modules(spec: Denoiser) -> list[dict[str, str]]:
-    """Return the modules of the network, built without its weights."""
-    from invkit.denoisers.loaded import load_denoiser  # imports torch
-
-    network = load_denoiser(spec, untrained_seed=0).network
-    return [
-        {"layer": f"module:{name}", "module": name, "note": type(module).__name__}
-        for name, module in network.named_modules()
-        if name
-    ]
+def _described(one: ListedLayer, module: str, note: str) -> dict[str, Any]:
+    """Return a layer as JSON values."""
+    return {
+        "layer": one.layer,
+        "module": module,
+        "note": note,
+        "kind": one.kind,
+        "shape": None if one.shape is None else list(one.shape),
+        "runs": one.runs,
+        "set": one.set or None,
+    }

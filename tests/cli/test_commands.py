@@ -30,7 +30,12 @@ def test_layers_takes_the_only_model_of_a_plugin(invoke, stranger):
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["model"] == "stranger"
-    assert found["layers"] == [{"layer": "1", "module": "0", "note": "conv 3x3x4, before ReLU"}]
+    (layer,) = found["layers"]
+    assert layer == {
+        "layer": "1", "module": "0", "note": "conv 3x3x4, before ReLU",
+        "kind": "cut", "shape": [4, 64, 64], "runs": 1, "set": None,
+    }  # fmt: skip
+    assert (found["size"], found["unfollowed"]) == (64, "")
     assert {row["layer"] for row in found["controls"]} == {"input", "output", "const"}
     assert [row["note"] for row in found["modules"]] == ["Conv2d", "ReLU", "Conv2d"]
     assert "printed while it is built" in result.stderr
@@ -38,8 +43,29 @@ def test_layers_takes_the_only_model_of_a_plugin(invoke, stranger):
 
 def test_layers_as_a_table(invoke, stranger):
     result = invoke("layers", "stranger", "--plugin", stranger)
-    assert result.stdout.splitlines()[1] == "1       0       conv 3x3x4, before ReLU"
+    assert result.stdout.splitlines()[1].split() == [
+        *("1", "0", "cut", "4", "x", "64", "x", "64", "-", "conv", "3x3x4,", "before", "ReLU")
+    ]
     assert "--modules" in result.stderr
+    assert "64 x 64 pixels" in result.stderr
+
+
+def test_layers_offers_sets_ready_to_paste(invoke, tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(
+        "from torch import cat, nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b, self.c = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1), nn.Conv2d(4, 1, 1)\n"
+        "    def forward(self, x):\n"
+        "        return self.c(cat([self.a(x), self.b(x)], 1))\n"
+    )
+    result = invoke("layers", "--plugin", f"{path}:Net", "--modules", "--json")
+    assert result.exit_code == 0, result.output
+    rows = {row["layer"]: row for row in json.loads(result.stdout)["modules"]}
+    assert [rows[name]["kind"] for name in ("a", "b", "cat#1", "c")] == ["branch", "branch", "cut", "cut"]
+    assert rows["b"]["set"] == "a+b"
 
 
 @pytest.mark.parametrize(
