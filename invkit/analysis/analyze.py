@@ -34,7 +34,7 @@ from invkit.training.progress import Progress
 
 def analyze(
     model: str | Denoiser | LoadedDenoiser | nn.Module = "yang2018",
-    layer: str | Sequence[str] = "3",
+    layer: str | Sequence[str] | None = None,
     data: Data = None,
     *,
     samples: int = 250,
@@ -71,7 +71,8 @@ def analyze(
     Args:
         model: name of a denoiser, its description, or any `nn.Module` that maps `(B, 1, H, W)` to the same shape.
         layer: a layer as `invkit.Split` names it, `"a+b"` for a set of layers, `"input"`, `"const"` or `"output"`; several
-            are given as a list. `"all"` stands for every layer that the plugin names.
+            are given as a list. `"all"` stands for every layer that the plugin names, `None` for the denoiser's default, which is
+            `"output"` unless its plugin names another.
         data: a path, an array or tensor in HU, or `None` for a CT slice that is available everywhere.
         samples: N, samples of the model for each image; at least 2.
         refine: how many images that the layer cannot tell from x are drawn and certified for each image: a number up to N, `"all"`

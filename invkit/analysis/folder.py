@@ -56,7 +56,7 @@ class FolderOutcome:
 
 def analyze_into(
     model: str | Denoiser | LoadedDenoiser | nn.Module,
-    layer: str | Sequence[str],
+    layer: str | Sequence[str] | None,
     data: Data,
     *,
     out: str | Path | None = None,

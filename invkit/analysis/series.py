@@ -117,7 +117,7 @@ def holds_series(data: Data) -> bool:
 
 def analyze_series(
     model: str | Denoiser | LoadedDenoiser | nn.Module = "yang2018",
-    layer: str | Sequence[str] = "3",
+    layer: str | Sequence[str] | None = None,
     data: Data = None,
     *,
     out: str | Path | None = None,

@@ -18,7 +18,7 @@ from invkit.data.cache.split import check_same_split
 from invkit.data.slices import split_meta
 from invkit.denoisers.contract import check_contract
 from invkit.denoisers.loaded import LoadedDenoiser
-from invkit.errors import UsageError, described
+from invkit.errors import SplitError, UsageError, described
 from invkit.measures.comparison import Controls
 from invkit.measures.random_weights import WeightRandomisation
 from invkit.parts.workshop import Workshop
@@ -53,7 +53,7 @@ class Analysis:
     def __init__(
         self,
         denoiser: LoadedDenoiser,
-        layer: str | Sequence[str],
+        layer: str | Sequence[str] | None,
         image: ImageSpec,
         sampling: SamplingSpec,
         training: TrainingSpec,
@@ -64,7 +64,7 @@ class Analysis:
         self.sampler = runtime.host.sampler(sampling.sampler)
         self.family = open_family(self.sampler, sampling.domain)
         self.subject = image.subject(sampling.seed, runtime.device)
-        self.names = _layer_names(denoiser, layer)
+        self.names = _layer_names(denoiser, denoiser.spec.default_layer if layer is None else layer)
         self._splits = [Split(denoiser, name) for name in self.names]
         self.f_x = check_contract(denoiser, self.subject.x)
         self._checks = [split.check(self.subject.x, self.f_x) for split in self._splits]
@@ -208,7 +208,7 @@ class Analysis:
 
 
 def layer_list(layer: str | Sequence[str]) -> list[str]:
-    """Return what was asked for as a list; what is no name at all, such as a number, is for `Split` to refuse."""
+    """Return what was asked for as a list, whatever is in it."""
     return [layer] if isinstance(layer, str) or not isinstance(layer, Sequence) else list(layer)
 
 
@@ -216,6 +216,10 @@ def _layer_names(denoiser: LoadedDenoiser, layer: str | Sequence[str]) -> list[s
     """Return the layers asked for, each once."""
     names: list[str] = []
     for name in layer_list(layer):
+        if not isinstance(name, str):
+            raise SplitError(
+                f"a layer of {denoiser.name} must be named by a string such as '3', 'a+b' for a set, got {name!r}"
+            )
         if name != "all":
             names.append(name)
         elif not denoiser.spec.layers:
@@ -224,7 +228,9 @@ def _layer_names(denoiser: LoadedDenoiser, layer: str | Sequence[str]) -> list[s
             )
         else:
             names += [known.key for known in denoiser.spec.layers]
-    return list(dict.fromkeys(names))
+    if not names:
+        raise UsageError(f"no layer of {denoiser.name} was named: leave `layer` out, or name one")
+    return [name for index, name in enumerate(names) if name not in names[:index]]
 
 
 def with_plugin_metrics(result: AnalysisResult, host: PluginHost) -> AnalysisResult:

@@ -164,7 +164,7 @@ def analyze(
         from invkit.parts.config import LayerConfig
 
     require_shared_out(out)
-    layers = [name.strip() for text in layer or ["3"] for name in text.split(",")]
+    layers = [name.strip() for text in layer for name in text.split(",")] if layer else None
     options: dict[str, Any] = {
         "samples": samples,
         "refine": refine,

@@ -127,8 +127,11 @@ def vae(
 def cinn(
     model: ModelArgument = None,
     layer: Annotated[
-        str, typer.Option("--layer", help="Layer key or module name, or input, const or output.")
-    ] = "3",
+        str | None,
+        typer.Option(
+            "--layer", help="Layer key or module name, or input, const or output; the denoiser's default."
+        ),
+    ] = None,
     domain: Annotated[str, typer.Option("--domain", help="Dose of the sampled images: low or high.")] = "low",
     out: OutOption = None,
     train_data: DataOption = None,

@@ -159,8 +159,10 @@ class Layer:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.key, str) or not isinstance(self.module, str):
-            raise DenoiserError(f"a layer's key and module are strings, got {self.key!r} and {self.module!r}")
+        if not all(isinstance(text, str) for text in (self.key, self.module, self.note)):
+            raise DenoiserError(
+                f"a layer's key, module and note are strings, got {self.key!r}, {self.module!r} and {self.note!r}"
+            )
         if not self.key or self.key in CONTROLS or self.key.startswith("module:") or {",", "+"} & {*self.key}:
             raise DenoiserError(
                 f"{self.key!r} cannot be a layer's key: it must not be empty, one of {', '.join(CONTROLS)}, "
@@ -248,6 +250,7 @@ class Denoiser:
         description: one line for people.
         upstreams: other implementations of this network, whose trained weights it can load.
         call: how the network is called, where that is not `network(image)`.
+        default_layer: the layer that is analysed where none is named: one of the keys, or `"output"`.
     """
 
     name: str
@@ -263,6 +266,7 @@ class Denoiser:
     description: str = field(default="", kw_only=True)
     upstreams: tuple[Upstream, ...] = field(default=(), kw_only=True)
     call: Call = field(default=Call(), kw_only=True)
+    default_layer: str = field(default="output", kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -297,6 +301,13 @@ class Denoiser:
             twice = sorted({key for key in keys if keys.count(key) > 1})
             if twice:
                 raise DenoiserError(f"denoiser {self.name}: {kind} {twice[0]!r} is defined twice")
+
+        keys = [layer.key for layer in self.layers]
+        if self.default_layer not in ("output", *keys):
+            raise DenoiserError(
+                f"denoiser {self.name}: default_layer must be 'output' or one of its keys "
+                f"({', '.join(keys) or 'it has none'}), got {self.default_layer!r}"
+            )
 
     def _check_call(self) -> None:
         if not isinstance(self.call, Call):

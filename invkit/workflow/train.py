@@ -180,7 +180,7 @@ def train_vae(
 
 def train_cinn(
     model: str | Denoiser | LoadedDenoiser | nn.Module,
-    layer: str = "3",
+    layer: str | None = None,
     *,
     domain: Domain = "low",
     out: Path | None = None,
@@ -222,7 +222,8 @@ def train_cinn(
     config = preset if isinstance(preset, LayerConfig) else LayerConfig.preset(preset)
     training = TrainingSpec(train_data, noise, seed, config, vae_preset, cache)
     workshop = training.workshop(runtime)
-    split = Split(load(model, device=runtime.device, host=runtime.host), layer)
+    denoiser = load(model, device=runtime.device, host=runtime.host)
+    split = Split(denoiser, denoiser.spec.default_layer if layer is None else layer)
     request = Vae().request(split, domain, workshop)
     sampler = PatchSampler(request.slices.part("validation"), request.vae.vae.config.patch)
     split.check(sampler.batch(0, 2).x.to(runtime.device))

@@ -79,12 +79,21 @@ def test_names_that_may_not_be(name):
         ({"channels": 2}, "only 'HU' and 1 or 3"),
         ({"size_multiple": 0}, "at least 1, got 0"),
         ({"layers": (Layer("1", "a"), Layer("1", "b"))}, "layer key '1' is defined twice"),
+        ({"layers": (("1", "0"),)}, "must be a list or tuple of invkit.Layer, got"),
+        ({"layers": (Layer("1", "a"),), "default_layer": "2"}, r"'output' or one of its keys \(1\), got '2'"),
+        ({"layers": (), "default_layer": "input"}, r"it has none\), got 'input'"),
         ({"weights": (weights(), weights())}, "weights tag 'bundled' is defined twice"),
     ],
 )
 def test_impossible_denoisers(changes, text):
     with pytest.raises(DenoiserError, match=text):
         denoiser(**changes)
+
+
+@pytest.mark.parametrize("given", [(1, "a", ""), ("1", None, ""), ("1", "a", None)])
+def test_a_layer_is_all_text(given):
+    with pytest.raises(DenoiserError, match="key, module and note are strings"):
+        Layer(*given)
 
 
 @pytest.mark.parametrize("key", ["", *CONTROLS, "a,b", "module:a"])

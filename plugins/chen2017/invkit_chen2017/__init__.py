@@ -71,6 +71,7 @@ def invkit_denoisers() -> list[invkit.Denoiser]:
             build=build_network,
             preprocessing=PREPROCESSING,
             layers=_layers(last_kernel),
+            default_layer="3",
             weights=WEIGHTS[last_kernel],
             recipe=RECIPE,
             citation=CITATION,

@@ -53,6 +53,7 @@ def invkit_denoisers() -> list[invkit.Denoiser]:
                 ),
                 invkit.Layer("8", module="conv8", note="conv 3x3x1, the output"),
             ),
+            default_layer="3",
             weights=WEIGHTS,
             recipe=RECIPE,
             citation=CITATION,
