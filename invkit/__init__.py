@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from invkit.analysis.runs import AnalysisResult
     from invkit.analysis.series import SeriesResult, analyze_series
     from invkit.data.images import read_image
+    from invkit.data.slices import SliceSet, load_slices
     from invkit.denoisers.loaded import LoadedDenoiser
     from invkit.denoisers.recipe import Adversarial, Perceptual, Recipe
     from invkit.denoisers.spec import Affine, Call, Denoiser, Layer, Preprocessing, Upstream, Weights
@@ -76,6 +77,7 @@ __all__ = [
     "Sampler",
     "Section",
     "SeriesResult",
+    "SliceSet",
     "Source",
     "Split",
     "SplitError",
@@ -92,6 +94,7 @@ __all__ = [
     "hookimpl",
     "list_layers",
     "load",
+    "load_slices",
     "read_image",
     "train_cinn",
     "train_denoiser",
@@ -100,6 +103,7 @@ __all__ = [
 
 _HOMES = {
     "invkit.data.images": ("read_image",),
+    "invkit.data.slices": ("SliceSet", "load_slices"),
     "invkit.denoisers.loaded": ("LoadedDenoiser",),
     "invkit.denoisers.recipe": ("Adversarial", "Perceptual", "Recipe"),
     "invkit.denoisers.spec": ("Affine", "Call", "Denoiser", "Layer", "Preprocessing", "Upstream", "Weights"),

@@ -20,6 +20,7 @@ __all__ = [
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -252,7 +253,7 @@ def check_plugin(name: str, *, host: PluginHost | None = None) -> CheckReport:
     """Test all that a plugin brings and report.
 
     Args:
-        name: of the plugin, its distribution, or `FILE[:ATTRIBUTE]`.
+        name: of the plugin, its distribution, or `FILE[:ATTRIBUTE]`, or the folder of a package.
         host: the plugins it is looked up in; those of this process by default.
 
     Raises:
@@ -260,7 +261,8 @@ def check_plugin(name: str, *, host: PluginHost | None = None) -> CheckReport:
         PluginError: a file cannot be used.
     """
     host = host or default_host()
-    reports = [host.add_file(name)] if ".py" in name else installed(host, name)
+    is_file = ".py" in name or Path(name, "__init__.py").is_file()
+    reports = [host.add_file(name)] if is_file else installed(host, name)
     checks: list[Check] = []
     for report in reports:
         checks.append(Check(report.name, "loads", report.status == "ok", report.reason))

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 __all__ = ["NoiseModel", "Slice", "SliceSet", "join_slices", "load_slices", "split_meta"]
 
-import hashlib
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from invkit.artifacts import fingerprint
+from invkit.data.arrays import digest, read_arrays
 from invkit.data.cache.files import is_cache
 from invkit.data.cache.open import TRAINING_RANGE, Mapped, open_cache
 from invkit.data.cache.split import entries_hash, stratum
-from invkit.data.dicom.read import read_slices
 from invkit.data.dose.image import estimate_noise
 from invkit.data.dose.rays import SIMULATION_VERSION
 from invkit.data.dose.texture import noise_texture
-from invkit.data.exam import dose_words
-from invkit.data.images import read_image
+from invkit.data.images import as_image
 from invkit.data.partition import PARTS, Part, partition
 from invkit.data.phantoms.phantom import PHANTOM_VERSION, Phantom, phantom_spacing
 from invkit.errors import DataError, UsageError
@@ -117,6 +115,36 @@ class SliceSet:
     whole_split: str | None = field(default=None, repr=False)
     noise: NoiseModel = "image"
     keep: Path | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        patients: Mapping[str, Iterable[ArrayLike]],
+        *,
+        spacing: tuple[float, float] | None = None,
+        description: str = "",
+    ) -> SliceSet:
+        """Return full-dose slices that are in memory as a set, as the source of a plugin returns it.
+
+        Args:
+            patients: slices of each patient, `(H, W)`, HU, by a pseudonym.
+            spacing: rows and columns, mm, where known.
+            description: one line for people.
+
+        Raises:
+            DataError: there is no slice.
+            ImageError: one is no image in HU.
+        """
+        images = [
+            (patient, as_image(np.asarray(image, np.float32))[0, 0].numpy(), spacing)
+            for patient, stack in patients.items()
+            for image in stack
+        ]
+        if not images:
+            raise DataError("there is no slice to train on")
+        slices, hashes = _in_memory(images)
+        text = description or f"{len(slices)} CT slices of {len(patients)} patients"
+        return cls(tuple(slices), fingerprint({"ct": hashes}), text)
 
     def simulated(self, keep: Path | None = None) -> SliceSet:
         """Return the same slices with noise that is simulated physically.
@@ -254,7 +282,7 @@ def load_slices(
             made_of.append({"cache": sha256})
             descriptions.append(_described(cached))
         else:
-            found, hashes = _read(Path(spec))
+            found, hashes = _in_memory(read_arrays(Path(spec)))
             slices += found
             made_of.append({"ct": hashes})
             patients = len({item.patient for item in found})
@@ -323,28 +351,11 @@ def _described(slices: Sequence[Slice]) -> str:
     return f"{len(slices)} CT slices of {patients} patients from a cache{partners}"
 
 
-def _refuse_two_doses(path: Path) -> None:
-    """Refuse a folder whose sub-folders are named for full and for low dose: not all of it is at full dose."""
-    roles = {words.role for _, folders, _ in os.walk(path) for name in folders if (words := dose_words(name))}
-    if len(roles) == 2:
-        raise DataError(
-            f"{path} contains slices at full and at low dose. Prepare it once: invkit data prepare {path} --out CACHE, then "
-            "give CACHE"
-        )
-
-
-def _read(path: Path) -> tuple[list[Slice], list[str]]:
-    """Return the slices below a path and the sorted hashes of their contents."""
-    if not path.exists():
-        raise DataError(
-            f"{path} does not exist: training data are 'phantoms', 'phantoms:N', or a path of CT slices. "
-            "Pairs of full and low dose are prepared first, with invkit data prepare"
-        )
-    _refuse_two_doses(path)
-    images = _arrays(path)
-    if not images:
-        raise DataError(f"{path} contains no CT slice that can be read (DICOM, zip of DICOM, or .npy in HU)")
-    hashes = sorted(_digest(image, spacing) for _, image, spacing in images)
+def _in_memory(
+    images: Sequence[tuple[str, np.ndarray, tuple[float, float] | None]],
+) -> tuple[list[Slice], list[str]]:
+    """Return slices of (pseudonym, pixels, spacing), and the sorted hashes of their contents."""
+    hashes = sorted(digest(image, spacing) for _, image, spacing in images)
     source = f"ct-{fingerprint(hashes)[:12]}"
     result = []
     for patient, image, spacing in images:
@@ -359,28 +370,6 @@ def _read(path: Path) -> tuple[list[Slice], list[str]]:
             )
         )
     return result, hashes
-
-
-def _arrays(path: Path) -> list[tuple[str, np.ndarray, tuple[float, float] | None]]:
-    """Return (pseudonym, pixels, spacing) of all slices below a path."""
-    files = [path] if path.suffix == ".npy" else sorted(path.rglob("*.npy")) if path.is_dir() else []
-    result: list[tuple[str, np.ndarray, tuple[float, float] | None]] = []
-    for file in files:
-        stack = read_image(file)[:, 0].numpy()
-        patient = f"patient-{_digest(stack, None)[:12]}"
-        result += [(patient, image, None) for image in stack]
-    if not files:
-        result = [
-            (item.series if item.patient == "unknown" else item.patient, item.image, item.spacing)
-            for item in read_slices(path).slices
-        ]
-    return result
-
-
-def _digest(pixels: np.ndarray, spacing: tuple[float, float] | None) -> str:
-    digest = hashlib.sha256(f"{pixels.shape}|{spacing}|".encode())
-    digest.update(np.ascontiguousarray(pixels, dtype="<f4").tobytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["denoisers_of", "import_file", "parse_reference", "public_names"]
+__all__ = ["at_home", "denoisers_of", "parse_reference", "public_names"]
 
 import copy
-import hashlib
-import importlib.util
 import inspect
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from invkit.denoisers.spec import Affine, Denoiser
@@ -20,7 +18,7 @@ from invkit.errors import PluginError
 
 
 def parse_reference(reference: str) -> tuple[Path, str | None]:
-    """Split `FILE[:ATTRIBUTE]`.
+    """Split `FILE[:ATTRIBUTE]`; a package's folder stands for its `__init__.py`.
 
     Raises:
         PluginError: there is no such Python file.
@@ -28,33 +26,15 @@ def parse_reference(reference: str) -> tuple[Path, str | None]:
     path, attribute = Path(reference), None
     if not path.is_file():
         file, colon, name = reference.rpartition(":")
-        if colon and name.isidentifier():
+        if colon and name.isidentifier() and not path.is_dir():
             path, attribute = Path(file), name
+    if path.is_dir() and (path / "__init__.py").is_file():
+        path = path / "__init__.py"
     if path.suffix != ".py" or not path.is_file():
         raise PluginError(
             f"--plugin takes FILE.py or FILE.py:ATTRIBUTE, but there is no Python file {str(path)!r}"
         )
     return path.resolve(), attribute
-
-
-def import_file(path: Path) -> ModuleType:
-    """Run a Python file as a module; it may import the files beside it."""
-    name = f"invkit_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{path} cannot be imported as a Python file")
-    module = importlib.util.module_from_spec(spec)
-    folder = str(path.parent)
-    sys.modules[name] = module  # dataclasses and pickle look their module up by name
-    sys.path.append(folder)  # at the end: a file beside it must not replace an installed module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    finally:
-        sys.path.remove(folder)
-    return module
 
 
 def denoisers_of(thing: object, name: str) -> list[Denoiser]:
@@ -98,6 +78,25 @@ def wrap(build: Callable[[], Any], name: str) -> Denoiser:
         preprocessing=Affine(mean=0.0, std=1.0),
         description="a bare network, in HU",
     )
+
+
+def at_home(denoiser: Denoiser, path: Path) -> Denoiser:
+    """Return a denoiser of a package that is not installed, whose weights in `package:PACKAGE/...` lie in its own folder.
+
+    Args:
+        denoiser: what its hook returned.
+        path: of the package's `__init__.py`; with that of any other file nothing changes.
+    """
+    if path.name != "__init__.py":
+        return denoiser
+    start = f"package:{path.parent.name}/"
+    weights = tuple(
+        replace(one, source=str(path.parent / one.source.removeprefix(start)))
+        if one.source.startswith(start)
+        else one
+        for one in denoiser.weights
+    )
+    return replace(denoiser, weights=weights)
 
 
 def public_names(module: object) -> list[str]:

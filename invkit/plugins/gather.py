@@ -80,8 +80,7 @@ def _opened(source: Source, argument: str, seed: int) -> SliceSet:
         ) from error
     if not isinstance(found, SliceSet):
         raise PluginError(
-            f"data source {source.name} must return an invkit.data.slices.SliceSet, "
-            f"got a {type(found).__name__}"
+            f"data source {source.name} must return an invkit.SliceSet, got a {type(found).__name__}"
         )
     if not found.slices:
         raise DataError(f"data source {source.name} holds no slices for {argument!r}")

@@ -18,9 +18,10 @@ from invkit.denoisers.spec import Denoiser
 from invkit.denoisers.weights.installed import with_installed
 from invkit.errors import PluginError, UnknownNameError
 from invkit.plugins import builtins
+from invkit.plugins.beside import import_file
 from invkit.plugins.containment import attempt
 from invkit.plugins.discovery import FoundPlugin, find_plugins
-from invkit.plugins.files import denoisers_of, import_file, parse_reference, public_names
+from invkit.plugins.files import at_home, denoisers_of, parse_reference, public_names
 from invkit.plugins.hooks import HOOKS, has_hooks, hook_callers, unmarked_hooks
 from invkit.plugins.records import Artifact, Backbone, Metric, Sampler, Section, Source
 from invkit.plugins.reports import PluginReport, Status, listing, unknown
@@ -157,7 +158,7 @@ class PluginHost:
         raise UnknownNameError(message)
 
     def add_file(self, reference: str | Path) -> PluginReport:
-        """Add a file, `my.py`, with its hooks, or one object in it, `my.py:attribute`.
+        """Add a file, `my.py`, or the folder of a package, with its hooks, or one object in it, `my.py:attribute`.
 
         The attribute is a Denoiser, a list of them, an nn.Module, its class, or a function that returns
         one of these. The same reference again changes nothing.
@@ -168,19 +169,19 @@ class PluginHost:
         self._ask()
         path, attribute = parse_reference(str(reference))
         if (path, attribute) not in self._files:
+            name = path.parent.name if path.name == "__init__.py" else path.name
             imported = attempt(lambda: import_file(path))
             if imported.error:
-                raise PluginError(f"{path.name} cannot be imported: {imported.error}")
+                raise PluginError(f"{name} cannot be imported: {imported.error}")
             thing: object = imported.value
             if attribute is not None:
                 if not hasattr(thing, attribute):
-                    raise PluginError(
-                        f"{path.name} has no {attribute!r}; it has: {listing(public_names(thing))}"
-                    )
+                    raise PluginError(f"{name} has no {attribute!r}; it has: {listing(public_names(thing))}")
                 thing = getattr(thing, attribute)
-            self._files[path, attribute] = self._add(
-                thing, attribute or path.stem, path.name, imported.printed
-            )
+            report = self._add(thing, attribute or path.stem, name, imported.printed)
+            for key in report.provides.get("denoisers", ()):
+                self._records["denoisers"][key] = at_home(self._records["denoisers"][key], path)
+            self._files[path, attribute] = report
         return self._files[path, attribute]
 
     def add_object(self, thing: object, *, name: str = "module") -> PluginReport:

@@ -31,7 +31,8 @@ class Source:
 
     Args:
         name: how users call it; lower case letters, digits, `_`, `-`.
-        open: `open(spec, seed)` returns a `SliceSet`; `spec` is the REST that the user typed, or empty.
+        open: `open(spec, seed)` returns an `invkit.SliceSet`, as `invkit.load_slices` and `invkit.SliceSet.of` do; `spec` is the
+            REST that the user typed, or empty.
         description: one line for people.
     """
 

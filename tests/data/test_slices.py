@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 
-from invkit.data.slices import load_slices
-from invkit.errors import DataError, InvkitError, UsageError
+from invkit.data.slices import SliceSet, load_slices
+from invkit.errors import DataError, ImageError, InvkitError, UsageError
 
 
 def test_default_is_240_phantoms_made_lazily() -> None:
@@ -109,3 +109,18 @@ def test_missing_and_empty_paths_are_refused(tmp_path) -> None:
         load_slices([tmp_path])
     with pytest.raises(UsageError, match="given twice"):
         load_slices(["phantoms:2", "phantoms:2"])
+
+
+def test_arrays_of_patients_are_a_set_like_that_of_their_files(tmp_path):
+    stacks = np.random.default_rng(0).normal(0, 30, (2, 3, 64, 64)).astype(np.float32)
+    made = SliceSet.of({"a": stacks[0], "b": list(stacks[1].astype(np.float64))}, spacing=(0.5, 0.6))
+    assert [item.patient for item in made.slices] == ["a"] * 3 + ["b"] * 3
+    assert {item.spacing for item in made.slices} == {(0.5, 0.6)}
+    assert np.array_equal(made.slices[4].image, stacks[1, 1])
+    assert made.slices[0].noise == pytest.approx(30, rel=0.2)
+    assert made.fingerprint == SliceSet.of({"b": stacks[1], "a": stacks[0]}, spacing=(0.5, 0.6)).fingerprint
+    assert made.fingerprint != SliceSet.of({"a": stacks[0], "b": stacks[1]}, spacing=(0.5, 0.7)).fingerprint
+    with pytest.raises(DataError, match="no slice"):
+        SliceSet.of({"a": []})
+    with pytest.raises(ImageError):
+        SliceSet.of({"a": np.full((1, 8, 8), np.nan)})

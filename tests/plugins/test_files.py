@@ -1,8 +1,11 @@
+import copy
+import hashlib
 import sys
 from textwrap import dedent
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from invkit.denoisers.loaded import load_denoiser
@@ -130,12 +133,114 @@ def test_a_file_that_is_not_there_is_an_error(reference, host):
         host.add_file(reference)
 
 
-def test_a_file_may_import_its_neighbours(host, tmp_path, good, monkeypatch):
-
+def test_a_file_may_import_its_neighbours_and_nothing_else_changes(host, tmp_path, good):
     (tmp_path / "neighbour_of_a_plugin.py").write_text("NAME = 'beside'")
     path = tmp_path / "main_file.py"
     path.write_text(good("own", "from neighbour_of_a_plugin import NAME\nassert NAME == 'beside'\n"))
     search_path = list(sys.path)
     host.add_file(path)
     assert sys.path == search_path
-    monkeypatch.delitem(sys.modules, "neighbour_of_a_plugin")
+    assert "neighbour_of_a_plugin" not in sys.modules
+
+
+NETWORK = """
+    from torch import nn
+
+    GAIN = {gain}
+
+    def build():
+        from parts.scale import Scale
+        import parts.deep.names
+        return Scale(GAIN * parts.deep.names.FACTOR)
+"""
+SCALE = """
+    import torch
+    from torch import nn
+
+    class Scale(nn.Module):
+        def __init__(self, gain):
+            super().__init__()
+            from .deep import names
+            self.gain = nn.Parameter(torch.tensor(gain / names.FACTOR))
+        def forward(self, x):
+            return self.gain * x
+"""
+PLUGIN = """
+    import invkit
+
+    def build():
+        import network
+        from network import build
+        assert build is network.build
+        return build()
+
+    @invkit.hookimpl
+    def invkit_denoisers():
+        return [invkit.Denoiser("{name}", build, invkit.Affine(0.0, 1.0))]
+"""
+
+
+@pytest.mark.parametrize("packages", [True, False])
+def test_imports_are_a_files_own_also_when_they_run_later(host, tmp_path, packages):
+    """Two folders, each with a `network.py` and a folder `parts`; both networks are built after both files were read."""
+    for name, gain in (("first", 2.0), ("second", 3.0)):
+        folder = tmp_path / name
+        (folder / "parts" / "deep").mkdir(parents=True)
+        for inside in (folder / "parts", folder / "parts" / "deep") if packages else ():
+            (inside / "__init__.py").write_text("")
+        (folder / "network.py").write_text(dedent(NETWORK.format(gain=gain)))
+        (folder / "parts" / "scale.py").write_text(dedent(SCALE))
+        (folder / "parts" / "deep" / "names.py").write_text("FACTOR = 5.0\n")
+        (folder / "plugin.py").write_text(dedent(PLUGIN.format(name=name)))
+        host.add_file(folder / "plugin.py")
+    x = torch.ones(1, 1, 8, 8)
+    for name, gain in (("first", 2.0), ("second", 3.0), ("first", 2.0)):
+        loaded = load_denoiser(host.denoiser(name)[0])
+        assert torch.equal(loaded(x), gain * x)
+        assert type(copy.deepcopy(loaded.network)) is type(loaded.network)
+    assert not {"network", "parts", "plugin"} & sys.modules.keys()
+
+
+def test_what_lies_beside_a_file_never_replaces_the_standard_library_or_torch(host, tmp_path, good):
+    for name in ("json", "torch", "invkit"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong one')")
+    path = tmp_path / "plugin.py"
+    path.write_text(good("own", "import json, torch\nassert torch.Tensor\n"))
+    assert host.add_file(path).provides == {"denoisers": ("own",)}
+
+
+def test_a_sibling_that_is_missing_is_named_as_it_was_written(host, tmp_path, good):
+    path = tmp_path / "plugin.py"
+    path.write_text(good("own", "import nowhere_to_be_found.inside\n"))
+    with pytest.raises(
+        PluginError, match="it needs the module 'nowhere_to_be_found', which is not installed"
+    ):
+        host.add_file(path)
+
+
+def test_the_folder_of_a_package_is_a_plugin_with_its_own_weights(host, tmp_path):
+    package = tmp_path / "made_of_two"
+    package.mkdir()
+    state = {"0.weight": torch.full((1, 1, 1, 1), 2.0), "0.bias": torch.zeros(1)}
+    save_file(state, package / "w.safetensors")
+    sha256 = hashlib.sha256((package / "w.safetensors").read_bytes()).hexdigest()
+    (package / "net.py").write_text(
+        "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Conv2d(1, 1, 1))\n"
+    )
+    (package / "__init__.py").write_text(
+        dedent(f"""
+        import invkit
+        from made_of_two.net import build
+        from .net import build as again
+        assert build is again
+
+        @invkit.hookimpl
+        def invkit_denoisers():
+            weights = invkit.Weights("mine", "package:made_of_two/w.safetensors", "{sha256}", "noise", "CC0-1.0")
+            return [invkit.Denoiser("two", build, invkit.Affine(0.0, 1.0), weights=(weights,))]
+        """)
+    )
+    assert host.add_file(package).name == "made_of_two"
+    x = torch.ones(1, 1, 8, 8)
+    assert torch.equal(load_denoiser(host.denoiser("two")[0])(x), 2 * x)
+    assert host.add_file(package / "__init__.py") is host.add_file(package)

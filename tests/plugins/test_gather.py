@@ -118,7 +118,7 @@ def test_a_name_goes_before_a_folder_of_that_name(host, tmp_path, monkeypatch):
     ("specs", "error", "message"),
     [
         ("broken", PluginError, "data source broken raised RuntimeError"),
-        ("wrong:1", PluginError, "must return an invkit.data.slices.SliceSet, got a list"),
+        ("wrong:1", PluginError, "must return an invkit.SliceSet, got a list"),
         ("empty", DataError, "data source empty holds no slices"),
         (["ward", "ward:3"], UsageError, "given twice"),
         ("nowhere", DataError, "nowhere does not exist"),
