@@ -14,6 +14,7 @@ from invkit.errors import DenoiserError, ResourceError
 MULTIPLES = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64)
 SQUARES = (96, 128, 224, 256, 384, 512)
 SMALLEST = 36
+SQUARE = 16  # the least size of an image
 
 
 def probe_images(sides: tuple[int, int], count: int = 3) -> Tensor:
@@ -32,9 +33,7 @@ def working_multiple(loaded: LoadedDenoiser) -> tuple[int, tuple[int, int]]:
         DenoiserError: the network takes no size that was tried; the message is that of the first.
     """
     if loaded.spec.size_multiple is not None:
-        sides = _sides(loaded.size_multiple)
-        _run(loaded, sides)
-        return loaded.size_multiple, sides
+        return loaded.size_multiple, _declared(loaded)
     first: DenoiserError | None = None
     for multiple, sides in [(m, _sides(m)) for m in MULTIPLES] + [(side, (side, side)) for side in SQUARES]:
         try:
@@ -49,6 +48,24 @@ def working_multiple(loaded: LoadedDenoiser) -> tuple[int, tuple[int, int]]:
             return multiple, sides
     assert first is not None
     raise first
+
+
+def _declared(loaded: LoadedDenoiser) -> tuple[int, int]:
+    multiple = loaded.size_multiple
+    sides = _sides(multiple)
+    try:
+        _run(loaded, sides)
+    except DenoiserError:
+        if multiple < SQUARE:
+            raise
+        try:
+            _run(loaded, (multiple, multiple))
+        except DenoiserError:
+            pass
+        else:
+            return multiple, multiple  # it takes images of this one size
+        raise
+    return sides
 
 
 def _sides(multiple: int) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Trained weights under other projects' names: which project they are from, and the same tensors under ours."""
 
-__all__ = ["Fitted", "fitted"]
+__all__ = ["Fitted", "candidates", "fitted"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -11,7 +11,8 @@ from invkit.denoisers.spec import Denoiser, Upstream
 from invkit.denoisers.weights.read import listed
 from invkit.errors import ArtifactError
 
-WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
+# What DataParallel, torch.compile and the modules of a training, such as Lightning's, put before the names of a network.
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "generator.", "denoiser.")
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ def fitted(state: Mapping[str, Tensor], spec: Denoiser, *, label: str) -> Fitted
     Raises:
         ArtifactError: a name is missing, too many or of another shape; the message has the file's own names.
     """
-    state = _unwrapped(state)
     readings = [_own(spec), *(_foreign(spec, upstream) for upstream in spec.upstreams)]
-    best = max(readings, key=lambda reading: len(reading.ours.keys() & state.keys()))
+    state, best = max(
+        ((names, reading) for names in candidates(state) for reading in readings),
+        key=lambda pair: len(pair[1].ours.keys() & pair[0].keys()),
+    )
     if not best.ours.keys() & state.keys():
         raise ArtifactError(
             f"{label} contains no weights of {spec.name}: {listed('its names are', state)}. Known names are "
@@ -68,11 +71,19 @@ def fitted(state: Mapping[str, Tensor], spec: Denoiser, *, label: str) -> Fitted
     return Fitted(tensors, best.upstream, best.build)
 
 
-def _unwrapped(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    for prefix in WRAPPERS:
-        if state and all(name.startswith(prefix) for name in state):
-            return _unwrapped({name.removeprefix(prefix): tensor for name, tensor in state.items()})
-    return state
+def candidates(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """Yield a state dict as it is, then what is left of it below each known wrapper, wrappers within wrappers last."""
+    found = [state]
+    for current in found:
+        yield current
+        for prefix in WRAPPERS:
+            below = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in current.items()
+                if name.startswith(prefix)
+            }
+            if below:
+                found.append(below)
 
 
 def _own(spec: Denoiser) -> _Reading:

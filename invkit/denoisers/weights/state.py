@@ -14,7 +14,7 @@ from torch import Tensor
 from invkit.denoisers.weights.read import LARGEST
 from invkit.errors import ArtifactError
 
-INSIDE = ("state_dict", "model_state_dict", "model", "params")
+INSIDE = ("state_dict", "model_state_dict", "model", "params_ema", "params", "net", "network", "generator")
 DEEPEST = 8  # mappings in one another; a checkpoint may hold itself
 
 
