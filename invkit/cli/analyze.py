@@ -14,7 +14,8 @@ import typer
 
 from invkit.cli.terminal.console import data_stream, emit_json, say
 from invkit.cli.terminal.imports import importing
-from invkit.cli.terminal.options import JsonOption, PluginOption, chosen_model
+from invkit.cli.terminal.model import ChannelsOption, NormaliseOption, opened_model
+from invkit.cli.terminal.options import JsonOption, PluginOption
 from invkit.cli.terminal.progress import TextProgress
 from invkit.cli.together import require_shared_out
 
@@ -29,7 +30,13 @@ def register(app: typer.Typer) -> None:
 
 def analyze(
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Denoiser, `arch` or `arch.tag`.")
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|FILE",
+            help="Denoiser, `arch` or `arch.tag`; or a file or folder with a network, or module.path:name.",
+        ),
     ] = None,
     layer: Annotated[
         list[str] | None,
@@ -152,11 +159,12 @@ def analyze(
     memory: Annotated[
         str | None, typer.Option("--memory", metavar="SIZE", help="Memory limit, such as 1.5G.")
     ] = None,
+    normalise: NormaliseOption = None,
+    channels: ChannelsOption = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure what a layer of a denoiser does not tell apart: structures, noise, and the published model of it."""
-    name = chosen_model(model, plugin)
     with importing():
         from invkit.analysis.folder import analyze_into
         from invkit.analysis.series import analyze_series, holds_series, read_once
@@ -164,6 +172,7 @@ def analyze(
         from invkit.parts.config import LayerConfig
 
     require_shared_out(out)
+    opened = opened_model(model, plugin, normalise, channels, device)
     layers = [name.strip() for text in layer for name in text.split(",")] if layer else None
     options: dict[str, Any] = {
         "samples": samples,
@@ -190,9 +199,9 @@ def analyze(
     image = read_once(data, hu_range=hu_range)
     command = shlex.join(["invkit", *sys.argv[1:]])
     if holds_series(image):
-        show_series(analyze_series(name, layers, image, out=out, command=command, **options), json)
+        show_series(analyze_series(opened, layers, image, out=out, command=command, **options), json)
     else:
-        show(analyze_into(name, layers, image, out=out, command=command, **options), json)
+        show(analyze_into(opened, layers, image, out=out, command=command, **options), json)
 
 
 def show(outcome: FolderOutcome, json: bool) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from invkit.cli.terminal.console import emit_json, emit_table, say
-from invkit.cli.terminal.options import JsonOption, ModelArgument, PluginOption, chosen_model
+from invkit.cli.terminal.model import ChannelsOption, NormaliseOption, opened_model
+from invkit.cli.terminal.options import JsonOption, ModelArgument, PluginOption
 from invkit.cli.terminal.progress import TextProgress
 from invkit.errors import UsageError
 
@@ -53,18 +54,20 @@ def evaluate(
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the metrics of every slice.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
+    normalise: NormaliseOption = None,
+    channels: ChannelsOption = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure SSIM, PSNR, RMSE and VIF against full dose, before and after denoising, per exam type."""
-    name = chosen_model(model, plugin)
+    opened = opened_model(model, plugin, normalise, channels, device)
     if table is not None and table.exists():
         raise UsageError(f"{table} exists already. Choose another name; existing files are never overwritten")
     from invkit.artifacts import write_atomic
     from invkit.quality.evaluate import evaluate as run
 
     found = run(
-        name,
+        opened,
         data,
         part=part,
         window=window,

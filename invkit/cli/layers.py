@@ -10,7 +10,8 @@ import typer
 
 from invkit.cli.terminal.console import emit_json, emit_table, say
 from invkit.cli.terminal.imports import importing
-from invkit.cli.terminal.options import JsonOption, ModelArgument, PluginOption, chosen_model, host_with
+from invkit.cli.terminal.model import ChannelsOption, NormaliseOption, opened_model
+from invkit.cli.terminal.options import JsonOption, ModelArgument, PluginOption, host_with
 
 if TYPE_CHECKING:
     from invkit.split.listing import ListedLayer
@@ -35,18 +36,23 @@ def layers(
             "--modules", help="List all modules, too, and what functions return that no module stands for."
         ),
     ] = False,
+    normalise: NormaliseOption = None,
+    channels: ChannelsOption = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the layers of a denoiser: which are cuts, which are branches, and which sets of them are cuts."""
-    name = chosen_model(model, plugin)
+    opened = opened_model(model, plugin, normalise, channels)
     with importing():
         from invkit.denoisers.loaded import load_denoiser
         from invkit.split.listing import list_layers
 
-    spec, _ = host_with(plugin).denoiser(name)
-    listing = list_layers(load_denoiser(spec, untrained_seed=0))
-    notes = {layer.key: layer.note for layer in spec.layers}
+    name = opened if isinstance(opened, str) else opened.name
+    if isinstance(opened, str):
+        spec, _ = host_with(plugin).denoiser(opened)
+        opened = load_denoiser(spec, untrained_seed=0)
+    listing = list_layers(opened)
+    notes = {layer.key: layer.note for layer in opened.spec.layers}
     found: dict[str, Any] = {
         "layers": [_described(one, one.what, notes[one.layer]) for one in listing.own],
         "controls": [{"layer": key, "note": CONTROLS[key]} for key in CONTROLS],

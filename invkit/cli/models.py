@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from invkit.cli.terminal.console import emit_json, emit_table, emit_text, say
+from invkit.cli.terminal.model import normalisation
 from invkit.cli.terminal.options import JsonOption, PluginOption, host_with
-from invkit.denoisers.spec import Affine
 from invkit.denoisers.weights.installed import Installed, installed, remove, with_installed
 from invkit.errors import UsageError
 from invkit.plugins.manager import PluginHost
@@ -90,7 +90,13 @@ def add(
     from invkit.denoisers.weights.install import install  # imports torch
 
     record, there = install(
-        spec, source, tag, sha256=sha256, trained_on=trained_on, terms=terms, preprocessing=affine(normalise)
+        spec,
+        source,
+        tag,
+        sha256=sha256,
+        trained_on=trained_on,
+        terms=terms,
+        preprocessing=normalisation(normalise),
     )
     if json:
         emit_json("invkit.models.add/1", {**describe_added(record), "added": not there})
@@ -163,18 +169,3 @@ def chosen_denoiser(model: str | None, source: str, host: PluginHost) -> Denoise
         raise UsageError(f"--model takes the denoiser only, got {model!r}; the tag goes in --tag")
     spec: Denoiser = host.find("denoisers", model)
     return spec
-
-
-def affine(text: str | None) -> Affine | None:
-    """Return `"MEAN,STD"` as a preprocessing.
-
-    Raises:
-        UsageError: it is not of this form.
-    """
-    if text is None:
-        return None
-    try:
-        mean, std = (float(part) for part in text.split(","))
-        return Affine(mean, std)
-    except ValueError:
-        raise UsageError(f"--normalise takes two numbers, such as -542.5,502.2; got {text!r}") from None

@@ -20,7 +20,10 @@ from invkit.plugins.manager import PluginHost, default_host
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 ModelArgument = Annotated[
-    str | None, typer.Argument(help="Denoiser, `arch` or `arch.tag`. Default: the one from --plugin.")
+    str | None,
+    typer.Argument(
+        help="Denoiser, `arch` or `arch.tag`; a file or module.path:name. Default: the one from --plugin."
+    ),
 ]
 PluginOption = Annotated[
     list[str] | None,

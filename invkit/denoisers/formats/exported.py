@@ -27,7 +27,7 @@ OPERATIONS = re.compile(
 
 
 def from_exported(path: Path) -> Found:
-    """Return the network of a `.pt2` file; one that was exported for single images has no layers but `output`.
+    """Return the network of a `.pt2` file; one in which a single image was folded in has no layer but `output`.
 
     `torch.export.load` unpickles, so a file with anything to unpickle but plain tensors is refused before.
 
@@ -44,6 +44,10 @@ def from_exported(path: Path) -> Found:
         raise ArtifactError(
             f"{path.name} cannot be loaded: {type(error).__name__}: {str(error)[:300]}"
         ) from None
+    for module in network.modules():
+        # What the export noted of shapes: nothing reads it any more, and it cannot be copied.
+        for node in getattr(module, "graph", torch.fx.Graph()).nodes:
+            node.meta.clear()
     _, channels, height, width = _shape(program, path)
     if height != width:
         raise ArtifactError(
@@ -52,7 +56,7 @@ def from_exported(path: Path) -> Found:
     count, call = channels_of(channels or 1, owner=path.name)
     found: nn.Module = network.requires_grad_(False)
     if not _takes_two(found, channels or 1, height or FREE):
-        # The checks of shapes and what was folded for one image stay; run as a whole, each image alone.
+        # What was folded for one image stays so: it is run as a whole, each image alone.
         found = Opaque(
             program.module(check_guards=False), sha256_file(path), single=True, dtype=torch.float32
         )
@@ -75,10 +79,10 @@ def _takes_two(network: nn.Module, channels: int, side: int) -> bool:
     x = torch.rand((2, channels, side, side), generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            out = network(x)
-            return isinstance(out, Tensor) and out.shape[0] == 2
+            both, each = network(x), torch.cat([network(one) for one in x.split(1)])
     except Exception:
         return False
+    return isinstance(both, Tensor) and both.shape == each.shape and torch.allclose(both, each, atol=1e-5)
 
 
 def _require_harmless(path: Path) -> None:

@@ -39,6 +39,10 @@ class Opaque(nn.Module):
         # In a tuple: a module would become a part of this one, and offer layers that run no hooks.
         self._held, self._dtype = (function,), dtype
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Opaque":
+        """Return another module of the same function, which may hold what cannot be copied."""
+        return Opaque(self._held[0], self.identity, arrays=self.arrays, single=self.single, dtype=self._dtype)
+
     def forward(self, x: Tensor, **arguments: Any) -> Any:
         """Return f(x), shape `(B, C, H, W)`, in the type of x."""
         given = x if self._dtype is None else x.to(self._dtype)

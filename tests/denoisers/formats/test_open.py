@@ -32,6 +32,14 @@ class Net(nn.Module):
         return self.b(torch.relu(self.a(x)))
 
 
+class Folded(Net):
+    """Has a step whose export keeps the number of images."""
+
+    def forward(self, x):
+        h = torch.relu(self.a(x)).reshape(x.shape[0], -1)
+        return self.b(h.view(x.shape[0], 4, *x.shape[2:]))
+
+
 @pytest.fixture
 def net():
     torch.manual_seed(5)
@@ -62,11 +70,14 @@ AUTO = torch.export.Dim.AUTO
     [
         (32, {"args": (torch.rand(2, 1, 32, 32),), "dynamic_shapes": ({0: AUTO, 2: AUTO, 3: AUTO},)}, True),
         (32, {"args": (torch.rand(2, 1, 32, 32),), "dynamic_shapes": ({0: AUTO},)}, True),
+        (32, {"args": (torch.rand(1, 1, 32, 32),)}, True),
         (32, {"args": (torch.rand(1, 1, 32, 32),)}, False),
     ],
-    ids=["dynamic", "one size", "one image of one size"],
+    ids=["dynamic", "one size", "one image of one size", "one image folded in"],
 )
 def test_a_program_of_torch_export(net, tmp_path, side, options, layers):
+    if not layers:
+        net.__class__ = Folded
     path = export(net, tmp_path / "net.pt2", **options)
     f = invkit.load(path, preprocessing=UNIT)
     x = images()[..., :side, :side]
