@@ -15,6 +15,7 @@ from invkit.sampling.layer import ScaledLayer
 from invkit.split.split import Split
 from invkit.tolerance.layer import TolerancedLayer
 from invkit.training.precision import in_float64
+from invkit.verdict.conclusion import NONE_ASKED
 from invkit.verdict.measures import RandomWeights
 
 
@@ -51,7 +52,7 @@ def find_answer(study: Study, layer: ScaledLayer, *, trained: bool, branch: bool
         return Answer(undrawn="no gradient of this layer reaches the image")
     pairs = zip(draws, layers, study.subject.x.split(1), strict=False)
     certified = [certified_draws(one, at, x, study.denoiser, branch=branch) for one, at, x in pairs]
-    return Answer(layers, certified, structures, "" if draws else "no images were asked for")
+    return Answer(layers, certified, structures, "" if draws else NONE_ASKED)
 
 
 def eta_of(layers: Sequence[TolerancedLayer], scale: float) -> float:

@@ -87,19 +87,23 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
     conclusion = conclude(
         measures, None if answer.structures is None else answer.structures.found, answer.undrawn
     )
+    asked: list[str] = []
     if answer.structures is not None:
         figures |= answer.structures.figures()
         if measures.control is None:
             said = structure_sentences(measures.layer, answer.structures.found)
             if answer.structures.marked is not None:
-                said.append(marked_sentence(measures.layer, answer.structures.marked.found))
+                asked.append(marked_sentence(measures.layer, answer.structures.marked.found))
+                said += asked
             verdict = dataclasses.replace(verdict, sentences=(*said, *verdict.sentences))
     if check.bypass:
         passed = at_output(answer.certified, check.leak, seed=study.seed)
         figures["branch"] = passed.figures()
         said_of_it = branch_sentence(measures.layer, passed)
         verdict = dataclasses.replace(verdict, sentences=(said_of_it, *verdict.sentences))
+        asked.append(said_of_it)
     if conclusion is not None:
+        conclusion = dataclasses.replace(conclusion, asked=tuple(asked))
         verdict = dataclasses.replace(verdict, sentences=(conclusion.text, *verdict.sentences))
     figures["plausibility"], unlike = plausibility(study)
     verdict = dataclasses.replace(verdict, warnings=(*unlike, *verdict.warnings))

@@ -21,7 +21,7 @@ from invkit.measures.structures.shown import ChangedImage
 from invkit.sampling.draw import Draws
 from invkit.sampling.stack import StackedImages
 from invkit.statistics.tree import as_json
-from invkit.verdict.conclusion import Conclusion
+from invkit.verdict.conclusion import Conclusion, over_layers
 from invkit.verdict.rules import Verdict
 
 
@@ -169,6 +169,15 @@ class Outcome:
         return tuple(dict.fromkeys(said))
 
     @property
+    def answer(self) -> tuple[str, ...]:
+        """The answer in a few sentences: of the layer, or of all layers together."""
+        if len(self.layers) == 1:
+            only = self.layers[0]
+            return only.verdict.sentences if only.conclusion is None else only.conclusion.answer
+        concluded = {one.layer: one.conclusion for one in self.layers if one.conclusion is not None}
+        return (over_layers(concluded),) if concluded else ()
+
+    @property
     def x(self) -> Tensor:
         """The low-dose images, `(B, 1, H, W)`, HU."""
         return self.subject.x
@@ -229,6 +238,7 @@ class Outcome:
             "sampler": self.sampler,
             "image": self.subject.description,
             "metrics": first.metrics,
+            "answer": list(self.answer),
             "verdict": list(first.verdict.sentences),
             "samples": list(first.verdict.samples),
             "warnings": list(self.all_warnings),

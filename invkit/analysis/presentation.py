@@ -50,6 +50,7 @@ def report_data(
         samples=provenance["samples"],
         model_description=f"{denoiser['description']}; weights {denoiser['weights']}",
         domain=result.domain,
+        answer=result.answer,
         verdict=tuple(sentence for layer in result.layers for sentence in layer.verdict.sentences),
         said_of_samples=tuple(sentence for layer in result.layers for sentence in layer.verdict.samples),
         sampler=result.sampler,
@@ -139,6 +140,7 @@ def _layer(result: Outcome, layer: LayerResult, image: int) -> LayerFigures:
     return LayerFigures(
         key=layer.layer,
         note=layer.note,
+        conclusion=None if layer.conclusion is None else layer.conclusion.to_json(),
         x=pixels(result.x[image]),
         mean=pixels(draws.mean),
         std=pixels(draws.std),

@@ -162,6 +162,9 @@ def analyze(
     normalise: NormaliseOption = None,
     channels: ChannelsOption = None,
     plugin: PluginOption = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print all sentences and figures, not the answer alone.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Measure what a layer of a denoiser does not tell apart: structures, noise, and the published model of it."""
@@ -201,14 +204,15 @@ def analyze(
     if holds_series(image):
         show_series(analyze_series(opened, layers, image, out=out, command=command, **options), json)
     else:
-        show(analyze_into(opened, layers, image, out=out, command=command, **options), json)
+        show(analyze_into(opened, layers, image, out=out, command=command, **options), json, verbose)
 
 
-def show(outcome: FolderOutcome, json: bool) -> None:
-    """Print what stands in a run folder."""
+def show(outcome: FolderOutcome, json: bool, verbose: bool = False) -> None:
+    """Print what stands in a run folder: the answer, or all of it."""
     from rich.console import Console
 
     from invkit.analysis.presentation import plugin_figures
+    from invkit.report.answer import print_answer
     from invkit.report.console import print_report
 
     if json:
@@ -218,4 +222,7 @@ def show(outcome: FolderOutcome, json: bool) -> None:
         return
     described = json_text.loads(outcome.report.with_suffix(".json").read_bytes())
     console = Console(file=data_stream(), highlight=False)
-    print_report(described, console, outcome.report.resolve(), others=plugin_figures())
+    if verbose:
+        print_report(described, console, outcome.report.resolve(), others=plugin_figures())
+    else:
+        print_answer(described, console, outcome.report.resolve())

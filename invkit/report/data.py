@@ -100,6 +100,7 @@ class LayerFigures:
         calibration: of the flow behind the samples; none where it was not measured.
         certificates: what is known of each refined sample, rows of `invkit analyze --json`.
         changes: images with something that hides, of any shape.
+        conclusion: what can be said of it, as `invkit analyze --json` has it; `None` for a control.
     """
 
     key: str
@@ -122,6 +123,7 @@ class LayerFigures:
     calibration: CalibrationRecord | None = None
     certificates: Sequence[Mapping[str, Any]] = ()
     changes: Sequence[Change] = ()
+    conclusion: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         shape = np.shape(self.x)
@@ -172,6 +174,7 @@ class ReportData:
         samples: how many samples were drawn, N.
         model_description: one line about the denoiser.
         domain: `"low"`, or `"high"` where samples are of the high-dose target domain.
+        answer: the few sentences that are read first.
         verdict: sentences, the weightiest first.
         said_of_samples: sentences on samples of a model or of a plugin, which the verdict does not rest on.
         sampler: name of what drew them.
@@ -195,6 +198,7 @@ class ReportData:
     samples: int
     model_description: str = ""
     domain: Literal["low", "high"] = "low"
+    answer: tuple[str, ...] = ()
     verdict: tuple[str, ...] = ()
     said_of_samples: tuple[str, ...] = ()
     sampler: str = "vae"

@@ -30,7 +30,10 @@ def report_json(data: ReportData) -> dict[str, Any]:
 
     `metrics` holds the figures of the layer where there is one, and `layers` those of all.
     """
-    layers = [{"key": layer.key, "note": layer.note, "metrics": layer.metrics} for layer in data.layers]
+    layers = [
+        {"key": layer.key, "note": layer.note, "metrics": layer.metrics, "conclusion": layer.conclusion}
+        for layer in data.layers
+    ]
     single = {"layer": layers[0]["key"], "metrics": layers[0]["metrics"]} if len(layers) == 1 else {}
     described: dict[str, Any] = jsonable(
         {
@@ -41,6 +44,7 @@ def report_json(data: ReportData) -> dict[str, Any]:
             "domain": data.domain,
             "image": data.image,
             "samples": data.samples,
+            "answer": data.answer,
             "verdict": data.verdict,
             "samples_title": data.samples_title,
             "said_of_samples": data.said_of_samples,

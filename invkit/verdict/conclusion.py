@@ -11,8 +11,9 @@ Noise
     The same for noise of the image's dose.
 """
 
-__all__ = ["Conclusion", "conclude"]
+__all__ = ["NONE_ASKED", "Conclusion", "conclude", "over_layers"]
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,17 @@ from invkit.statistics.intervals import number
 from invkit.verdict.measures import Measures
 from invkit.verdict.rules import ENOUGH_FOR_A_MAP, too_few
 from invkit.verdict.structures import StructuresFound
+
+SHORT = "In short: "
+NONE_ASKED = "no images were asked for"
+MORE_DRAWS = "draw 16 images, `--refine 16`"
+OTHER_LAYER = "choose another layer: `invkit layers MODEL` lists them"
+WHAT = {
+    "structures and noise": (True, True),
+    "structures": (True, False),
+    "noise, but no disc,": (False, True),
+}  # that a layer may hide, and whether structures and noise were found
+EARLIER = "choose a layer further ahead; certificates, contrast and noise at the output hold for this one too"
 
 
 @dataclass(frozen=True)
@@ -31,12 +43,25 @@ class Conclusion:
         interpretable: whether all that it rests on holds.
         reasons: why not; empty where it is.
         anatomy: whether the layer hides structures beyond what the tolerance explains; `None` where none could be tried.
+        noise: the same for noise of the image's dose; `None` where none was drawn.
+        advice: what to do where it is not interpretable.
+        asked: sentences on what was asked for: a marked structure, a branch.
     """
 
     text: str
     interpretable: bool
     reasons: tuple[str, ...]
     anatomy: bool | None
+    noise: bool | None = None
+    advice: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+
+    @property
+    def answer(self) -> tuple[str, ...]:
+        """What a reader reads first."""
+        short = self.text.removeprefix(SHORT)
+        advice = [f"What to do: {'; '.join(self.advice)}."] if self.advice else []
+        return (short[:1].upper() + short[1:], *advice, *self.asked)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -45,6 +70,8 @@ class Conclusion:
             "interpretable": self.interpretable,
             "reasons": list(self.reasons),
             "anatomy_found": self.anatomy,
+            "noise_found": self.noise,
+            "advice": list(self.advice),
         }
 
 
@@ -58,29 +85,83 @@ def conclude(measures: Measures, found: StructuresFound | None, undrawn: str) ->
     """
     if measures.control is not None:
         return None
-    reasons = _reasons(measures, found, undrawn)
+    found_reasons = _reasons(measures, found, undrawn)
+    reasons = [why for why, _ in found_reasons]
     said = "" if found is None else _said(measures.layer, found)
     if not reasons:
-        text = f"In short: {said}."
+        text = f"{SHORT}{said}."
     elif said:
-        text = f"In short: not interpretable, because {'; '.join(reasons)}. What was measured: {said}."
+        text = f"{SHORT}not interpretable, because {'; '.join(reasons)}. What was measured: {said}."
     else:
-        text = f"In short: not interpretable, because {'; '.join(reasons)}."
-    return Conclusion(text, not reasons, tuple(reasons), None if found is None else found.hides_structures)
+        text = f"{SHORT}not interpretable, because {'; '.join(reasons)}."
+    return Conclusion(
+        text,
+        not reasons,
+        tuple(reasons),
+        None if found is None else found.hides_structures,
+        None if found is None else found.hides_noise,
+        tuple(dict.fromkeys(advice for _, advice in found_reasons)),
+    )
 
 
-def _reasons(measures: Measures, found: StructuresFound | None, undrawn: str) -> list[str]:
-    reasons = [undrawn] if undrawn else []
+def listed(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence, such as `1, 3 and 5`."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def over_layers(conclusions: Mapping[str, Conclusion]) -> str:
+    """Return one sentence over several layers.
+
+    Args:
+        conclusions: by the layers' names, in the order in which they run; without controls.
+    """
+
+    def named(layers: Sequence[str]) -> str:
+        inner = [name for name in layers if name != "output"]
+        said = [f"layer{'s' if len(inner) > 1 else ''} {listed(inner)}"] if inner else []
+        return listed([*said, *(["the output"] if len(inner) < len(layers) else [])])
+
+    usable = {name: one for name, one in conclusions.items() if one.interpretable}
+    hiding = {
+        what: [name for name, one in usable.items() if (bool(one.anatomy), bool(one.noise)) == found]
+        for what, found in WHAT.items()
+    }
+    said = [
+        f"{named(layers)} hide{'' if len(layers) > 1 else 's'} {what} beyond what the tolerance explains"
+        for what, layers in hiding.items()
+        if layers
+    ]
+    nothing = [name for name, one in usable.items() if not one.anatomy and not one.noise]
+    if nothing and said:
+        said.append(f"{named(nothing)} nothing beyond it")
+    elif nothing:
+        said.append(
+            f"{named(nothing)} hide{'' if len(nothing) > 1 else 's'} nothing beyond what the tolerance explains"
+        )
+    lost = [name for name in conclusions if name not in usable]
+    if lost:
+        said.append(f"{named(lost)} {'are' if len(lost) > 1 else 'is'} not interpretable")
+    text = "; ".join(said)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _reasons(measures: Measures, found: StructuresFound | None, undrawn: str) -> list[tuple[str, str]]:
+    """Return why a layer is not interpretable, each with what to do."""
+    reasons = [(undrawn, MORE_DRAWS if undrawn == NONE_ASKED else OTHER_LAYER)] if undrawn else []
     drawn = measures.certification
     if drawn is not None and drawn.count < ENOUGH_FOR_A_MAP:
         why, needed = too_few(drawn)
-        reasons.append(f"{why}, and at least {needed} are needed")
+        reasons.append((f"{why}, and at least {needed} are needed", MORE_DRAWS))
     if found is not None and found.needed is not None:
         reasons.append(
-            f"padding reaches too far into the image for a spread: that needs {found.needed} pixels a side"
+            (
+                f"padding reaches too far into the image for a spread: that needs {found.needed} pixels a side",
+                f"analyse an image of at least {found.needed} x {found.needed} pixels",
+            )
         )
     if found is not None and not found.converged:
-        reasons.append("the layer is nearly singular, and not all figures converged")
+        reasons.append(("the layer is nearly singular, and not all figures converged", EARLIER))
     return reasons
 
 

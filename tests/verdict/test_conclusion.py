@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from invkit.verdict.conclusion import conclude
+from invkit.verdict.conclusion import NONE_ASKED, conclude, over_layers
 from invkit.verdict.measures import Certification, Measures
 from invkit.verdict.structures import HIDES, DiscFound, StructuresFound, structure_sentences
 
@@ -103,3 +103,39 @@ def test_the_short_sentence_and_the_long_one_say_the_same(discs, noise):
         == ("noise is hidden, more than" in long)
         == (noise > HIDES)
     )
+
+
+@pytest.mark.parametrize(
+    ("facts", "advice"),
+    [
+        ({"undrawn": NONE_ASKED, "drawn": None}, "--refine 16"),
+        ({"undrawn": "this layer gives the same z for all images", "drawn": None}, "choose another layer"),
+        ({"drawn": Certification(7, 16, 0.05)}, "--refine 16"),
+        ({"needed": 96}, "at least 96 x 96 pixels"),
+        ({"converged": False}, "a layer further ahead"),
+    ],
+)
+def test_what_is_not_interpretable_says_what_to_do(facts, advice):
+    found = said(**facts)
+    assert not found.interpretable
+    assert found.answer[0].startswith("Not interpretable, because ") and advice in found.answer[1]
+
+
+def test_the_answer_ends_with_what_was_asked_for():
+    found = replace(said(), asked=("The marked structure is seen.",))
+    assert found.answer == (found.answer[0], "The marked structure is seen.")
+    assert found.answer[0].startswith("Layer 3 of yang2018 hides no more")
+
+
+def test_one_sentence_over_several_layers():
+    plain, both, noisy = (
+        replace(said(), anatomy=anatomy, noise=noise)
+        for anatomy, noise in ((False, False), (True, True), (False, True))
+    )
+    lost = replace(plain, interpretable=False)
+    assert over_layers({"1": plain}) == "Layer 1 hides nothing beyond what the tolerance explains."
+    assert over_layers({"1": plain, "3": noisy, "5": noisy, "output": both, "8": lost}) == (
+        "The output hides structures and noise beyond what the tolerance explains; layers 3 and 5 hide noise, but no disc, "
+        "beyond what the tolerance explains; layer 1 nothing beyond it; layer 8 is not interpretable."
+    )
+    assert over_layers({"1": lost, "3": lost}) == "Layers 1 and 3 are not interpretable."
