@@ -16,6 +16,7 @@ from measure_text import fenced, invkit, table
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
+    "README.md",
     "docs/getting-started.md",
     "docs/method.md",
     "docs/cli.md",
