@@ -212,8 +212,8 @@ def show(outcome: FolderOutcome, json: bool, verbose: bool = False) -> None:
     from rich.console import Console
 
     from invkit.analysis.presentation import plugin_figures
-    from invkit.report.answer import print_answer
-    from invkit.report.console import print_report
+    from invkit.report.terminal.answer import print_answer
+    from invkit.report.terminal.full import print_report
 
     if json:
         found = json_text.loads((outcome.folder / "manifest.json").read_bytes())["analysis"]

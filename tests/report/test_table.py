@@ -9,8 +9,8 @@ from rich.console import Console
 from invkit.analysis.presentation import plugin_figures
 from invkit.measures.table import Figure
 from invkit.plugins.manager import PluginHost
-from invkit.report.console import print_report
 from invkit.report.table import overview, rows, unknown_figures, write_csv
+from invkit.report.terminal.full import print_report
 
 OTHERS = (Figure("brightness", "brightness", "HU", "mean of all pixels"),)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from invkit.errors import ResourceError
-from invkit.report.console import print_report
+from invkit.report.terminal.full import print_report
 from invkit.report.write import report_json, write_report
 
 

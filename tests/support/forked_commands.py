@@ -28,7 +28,7 @@ from invkit.training.processes import plan
 WARM = (
     *(f"invkit.analysis.{name}" for name in ("folder", "series", "presentation")),
     *(f"invkit.workflow.{name}" for name in ("run", "train")),
-    "invkit.report.console",
+    "invkit.report.terminal.full",
     "torch._dynamo",
 )
 for name in WARM:

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from invkit.report.answer import print_answer
+from invkit.report.terminal.answer import print_answer
 
 
 def disc(radius, hidden, image, contrast=10.0, tissue="soft tissue", spacing=0.66):

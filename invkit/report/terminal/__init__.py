@@ -1,0 +1,1 @@
+"""An analysis as text: the answer on one screen, and all of it."""
