@@ -33,6 +33,7 @@ from invkit.statistics.pooling import pooled
 from invkit.training.processes.items import Item, work_off
 from invkit.training.processes.plan import begin, require_place, require_writable
 from invkit.training.seeds import derive_seed
+from invkit.verdict.conclusion import over_slices
 
 SCHEMA = "invkit.series/1"
 SLICES = "slices"
@@ -48,8 +49,8 @@ class SeriesResult:
         model: name of the denoiser.
         layers: as the user named them.
         description: which images these are.
-        slices: one entry per slice, JSON values: `slice` (from 1), `seed`, `folder`, `report`, `layers` with `metrics`, `verdict`
-            and `warnings` of each layer, and `warnings` of the slice.
+        slices: one entry per slice, JSON values: `slice` (from 1), `seed`, `folder`, `report`, `layers` with `metrics`,
+            `conclusion`, `verdict` and `warnings` of each layer, and `warnings` of the slice.
         metrics: for each layer, its figures over all slices.
         warnings: each with the number of slices to which it applies.
     """
@@ -69,6 +70,12 @@ class SeriesResult:
     def report(self) -> Path:
         """The HTML report on the series."""
         return self.folder / "report.html"
+
+    @property
+    def answer(self) -> tuple[str, ...]:
+        """What the slices come to, a sentence a layer; controls have none."""
+        found = {name: [one["layers"][name]["conclusion"] for one in self.slices] for name in self.layers}
+        return tuple(over_slices(name, each) for name, each in found.items() if None not in each)
 
     def tensor(self, number: int, name: str) -> Tensor:
         """Return a tensor of one slice by its name in `samples.safetensors`, such as `"layer0.std"`, HU; mapped, not read.
@@ -100,6 +107,7 @@ class SeriesResult:
             "model": self.model,
             "layers": list(self.layers),
             "image": self.description,
+            "answer": list(self.answer),
             "metrics": self.metrics,
             "warnings": self.warnings,
             "slices": list(self.slices),
@@ -203,6 +211,7 @@ def analyze_series(
             image=result.description,
             slices=result.slices,
             metrics=result.metrics,
+            answer=result.answer,
             warnings=result.warnings,
             shown=_spread_out(count),
             command=plan.command,
@@ -258,7 +267,7 @@ def _row(folder: Path, index: int, seed: int) -> dict[str, Any]:
         "folder": place.relative_to(folder).as_posix(),
         "report": (place / "report.html").relative_to(folder).as_posix(),
         "layers": {
-            name: {part: values[part] for part in ("metrics", "verdict", "warnings")}
+            name: {part: values[part] for part in ("metrics", "conclusion", "verdict", "warnings")}
             for name, values in found["layers"].items()
         },
         "warnings": found["warnings"],

@@ -37,6 +37,8 @@ def show_series(result: SeriesResult, json: bool) -> None:
     ]
     rows += [row("all", layer, result.metrics[layer]) for layer in result.layers]
     emit_table(("slice", "layer", *(of.heading for of in columns.values())), rows)
+    for sentence in result.answer:
+        emit_text(sentence)
     for warning, count in result.warnings.items():
         emit_text(f"Warning ({count} of {len(result)} slices): {warning}")
     emit_text(str(result.report.resolve()))

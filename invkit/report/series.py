@@ -33,6 +33,7 @@ class SeriesPage:
         image: which images these are.
         slices: one entry a slice, as in `invkit.series/1`.
         metrics: for each layer, its figures over all slices.
+        answer: what the slices come to, in sentences.
         warnings: each with the number of slices that it was said of.
         shown: indices of the slices whose figures are in the report.
         command: a command line that makes it again.
@@ -44,6 +45,7 @@ class SeriesPage:
     image: str
     slices: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Mapping[str, Any]]
+    answer: Sequence[str]
     warnings: Mapping[str, int]
     shown: Sequence[int]
     command: str = ""

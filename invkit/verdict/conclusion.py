@@ -11,8 +11,9 @@ Noise
     The same for noise of the image's dose.
 """
 
-__all__ = ["NONE_ASKED", "Conclusion", "conclude", "over_layers"]
+__all__ = ["NONE_ASKED", "Conclusion", "conclude", "over_layers", "over_slices"]
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,6 +145,29 @@ def over_layers(conclusions: Mapping[str, Conclusion]) -> str:
         said.append(f"{named(lost)} {'are' if len(lost) > 1 else 'is'} not interpretable")
     text = "; ".join(said)
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def over_slices(layer: str, conclusions: Sequence[Mapping[str, Any]]) -> str:
+    """Return what several slices come to for one layer.
+
+    Args:
+        layer: as the user named it.
+        conclusions: of every slice, as JSON values.
+    """
+    usable = [one for one in conclusions if one["interpretable"]]
+    text = f"Layer {layer}: {len(usable)} of {len(conclusions)} slices are interpretable"
+    reasons = Counter(reason for one in conclusions for reason in one["reasons"])
+    if reasons:
+        text += f", because {'; '.join(f'{reason} ({count})' for reason, count in reasons.most_common())}"
+        advice = dict.fromkeys(advice for one in conclusions for advice in one["advice"])
+        text += f". What to do: {'; '.join(advice)}"
+    if usable:
+        discs, noise = (sum(one[key] is True for one in usable) for key in ("anatomy_found", "noise_found"))
+        text += (
+            f". Of these, {discs or 'none'} hide{'s' if discs == 1 else ''} a disc and {noise or 'none'} hide"
+            f"{'s' if noise == 1 else ''} noise beyond what the tolerance explains"
+        )
+    return f"{text}."
 
 
 def _reasons(measures: Measures, found: StructuresFound | None, undrawn: str) -> list[tuple[str, str]]:

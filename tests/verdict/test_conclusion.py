@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from invkit.verdict.conclusion import NONE_ASKED, conclude, over_layers
+from invkit.verdict.conclusion import NONE_ASKED, conclude, over_layers, over_slices
 from invkit.verdict.measures import Certification, Measures
 from invkit.verdict.structures import HIDES, DiscFound, StructuresFound, structure_sentences
 
@@ -139,3 +139,15 @@ def test_one_sentence_over_several_layers():
         "beyond what the tolerance explains; layer 1 nothing beyond it; layer 8 is not interpretable."
     )
     assert over_layers({"1": lost, "3": lost}) == "Layers 1 and 3 are not interpretable."
+
+
+def test_what_slices_come_to_says_how_many_are_interpretable_and_why_not():
+    plain, noisy = replace(said(), noise=False), replace(said(), noise=True)
+    small = said(needed=96)
+    assert over_slices("3", [plain.to_json(), noisy.to_json()]) == (
+        "Layer 3: 2 of 2 slices are interpretable. Of these, none hide a disc and 1 hides noise beyond what the tolerance explains."
+    )
+    assert over_slices("3", [small.to_json()] * 3) == (
+        "Layer 3: 0 of 3 slices are interpretable, because padding reaches too far into the image for a spread: that needs 96 "
+        "pixels a side (3). What to do: analyse an image of at least 96 x 96 pixels."
+    )
