@@ -32,6 +32,7 @@ from invkit.data.slices import load_slices
 from invkit.denoisers.contract import check_contract, inverse_error, probed
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser, wrap_module
 from invkit.denoisers.spec import Denoiser
+from invkit.denoisers.units import units_test
 from invkit.errors import PluginError, UnknownNameError, described
 from invkit.parts.config import LayerConfig
 from invkit.parts.store import Store
@@ -136,7 +137,11 @@ def inspect_denoiser(spec: Denoiser, *, seed: int = 0) -> CheckReport:
         examine_network(examination, loaded, x)
     for weights in spec.weights:
         with examination.check(f"weights {weights.tag}") as detail:
-            detail.append(f"sha256 {load_denoiser(spec, weights.tag).sha256[:12]}")
+            trained = load_denoiser(spec, weights.tag)
+            detail.append(f"sha256 {trained.sha256[:12]}")
+            units = units_test(trained)
+            if units is not None:
+                detail.append(units.warning or f"moves known HU by {number(units.worst)} at most")
     return examination.report()
 
 

@@ -13,11 +13,13 @@ from invkit.analysis.outcome import LayerResult
 from invkit.analysis.runs import AnalysisResult
 from invkit.analysis.study import Study
 from invkit.denoisers.loaded import LoadedDenoiser
+from invkit.denoisers.units import units_test
 from invkit.measures.curves import layer_curves
 from invkit.measures.regressed import RegressionCurve
 from invkit.measures.retained import RetainedCurve
 from invkit.samplers.family import FoundLayer
 from invkit.split.check import SplitReport
+from invkit.statistics.intervals import number
 from invkit.vae.trained import TrainedVae
 
 
@@ -88,6 +90,13 @@ def _warnings(study: Study) -> list[str]:
         warnings.append(
             f"{denoiser.name} comes without trained weights, so what is analysed is the network as it is built. "
             f"`invkit train denoiser {denoiser.name}` trains it."
+        )
+    units = units_test(denoiser)
+    if units is not None and units.warning:
+        warnings.append(units.warning)
+    if denoiser.repeatability > 0:
+        warnings.append(
+            f"Two calls of {denoiser.name} on one image differ by up to {number(denoiser.repeatability)} HU, by rounding"
         )
     return warnings
 
