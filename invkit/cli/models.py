@@ -163,7 +163,7 @@ def chosen_denoiser(model: str | None, source: str, host: PluginHost) -> Denoise
         model = None if "://" in source else stated_model(Path(source))
         if model is None:
             raise UsageError(
-                f"{source} does not say which denoiser it is for: add --model with one of {', '.join(host.denoisers())}"
+                f"{source} does not say which denoiser it is for: add --model with one of {', '.join(host.names('denoisers'))}"
             )
     if "." in model:
         raise UsageError(f"--model takes the denoiser only, got {model!r}; the tag goes in --tag")

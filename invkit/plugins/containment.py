@@ -15,6 +15,13 @@ from invkit.errors import LONGEST, described
 T = TypeVar("T")
 
 
+class Printed(io.StringIO):
+    """What a plugin prints; it cannot close it."""
+
+    def close(self) -> None:
+        """Stay open."""
+
+
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
     """What a call gave: its value, or the error in one line; and what it printed."""
@@ -26,7 +33,7 @@ class Outcome(Generic[T]):
 
 def attempt(call: Callable[[], T]) -> Outcome[T]:
     """Call a plugin's function and contain what it raises and prints, `sys.exit` included; Ctrl-C passes."""
-    stream = io.StringIO()
+    stream = Printed()
     value: T | None = None
     error = ""
     with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):

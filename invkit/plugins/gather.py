@@ -56,7 +56,7 @@ def _gathered(
     rest: list[str | Path] = []
     for spec in specs:
         name, _, argument = spec.partition(":") if isinstance(spec, str) else ("", "", "")
-        if name != PHANTOMS and name in host.sources():
+        if name != PHANTOMS and name in host.names("sources"):
             opened.append(_opened(host.source(name), argument, seed))
         else:
             rest.append(spec)

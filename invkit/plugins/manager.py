@@ -7,7 +7,8 @@ __all__ = ["PluginHost", "default_host"]
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,11 +19,12 @@ from invkit.denoisers.spec import Denoiser
 from invkit.denoisers.weights.installed import with_installed
 from invkit.errors import PluginError, UnknownNameError
 from invkit.plugins import builtins
+from invkit.plugins.ask import ASKED, ask
 from invkit.plugins.beside import import_file
 from invkit.plugins.containment import attempt
 from invkit.plugins.discovery import FoundPlugin, find_plugins
 from invkit.plugins.files import at_home, denoisers_of, parse_reference, public_names
-from invkit.plugins.hooks import HOOKS, has_hooks, hook_callers, unmarked_hooks
+from invkit.plugins.hooks import HOOKS, Survey, has_hooks, survey
 from invkit.plugins.records import Artifact, Backbone, Metric, Sampler, Section, Source
 from invkit.plugins.reports import PluginReport, Status, listing, unknown
 
@@ -30,7 +32,7 @@ BUILTINS = "builtins"
 
 
 class PluginHost:
-    """All plugins of a process. They are imported at the first query, not before.
+    """All plugins of a process. They are asked what they bring at the first query, and imported when it is needed.
 
     Args:
         installed: also query installed distributions, not only the built-ins.
@@ -42,6 +44,9 @@ class PluginHost:
         self._records: dict[str, dict[str, Any]] = {kind: {} for kind, _, _ in HOOKS.values()}
         self._owners: dict[tuple[str, str], str] = {}
         self._reports: list[PluginReport] = []
+        self._waiting: dict[
+            tuple[str, str], FoundPlugin
+        ] = {}  # what plugins bring that were not imported yet
         self._files: dict[tuple[Path, str | None], PluginReport] = {}
 
     def denoisers(self) -> Mapping[str, Denoiser]:
@@ -71,6 +76,11 @@ class PluginHost:
     def samplers(self) -> Mapping[str, Sampler]:
         """Return every sampler by name."""
         return self._all("samplers")
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Return the names of all records of a kind (`"denoisers"`, `"metrics"`, ...); no plugin is imported for that."""
+        self._ask()
+        return tuple(key for of, key in self._owners if of == kind)
 
     def sampler(self, name: str) -> Sampler:
         """Return a sampler.
@@ -148,10 +158,12 @@ class PluginHost:
         Raises:
             UnknownNameError: there is none; the message lists all, and which plugins are broken.
         """
-        records = self._all(kind)
-        if name in records:
-            return records[name]
-        message = unknown(kind.removesuffix("s"), name, records)
+        self._ask()
+        if (kind, name) in self._waiting:
+            self._import(self._waiting[kind, name])
+        if name in self._records[kind]:
+            return self._records[kind][name]
+        message = unknown(kind.removesuffix("s"), name, self.names(kind))
         broken = [report.name for report in self._reports if report.status != "ok"]
         if broken:
             message += f". Not everything could be loaded ({', '.join(broken)}): `invkit plugins` says why"
@@ -200,7 +212,8 @@ class PluginHost:
     def _add(self, thing: object, name: str, plugin: str, printed: str = "") -> PluginReport:
         """Add what a user asked for by hand, where a fault is an error and not a line in a list."""
         if has_hooks(thing):
-            report = self._register(PluginReport(plugin, printed=printed), thing)
+            found = survey(thing)
+            report = PluginReport(plugin, printed=printed + found.printed)
         elif inspect.ismodule(thing):
             raise PluginError(
                 f"{plugin} has no function marked with @invkit.hookimpl. "
@@ -209,86 +222,90 @@ class PluginHost:
         else:
             made = attempt(lambda: denoisers_of(thing, name))
             if made.value is None:
-                raise PluginError(f"{plugin}: {made.error.removeprefix('PluginError: ')}")
-            report = self._keep(
-                PluginReport(plugin, printed=printed + made.printed), {"invkit_denoisers": made.value}, []
-            )
+                raise PluginError(f"{plugin}: {made.error}")
+            found = Survey(tuple(("denoisers", one.name, one) for one in made.value))
+            report = PluginReport(plugin, printed=printed + made.printed)
+        report = self._take(report, found)
         if report.status != "ok":
             raise PluginError(f"{plugin}: {report.reason}")
         return report
 
     def _all(self, kind: str) -> Mapping[str, Any]:
+        """Return all records of a kind, in the order of their plugins; those plugins are imported."""
         self._ask()
-        return MappingProxyType(self._records[kind])
+        for found in dict.fromkeys(one for (of, _), one in self._waiting.items() if of == kind):
+            self._import(found)
+        records = self._records[kind]
+        return MappingProxyType(
+            {key: records[key] for of, key in self._owners if of == kind and key in records}
+        )
 
     def _ask(self) -> None:
-        """Load every plugin once. A plugin that asks us while it is loaded sees what came before it."""
+        """Ask every plugin once what it brings. A plugin that asks us while it is loaded sees what came before it."""
         if self._asked:
             return
         self._asked = True
-        self._register(PluginReport(BUILTINS, "invkit", __version__), builtins)
-        for found in find_plugins() if self._installed else ():
-            self._load(found)
-
-    def _load(self, found: FoundPlugin) -> None:
-        report = PluginReport(found.name, found.distribution, found.version)
-        if found.problem or found.entry_point is None:
-            status: Status = "incompatible" if found.incompatible else "broken"
-            self._reports.append(replace(report, status=status, reason=found.problem))
-            return
-        loaded = attempt(found.entry_point.load)
-        report = replace(report, printed=loaded.printed)
-        if loaded.error:
-            self._reports.append(
-                replace(report, status="broken", reason=f"importing it failed: {loaded.error}")
-            )
-        else:
-            self._register(report, loaded.value)
-
-    def _register(self, report: PluginReport, plugin: object) -> PluginReport:
-        """Call a plugin's hooks one by one and keep what is good."""
-        parsed = attempt(lambda: hook_callers(plugin))
-        if parsed.value is None:
-            return self._keep(report, {}, [f"its hooks cannot be read: {parsed.error}"])
-        problems = unmarked_hooks(plugin)
-        returned: dict[str, list[Any]] = {}
-        for name, function in parsed.value.items():
-            if name not in HOOKS:
-                problems.append(unknown("hook", name, HOOKS))
+        self._take(PluginReport(BUILTINS, "invkit", __version__), survey(builtins))
+        for found in find_plugins() if self._installed and not os.environ.get(ASKED) else ():
+            report = PluginReport(found.name, found.distribution, found.version)
+            if found.problem or found.entry_point is None:
+                status: Status = "incompatible" if found.incompatible else "broken"
+                self._reports.append(replace(report, status=status, reason=found.problem))
                 continue
-            called = attempt(functools.partial(collect, function))
-            report = replace(report, printed=report.printed + called.printed)
-            if called.value is None:
-                problems.append(f"{name} must return a list of {HOOKS[name][1].__name__}: {called.error}")
+            answer = ask(found)
+            report = replace(report, printed=answer.printed)
+            if answer.error:
+                self._reports.append(replace(report, status="broken", reason=answer.error))
             else:
-                returned[name] = called.value
-        if not parsed.value and not problems:
-            problems.append("it has no function marked with @invkit.hookimpl")
-        return self._keep(report, returned, problems)
+                names = tuple((kind, key, None) for kind, key in answer.names)
+                taken = self._take(report, Survey(names, answer.problems))
+                self._waiting |= {(kind, key): found for kind, keys in taken.provides.items() for key in keys}
 
-    def _keep(
-        self, report: PluginReport, returned: Mapping[str, list[Any]], problems: list[str]
-    ) -> PluginReport:
-        """Take in records of the right type whose names are free, and append the report."""
+    def _import(self, found: FoundPlugin) -> None:
+        """Import a plugin into this process, and keep the records that it said it would bring."""
+        claimed = [place for place, one in self._waiting.items() if one is found]
+        for place in claimed:
+            del self._waiting[place]  # first, since a plugin may ask us while it is loaded
+        assert found.entry_point is not None
+        loaded = attempt(found.entry_point.load)
+        brought = Survey() if loaded.error else survey(loaded.value)
+        for kind, key, record in brought.records:
+            if (kind, key) in claimed:
+                self._records[kind][key] = record
+        lacking = [place for place in claimed if place[1] not in self._records[place[0]]]
+        if not lacking:
+            return
+        for place in lacking:
+            del self._owners[place]
+        why = f"importing it failed: {loaded.error}" if loaded.error else "; ".join(brought.problems)
+        self._reports = [
+            replace(
+                report,
+                status="broken",
+                reason=why or f"it no longer brings {listing(key for _, key in lacking)}",
+                provides=MappingProxyType({}),
+            )
+            if (report.name, report.distribution) == (found.name, found.distribution)
+            else report
+            for report in self._reports
+        ]
+
+    def _take(self, report: PluginReport, found: Survey) -> PluginReport:
+        """Take in what has a name that is free, and append the report; a record that is `None` comes later."""
         provides: dict[str, tuple[str, ...]] = {}
-        for hook, items in returned.items():
-            kind, wanted, unique = HOOKS[hook]
-            for item in items:
-                if not isinstance(item, wanted):
-                    problems.append(
-                        f"{hook} returned a {type(item).__name__} where a {wanted.__name__} must stand"
-                    )
-                    continue
-                key = getattr(item, unique)
-                if key in self._records[kind]:
-                    problems.append(
-                        f"{kind.removesuffix('s')} {key!r} is refused: "
-                        f"plugin {self._owners[kind, key]!r} has this {unique} already"
-                    )
-                    continue
-                self._records[kind][key] = item
-                self._owners[kind, key] = report.name
-                provides[kind] = (*provides.get(kind, ()), key)
+        problems = list(found.problems)
+        unique = {kind: field for kind, _, field in HOOKS.values()}
+        for kind, key, record in found.records:
+            if (kind, key) in self._owners:
+                problems.append(
+                    f"{kind.removesuffix('s')} {key!r} is refused: "
+                    f"plugin {self._owners[kind, key]!r} has this {unique[kind]} already"
+                )
+                continue
+            self._owners[kind, key] = report.name
+            if record is not None:
+                self._records[kind][key] = record
+            provides[kind] = (*provides.get(kind, ()), key)
         status: Status = "ok" if not problems else "partial" if provides else "broken"
         report = replace(
             report, status=status, reason="; ".join(problems), provides=MappingProxyType(provides)
@@ -301,12 +318,3 @@ class PluginHost:
 def default_host() -> PluginHost:
     """Return the host of this process, made at the first call."""
     return PluginHost()
-
-
-def collect(function: Callable[[], Any]) -> list[Any]:
-    """Call a hook and return its records as a list."""
-    returned = function()
-    try:
-        return list(returned)
-    except TypeError:
-        raise PluginError(f"it returned a {type(returned).__name__}") from None

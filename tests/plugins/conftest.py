@@ -1,3 +1,4 @@
+import hashlib
 import importlib
 import sys
 from textwrap import dedent
@@ -23,6 +24,16 @@ class Site:
         (info / "METADATA").write_text(metadata + "".join(f"Requires-Dist: {text}\n" for text in requires))
         (info / "entry_points.txt").write_text(entry_points or f"[invkit]\n{name} = {entry or module}\n")
         importlib.invalidate_caches()
+
+    def record(self, name, *, version="1.0", editable=False, files=None):
+        """Let a distribution state its files and their hashes, as an installation does."""
+        module = f"fake_{name.replace('-', '_')}"
+        code = (self.folder / f"{module}.py").read_bytes()
+        info = self.folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        lines = files or [f"{module}.py,sha256={hashlib.sha256(code).hexdigest()},{len(code)}"]
+        (info / "RECORD").write_text("\n".join(lines) + "\n")
+        if editable:
+            (info / "direct_url.json").write_text('{"url": "file:///x", "dir_info": {"editable": true}}')
 
 
 @pytest.fixture

@@ -182,10 +182,42 @@ def test_what_a_plugin_prints_is_kept_from_our_output(site, good, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_ctrl_c_is_not_contained(site):
+def test_ctrl_c_is_contained_where_a_plugin_raises_it_itself_and_nowhere_else(site, tmp_path):
     site.add("stopped", "raise KeyboardInterrupt")
+    assert report_of(PluginHost(), "stopped").reason == "importing it failed: KeyboardInterrupt"
+    (tmp_path / "stopped.py").write_text("raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
-        PluginHost().denoisers()
+        PluginHost(installed=False).add_file(tmp_path / "stopped.py")
+
+
+def test_only_the_plugin_that_is_needed_is_imported(site, good):
+    for name in ("alpha", "beta"):
+        site.add(name, good(name))
+    host = PluginHost()
+    assert {"alpha", "beta"} <= set(host.names("denoisers"))
+    assert [report_of(host, name).status for name in ("alpha", "beta")] == ["ok", "ok"]
+    assert not {"fake_alpha", "fake_beta"} & sys.modules.keys()
+    assert host.denoiser("beta")[0].name == "beta"
+    assert {"fake_alpha", "fake_beta"} & sys.modules.keys() == {"fake_beta"}
+    assert host.denoisers()["alpha"].name == "alpha"
+
+
+def test_a_plugin_that_fails_only_here_is_reported_and_costs_no_other(site, good):
+    site.add(
+        "twofaced",
+        good("twofaced", "import os\nif 'INVKIT_ASKED' not in os.environ: raise OSError('not here')\n"),
+    )
+    site.add("zulu", good("zulu"))
+    host = PluginHost()
+    assert report_of(host, "twofaced").status == "ok"
+    with pytest.raises(
+        UnknownNameError, match=r"no denoiser 'twofaced'.*\(twofaced\): `invkit plugins` says why"
+    ):
+        host.denoiser("twofaced")
+    report = report_of(host, "twofaced")
+    assert (report.status, dict(report.provides)) == ("broken", {})
+    assert "importing it failed: OSError: not here" in report.reason
+    assert "zulu" in host.denoisers() and "twofaced" not in host.denoisers()
 
 
 def test_a_plugin_may_ask_the_host_while_it_is_loaded(site, good):

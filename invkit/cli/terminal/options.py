@@ -60,7 +60,7 @@ def chosen_model(model: str | None, plugins: Sequence[str] | None) -> str:
         if len(brought) != 1:
             found = f"--plugin provides {len(brought)}" if plugins else "no --plugin was given"
             raise UsageError(
-                f"name a model, one of {', '.join(brought or sorted(host.denoisers()))}; {found}"
+                f"name a model, one of {', '.join(brought or sorted(host.names('denoisers')))}; {found}"
             )
         model = brought[0]
     host.denoiser(model)
