@@ -53,8 +53,10 @@ PROBE = 64  # pixels a side of the cut-out; less, and borders count
 FLOAT, DOUBLE = 4, 8
 MAPS = 12  # mean and deviation of samples and of f of them, for a layer and its two controls
 MOMENTS = 7  # of double precision: two running means and sums of squares, three temporaries
-# What kernels work with and the C library does not give back; measured on slices of 512 x 512: 100 to 290 MB
+# What kernels work with and the C library does not give back: this at least, and of large images the copies that kernels make of
+# what they are given. On a slice of 512 x 512 at a layer of 32 channels that was 4 times what tensors took.
 WORKSPACE = 200_000_000
+COPIES = 4.2
 # Pixels from where on an activation, of 64 channels, is so large that what the C library was told to keep counts.
 LARGE = 2**17
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -70,6 +72,7 @@ class MemoryPlan:
         structures: what the tolerance, structures and hidden noise take, likewise.
         held: images and maps kept until the end.
         disk: samples in files while they are worked with, and again in the run folder.
+        kernels: what they work with, and what the C library does not give back.
     """
 
     sampling: int
@@ -77,11 +80,12 @@ class MemoryPlan:
     structures: int
     held: int
     disk: int
+    kernels: int = WORKSPACE
 
     @property
     def needed(self) -> int:
         """Memory besides what is in use already. It does not grow with the number of samples once they are in files."""
-        return self.held + self.most + WORKSPACE
+        return self.held + self.most + self.kernels
 
     @property
     def most(self) -> int:
@@ -103,7 +107,7 @@ class MemoryPlan:
         what = max(parts, key=lambda name: parts[name])
         return (
             f"memory: at most about {_size(in_use + self.needed + kept)} ({_size(in_use)} in use, {_size(self.most)} for {what}, "
-            f"{_size(self.held)} for images kept, {_size(WORKSPACE + kept)} for what kernels hold), and {_size(self.disk)} of "
+            f"{_size(self.held)} for images kept, {_size(self.kernels + kept)} for what kernels hold), and {_size(self.disk)} of "
             "disk"
         )
 
@@ -201,6 +205,7 @@ def plan_memory(
         structures=int(structures),
         held=len(x) * (len(splits) * (MAPS * image + kept + certified)),
         disk=len(x) * len(splits) * (samples * image + sum(stacks) - kept),
+        kernels=int(max(WORKSPACE, COPIES * phi * together)),
     )
 
 

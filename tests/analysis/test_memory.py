@@ -42,6 +42,7 @@ def keeping(monkeypatch):
 def test_the_statement_is_the_sum_of_its_parts(in_use):
     plan = MemoryPlan(sampling=50 * MB, refinement=80 * MB, structures=70 * MB, held=20 * MB, disk=7 * MB)
     assert plan.needed == (80 + 20) * MB + memory.WORKSPACE
+    assert dataclasses.replace(plan, kernels=300 * MB).needed == (80 + 20 + 300) * MB
     line = plan.statement(in_use)
     for words in (
         "at most about 600 MB",
