@@ -20,7 +20,7 @@ SIZES = (
     64,
     128,
 )  # pixels on a side of the image that is followed; the second where a network refuses the first
-IMAGES = 2
+IMAGES = 5  # hardly any network has as many heads, channels or windows
 
 
 @dataclass(frozen=True)
