@@ -72,6 +72,7 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
     images = [_measure_image(study, layer, found, answer, image) for image in range(len(x))]
     witnesses, proposals = _witnesses(study, found, kept, answer, images, branch=check.bypass)
     figures, measures = _figures(study, layer, found, images, answer)
+    measures = dataclasses.replace(measures, branch=check.bypass)
     proof = certification(witnesses, seed=study.seed, region=study.subject.region, proposals=proposals)
     if proof is not None:
         figures["witnesses"] = proof

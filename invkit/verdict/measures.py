@@ -126,6 +126,7 @@ class Measures:
         proposals: what a sampler's images are before refinement, a noun phrase, where no model drew them; empty where one did.
         posterior: whether what was sampled is the posterior itself.
         bank: patches that the nearest was searched among.
+        branch: whether something goes round the layer; what f makes of certified images is then said at the start.
         random_weights: what the layer hides with them; `None` where that could not be measured.
     """
 
@@ -148,3 +149,4 @@ class Measures:
     posterior: bool = False
     bank: int = 0
     random_weights: RandomWeights | None = None
+    branch: bool = False

@@ -302,7 +302,7 @@ def _certified(measures: Measures) -> list[str]:
     )
     if found.rejected:
         text += f" ({found.rejected} attempts did in one, and were drawn again)"
-    if found.f_error is not None:
+    if found.f_error is not None and not measures.branch:
         text += f"; f of them differs from f(x) by {Interval.of(found.f_error).text('HU')}"
     return [f"{text}."]
 

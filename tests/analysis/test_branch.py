@@ -49,6 +49,9 @@ def test_what_the_branch_ignores_reaches_the_output_and_the_verdict_says_so(resu
     first, second, *_ = branch.verdict.sentences
     assert first.startswith("In short")
     assert second.startswith("Something goes round layer n of ") and second.endswith("the change is kept.")
+    assert not any(
+        "f of them differs" in sentence for sentence in branch.verdict.sentences[2:]
+    )  # once is enough
     assert all("interior_change_hu" in row for row in branch.certificates)
     assert branch.split["bypass"] is True
 
@@ -58,6 +61,7 @@ def test_nothing_of_this_kind_is_said_of_a_cut(result):
     assert cut.split["bypass"] is False
     assert "branch" not in cut.metrics
     assert not any("branch" in sentence for sentence in cut.verdict.sentences)
+    assert any("; f of them differs from f(x) by" in sentence for sentence in cut.verdict.sentences)
     assert not any("interior_change_hu" in row for row in cut.certificates)
     assert not any("cut" in warning for warning in result.all_warnings)
     assert torch.isfinite(cut.samples).all()
