@@ -10,6 +10,7 @@ from typing import Any
 from invkit.analysis.study import Study
 from invkit.certificates.certify import Certified, certified_draws
 from invkit.errors import SplitError
+from invkit.measures.structures.differences import KeptByF, measure_differences
 from invkit.measures.structures.summary import Structures
 from invkit.sampling.layer import ScaledLayer
 from invkit.split.split import Split
@@ -28,12 +29,14 @@ class Answer:
         certified: draws of the posterior at each image; empty where nothing was drawn.
         structures: what becomes of them and of noise; `None` where that could not be measured.
         undrawn: why nothing was drawn, or nothing.
+        kept: what f keeps by its differences, where it passes no gradient.
     """
 
     layers: Sequence[TolerancedLayer] = ()
     certified: Sequence[Certified] = ()
     structures: Structures | None = None
     undrawn: str = ""
+    kept: KeptByF | None = None
 
 
 def find_answer(study: Study, layer: ScaledLayer, *, trained: bool, branch: bool) -> Answer:
@@ -49,7 +52,10 @@ def find_answer(study: Study, layer: ScaledLayer, *, trained: bool, branch: bool
         draws = study.drawn(layers)
         structures = study.structures(layers, draws)
     except SplitError:
-        return Answer(undrawn="no gradient of this layer reaches the image")
+        if layer.split.layer != "output":
+            return Answer(undrawn="no gradient of this layer reaches the image")
+        kept = measure_differences(study.identities(), seed=study.seed)
+        return Answer(undrawn="f passes no gradient to the image", kept=kept)
     pairs = zip(draws, layers, study.subject.x.split(1), strict=False)
     certified = [certified_draws(one, at, x, study.denoiser, branch=branch) for one, at, x in pairs]
     return Answer(layers, certified, structures, "" if draws else NONE_ASKED)

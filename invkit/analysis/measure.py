@@ -97,6 +97,9 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
                 asked.append(marked_sentence(measures.layer, answer.structures.marked.found))
                 said += asked
             verdict = dataclasses.replace(verdict, sentences=(*said, *verdict.sentences))
+    if answer.kept is not None:
+        asked.append(answer.kept.sentence)
+        verdict = dataclasses.replace(verdict, sentences=(answer.kept.sentence, *verdict.sentences))
     if check.bypass:
         passed = at_output(answer.certified, check.leak, seed=study.seed)
         figures["branch"] = passed.figures()

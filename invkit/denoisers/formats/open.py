@@ -15,8 +15,9 @@ from invkit.denoisers.formats.exported import from_exported
 from invkit.denoisers.formats.folder import diffusers_class, from_diffusers, only_file
 from invkit.denoisers.formats.found import Found
 from invkit.denoisers.formats.onnx import from_onnx
+from invkit.denoisers.formats.program import from_program
 from invkit.denoisers.formats.python import from_callable, from_import
-from invkit.denoisers.formats.reference import SUFFIXES
+from invkit.denoisers.formats.reference import PROGRAM, SUFFIXES
 from invkit.denoisers.formats.script import from_script, is_script
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser, wrap_module
 from invkit.denoisers.spec import Call, Denoiser, Preprocessing
@@ -45,7 +46,9 @@ def open_model(
         UsageError: the units are not said, there is no such file, or a package is missing.
         InvkitError: it cannot be used; the message says why.
     """
-    if isinstance(thing, str | Path) and (isinstance(thing, Path) or not _is_import(thing)):
+    if isinstance(thing, str) and thing.startswith(PROGRAM):
+        name, found = "program", from_program(thing)
+    elif isinstance(thing, str | Path) and (isinstance(thing, Path) or not _is_import(thing)):
         path = Path(thing).expanduser()
         if not path.exists():
             raise ArtifactError(f"there is no file or folder {path}")

@@ -1,6 +1,6 @@
 """Structures at places of the images: how much contrast f keeps, what an observer of the layer detects, and what hides from it."""
 
-__all__ = ["CONTRAST", "CONTRASTS", "measure_inserted"]
+__all__ = ["CONTRAST", "CONTRASTS", "kept_by_f", "measure_inserted"]
 
 import time
 from collections import defaultdict
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from invkit.denoisers.loaded import LoadedDenoiser
 from invkit.measures.structures.hidden import hidden_with_companion, largest_unseen
 from invkit.measures.structures.plan import Breadth, Layers, Part, planned
 from invkit.measures.structures.rows import StructureRow
@@ -100,20 +101,27 @@ def _cost(parts: Sequence[Part], each: float) -> str:
 def _measure(part: Part, contrasts: Sequence[float], found: dict[tuple[str, Shape], _Found]) -> None:
     layer, name = part.layer, part.tissue.name
     crops = layer.crops(part.centres)
-    f, f_x = layer.split.denoiser, layer.split.denoiser(crops.images)
-    for shape in part.shapes:
-        shapes = _put(shape, crops)
-        structures = crops.covariance.blurred(shapes)
-        for contrast in contrasts:
-            change = f(crops.images + contrast * structures) - f_x
-            kept = shape.kept(change, contrast * structures, shapes)
-            found[name, shape].kept[contrast].append(kept.cpu().double())
+    for shape, contrast, kept in kept_by_f(crops, layer.split.denoiser, part.shapes, contrasts):
+        found[name, shape].kept[contrast].append(kept)
     for prefix, which in (("", layer), ("identity_", part.identity)):
         for shape, values, converged in _seen(which, which.crops(part.centres), part.shapes):
             one = found[name, shape]
             one.converged = one.converged and (converged or which is part.identity)
             for key, value in values.items():
                 one.values[prefix + key].append(value.cpu().double())
+
+
+def kept_by_f(
+    crops: Crops, f: LoadedDenoiser, shapes: Sequence[Shape], contrasts: Sequence[float]
+) -> Iterator[tuple[Shape, float, Tensor]]:
+    """Yield shape, contrast (HU) and the part of it in f(x + d) - f(x), `(N,)`, float64."""
+    f_x = f(crops.images)
+    for shape in shapes:
+        put = _put(shape, crops)
+        structures = crops.covariance.blurred(put)
+        for contrast in contrasts:
+            change = f(crops.images + contrast * structures) - f_x
+            yield shape, contrast, shape.kept(change, contrast * structures, put).cpu().double()
 
 
 def _put(shape: Shape, crops: Crops) -> Tensor:

@@ -1,6 +1,6 @@
 """What becomes of structures and of noise at a layer, at a tolerance that means something: the figures of one layer."""
 
-__all__ = ["Structures", "measure_structures"]
+__all__ = ["Structures", "measure_structures", "noise_of_f"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -208,7 +208,7 @@ def measure_structures(
         )
         for image, (layer, identity, one) in enumerate(zip(layers, identities, draws, strict=False))
     ]
-    before, after = zip(*(_noise(layer, seed, image) for image, layer in enumerate(layers)), strict=True)
+    before, after = zip(*(noise_of_f(layer, seed, image) for image, layer in enumerate(layers)), strict=True)
     enough = all(layer.frame.enough for layer in layers)
     frames = [layer.frame.interior for layer in layers]
 
@@ -249,7 +249,7 @@ def measure_structures(
     )
 
 
-def _noise(layer: TolerancedLayer, seed: int, image: int) -> tuple[Tensor, Tensor]:
+def noise_of_f(layer: TolerancedLayer, seed: int, image: int) -> tuple[Tensor, Tensor]:
     """Return the squares of noise and of what f makes of it within the frame, `(DRAWS, 1, h, w)`, HU^2."""
     rows, columns = layer.frame.interior
     noise = layer.covariance.draws(DRAWS, generator(seed, "noise of f", image))
