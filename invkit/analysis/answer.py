@@ -18,6 +18,7 @@ from invkit.tolerance.layer import TolerancedLayer
 from invkit.training.precision import in_float64
 from invkit.verdict.conclusion import NONE_ASKED
 from invkit.verdict.measures import RandomWeights
+from invkit.verdict.structures import StructuresFound
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Answer:
     structures: Structures | None = None
     undrawn: str = ""
     kept: KeptByF | None = None
+
+    @property
+    def found(self) -> StructuresFound | None:
+        """What the conclusion is drawn from; `None` where structures could not be measured."""
+        return None if self.structures is None else self.structures.found
 
 
 def find_answer(study: Study, layer: ScaledLayer, *, trained: bool, branch: bool) -> Answer:

@@ -85,9 +85,7 @@ def measure_layer(study: Study, found: FoundLayer, check: SplitReport) -> LayerR
         figures["random_phi"] = random
         measures = dataclasses.replace(measures, random_weights=hidden)
     verdict = judge(measures)
-    conclusion = conclude(
-        measures, None if answer.structures is None else answer.structures.found, answer.undrawn
-    )
+    conclusion = conclude(measures, answer.found, answer.undrawn)
     asked: list[str] = []
     if answer.structures is not None:
         figures |= answer.structures.figures()
