@@ -9,10 +9,12 @@ __all__ = [
     "check_metric",
     "check_plugin",
     "check_sampler",
+    "check_source",
     "inspect_artifact",
     "inspect_denoiser",
     "inspect_metric",
     "inspect_sampler",
+    "inspect_source",
     "sample_image",
     "sample_result",
 ]
@@ -28,17 +30,19 @@ import torch
 from torch import Tensor, nn
 
 from invkit.artifacts import load as load_artifact
-from invkit.data.slices import load_slices
+from invkit.data.images import as_image
+from invkit.data.slices import SliceSet, load_slices
 from invkit.denoisers.contract import check_contract, inverse_error, probed
 from invkit.denoisers.loaded import LoadedDenoiser, load_denoiser, wrap_module
 from invkit.denoisers.spec import Denoiser
 from invkit.denoisers.units import units_test
-from invkit.errors import PluginError, UnknownNameError, described
+from invkit.errors import DataError, PluginError, UnknownNameError, UsageError, described
 from invkit.parts.config import LayerConfig
 from invkit.parts.store import Store
 from invkit.parts.workshop import Workshop
+from invkit.plugins.gather import open_source
 from invkit.plugins.manager import PluginHost, default_host
-from invkit.plugins.records import Artifact, Metric, Sampler
+from invkit.plugins.records import Artifact, Metric, Sampler, Source
 from invkit.plugins.reports import PluginReport, unknown
 from invkit.samplers.family import Family, open_family
 from invkit.sampling.layer import ScaledLayer
@@ -199,6 +203,44 @@ def inspect_metric(metric: Metric, result: Any = None) -> CheckReport:
     return examination.report()
 
 
+def check_source(source: Source) -> CheckReport:
+    """Test a data source against the contract, for use in a plugin's own tests.
+
+    Raises:
+        PluginError: it breaks the contract; the message lists every check that failed.
+    """
+    report = inspect_source(source)
+    report.raise_for_failure()
+    return report
+
+
+def inspect_source(source: Source) -> CheckReport:
+    """Test a data source and report: without an argument it gives slices in HU, and the same ones twice.
+
+    A source that needs an argument says so with a `DataError` or `UsageError`, and is then tested no further.
+    """
+    examination = Examination(source.name)
+    first: SliceSet | None = None
+    with examination.check("gives slices") as detail:
+        try:
+            first = open_source(source, "", 0)
+            detail.append(first.description)
+        except (DataError, UsageError) as error:
+            detail.append(f"not tested, since it needs an argument: {error}")
+    if first is None:
+        return examination.report()
+    with examination.check("gives images in HU") as detail:
+        image = as_image(first.slices[0].image)
+        detail.append(f"{number(float(image.min()))} to {number(float(image.max()))} HU")
+    with examination.check("gives the same twice"):
+        second = open_source(source, "", 0)
+        if second.fingerprint != first.fingerprint:
+            raise PluginError(
+                "the fingerprint of its slices differs between two calls; take any randomness from the seed"
+            )
+    return examination.report()
+
+
 def check_sampler(sampler: Sampler) -> CheckReport:
     """Test a sampler against the contract, for use in a plugin's own tests.
 
@@ -275,6 +317,8 @@ def check_plugin(name: str, *, host: PluginHost | None = None) -> CheckReport:
             checks.extend(inspect_denoiser(host.find("denoisers", denoiser)).checks)
         for metric in report.provides.get("metrics", ()):
             checks.extend(inspect_metric(host.find("metrics", metric)).checks)
+        for source in report.provides.get("sources", ()):
+            checks.extend(inspect_source(host.find("sources", source)).checks)
         for sampler in report.provides.get("samplers", ()):
             checks.extend(inspect_sampler(host.find("samplers", sampler)).checks)
         for sha256 in report.provides.get("artifacts", ()):

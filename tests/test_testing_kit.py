@@ -1,15 +1,18 @@
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import invkit
 from invkit import artifacts, testing
+from invkit.data.slices import SliceSet
 from invkit.denoisers.spec import Affine, Denoiser, Layer, Weights
 from invkit.errors import PluginError, UnknownNameError
 from invkit.plugins.manager import PluginHost
-from invkit.plugins.records import Artifact, Metric, Sampler
+from invkit.plugins.records import Artifact, Metric, Sampler, Source
 
 
 class Clip:
@@ -265,3 +268,36 @@ def test_a_sampler_that_cannot_be_made_is_reported():
 def test_the_built_in_samplers_pass():
     report = testing.check_plugin("builtins", host=PluginHost(installed=False))
     assert {"vae", "training-free"} <= {check.subject for check in report.checks if check.passed}
+
+
+def noise_of(seed):
+    return {"a": np.random.default_rng(seed).normal(0, 20, (2, 32, 32))}
+
+
+@pytest.mark.parametrize(
+    ("open_it", "check", "reason"),
+    [
+        (lambda rest, seed: [1], "gives slices", "must return an invkit.SliceSet, got a list"),
+        (lambda rest, seed: 1 / 0, "gives slices", "raised ZeroDivisionError"),
+        (
+            lambda rest, seed: SliceSet.of(noise_of(None)),
+            "gives the same twice",
+            "take any randomness from the seed",
+        ),
+    ],
+)
+def test_a_bad_source_is_reported(open_it, check, reason):
+    report = testing.inspect_source(Source("bad", open_it))
+    assert {c.name for c in report.checks if not c.passed} == {check}
+    assert reason in report.failed[0]
+
+
+def test_a_good_source_passes_and_one_that_needs_an_argument_is_not_blamed():
+    good = testing.check_source(Source("good", lambda rest, seed: SliceSet.of(noise_of(seed))))
+    assert [c.name for c in good.checks] == ["gives slices", "gives images in HU", "gives the same twice"]
+
+    def needs(rest, seed):
+        raise invkit.UsageError("write ward:FOLDER")
+
+    (only,) = testing.check_source(Source("ward", needs)).checks
+    assert only.detail == "not tested, since it needs an argument: write ward:FOLDER"

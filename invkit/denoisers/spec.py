@@ -238,7 +238,7 @@ class Denoiser:
         name: how users call it; lower case letters, digits, `_`, `-`.
         build: makes the network, an `nn.Module` from `(B, channels, H, W)` to the same shape, in network units.
         preprocessing: the map between HU and network units.
-        layers: where to cut, in the order of the forward pass.
+        layers: where to cut, in the order of the forward pass: `Layer`s, or modules by their keys, as in `{"1": "conv1"}`.
         weights: trained weights; the first is the default.
         recipe: how it is trained, for `invkit train denoiser`; `None` where it cannot be trained here.
         unit: unit of its input images, always `"HU"` for now.
@@ -325,6 +325,8 @@ class Denoiser:
     def _records(self, listed: str, kind: type) -> tuple[Any, ...]:
         """Return one of the fields that hold several descriptions as a tuple."""
         given = getattr(self, listed)
+        if kind is Layer and isinstance(given, Mapping):
+            given = [Layer(key, module) for key, module in given.items()]
         records = tuple(given) if isinstance(given, Iterable) else (None,)
         if not all(isinstance(one, kind) for one in records):
             raise DenoiserError(

@@ -1,6 +1,6 @@
 """Training data from everywhere: phantoms, paths, and the data sources of plugins, in one set."""
 
-__all__ = ["DataSpecs", "gather"]
+__all__ = ["DataSpecs", "gather", "open_source"]
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +57,7 @@ def _gathered(
     for spec in specs:
         name, _, argument = spec.partition(":") if isinstance(spec, str) else ("", "", "")
         if name != PHANTOMS and name in host.names("sources"):
-            opened.append(_opened(host.source(name), argument, seed))
+            opened.append(open_source(host.source(name), argument, seed))
         else:
             rest.append(spec)
     if not opened:
@@ -66,8 +66,18 @@ def _gathered(
     return join_slices(parts)
 
 
-def _opened(source: Source, argument: str, seed: int) -> SliceSet:
-    """Return what a plugin's source gives; hold it to its promise."""
+def open_source(source: Source, argument: str, seed: int) -> SliceSet:
+    """Return what a plugin's source gives, held to its promise.
+
+    Args:
+        source: of the plugin.
+        argument: what the user typed behind its name and a colon, or nothing.
+        seed: of the training.
+
+    Raises:
+        PluginError: it raised, or returned anything but slices.
+        DataError: there are none.
+    """
     try:
         found: object = source.open(argument, seed)
     except InvkitError:

@@ -24,8 +24,9 @@ dependencies = ["invkit>={this},<{next}", "torch>=2.10"]
 [project.entry-points.invkit]
 {name} = "{module}"
 
+# All that lies in the package is in the wheel, trained weights too.
 [tool.hatch.build.targets.wheel]
-include = ["{module}.py"]
+packages = ["{module}"]
 """
 
 MODULE = '''"""The denoiser {name} as a plugin of invkit."""
@@ -64,7 +65,7 @@ def invkit_denoisers():
 
 
 def write_skeleton(name: str, folder: Path) -> tuple[Path, Path]:
-    """Write `pyproject.toml` and a module into a new folder and return their paths.
+    """Write `pyproject.toml` and a package of one module into a new folder and return their paths.
 
     Raises:
         UsageError: the name is none for a denoiser, or one of the files exists.
@@ -75,9 +76,9 @@ def write_skeleton(name: str, folder: Path) -> tuple[Path, Path]:
     module = f"invkit_{name.replace('-', '_')}"
     major, minor = (int(part) for part in __version__.split(".")[:2])
     filled = {"name": name, "module": module, "this": f"{major}.{minor}", "next": f"{major}.{minor + 1}"}
-    files = {folder / "pyproject.toml": PYPROJECT, folder / f"{module}.py": MODULE}
+    files = {folder / "pyproject.toml": PYPROJECT, folder / module / "__init__.py": MODULE}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / module).mkdir(parents=True, exist_ok=True)
         for path, template in files.items():
             with path.open("x", encoding="utf-8") as stream:
                 stream.write(template.format(**filled))

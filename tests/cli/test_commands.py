@@ -138,13 +138,16 @@ def test_plugins_check_ends_with_4_where_the_contract_is_broken(invoke, stranger
 def test_plugins_new_writes_one_that_passes_its_check(invoke, tmp_path):
     folder = tmp_path / "made"
     result = invoke("plugins", "new", "fresh", folder)
-    assert result.stdout.splitlines() == [str(folder / "pyproject.toml"), str(folder / "invkit_fresh.py")]
-    assert invoke("plugins", "check", folder / "invkit_fresh.py").exit_code == 0
+    assert result.stdout.splitlines() == [
+        str(folder / "pyproject.toml"),
+        str(folder / "invkit_fresh" / "__init__.py"),
+    ]
+    assert invoke("plugins", "check", folder / "invkit_fresh").exit_code == 0
     again = invoke("plugins", "new", "fresh", folder)
     assert (again.exit_code, again.stdout) == (2, "")
     written = json.loads(invoke("plugins", "new", "other", tmp_path / "other", "--json").stdout)
     assert written["files"] == [
-        str(tmp_path / "other" / name) for name in ("pyproject.toml", "invkit_other.py")
+        str(tmp_path / "other" / name) for name in ("pyproject.toml", "invkit_other/__init__.py")
     ]
 
 

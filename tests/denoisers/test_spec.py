@@ -50,7 +50,7 @@ def test_lists_become_tuples():
 @pytest.mark.parametrize(
     ("field", "kind"), [("layers", "Layer"), ("weights", "Weights"), ("upstreams", "Upstream")]
 )
-@pytest.mark.parametrize("given", [{"1": "a"}, ["a"], 1, None, Layer("1", "a")])
+@pytest.mark.parametrize("given", [["a"], 1, None, Layer("1", "a")])
 def test_a_list_of_something_else_is_named(field, kind, given):
     with pytest.raises(DenoiserError, match=f"denoiser net: {field} must be .* of invkit.{kind}, got "):
         denoiser(**{field: given})
@@ -165,3 +165,10 @@ def test_a_recipe_describes_itself_in_json():
     assert described["adversarial"]["critic"].endswith("test_spec.critic")
     assert described["perceptual"] == {"weight": 0.1, "backbone": "vgg19"}
     assert Recipe(patch=33, batch=1, steps=1, lr=1.0).describe()["adversarial"] is None
+
+
+def test_layers_may_be_modules_by_their_keys():
+    made = denoiser(layers={"1": "conv1", "2": "body.3"})
+    assert made.layers == (Layer("1", "conv1"), Layer("2", "body.3"))
+    with pytest.raises(DenoiserError, match="a layer's key, module and note are strings"):
+        denoiser(layers={"1": 3})

@@ -53,8 +53,8 @@ BROKEN = {
     ),
     "layers-of-another-kind": (
         "import invkit\n@invkit.hookimpl\ndef invkit_denoisers():\n"
-        "    return [invkit.Denoiser('a', lambda: None, invkit.Affine(0, 1), layers={'1': 'a'})]",
-        "denoiser a: layers must be a list or tuple of invkit.Layer, got {'1': 'a'}",
+        "    return [invkit.Denoiser('a', lambda: None, invkit.Affine(0, 1), layers=(('1', 'a'),))]",
+        "denoiser a: layers must be a list or tuple of invkit.Layer, got (('1', 'a'),)",
     ),
     "hook-exits": (
         "import invkit, sys\n@invkit.hookimpl\ndef invkit_metrics(): sys.exit(1)",

@@ -13,6 +13,7 @@ __all__ = [
 import hashlib
 import http.client
 import importlib.resources
+import importlib.util
 import json
 import time
 import urllib.error
@@ -143,6 +144,12 @@ def _from_package(weights: Weights) -> bytes:
             f"weights {weights.tag!r}: {weights.source!r} is not of the form package:MODULE/path/in/it"
         )
     try:
+        found = importlib.util.find_spec(package) if package.isidentifier() else None
+        if found is not None and not found.submodule_search_locations:
+            raise ArtifactError(
+                f"weights {weights.tag!r} ({weights.source}): {package} is a single module, and no file can lie in it. Make it a "
+                f"package: {package}/__init__.py, with the weights beside it"
+            )
         data = importlib.resources.files(package).joinpath(*parts).read_bytes()
     except (ImportError, OSError) as error:
         raise ArtifactError(
