@@ -67,7 +67,8 @@ class Calls(TorchFunctionMode):
 
 
 def _plain(name: str) -> str:
-    """Return a function's name without what marks operators, reflected and in-place ones."""
+    """Return a function's name without what marks operators, reflected and in-place ones, and versions, as in `add.Tensor`."""
+    name = name.partition(".")[0]
     bare = name.strip("_")
     if name.startswith("__") and bare[:1] in ("r", "i") and bare[1:] in OPERATORS:
         bare = bare[1:]

@@ -6,8 +6,8 @@ import contextlib
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -113,7 +113,7 @@ class Followed:
 class _Operations(TorchDispatchMode):
     """Keeps, for every operation, which tensors it reads, writes and makes."""
 
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self, image: Tensor, known: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.time = 0
         self.states: list[_State] = []
@@ -121,11 +121,22 @@ class _Operations(TorchDispatchMode):
         self._kept: list[Tensor] = []  # so that no number of an object and no memory is used twice
         self._numbers: dict[int, int] = {}
         self._sharing: dict[int, list[int]] = {}
-        self.states[self.number(image)] = _State(0, True)
+        self.strangers: list[Tensor] = []  # that no operation made: constants, or what was made out of sight
+        for tensor in (image, *known):
+            self.number(tensor)
+        self.states[0] = _State(0, True)
+        self.strangers.clear()
 
-    def number(self, tensor: Tensor) -> int:
-        """Return the number of a tensor; a new one for what was not met before, which then does not depend on the image."""
+    def number(self, tensor: Tensor, *, made: bool = False) -> int:
+        """Return the number of a tensor; a new one for what was not met before, which then does not depend on the image.
+
+        Args:
+            tensor: any.
+            made: whether it comes from an operation that was seen.
+        """
         if id(tensor) not in self._numbers:
+            if not made:
+                self.strangers.append(tensor)
             self._numbers[id(tensor)] = len(self.states)
             self._sharing.setdefault(_memory(tensor), []).append(len(self.states))
             self.states.append(_State(None, False))
@@ -149,7 +160,7 @@ class _Operations(TorchDispatchMode):
         copy = copy and (name not in ("mul", "div") or len(of_image) == 1)
         for tensor in (one for one in results if isinstance(one, Tensor)):
             if id(tensor) not in self._numbers:
-                index = self.number(tensor)
+                index = self.number(tensor, made=True)
                 if of_image:
                     self.states[index] = _State(self.time, copy)
         for tensor in _written(func, args, kwargs):
@@ -182,7 +193,8 @@ def _written(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
 def follow(denoiser: LoadedDenoiser, x_hu: Tensor) -> Followed:
     """Run a network once and return what it made of images on the way.
 
-    Every output is handed on as a view of its own, so that it can be told from the same tensor under another name.
+    Every output is handed on as a view of its own, so that it can be told from the same tensor under another name. Where tensors
+    are met that no operation made, a second pass with another image tells whether they are constants.
 
     Args:
         denoiser: its network is left as it is.
@@ -191,8 +203,25 @@ def follow(denoiser: LoadedDenoiser, x_hu: Tensor) -> Followed:
     Raises:
         DenoiserError: the network breaks its contract.
     """
-    prepared = denoiser.prepare(x_hu)
-    operations, made = _Operations(prepared), list[Made]()
+    followed, strangers = _pass(denoiser, x_hu)
+    if followed.lost or not strangers:
+        return followed
+    _, others = _pass(denoiser, x_hu.flip(-1) - 1)
+    same = len(strangers) == len(others) and all(
+        one.shape == other.shape and torch.equal(one, other)
+        for one, other in zip(strangers, others, strict=True)
+    )
+    return (
+        followed
+        if same
+        else replace(followed, lost="tensors of the image come from where no operation is seen")
+    )
+
+
+def _pass(denoiser: LoadedDenoiser, x_hu: Tensor) -> tuple[Followed, list[Tensor]]:
+    """Return a forward pass as `follow` does, and the tensors that no operation made."""
+    prepared, network = denoiser.prepare(x_hu), denoiser.network
+    operations, made = _Operations(prepared, (*network.parameters(), *network.buffers())), list[Made]()
     runs: Counter[str] = Counter()
     within: list[nn.Module] = []
 
@@ -218,21 +247,21 @@ def follow(denoiser: LoadedDenoiser, x_hu: Tensor) -> Followed:
 
     calls = Calls(called)
     with contextlib.ExitStack() as stack:
-        for name, module in denoiser.network.named_modules():
-            if name:
+        for name, module in network.named_modules():
+            if name and not name.endswith("_orig_mod"):  # which runs within what torch.compile puts around it
                 clean = ".".join(part for part in name.split(".") if part != "_orig_mod")
                 stack.callback(module.register_forward_pre_hook(enter).remove)
                 stack.callback(module.register_forward_hook(functools.partial(leave, name=clean)).remove)
         stack.enter_context(operations)
-        stack.enter_context(calls.within(denoiser.network))
+        stack.enter_context(calls.within(network))
         out = denoiser.run(prepared)
     last = operations.states[operations.number(out)]
     last.read = operations.time + 1
     left = [name for name in LEAVING if calls.counted[name]]
     lost = operations.lost or (f"{left[0]} takes numbers out of a tensor" if left else "")
     if last.since is None:
-        lost = lost or "nothing connects its output with the image"
-    return Followed(tuple(made), dict(runs), tuple(operations.states), lost)
+        lost = lost or "no operation is seen that connects the output with the image, as inside TorchScript"
+    return Followed(tuple(made), dict(runs), tuple(operations.states), lost), operations.strangers
 
 
 def _view(tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What each layer is listed as: against splitting there, against the graph of torch.export, and against what is known by hand."""
 
 import dataclasses
+import warnings
 from collections import Counter
 
 import pytest
@@ -128,6 +129,63 @@ def test_the_graph_of_torch_export_says_the_same(make):
             found.setdefault(one.function, []).append(live[one.time] == {one.tensor})
     assert found == expected
     assert sum(map(len, found.values())) > 4
+
+
+def test_a_network_that_was_exported_has_the_same_sets():
+    # Its functions are called in one version each, such as `relu.default`.
+    program = torch.export.export(seeded(UnetLike).eval(), (torch.zeros(5, 1, 64, 64),))
+    network = wrap_module(torch.export.unflatten(program), size_multiple=64)
+    rows, own = listed(network), listed(denoiser(UnetLike))
+    assert {name: (row.kind, row.set) for name, row in rows.items()} == {
+        name: (row.kind, row.set) for name, row in own.items()
+    }
+    x = images(5, 64, 64)
+    assert torch.equal(Split(network, "cat#1").phi(x), Split(denoiser(UnetLike), "cat#1").phi(x))
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x.relu()
+
+
+def traced():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()), torch.zeros(1, 1, 8, 8))
+
+
+class Beside(nn.Module):
+    """Two ways, one of them through `inner`, which is no module of it."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.last, self.same = nn.Conv2d(1, 1, 1), nn.Identity()
+        self.held, self.scale = [make()], torch.full((1, 1, 1, 1), 3.0)
+
+    def forward(self, x):
+        return self.last(torch.relu(x)) + self.same(self.held[0](self.scale * x))
+
+
+def test_what_runs_out_of_sight_is_not_taken_for_a_constant():
+    listing = list_layers(seeded(lambda: Beside(traced)))
+    assert "no operation is seen" in listing.unfollowed
+    assert [(row.layer, row.kind) for row in listing.layers] == [("last", "branch"), ("same", "branch")]
+
+
+def test_constants_and_functions_of_ones_own_are_followed():
+    rows = listed(seeded(lambda: Beside(lambda: Doubled.apply)))
+    assert (rows["last"].set, rows["same"].set) == ("last+same", "last+same")
+    assert rows["mul#1"].kind == "image"
+
+
+def test_a_compiled_part_runs_once():
+    network = seeded(
+        lambda: nn.Sequential(torch.compile(nn.Conv2d(1, 2, 1), backend="eager"), nn.Conv2d(2, 1, 1))
+    )
+    assert [(row.layer, row.what, row.kind) for row in list_layers(network).layers] == [
+        ("0", "Conv2d", "cut"), ("1", "Conv2d", "cut"),
+    ]  # fmt: skip
 
 
 class Step(nn.Module):
