@@ -91,6 +91,7 @@ def _warnings(study: Study) -> list[str]:
             f"{denoiser.name} comes without trained weights, so what is analysed is the network as it is built. "
             f"`invkit train denoiser {denoiser.name}` trains it."
         )
+    warnings += _how_called(denoiser, study.subject.x.shape[-2:])
     units = units_test(denoiser)
     if units is not None and units.warning:
         warnings.append(units.warning)
@@ -99,6 +100,26 @@ def _warnings(study: Study) -> list[str]:
             f"Two calls of {denoiser.name} on one image differ by up to {number(denoiser.repeatability)} HU, by rounding"
         )
     return warnings
+
+
+def _how_called(denoiser: LoadedDenoiser, size: Sequence[int]) -> list[str]:
+    """Return what is done to an image before and behind the network, where that is not what a reader expects."""
+    name, multiple, slices = denoiser.name, denoiser.size_multiple, denoiser.spec.call.slices
+    said = []
+    if denoiser.spec.channels > 1:
+        said.append(
+            f"{name} takes colour images: it is given the image {denoiser.spec.channels} times, and f is the mean of its channels."
+        )
+    if slices > 1:
+        said.append(
+            f"{name} takes {slices} neighbouring slices: in place of the others it is given the image itself."
+        )
+    if any(side % multiple for side in size):
+        said.append(
+            f"{name} takes images whose sides are multiples of {multiple} pixels: the image is padded to that by reflection, and f "
+            "is cropped."
+        )
+    return said
 
 
 def _provenance(study: Study, memory: Mapping[str, int]) -> dict[str, Any]:
