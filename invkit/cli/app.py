@@ -10,6 +10,7 @@ __all__ = ["COMMANDS", "app", "main"]
 import os
 import traceback
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ from invkit.cli import (
 from invkit.cli.terminal.console import data_on_stdout, emit_text, say, say_error
 from invkit.cli.together import together
 from invkit.errors import InvkitError
+from invkit.plugins.manager import default_host
 from invkit.training.processes import allocator
 
 COMMANDS = (analyze, train, presets, run, data, evaluate, models, layers, plugins, validate)
@@ -42,8 +44,10 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options before the command, and note which command it is."""
-        ctx.meta[COMMAND] = next((word for word in args if not word.startswith("-")), "")
         rest: list[str] = super().parse_args(ctx, args)
+        ctx.meta[COMMAND] = next(
+            iter(ctx._protected_args), ""
+        )  # what stands behind our own options and their values
         return rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -123,8 +127,18 @@ def options(
         bool,
         typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
+    plugins_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--plugins-dir",
+            metavar="FOLDER",
+            help="Use the plugins of a folder, too, as INVKIT_PLUGINS does; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Take the options that stand before a command."""
+    for folder in plugins_dir or ():
+        default_host().add_folder(folder)
 
 
 for command in COMMANDS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["at_home", "denoisers_of", "parse_reference", "public_names"]
+__all__ = ["at_home", "denoisers_of", "parse_reference", "plugin_files", "public_names"]
 
 import copy
 import inspect
@@ -35,6 +35,16 @@ def parse_reference(reference: str) -> tuple[Path, str | None]:
             f"--plugin takes FILE.py or FILE.py:ATTRIBUTE, but there is no Python file {str(path)!r}"
         )
     return path.resolve(), attribute
+
+
+def plugin_files(folder: Path) -> list[Path]:
+    """Return the files of a folder, and its packages, in which the word `hookimpl` stands, by name; none of them is run."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        file = path / "__init__.py" if path.is_dir() else path
+        if file.suffix == ".py" and file.is_file() and b"hookimpl" in file.read_bytes():
+            found.append(file)
+    return found
 
 
 def denoisers_of(thing: object, name: str) -> list[Denoiser]:

@@ -23,19 +23,20 @@ from invkit.plugins.ask import ASKED, ask
 from invkit.plugins.beside import import_file
 from invkit.plugins.containment import attempt
 from invkit.plugins.discovery import FoundPlugin, find_plugins
-from invkit.plugins.files import at_home, denoisers_of, parse_reference, public_names
+from invkit.plugins.files import at_home, denoisers_of, parse_reference, plugin_files, public_names
 from invkit.plugins.hooks import HOOKS, Survey, has_hooks, survey
 from invkit.plugins.records import Artifact, Backbone, Metric, Sampler, Section, Source
 from invkit.plugins.reports import PluginReport, Status, listing, unknown
 
 BUILTINS = "builtins"
+FOLDERS = "INVKIT_PLUGINS"  # names folders of plugins, separated as in PATH
 
 
 class PluginHost:
     """All plugins of a process. They are asked what they bring at the first query, and imported when it is needed.
 
     Args:
-        installed: also query installed distributions, not only the built-ins.
+        installed: also query installed distributions and the folders of `INVKIT_PLUGINS`, not only the built-ins.
     """
 
     def __init__(self, *, installed: bool = True) -> None:
@@ -196,6 +197,30 @@ class PluginHost:
             self._files[path, attribute] = report
         return self._files[path, attribute]
 
+    def add_folder(self, folder: str | Path) -> list[PluginReport]:
+        """Add every plugin of a folder: its Python files and packages in which the word `hookimpl` stands.
+
+        One that cannot be used is reported as broken, as an installed one is, and costs no other.
+
+        Raises:
+            PluginError: there is no such folder.
+        """
+        self._ask()
+        path = Path(folder)
+        if not path.is_dir():
+            raise PluginError(f"there is no folder of plugins {str(folder)!r}")
+        return [self._add_mildly(file) for file in plugin_files(path.resolve())]
+
+    def _add_mildly(self, file: Path) -> PluginReport:
+        known = len(self._reports)
+        try:
+            return self.add_file(file)
+        except PluginError as error:
+            if len(self._reports) == known:  # else it was partly used, and its report is the last
+                name = file.parent.name if file.name == "__init__.py" else file.name
+                self._reports.append(PluginReport(name, status="broken", reason=str(error)))
+            return self._reports[-1]
+
     def add_object(self, thing: object, *, name: str = "module") -> PluginReport:
         """Add an object with hooks, a Denoiser, a list of them, an nn.Module, its class, a function for one.
 
@@ -260,6 +285,9 @@ class PluginHost:
                 names = tuple((kind, key, None) for kind, key in answer.names)
                 taken = self._take(report, Survey(names, answer.problems))
                 self._waiting |= {(kind, key): found for kind, keys in taken.provides.items() for key in keys}
+        for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if self._installed else ():
+            if folder and not os.environ.get(ASKED):
+                self.add_folder(folder)
 
     def _import(self, found: FoundPlugin) -> None:
         """Import a plugin into this process, and keep the records that it said it would bring."""

@@ -185,3 +185,13 @@ def test_a_comma_separates_layers_and_a_plus_joins_a_set(words, layers, invoke, 
     monkeypatch.setattr("invkit.analysis.folder.analyze_into", analyze_into)
     assert invoke("analyze", "--plugin", stranger, *words).exit_code == 2
     assert asked == layers
+
+
+def test_a_folder_of_plugins_stands_before_any_command(invoke, stranger, monkeypatch):
+    seen = []
+    monkeypatch.setattr("invkit.cli.app.together", lambda command, run: seen.append(command) or run())
+    result = invoke("--plugins-dir", stranger.parent, "models")
+    assert result.exit_code == 0, result.output
+    assert any(line.startswith("stranger ") for line in result.stdout.splitlines())
+    assert seen == ["models"]
+    assert invoke("--plugins-dir", stranger.parent / "nowhere", "models").exit_code == 4

@@ -1,5 +1,6 @@
 import copy
 import hashlib
+import os
 import sys
 from textwrap import dedent
 
@@ -244,3 +245,41 @@ def test_the_folder_of_a_package_is_a_plugin_with_its_own_weights(host, tmp_path
     x = torch.ones(1, 1, 8, 8)
     assert torch.equal(load_denoiser(host.denoiser("two")[0])(x), 2 * x)
     assert host.add_file(package / "__init__.py") is host.add_file(package)
+
+
+@pytest.fixture
+def folder(tmp_path, good):
+    folder = tmp_path / "mine"
+    (folder / "packed").mkdir(parents=True)
+    (folder / "packed" / "__init__.py").write_text(good("packed"))
+    (folder / "alone.py").write_text(good("alone", "from network import NAME\n"))
+    (folder / "network.py").write_text("NAME = 'beside'\n")
+    (folder / "broken.py").write_text("import invkit\ninvkit.hookimpl\n1 / 0\n")
+    (folder / "twice.py").write_text(good("alone"))
+    (folder / "notes.txt").write_text("hookimpl")
+    (folder / "not_run.py").write_text("raise SystemExit('this is no plugin')")
+    return folder
+
+
+def test_a_folder_of_plugins_is_added_and_a_broken_one_costs_no_other(host, folder):
+    reports = {report.name: report for report in host.add_folder(folder)}
+    assert {name: report.status for name, report in reports.items()} == {
+        "alone.py": "ok",
+        "broken.py": "broken",
+        "packed": "ok",
+        "twice.py": "broken",
+    }
+    assert "ZeroDivisionError: division by zero (mine/broken.py, line 3)" in reports["broken.py"].reason
+    assert "denoiser 'alone' is refused" in reports["twice.py"].reason
+    assert {"alone", "packed"} <= host.denoisers().keys()
+    assert len([report for report in host.reports() if report.name in reports]) == 4
+    with pytest.raises(PluginError, match="there is no folder of plugins"):
+        host.add_folder(folder / "nowhere")
+
+
+def test_folders_of_plugins_are_taken_from_the_environment(folder, tmp_path, good, monkeypatch, site):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "second.py").write_text(good("second"))
+    monkeypatch.setenv("INVKIT_PLUGINS", os.pathsep.join([str(folder), str(tmp_path / "other")]))
+    assert {"alone", "packed", "second"} <= set(PluginHost().names("denoisers"))
+    assert "second" not in PluginHost(installed=False).names("denoisers")
