@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from invkit.cli.terminal.console import emit_json, emit_table, emit_text, say
+from invkit.cli.terminal.model import NormaliseOption, normalisation
 from invkit.cli.terminal.options import JsonOption, PluginOption, host_with
-from invkit.errors import PluginError
+from invkit.errors import PluginError, UsageError
 from invkit.plugins.skeleton import write_skeleton
 
 commands = typer.Typer(help="List, check and create plugins.", rich_markup_mode=None)
@@ -86,12 +87,30 @@ def check(
 def new(
     name: Annotated[str, typer.Argument(help="Name of the denoiser: lower-case letters, digits, `_`, `-`.")],
     folder: Annotated[Path | None, typer.Argument(help="Folder to create. Default: `invkit-NAME`.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FILE.py:NAME", help="Class of your network, or a function for it."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Its state dict, which is kept as safetensors.")
+    ] = None,
+    normalise: NormaliseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Create a new plugin: a distribution of two files."""
-    written = write_skeleton(name, folder or Path(f"invkit-{name}"))
+    """Create a new plugin: a distribution of two files, and with --from your network, its weights and its layers."""
+    place = folder or Path(f"invkit-{name}")
+    if source is None:
+        if weights is not None or normalise is not None:
+            raise UsageError(
+                "--weights and --normalise belong to a network: name it with --from FILE.py:NAME"
+            )
+        written = write_skeleton(name, place)
+    else:
+        from invkit.workflow.adopt import adopt  # imports torch
+
+        written = adopt(name, source, place, weights=weights, preprocessing=normalisation(normalise))
     if json:
         emit_json("invkit.plugins.new/1", {"files": [str(path) for path in written]})
         return
     emit_text("\n".join(str(path) for path in written))
-    say(f"Install it with `pip install -e {written[0].parent}`, then run `invkit plugins check {name}`")
+    say(f"Try it with `invkit plugins check {written[1].parent}`, install it with `pip install -e {place}`")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["write_skeleton"]
+__all__ = ["package_of", "write_package", "write_skeleton"]
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from invkit._version import __version__
 from invkit.denoisers.spec import NAME
@@ -64,29 +66,61 @@ def invkit_denoisers():
 '''
 
 
-def write_skeleton(name: str, folder: Path) -> tuple[Path, Path]:
+def write_skeleton(name: str, folder: Path) -> list[Path]:
     """Write `pyproject.toml` and a package of one module into a new folder and return their paths.
 
     Raises:
         UsageError: the name is none for a denoiser, or one of the files exists.
         ResourceError: the folder cannot be written.
     """
+    return write_package(name, folder, MODULE.format(name=name))
+
+
+def package_of(name: str) -> str:
+    """Return the name of a denoiser's package.
+
+    Raises:
+        UsageError: the name is none for a denoiser.
+    """
     if not NAME.fullmatch(name):
         raise UsageError(f"plugin name {name!r} must match {NAME.pattern}")
-    module = f"invkit_{name.replace('-', '_')}"
+    return f"invkit_{name.replace('-', '_')}"
+
+
+def write_package(
+    name: str, folder: Path, code: str, others: Mapping[str, bytes] = MappingProxyType({})
+) -> list[Path]:
+    """Write a distribution of one package and return the paths of its files.
+
+    Args:
+        name: of the denoiser.
+        folder: to write into; nothing in it is overwritten.
+        code: of the package's `__init__.py`.
+        others: files that lie beside it, by name.
+
+    Raises:
+        UsageError: the name is none for a denoiser, or one of the files exists.
+        ResourceError: the folder cannot be written.
+    """
+    package = package_of(name)
     major, minor = (int(part) for part in __version__.split(".")[:2])
-    filled = {"name": name, "module": module, "this": f"{major}.{minor}", "next": f"{major}.{minor + 1}"}
-    files = {folder / "pyproject.toml": PYPROJECT, folder / module / "__init__.py": MODULE}
+    project = PYPROJECT.format(
+        name=name, module=package, this=f"{major}.{minor}", next=f"{major}.{minor + 1}"
+    )
+    files = {
+        folder / "pyproject.toml": project.encode(),
+        folder / package / "__init__.py": code.encode(),
+        **{folder / package / other: data for other, data in others.items()},
+    }
     try:
-        (folder / module).mkdir(parents=True, exist_ok=True)
-        for path, template in files.items():
-            with path.open("x", encoding="utf-8") as stream:
-                stream.write(template.format(**filled))
+        (folder / package).mkdir(parents=True, exist_ok=True)
+        for path, data in files.items():
+            with path.open("xb") as stream:
+                stream.write(data)
     except FileExistsError as error:
         raise UsageError(
             f"{error.filename} already exists and is not overwritten. Choose another folder"
         ) from None
     except OSError as error:
         raise ResourceError(f"cannot write into {folder}: {error.strerror}. Choose another folder") from None
-    first, second = files
-    return first, second
+    return list(files)

@@ -195,3 +195,18 @@ def test_a_folder_of_plugins_stands_before_any_command(invoke, stranger, monkeyp
     assert any(line.startswith("stranger ") for line in result.stdout.splitlines())
     assert seen == ["models"]
     assert invoke("--plugins-dir", stranger.parent / "nowhere", "models").exit_code == 4
+
+
+def test_plugins_new_takes_a_network(invoke, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\ndef make():\n    return nn.Conv2d(1, 1, 3, padding=1)\n"
+    )
+    result = invoke(
+        "plugins", "new", "own", tmp_path / "made", "--from", f"{tmp_path / 'net.py'}:make", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    files = [str(tmp_path / "made" / "invkit_own" / name) for name in ("__init__.py", "net.py")]
+    assert json.loads(result.stdout)["files"] == [str(tmp_path / "made" / "pyproject.toml"), *files]
+    alone = invoke("plugins", "new", "other", tmp_path / "other", "--weights", tmp_path / "x.pth")
+    assert alone.exit_code == 2
+    assert "name it with --from FILE.py:NAME" in alone.stderr
