@@ -17,7 +17,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -255,7 +254,6 @@ def _keep(place: Path, answer: Answer, changed: int) -> None:
     """Keep an answer; where the folder cannot be written, the plugin is asked again the next time."""
     with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=place.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump({**asdict(answer), "changed": changed}, stream)
+        temporary = place.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({**asdict(answer), "changed": changed}), encoding="utf-8")
         os.replace(temporary, place)
