@@ -103,7 +103,7 @@ def plausibility(study: Study) -> tuple[dict[str, Any], list[str]]:
     if not outside:
         return first.figures(), []
     return first.figures(), [
-        f"x itself lies outside 1 to 99 % of held-out low-dose images ({first.images}) in {', '.join(first.known)}: what rests on "
+        f"x itself lies outside 1 to 99 % of held-out low-dose images ({first.images}) in {', '.join(first.unlike)}: what rests on "
         "priors of such images, the published model's samples first of all, may not hold for it. Certificates, contrast and "
         "detectability do not rest on them."
     ]

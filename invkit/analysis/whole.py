@@ -110,7 +110,8 @@ class Analysis:
         found = self._layer(name)
         self.runtime.say(
             f"sampling {self.sampling.samples} images for layer {name}"
-            + ("" if found.model is not None else ", without training")
+            if found.model is not None
+            else f"drawing {self.sampling.refined} images for layer {name}, without training"
         )
         return measure_layer(self.study, found, self._checks[self.names.index(name)])
 

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from invkit import artifacts
-from invkit.certificates.plausibility import Plausible, RealImages, Traits, noise_of, texture_of
+from invkit.certificates.plausibility import (
+    LIMITS,
+    ONE_SIDED,
+    Plausible,
+    RealImages,
+    Traits,
+    noise_of,
+    texture_of,
+)
 from invkit.data.patches import PatchSampler
 from invkit.data.slices import SliceSet
 from invkit.denoisers.loaded import LoadedDenoiser
@@ -56,6 +64,17 @@ class Placed:
     def known(self) -> tuple[str, ...]:
         """Traits that are known of it, for people."""
         return tuple(label for name, label in TRAITS.items() if self.row[name] is not None)
+
+    @property
+    def unlike(self) -> tuple[str, ...]:
+        """Traits that lie outside, for people."""
+        low, high = LIMITS
+        return tuple(
+            label
+            for name, label in TRAITS.items()
+            if self.row[name] is not None
+            and (self.row[name] > high or (self.row[name] < low and name not in ONE_SIDED))
+        )
 
     def figures(self) -> dict[str, Any]:
         """Return the figures by their keys."""

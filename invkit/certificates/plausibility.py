@@ -3,7 +3,7 @@
 An image becomes a few numbers, its traits, and each is placed among those of held-out real images of the same size.
 """
 
-__all__ = ["LIMITS", "Plausible", "RealImages", "Traits", "quantiles"]
+__all__ = ["LIMITS", "ONE_SIDED", "Plausible", "RealImages", "Traits", "quantiles"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -107,6 +107,8 @@ class WeightRandomisation:
         """
         if self.denoiser is None:
             return {"unavailable": self.why_not}, None
+        if not all(layer.frame.enough for layer in layers):
+            return {"unavailable": "what padding does not reach is too small for a spread"}, None
         windows = [_cut(layer) for layer in layers]
         own = layers[0].split
         try:
@@ -200,6 +202,8 @@ def _drawn(
     numbers = generator(derive_seed(seed, "random weights", *path), "tolerance")
     unit = unit_of(split, here.f_x, lambda many: here.covariance.draws(many, numbers))
     at = replace(here, split=split, windows=Windows.of(split, here.x, unit), tangent=Tangent(split.phi_grad))
+    if split.is_control:
+        at = at.beside(here)
     draws = Posterior.of(at).draw(
         count, seed=seed, stream=f"random weights {' '.join(str(part) for part in path)}"
     )

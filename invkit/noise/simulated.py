@@ -29,8 +29,9 @@ def noise_of(
 
     The map of deviation is that of filtered back-projection, propagated from the rays through this image, and the spectrum that of
     the scanner's kernel at the size of these pixels. The photons are those at which what a high-pass filter leaves of such noise in
-    soft tissue is what it leaves of the image. Where the image cannot be simulated, because it is tiny, not in HU, without noise or
-    of pixels no scanner makes, the deviation is `estimate_noise` everywhere, and `source` says so.
+    soft tissue is what it leaves of the image. Where the noise was added in the image, and where the image cannot be simulated,
+    because it is tiny, not in HU, without noise or of pixels no scanner makes, the deviation is `estimate_noise` everywhere and the
+    spectrum the measured one; `source` says so.
 
     Args:
         x: the whole image, `(1, 1, H, W)`, HU.
@@ -40,7 +41,7 @@ def noise_of(
         scanner: whose noise it is.
     """
     level = max(estimate_noise(x), LEAST_NOISE)
-    found = simulated_deviation(x, spacing, level=level if stationary else None, scanner=scanner)
+    found = None if stationary else simulated_deviation(x, spacing, level=None, scanner=scanner)
     if found is None:
         return NoiseCovariance(torch.full_like(x[0, 0], level))
     power = power_of(chosen_kernel(scanner.kernel), spacing or SPACING[0])

@@ -121,6 +121,21 @@ class TolerancedLayer:
         values = {**self.marks.values, "given": tolerance}
         return replace(self, marks=replace(self.marks, values=values, at="given"), frame=frame or self.frame)
 
+    @property
+    def window(self) -> int | None:
+        """Side of its smallest windows in pixels; `None` where all of z is one window."""
+        pairs = zip(self.windows.sides, self.split.grid(self.x), strict=True)
+        return min((side * (grid.stride or 1) for side, grid in pairs if side is not None), default=None)
+
+    def beside(self, layer: "TolerancedLayer") -> "TolerancedLayer":
+        """Return this layer, the identity, at the tolerance of another one, within its frame and in windows of its size.
+
+        In smaller windows than the other layer has, a small structure would count for more.
+        """
+        side = layer.window
+        sides = (None if side is None else min(side, *self.x.shape[-2:]),)
+        return replace(self.at(layer.tolerance, layer.frame), windows=replace(self.windows, sides=sides))
+
     def crops(self, centres: Tensor, side: int = AROUND) -> "Crops":
         """Return what lies around places of the image; all of it where the layer has no frame, for then it sees all of it.
 
@@ -150,6 +165,7 @@ class TolerancedLayer:
         return Crops(
             images,
             centres - corners,
+            corners,
             replace(self.windows, unit=replace(self.windows.unit, s=units)),
             self.covariance.cropped(deviations[:, None]),
         )
@@ -162,14 +178,24 @@ class Crops:
     Args:
         images: `(N, 1, h, w)`, HU.
         centres: of the places in them, rows and columns, `(N, 2)`.
+        corners: of the parts in the image, likewise.
         windows: of the layer, with S of each.
         covariance: of the noise of each.
     """
 
     images: Tensor
     centres: Tensor
+    corners: Tensor
     windows: Windows
     covariance: NoiseCovariance
+
+    def placed(self, changes: Tensor, x: Tensor) -> Tensor:
+        """Return changes of the parts, `(N, 1, h, w)`, as changes of the image, `(N, 1, H, W)`."""
+        whole = changes.new_zeros(len(changes), *x.shape[1:])
+        rows, columns = changes.shape[-2:]
+        for one, change, (row, column) in zip(whole, changes, self.corners.tolist(), strict=True):
+            one[:, row : row + rows, column : column + columns] = change
+        return whole
 
 
 def _cut(s: Tensor, shape: torch.Size, stride: int | None, corner: list[int]) -> Tensor:

@@ -32,6 +32,8 @@ WHAT = {
     "structures": (True, False),
     "noise, but no disc,": (False, True),
 }  # that a layer may hide, and whether structures and noise were found
+NOISELESS = 0.2  # HU: an image with less has none of its own
+WITH_NOISE = "analyse an image with its noise, or tell of it with `--noise-scans`"
 EARLIER = "choose a layer further ahead; certificates, contrast and noise at the output hold for this one too"
 
 
@@ -184,6 +186,8 @@ def _reasons(measures: Measures, found: StructuresFound | None, undrawn: str) ->
                 f"analyse an image of at least {found.needed} x {found.needed} pixels",
             )
         )
+    if found is not None and found.noise < NOISELESS:
+        reasons.append(("x holds no noise, and what hides is weighed by it", WITH_NOISE))
     if found is not None and not found.converged:
         reasons.append(("the layer is nearly singular, and not all figures converged", EARLIER))
     return reasons

@@ -301,7 +301,8 @@ def _certified(measures: Measures) -> list[str]:
         f"of x by more than {number(found.tolerance)} repeat scans"
     )
     if found.rejected:
-        text += f" ({found.rejected} attempts did in one, and were drawn again)"
+        what = "attempt" if found.rejected == 1 else "attempts"
+        text += f" ({found.rejected} {what} did in one, drawn again)"
     if found.f_error is not None and not measures.branch:
         text += f"; f of them differs from f(x) by {Interval.of(found.f_error).text('HU')}"
     return [f"{text}."]

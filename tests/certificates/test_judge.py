@@ -1,5 +1,7 @@
 """Traits of real images are kept for what decides them, and measured again for anything else."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -64,4 +66,9 @@ def test_an_image_is_placed_by_its_own_traits(slices):
     assert like.inside and not unlike.inside
     assert unlike.row["texture"] > 0.99
     assert like.known == unlike.known and "texture" in like.known
+    assert like.unlike == () and "texture" in unlike.unlike
+    only = replace(
+        unlike, row={**unlike.row, "noise": 0.001, "texture": 0.996, "critic": 0.32, "code_nll": 0.21}
+    )
+    assert only.unlike == ("texture",)
     assert like.figures()["real_outside"] == at.real.outside

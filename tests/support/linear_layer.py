@@ -66,6 +66,7 @@ class LinearLayer:
         return Crops(
             self.x.expand(count, -1, -1, -1),
             torch.zeros(count, 2, dtype=torch.int64),
+            torch.zeros(count, 2, dtype=torch.int64),
             self.windows,
             self.covariance,
         )

@@ -113,6 +113,7 @@ def test_the_short_sentence_and_the_long_one_say_the_same(discs, noise):
         ({"drawn": Certification(7, 16, 0.05)}, "--refine 16"),
         ({"needed": 96}, "at least 96 x 96 pixels"),
         ({"converged": False}, "a layer further ahead"),
+        ({"noise": 0.1}, "--noise-scans"),
     ],
 )
 def test_what_is_not_interpretable_says_what_to_do(facts, advice):

@@ -140,7 +140,7 @@ def test_draws_are_counted_with_what_was_rejected():
     drawn = Certification(16, 16, 0.05, f_error=0.3, rejected=2)
     text = told(judge(measures(certification=drawn)))
     assert "16 of 16 images that were drawn are certified" in text
-    assert "more than 0.05 repeat scans (2 attempts did in one, and were drawn again)" in text
+    assert "more than 0.05 repeat scans (2 attempts did in one, drawn again)" in text
     assert "f of them differs from f(x) by 0.3 HU" in text
 
 

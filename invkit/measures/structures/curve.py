@@ -76,7 +76,7 @@ def measure_curve(
     points = []
     for mark in marks:
         here = [layer.at(layer.marks.values[mark]) for layer in layers]
-        same = [one.at(layer.tolerance, layer.frame) for one, layer in zip(identities, here, strict=True)]
+        same = [one.beside(layer) for one, layer in zip(identities, here, strict=True)]
         parts, _ = planned(here, identities, seed)
         discs = {
             shape.radius: (
@@ -106,7 +106,7 @@ def _hidden(parts: Sequence[Part], shape: Shape, layers: Sequence[TolerancedLaye
         crops = layer.crops(part.centres)
         size = (crops.images.shape[-2], crops.images.shape[-1])
         structures = CONTRAST * crops.covariance.blurred(shape.at(crops.centres, size).to(crops.images))
-        found.append(CONTRAST * largest_unseen(layer.split, crops, structures, layer.tolerance))
+        found.append(CONTRAST * largest_unseen(layer, crops, structures))
     return bootstrap(torch.cat(found), seed=seed)
 
 

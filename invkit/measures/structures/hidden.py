@@ -1,7 +1,8 @@
 """The strongest structure that a layer does not see at the tolerance: alone, and with the most helpful noise beside it."""
 
-__all__ = ["DEVIATIONS", "Hidden", "hidden_with_companion", "largest_unseen"]
+__all__ = ["DEVIATIONS", "Hidden", "hidden_with_companion", "largest_unseen", "unseen_distance"]
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,13 +10,13 @@ from torch import Tensor
 
 from invkit.noise.solve import dot, solve
 from invkit.posterior.whitened import Whitened
-from invkit.split.split import Split
 from invkit.tolerance.layer import Crops, TolerancedLayer
 from invkit.tolerance.unit import Parts
 from invkit.tolerance.windows import Windows
 
 DEVIATIONS = 2.0  # standard deviations of dose noise, that a companion is rarer than by no more
 SECANTS = 6
+AT_ONCE = 4  # images
 AIM = 0.99  # of the tolerance: a guess that aims at all of it is beyond by rounding as often as not
 NEAR = 0.02  # of the contrast, to which it is found
 ROUNDS = 20  # of multipliers
@@ -39,23 +40,19 @@ class Hidden:
 
 
 @torch.no_grad()
-def largest_unseen(split: Split, crops: Crops, changes: Tensor, tolerance: float) -> Tensor:
-    """Return the largest c for which c d moves no window of z by more than the tolerance, `(N,)`, float64.
+def largest_unseen(layer: TolerancedLayer, crops: Crops, changes: Tensor) -> Tensor:
+    """Return the largest c for which c d moves no window of z of the whole image by more than the tolerance, `(N,)`, float64.
 
     The linear answer is the start; c is then sought with the layer itself, and the distance at the returned c is at most the
     tolerance.
 
     Args:
-        split: the layer.
-        crops: images, with S of each.
-        changes: d, `(N, 1, h, w)`, HU.
-        tolerance: in units of S.
+        layer: the layer with its tolerance.
+        crops: parts of its image.
+        changes: d of each, `(N, 1, h, w)`, HU.
     """
-    here = split.phi(crops.images)
-
-    def distance(c: Tensor) -> Tensor:
-        moved = crops.images + c.to(changes).view(-1, 1, 1, 1) * changes
-        return crops.windows.distance(split.phi(moved), here).cpu()
+    tolerance = layer.tolerance
+    distance = unseen_distance(layer, crops, changes)
 
     # As small a step as float32 still resolves, for the slope at 0.
     c = torch.full((len(changes),), 0.1, dtype=torch.float64)
@@ -126,13 +123,24 @@ def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tens
             for part, power in zip(multipliers, seen, strict=True)
         )
     rest = covariance.root(best)
-    contrast, scale = _strongest(best, white, largest_unseen(layer.split, crops, rest, tolerance))
-    z = layer.split.phi(crops.images)
-    moved = layer.split.phi(crops.images + _rows(scale.to(rest.dtype), rest) * rest)
-    helps = (windows.distance(moved, z).cpu() <= tolerance) & (contrast > alone)
+    contrast, scale = _strongest(best, white, largest_unseen(layer, crops, rest))
+    helps = (unseen_distance(layer, crops, rest)(scale) <= tolerance) & (contrast > alone)
     by_itself = _rows(alone.to(rest.dtype), rest) * structures
     change = torch.where(_rows(helps, rest), _rows(scale.to(rest.dtype), rest) * rest, by_itself)
     return Hidden(torch.where(helps, contrast, alone), change)
+
+
+def unseen_distance(layer: TolerancedLayer, crops: Crops, changes: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what gives the distance of the image from itself with c of each change, `(N,)`, float64."""
+    whole, z = crops.placed(changes, layer.x), layer.split.phi(layer.x)
+
+    def distance(c: Tensor) -> Tensor:
+        moved = layer.x + c.to(whole).view(-1, 1, 1, 1) * whole
+        # One after the other, for the image may be large.
+        found = [layer.windows.distance(layer.split.phi(one), z) for one in moved.split(AT_ONCE)]
+        return torch.cat(found).cpu()
+
+    return distance
 
 
 def _strongest(left: Tensor, white: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:

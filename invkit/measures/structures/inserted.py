@@ -139,7 +139,7 @@ def _seen(
     observed = [detectability(at, d) for d in structures]
     del at  # or the next linearisation would lie beside this one
     for shape, d, seen in zip(shapes, structures, observed, strict=True):
-        alone = largest_unseen(layer.split, crops, d, layer.tolerance)
+        alone = largest_unseen(layer, crops, d)
         values = {
             "detectability_kept": seen.kept,
             "detectability_lost": seen.lost,

@@ -131,7 +131,7 @@ def measure_marked(marking: Marking, *, seed: int) -> Marked:
     scans = above_surroundings(layer.covariance.draws(SCANS, generator(seed, "marked")), here)
     contrast = float(contrast_of(above, here))
     share, images = _taken(layer, here, above, contrast)
-    same, _ = _taken(identity.at(layer.tolerance, layer.frame), here, above, contrast, shown=False)
+    same, _ = _taken(identity.beside(layer), here, above, contrast, shown=False)
     return Marked(
         box,
         contrast,
@@ -152,7 +152,7 @@ def _taken(
     row, column = (centre - crops.centres)[0].tolist()
     rows, columns = crops.images.shape[-2:]
     without = -above[..., row : row + rows, column : column + columns]
-    most = largest_unseen(layer.split, crops, without, layer.tolerance)
+    most = largest_unseen(layer, crops, without)
     with_noise = hidden_with_companion(layer, crops, without, most)
     alone = min(1.0, float(most))
     companion = min(1.0, float(with_noise.contrast))

@@ -109,7 +109,7 @@ def _placed(layers: Layers, identities: Layers, tissue: Tissue, seed: int) -> li
             part=layer.frame.interior,
         )
         if places:
-            found.append((layer, identity.at(layer.tolerance), places))
+            found.append((layer, identity.beside(layer), places))
     return found
 
 

@@ -76,12 +76,13 @@ def changed_image(
         contrast: of the structure, HU.
     """
     whole = [_placed(part, layer.x, corner) for part in (structure, change)]
-    everything = Crops(layer.x, torch.zeros(1, 2, dtype=torch.int64), layer.windows, layer.covariance)
+    none = torch.zeros(1, 2, dtype=torch.int64)
+    everything = Crops(layer.x, none, none, layer.windows, layer.covariance)
     z = layer.split.phi(layer.x)
     scale = 1.0
     distance = float(layer.windows.distance(layer.split.phi(layer.x + whole[1]), z))
     if distance > layer.tolerance:
-        scale = min(1.0, float(largest_unseen(layer.split, everything, whole[1], layer.tolerance)))
+        scale = min(1.0, float(largest_unseen(layer, everything, whole[1])))
         distance = float(layer.windows.distance(layer.split.phi(layer.x + scale * whole[1]), z))
     changed = layer.x + scale * whole[1]
     return ChangedImage(
@@ -126,7 +127,7 @@ def hidden_images(
     crops = part.layer.crops(centre)
     size = (crops.images.shape[-2], crops.images.shape[-1])
     structure = crops.covariance.blurred(most.shape.at(crops.centres, size).to(crops.images))
-    alone = largest_unseen(part.layer.split, crops, contrast * structure, part.layer.tolerance)
+    alone = largest_unseen(part.layer, crops, contrast * structure)
     hidden = hidden_with_companion(part.layer, crops, contrast * structure, alone)
     row, column = (centre - crops.centres)[0].tolist()
     found, radius = [], number(most.shape.size)

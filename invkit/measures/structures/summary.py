@@ -130,7 +130,7 @@ class Structures:
             None if ours is None or image is None else (ours, image),
             {
                 row.shape.radius: (row.values["hidden_hu"], row.values["identity_hidden_hu"])
-                for row in reversed(discs)
+                for row in discs
                 if (row.contrast, row.tissue) == (CONTRAST, self.rows[0].tissue)
             },
         )
@@ -203,9 +203,7 @@ def measure_structures(
     """
     marked = None if marking is None else measure_marked(marking, seed=seed)
     same = [
-        Posterior.of(identity.at(layer.tolerance, layer.frame)).draw(
-            len(one.images), seed=seed, stream=f"posterior {image}"
-        )
+        Posterior.of(identity.beside(layer)).draw(len(one.images), seed=seed, stream=f"posterior {image}")
         for image, (layer, identity, one) in enumerate(zip(layers, identities, draws, strict=False))
     ]
     before, after = zip(*(noise_of_f(layer, seed, image) for image, layer in enumerate(layers)), strict=True)

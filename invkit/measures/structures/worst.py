@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invkit.measures.structures.hidden import DEVIATIONS, largest_unseen
+from invkit.measures.structures.hidden import DEVIATIONS, largest_unseen, unseen_distance
 from invkit.measures.structures.lowpass import LowPass
 from invkit.statistics.intervals import Interval, bootstrap
 from invkit.tolerance.layer import Crops, TolerancedLayer
@@ -79,7 +79,7 @@ def measure_worst(
     for image, (layer, identity) in enumerate(zip(layers, identities, strict=True)):
         ours = _of_image(layer, seed, image)
         if ours:
-            found.append((ours, _of_image(identity.at(layer.tolerance, layer.frame), seed, image)))
+            found.append((ours, _of_image(identity.beside(layer), seed, image)))
 
     def of_images(which: int, band: int) -> Interval:
         return bootstrap(torch.tensor([one[which][band].hidden for one in found]), seed=seed)
@@ -186,10 +186,9 @@ def _ascended(forms: Tensor, area: Tensor, start: Tensor, power: int) -> Tensor:
 def _certified(layer: TolerancedLayer, crop: Crops, changes: LowPass, coordinates: Tensor) -> _Found:
     """Return the larger of what hides of a change and of its negative, as Phi itself has it."""
     d = changes.image(torch.stack([coordinates, -coordinates]))
-    both = replace(crop, images=crop.images.expand(2, -1, -1, -1))
+    both = replace(crop, corners=crop.corners.expand(2, -1))
     most = float((DEVIATIONS**2 / (coordinates @ changes.rarity @ coordinates)).sqrt())
-    scale = largest_unseen(layer.split, both, d, layer.tolerance).clamp(max=most)
-    moved = layer.split.phi(both.images + scale.to(d.dtype).to(d.device).view(-1, 1, 1, 1) * d)
-    holds = crop.windows.distance(moved, layer.split.phi(both.images)).cpu() <= layer.tolerance
+    scale = largest_unseen(layer, both, d).clamp(max=most)
+    holds = unseen_distance(layer, both, d)(scale) <= layer.tolerance
     size = float((coordinates @ changes.area @ coordinates).sqrt())
     return _Found(size * float(torch.where(holds, scale, 0.0).max()), plausible=most > NEAR_BOUND)

@@ -33,14 +33,14 @@ def distance(linear, change):
 
 def test_alone_it_is_the_tolerance_over_the_distance(linear):
     d = structures()
-    found = largest_unseen(linear.split, linear.crops(3), d, TOLERANCE)
+    found = largest_unseen(linear.toleranced(TOLERANCE), linear.crops(3), d)
     for one, c in zip(d, found, strict=True):
         assert 0.97 * TOLERANCE < float(c) * distance(linear, one) <= TOLERANCE
 
 
 def test_it_falls_with_the_tolerance(linear):
     d = structures(1)
-    small, large = (largest_unseen(linear.split, linear.crops(1), d, t) for t in (0.1, 0.4))
+    small, large = (largest_unseen(linear.toleranced(t), linear.crops(1), d) for t in (0.1, 0.4))
     assert float(large / small) == pytest.approx(4, rel=0.03)
 
 
@@ -59,7 +59,7 @@ def test_with_a_companion_no_search_finds_a_stronger_one():
     linear = LinearLayer(size=28, side=8)
     layer, crops = linear.toleranced(TOLERANCE), linear.crops(2)
     d = torch.stack([disc(28, 28, (13, 12), radius)[None] for radius in (1.0, 4.0)])
-    alone = largest_unseen(linear.split, crops, d, TOLERANCE)
+    alone = largest_unseen(linear.toleranced(TOLERANCE), crops, d)
     found = hidden_with_companion(layer, crops, d, alone).contrast
     assert (found > 1.2 * alone).all()
     for one, c in zip(d, found, strict=True):
@@ -73,8 +73,14 @@ def test_with_a_companion_no_search_finds_a_stronger_one():
 def test_no_search_finds_a_stronger_one_in_a_denoiser(model, name):
     layer, phi = small_layer(model, name, 24)
     d = layer.covariance.blurred(disc(24, 24, (12, 12), 2.0)[None, None].float())
-    crops = Crops(layer.x, torch.tensor([[12, 12]]), layer.windows, layer.covariance)
-    alone = largest_unseen(layer.split, crops, d, layer.tolerance)
+    crops = Crops(
+        layer.x,
+        torch.tensor([[12, 12]]),
+        torch.zeros(1, 2, dtype=torch.int64),
+        layer.windows,
+        layer.covariance,
+    )
+    alone = largest_unseen(layer, crops, d)
     found = float(hidden_with_companion(layer, crops, d, alone).contrast)
     assert 0.97 * found < searched(layer, phi, d, steps=60) < 1.05 * found
 
@@ -83,5 +89,5 @@ def test_what_a_layer_does_not_see_is_hidden_without_bound(linear):
     blind = LinearLayer()
     with torch.no_grad():
         blind.network[0].weight.zero_()
-    found = largest_unseen(blind.split, blind.crops(1), structures(1), TOLERANCE)
+    found = largest_unseen(blind.toleranced(TOLERANCE), blind.crops(1), structures(1))
     assert float(found) > 1e6

@@ -90,7 +90,7 @@ def test_a_layer_that_averages_loses_small_discs_more_than_large_ones():
     network = nn.Sequential(nn.AvgPool2d(4), nn.Upsample(scale_factor=4))
     found = figures(network, layer="0", side=64)
     ratios = [value(row["hidden_hu"]) / value(row["identity_hidden_hu"]) for row in found["structures"]]
-    assert ratios == sorted(ratios, reverse=True) and ratios[0] > 2
+    assert ratios == sorted(ratios, reverse=True) and ratios[0] > 1.3 * ratios[-1]
     lost = [row["detectability_lost"]["value"] for row in found["structures"]]
     assert lost[0] > 10 * found["structures"][0]["identity_detectability_lost"]["value"]
     values = [value(row["contrast_kept"]) for row in found["structures"]]
