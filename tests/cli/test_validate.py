@@ -53,7 +53,7 @@ def test_it_ends_with_5_where_a_row_does_not_hold(words, invoke, measured):
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0] == ["id", "measure", "value", "bound", "holds"]
     assert lines[2] == ["two", "bad", "2", "<=", "1", "NO"]
-    assert lines[3] == ["three", "none", "nan", ">=", "1", "NO"]
+    assert lines[3] == ["three", "none", "not", "a", "number", ">=", "1", "NO"]
 
 
 def test_it_ends_with_0_where_all_hold(invoke, measured):

@@ -52,7 +52,7 @@ def test_both_products_are_those_of_the_full_jacobian(way, layer):
 
 
 def test_a_set_of_layers_has_one_jacobian(way):
-    split, x = Split(network(), "0,2"), images()
+    split, x = Split(network(), "0+2"), images()
     at = Linearisation(split.phi_grad, x)
     p = torch.randn_like(x)
     product = at.forward(p)

@@ -99,7 +99,7 @@ NETWORKS = {
         "1",
     ),
     "attention": (Attention, "mix"),
-    "two tensors": (Joined, "pair:0,pair:1"),
+    "two tensors": (Joined, "pair:0+pair:1"),
     "viewed": (Viewed, "second"),
 }
 

@@ -168,7 +168,7 @@ def test_the_layer_measured_on_need_not_be_the_layer_sampled_from():
 
 def test_a_set_of_layers_is_measured_as_one():
     x = image(16, 16)
-    both = Split(F, "0,1")
+    both = Split(F, "0+1")
     parts = model()
     found = draw(
         parts.prepare(parts.split.phi(x), (16, 16)), target(both, x, 1.0), samples=3, seed=0, image=0

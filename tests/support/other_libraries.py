@@ -19,8 +19,12 @@ NAMES = {
 
 
 def library(name):
-    """Return a module of an optional library, or skip the test; in place of a missing torchvision stand empty names."""
-    if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None:
+    """Return a module of an optional library, or skip the test; in place of a missing torchvision stand empty names.
+
+    They are there while it is imported alone: other libraries look whether there is a torchvision.
+    """
+    made_up = "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None
+    if made_up:
         for module, names in NAMES.items():
             made = types.ModuleType(module)
             made.__spec__ = importlib.machinery.ModuleSpec(module, None)
@@ -30,9 +34,13 @@ def library(name):
             above, _, last = module.rpartition(".")
             if above:
                 setattr(sys.modules[above], last, made)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip(name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pytest.importorskip(name)
+    finally:
+        for module in NAMES if made_up else ():
+            del sys.modules[module]
 
 
 def importable(name):

@@ -111,7 +111,8 @@ def test_a_file_trained_by_invkit_says_what_it_is(tmp_path, folder):
     meta = {"name": "small", "preprocessing": Affine(5.0, 6.0).describe(), "trained_on": "40 phantoms"}
     artifacts.save(path, own_state(), kind="denoiser", meta=meta)
     assert stated_model(path) == "small"
-    assert stated_model(tmp_path / "none") is None
+    with pytest.raises(ArtifactError, match="cannot read the weights"):
+        stated_model(tmp_path / "none")
     record, _ = install(SPEC, str(path), "trained", folder=folder)
     assert record.meta["trained_on"] == "40 phantoms"
     assert with_installed(SPEC, folder).weights[0].preprocessing == Affine(5.0, 6.0)
