@@ -175,7 +175,7 @@ def test_what_layers_retain_is_compared_in_the_order_of_depth(deep):
 
 
 def test_a_layer_that_is_a_number_is_refused_with_advice(place, image, network):
-    with pytest.raises(SplitError, match="named by a string such as '3', .* got 0"):
+    with pytest.raises(SplitError, match=r"named by a string such as '3', .* got 0"):
         invkit.analyze(network, 0, image, **OPTIONS, **place)
 
 
