@@ -12,6 +12,7 @@ from invkit.denoisers.oracles.planted import WithoutDiscs
 from invkit.fiber.distance import parts_of
 from invkit.fiber.tangent import Tangent
 from invkit.images.disc import disc
+from invkit.measures.structures.shapes import DISCS
 from invkit.noise.covariance import NoiseCovariance
 from invkit.posterior.draws import Posterior, sigma_for
 from invkit.posterior.observer import detectability
@@ -26,7 +27,7 @@ LEVEL = 20.0  # HU, of white noise
 TOLERANCE = 0.3  # repeat scans
 DRAWS = 48
 RADII = 1.5, 2.5, 4.0, 6.0  # pixels
-SMALL = 2  # of the radii, whose discs are taken out
+SMALL = 2  # of the sizes of discs, that are taken out
 CONTRASTS = 3.0, 100.0  # HU
 
 
@@ -88,15 +89,16 @@ def check_posterior(split: Split, seeds: Seeds) -> list[Row]:
 
 def check_contrast(seeds: Seeds) -> list[Row]:
     """Return how far the contrast that f keeps is from 0 for discs that f takes out, and from 1 for larger ones."""
-    shapes = torch.stack([disc(SIZE, SIZE, (16.0, 17.0), radius)[None] for radius in RADII])
+    place = torch.tensor([[16, 17]])
+    shapes = torch.cat([shape.at(place, (SIZE, SIZE)) for shape in DISCS]).double()
     split = Split(WithoutDiscs(shapes, SMALL), "out")
     x = 40 + LEVEL * seeds.randn(1, 1, SIZE, SIZE, path="image")
-    truth = torch.tensor([0.0] * SMALL + [1.0] * (len(RADII) - SMALL))
+    truth = [0.0] * SMALL + [1.0] * (len(DISCS) - SMALL)
     worst = 0.0
     for contrast in CONTRASTS:
-        change = split.denoiser(x + contrast * shapes) - split.denoiser(x)
-        kept = (change * shapes).flatten(1).sum(1) / (contrast * shapes.square()).flatten(1).sum(1)
-        worst = max(worst, float((kept - truth).abs().max()))
+        for shape, d, expected in zip(DISCS, shapes.split(1), truth, strict=True):
+            change = split.denoiser(x + contrast * d) - split.denoiser(x)
+            worst = max(worst, float((shape.kept(change, contrast * d, d) - expected).abs().max()))
     return [
         Row(
             "contrast",
