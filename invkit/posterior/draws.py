@@ -26,6 +26,7 @@ from invkit.training.seeds import generator
 PROBABILITY = 1 - 1e-4  # that the noise of the tolerance stays below it in one window
 STEPS = 6  # Gauss-Newton
 CONVERGED = 1e-4  # of the objective, that the next step would gain
+UNSOLVED = CONVERGED / 10  # likewise, where the next step's linear system was not solved
 WITHIN = 0.1  # relative residual of a step's linear system; the next step takes up what it leaves (Dembo, Eisenstat, Steihaug 1982)
 PRODUCTS = 120  # in one step; the next goes on where it ends
 HALVINGS = 6
@@ -184,7 +185,9 @@ class Posterior:
             del at  # or the next linearisation would lie beside this one
             gain = -dot(gradient, solution.x) / 2
             white, misfit, value = _line_search(white, solution.x, residual, objective, value, ended)
-            ended = ended | ((solution.residual <= WITHIN) & (gain <= CONVERGED * value))
+            # The residual of a nearly singular system can stay up; what all products gain then tells.
+            enough = torch.where(solution.residual <= WITHIN, CONVERGED, UNSOLVED)
+            ended = ended | (gain <= enough * value)
             if bool(ended.all()):
                 break
         return self.mean + covariance.root(white), steps, products, bool(ended.all())

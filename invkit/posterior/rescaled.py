@@ -17,7 +17,7 @@ from invkit.training.seeds import generator
 
 FACTORS = {"hidden_half_hu": 0.5, "hidden_double_hu": 2.0}
 WITHIN = 0.03  # relative residual: the ratio of two spreads then moves by less than a hundredth
-PRODUCTS = 40
+PRODUCTS = 160
 
 
 def rescaled_spread(

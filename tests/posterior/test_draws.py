@@ -4,10 +4,16 @@ import pytest
 import torch
 from linear_layer import SIZE, LinearLayer
 from scipy.stats import chi2
+from torch import nn
 
+from invkit.fiber.tangent import Tangent
 from invkit.noise.covariance import NoiseCovariance
 from invkit.noise.within import NoiseWithin
+from invkit.posterior import draws
 from invkit.posterior.draws import Posterior, sigma_for
+from invkit.split.split import Split
+from invkit.tolerance.unit import Unit
+from invkit.tolerance.windows import Windows
 
 COUNT = 600
 
@@ -123,3 +129,24 @@ def test_noise_of_another_kind_is_another_posterior(layer):
     one = posterior(layer).draw(50, seed=0)
     other = posterior(layer, covariance=smooth).draw(50, seed=0)
     assert spread(other.drawn, layer.x) < 0.8 * spread(one.drawn, layer.x)
+
+
+def test_a_layer_with_a_null_space_is_drawn_to_its_end(monkeypatch):
+    """Means of 2 x 2 pixels: the last linear system is not solved, and gains nothing any more."""
+    monkeypatch.setattr(draws, "PRODUCTS", 40)
+    size = 32
+    network = nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2))
+    split = Split(network, "0")
+    covariance = NoiseCovariance(torch.full((size, size), 50.0))
+    x = 40 + covariance.draws(1, torch.Generator().manual_seed(0))
+    s = torch.full((1, 1, size // 2, size // 2), 57.0)
+    of = Posterior(
+        split, x, x, Windows((8,), Unit((s,), (0.0,), 0.0)), covariance, 0.03, Tangent(split.phi_grad)
+    )
+    found = of.draw(24, seed=0)
+    assert found.converged
+    unit = torch.eye(size**2).view(-1, 1, size, size)
+    matrix = covariance.apply(unit).flatten(1).double()
+    jacobian = split.phi(unit).flatten(1).T.double() / (of.sigma * 57.0)
+    truth = torch.linalg.inv(torch.linalg.inv(matrix) + jacobian.T @ jacobian)
+    assert spread(found.drawn, x) == pytest.approx(float((truth.trace() / size**2).sqrt()), rel=0.03)
