@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["package_of", "write_package", "write_skeleton"]
+__all__ = ["module_of", "package_of", "write_package", "write_skeleton"]
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -38,15 +39,9 @@ import invkit
 
 def build():
     """Make the network, from (B, 1, H, W) to the same shape, in network units."""
-    from torch import nn  # here and not above: listing plugins must not import torch
+    {network}  # here and not above: listing plugins must not import torch
 
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 5, padding=2),
-        nn.ReLU(),
-        nn.Conv2d(16, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(16, 1, 3, padding=1),
-    )
+    return {made}
 
 
 @invkit.hookimpl
@@ -56,14 +51,22 @@ def invkit_denoisers():
         invkit.Denoiser(
             name="{name}",
             build=build,
-            preprocessing=invkit.Affine(mean=0.0, std=1000.0),
+            preprocessing=invkit.Affine(mean={mean!r}, std={std!r}),
             layers=(
-                invkit.Layer("1", module="0", note="conv 5x5x16, before ReLU"),
-                invkit.Layer("2", module="2", note="conv 3x3x16, before ReLU"),
-            ),
+{layers}
+            ),{weights}
         )
     ]
 '''
+LAYER = "                invkit.Layer({}, module={}, note={}),"
+EXAMPLE = """nn.Sequential(
+        nn.Conv2d(1, 16, 5, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 1, 3, padding=1),
+    )"""
+EXAMPLE_LAYERS = ("1", "0", "conv 5x5x16, before ReLU"), ("2", "2", "conv 3x3x16, before ReLU")
 
 
 def write_skeleton(name: str, folder: Path) -> list[Path]:
@@ -73,7 +76,35 @@ def write_skeleton(name: str, folder: Path) -> list[Path]:
         UsageError: the name is none for a denoiser, or one of the files exists.
         ResourceError: the folder cannot be written.
     """
-    return write_package(name, folder, MODULE.format(name=name))
+    code = module_of(name, "from torch import nn", EXAMPLE, EXAMPLE_LAYERS, mean=0.0, std=1000.0)
+    return write_package(name, folder, code)
+
+
+def module_of(
+    name: str,
+    network: str,
+    made: str,
+    layers: Sequence[tuple[str, str, str]],
+    *,
+    mean: float,
+    std: float,
+    weights: str = "",
+) -> str:
+    """Return the code of a denoiser's plugin.
+
+    Args:
+        name: of the denoiser.
+        network: the import that its network needs.
+        made: the expression that makes it.
+        layers: key, module and note of each.
+        mean: of its preprocessing, HU.
+        std: likewise.
+        weights: the line that states them, with its line break.
+    """
+    lines = "\n".join(LAYER.format(*(json.dumps(text) for text in layer)) for layer in layers)
+    return MODULE.format(
+        name=name, network=network, made=made, layers=lines, mean=mean, std=std, weights=weights
+    )
 
 
 def package_of(name: str) -> str:

@@ -20,38 +20,11 @@ from invkit.errors import ArtifactError, PluginError, UsageError, described
 from invkit.plugins.beside import import_file
 from invkit.plugins.files import denoisers_of, parse_reference, public_names
 from invkit.plugins.reports import listing
-from invkit.plugins.skeleton import package_of, write_package
+from invkit.plugins.skeleton import module_of, package_of, write_package
 from invkit.split.listing import list_layers
 
-MODULE = '''"""The denoiser {name} as a plugin of invkit."""
-
-import invkit
-
-
-def build():
-    """Make the network, from (B, 1, H, W) to the same shape, in network units."""
-    from .{module} import {attribute}  # here and not above: listing plugins must not import torch
-
-    return {attribute}()
-
-
-@invkit.hookimpl
-def invkit_denoisers():
-    """Return the denoiser; its layers are where `invkit analyze --layer KEY` splits it."""
-    return [
-        invkit.Denoiser(
-            name="{name}",
-            build=build,
-            preprocessing=invkit.Affine(mean={mean!r}, std={std!r}),
-            layers=(
-{layers}
-            ),
-            weights=({weights}),
-        )
-    ]
-'''
-LAYER = "                invkit.Layer({key!r}, module={module!r}, note={note!r}),"
 WEIGHTS = """
+            weights=(
                 invkit.Weights(
                     tag="given",
                     source="package:{package}/{file}",
@@ -59,7 +32,7 @@ WEIGHTS = """
                     trained_on="not stated",
                     license="not stated",
                 ),
-            """
+            ),"""
 
 
 def adopt(
@@ -103,27 +76,24 @@ def adopt(
         data, file = _converted(loaded, spec, weights), f"{package.removeprefix('invkit_')}.safetensors"
         others[file] = data
         stated = WEIGHTS.format(package=package, file=file, sha256=hashlib.sha256(data).hexdigest())
-    code = MODULE.format(
-        name=name,
-        module=path.stem,
-        attribute=attribute,
+    code = module_of(
+        name,
+        f"from .{path.stem} import {attribute}",
+        f"{attribute}()",
+        _layers(loaded),
         mean=units.mean,
         std=units.std,
-        layers="\n".join(_layers(loaded)),
         weights=stated,
     )
     return write_package(name, folder, code, others)
 
 
-def _layers(loaded: LoadedDenoiser) -> Sequence[str]:
-    """Return lines for the modules that are cuts or branches, in the order of the forward pass."""
+def _layers(loaded: LoadedDenoiser) -> Sequence[tuple[str, str, str]]:
+    """Return key, module and note of the modules that are cuts or branches, in the order of the forward pass."""
     modules = dict(loaded.network.named_modules())
     found = [(one.layer.removeprefix("module:"), one) for one in list_layers(loaded).others]
     chosen = [(name, one) for name, one in found if one.kind in ("cut", "branch") and name in modules]
-    return [
-        LAYER.format(key=str(number), module=name, note=f"{one.what}, a {one.kind}")
-        for number, (name, one) in enumerate(chosen, 1)
-    ]
+    return [(str(number), name, f"{one.what}, a {one.kind}") for number, (name, one) in enumerate(chosen, 1)]
 
 
 def _converted(loaded: LoadedDenoiser, spec: Denoiser, path: Path) -> bytes:
