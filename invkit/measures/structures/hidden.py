@@ -51,11 +51,13 @@ def largest_unseen(layer: TolerancedLayer, crops: Crops, changes: Tensor) -> Ten
         crops: parts of its image.
         changes: d of each, `(N, 1, h, w)`, HU.
     """
-    tolerance = layer.tolerance
-    distance = unseen_distance(layer, crops, changes)
+    return _largest(unseen_distance(layer, crops, changes), len(changes), layer.tolerance)
 
+
+def _largest(distance: Callable[[Tensor], Tensor], count: int, tolerance: float) -> Tensor:
+    """Return the largest c of each of `count` changes at which its distance is at most the tolerance."""
     # As small a step as float32 still resolves, for the slope at 0.
-    c = torch.full((len(changes),), 0.1, dtype=torch.float64)
+    c = torch.full((count,), 0.1, dtype=torch.float64)
     c = 0.1 * tolerance / distance(c).clamp(min=1e-12)
     low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)
     for _ in range(SECANTS):
@@ -123,8 +125,9 @@ def hidden_with_companion(layer: TolerancedLayer, crops: Crops, structures: Tens
             for part, power in zip(multipliers, seen, strict=True)
         )
     rest = covariance.root(best)
-    contrast, scale = _strongest(best, white, largest_unseen(layer, crops, rest))
-    helps = (unseen_distance(layer, crops, rest)(scale) <= tolerance) & (contrast > alone)
+    distance = unseen_distance(layer, crops, rest)
+    contrast, scale = _strongest(best, white, _largest(distance, len(rest), tolerance))
+    helps = (distance(scale) <= tolerance) & (contrast > alone)
     by_itself = _rows(alone.to(rest.dtype), rest) * structures
     change = torch.where(_rows(helps, rest), _rows(scale.to(rest.dtype), rest) * rest, by_itself)
     return Hidden(torch.where(helps, contrast, alone), change)

@@ -74,7 +74,9 @@ def _print_one(metrics: Mapping[str, Any], console: Console) -> None:
         table.add_row("  hide below", *(f"{_value(row, 'hidden_hu')} HU" for row in discs))
         image = (f"{_value(row, 'identity_hidden_hu')} HU" for row in discs)
         table.add_row("  from the image itself", *image, style="dim")
-        table.add_row("  contrast that f keeps", *(percent(_number(row["contrast_kept"])) for row in discs))
+        table.add_row(
+            "  contrast that f keeps", *(percent(Interval.of(row["contrast_kept"]).value) for row in discs)
+        )
         console.print(table)
     lines = Table(box=None, pad_edge=False, show_header=False)
     for label, text in _noise(metrics):
@@ -84,15 +86,18 @@ def _print_one(metrics: Mapping[str, Any], console: Console) -> None:
 
 def _noise(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     noise = metrics["noise"]
-    dose = number(_number(noise["in_hu"]))
+    dose = _value(noise, "in_hu")
     if noise.get("hidden_hu") is not None:
-        itself = number(_number(noise["identity_hidden_hu"]))
-        yield "noise that hides", f"{_text(noise['hidden_hu'], 'HU')} of {dose} HU (image itself {itself})"
+        itself = _value(noise, "identity_hidden_hu")
+        yield (
+            "noise that hides",
+            f"{Interval.of(noise['hidden_hu']).text('HU')} of {dose} HU (image itself {itself})",
+        )
     if noise.get("out_hu") is not None:
-        yield "noise that f leaves", f"{_text(noise['out_hu'], 'HU')} of {dose} HU"
+        yield "noise that f leaves", f"{Interval.of(noise['out_hu']).text('HU')} of {dose} HU"
     seen = (metrics.get("output") or {}).get("detectability_kept")
     if seen is not None:
-        yield "detectability kept", f"{_text(seen)} at the output, of 1"
+        yield "detectability kept", f"{Interval.of(seen).text()} at the output, of 1"
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> Table:
@@ -158,16 +163,6 @@ def _diameter(row: Mapping[str, Any]) -> str:
     return f"{2 * row['radius_mm']:.1f} mm"
 
 
-def _number(value: Any) -> float:
-    return float(value["value"] if isinstance(value, Mapping) else value)
-
-
 def _value(found: Mapping[str, Any], key: str) -> str:
     value = found.get(key)
-    return NOWHERE if value is None else number(_number(value))
-
-
-def _text(value: Any, unit: str = "") -> str:
-    if isinstance(value, Mapping):
-        return Interval(value["value"], value["low"], value["high"]).text(unit)
-    return Interval(float(value)).text(unit)
+    return NOWHERE if value is None else number(Interval.of(value).value)
