@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+from small_network import Function, convolutions
 from torch import nn
 from torch.nn import functional
 
@@ -15,19 +16,6 @@ from invkit.denoisers.spec import Affine, Denoiser
 from invkit.errors import DenoiserError
 from invkit.plugins.load import load
 from invkit.plugins.manager import PluginHost
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
-def small() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
 
 
 def images(n: int = 2, height: int = 32, width: int = 40) -> torch.Tensor:
@@ -160,7 +148,7 @@ def test_stored_statistics_and_normalisation_of_each_image_are_accepted():
 @pytest.mark.parametrize(
     ("network", "multiple"),
     [
-        (small, 1),
+        (convolutions, 1),
         (lambda: strided(1), 2),
         (lambda: strided(2), 4),
         (lambda: strided(3), 8),
@@ -205,13 +193,13 @@ class Clipping(Affine):
 
 
 def test_a_map_that_clips_is_refused_at_load():
-    described = Denoiser("net", small, Clipping(-1000.0, 2000.0))
+    described = Denoiser("net", convolutions, Clipping(-1000.0, 2000.0))
     with pytest.raises(
         DenoiserError, match=r"denoiser net: its preprocessing cannot be undone.* off by 2,071 HU"
     ):
         load(described)
     with pytest.raises(DenoiserError, match="cannot be undone"):
-        probed(wrap_module(small(), preprocessing=Clipping(-1000.0, 2000.0)))
+        probed(wrap_module(convolutions(), preprocessing=Clipping(-1000.0, 2000.0)))
 
 
 def test_an_inverse_in_floats_is_precise_enough():
@@ -248,7 +236,7 @@ def quantised():
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        (lambda: small().to("meta"), r"no numbers yet: 0\.weight.* device meta"),
+        (lambda: convolutions().to("meta"), r"no numbers yet: 0\.weight.* device meta"),
         (quantised, r"is quantised \(0"),
         (lambda: Function(lambda x: x.to_sparse()), "got a sparse tensor"),
         (
@@ -270,7 +258,7 @@ def test_what_cannot_be_used_is_one_typed_error(module, text):
 
 def test_a_network_in_place_of_its_function_is_named():
     with pytest.raises(DenoiserError, match="got a Sequential itself; write build=lambda: network"):
-        Denoiser("net", small(), Affine(0.0, 1.0))
+        Denoiser("net", convolutions(), Affine(0.0, 1.0))
     with pytest.raises(DenoiserError, match=r"build\(\) failed: it called sys.exit"):
         load(Denoiser("net", lambda: sys.exit(0), Affine(0.0, 1.0)))
 

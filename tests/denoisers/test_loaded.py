@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from small_network import Function, convolutions
 from torch import nn
 from torch.nn import functional
 
@@ -16,27 +17,12 @@ from invkit.split.split import Split
 SCALE = Affine(mean=50.0, std=400.0)
 
 
-def small() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
-
-
 def images(n: int = 2, height: int = 16, width: int = 20) -> torch.Tensor:
     return 100 * torch.randn(n, 1, height, width, generator=torch.Generator().manual_seed(3))
 
 
-def spec(build=small, **changes) -> Denoiser:
+def spec(build=convolutions, **changes) -> Denoiser:
     return Denoiser(**{"name": "net", "build": build, "preprocessing": SCALE, **changes})
-
-
-class Function(nn.Module):
-    """A network that is nothing but a function."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 def test_hu_in_hu_out_is_the_network_between_the_two_maps():
@@ -78,7 +64,7 @@ def test_fingerprint_tells_apart_preprocessing_structure_and_hidden_attributes()
             return x * self.mask
 
     networks = [
-        wrap_module(small()[:1]),
+        wrap_module(convolutions()[:1]),
         wrap_module(Shrink(1.0)),
         wrap_module(Shrink(2.0)),
         wrap_module(Shrink(1.0), preprocessing=SCALE),
@@ -132,7 +118,7 @@ def test_a_users_module_is_left_as_it_was_and_runs_in_eval_mode():
 
 
 def test_gradients_reach_the_image_but_not_the_parameters():
-    module = small()
+    module = convolutions()
     loaded = wrap_module(module)
     x = images().requires_grad_()
     loaded(x).square().sum().backward()
@@ -142,7 +128,7 @@ def test_gradients_reach_the_image_but_not_the_parameters():
 
 
 def test_inference_mode_double_precision_and_autocast():
-    module = small()
+    module = convolutions()
     loaded = wrap_module(module)
     x = images()
     expected = module(x).detach()
@@ -150,7 +136,7 @@ def test_inference_mode_double_precision_and_autocast():
         assert torch.equal(loaded(x), expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(loaded(x), expected)
-    doubled = wrap_module(small().double())
+    doubled = wrap_module(convolutions().double())
     assert doubled(x).dtype == torch.float32
     assert doubled.prepare(x).dtype == torch.float64
 
@@ -159,7 +145,7 @@ def test_inference_mode_double_precision_and_autocast():
     "wrap", [nn.DataParallel, torch.compile, lambda m: nn.DataParallel(nn.DataParallel(m))]
 )
 def test_wrappers_are_taken_off(wrap):
-    module = small()
+    module = convolutions()
     loaded = wrap_module(wrap(module))
     assert loaded.network is module
     assert torch.equal(loaded(images()), module(images()))
@@ -168,7 +154,7 @@ def test_wrappers_are_taken_off(wrap):
 def test_script_modules_are_refused_with_the_reason():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        scripted, traced = torch.jit.script(small()), torch.jit.trace(small(), images())
+        scripted, traced = torch.jit.script(convolutions()), torch.jit.trace(convolutions(), images())
     for module in (scripted, traced):
         with pytest.raises(DenoiserError, match="TorchScript does not support hooks"):
             wrap_module(module)
@@ -188,7 +174,7 @@ def test_what_is_no_usable_module_is_refused(module, text):
 
 
 def test_parameters_that_are_not_finite_are_named():
-    module = small()
+    module = convolutions()
     with torch.no_grad():
         module[2].bias.fill_(float("nan"))
     with pytest.raises(DenoiserError, match=r"2\.bias"):
@@ -270,16 +256,16 @@ def test_a_preprocessing_that_changes_its_input_is_neutralised():
 
     x = images()
     kept = x.clone()
-    wrap_module(small(), preprocessing=InPlace(1.0, 2.0))(x)
+    wrap_module(convolutions(), preprocessing=InPlace(1.0, 2.0))(x)
     assert torch.equal(x, kept)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (1, 16, 16), (1, 3, 16, 16), (0, 1, 8, 8)])
 def test_what_is_no_batch_of_images_is_refused(shape):
     with pytest.raises(ImageError, match=r"\(B, 1, H, W\)"):
-        wrap_module(small())(torch.zeros(shape))
+        wrap_module(convolutions())(torch.zeros(shape))
     with pytest.raises(ImageError, match="int64"):
-        wrap_module(small())(torch.zeros(1, 1, 8, 8, dtype=torch.int64))
+        wrap_module(convolutions())(torch.zeros(1, 1, 8, 8, dtype=torch.int64))
 
 
 def test_build_failures_are_typed():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_network import Fixed, convolutions
 from torch import nn
 
 import invkit
@@ -15,21 +16,6 @@ from invkit.split.split import Split
 from invkit.statistics.intervals import Interval
 from invkit.tolerance.frame import Frame
 from invkit.tolerance.layer import TolerancedLayer
-
-
-def network():
-    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
-
-
-class Fixed(nn.Module):
-    """Weights that no module knows how to draw."""
-
-    def __init__(self):
-        super().__init__()
-        self.gain = nn.Parameter(torch.tensor(0.5))
-
-    def forward(self, x):
-        return self.gain * x
 
 
 @pytest.mark.parametrize(
@@ -50,7 +36,7 @@ def toleranced(f, layer, size=(80, 100), inner=None):
 
 
 def test_three_layers_are_drawn_for_at_one_tolerance_in_a_window():
-    f = wrap_module(network())
+    f = wrap_module(convolutions())
     layer = toleranced(f, "0").at(0.1, Frame(2, (80, 100)))
     figures, found = WeightRandomisation.of(f).hidden([layer], Split(f, "input"), seed=0)
     assert figures == {**found.figures(), "redraws": 6}
@@ -68,7 +54,7 @@ def test_three_layers_are_drawn_for_at_one_tolerance_in_a_window():
 
 def test_the_window_lies_in_the_middle_of_what_may_vary():
     """Where only a corner may vary, that is another window than the middle of the image."""
-    f = wrap_module(network())
+    f = wrap_module(convolutions())
     corner = (slice(0, 64), slice(30, 94))
     layer = toleranced(f, "0", inner=corner).at(0.1, Frame(0, (80, 100), corner))
     here = toleranced(f, "0").at(0.1, Frame(0, (80, 100)))
@@ -77,7 +63,7 @@ def test_the_window_lies_in_the_middle_of_what_may_vary():
 
 
 def test_what_does_not_converge_says_so(monkeypatch):
-    f = wrap_module(network())
+    f = wrap_module(convolutions())
     monkeypatch.setattr("invkit.posterior.draws.STEPS", 1)
     monkeypatch.setattr("invkit.posterior.draws.PRODUCTS", 1)
     figures, found = WeightRandomisation.of(f).hidden([toleranced(f, "0")], Split(f, "input"), seed=0)
@@ -90,7 +76,7 @@ def test_two_networks_that_were_never_trained_are_not_told_apart():
     claims = []
     for seed in range(4):
         torch.manual_seed(seed)
-        f = wrap_module(network())
+        f = wrap_module(convolutions())
         layer = toleranced(f, "0").at(0.1, Frame(2, (80, 100)))
         figures, found = WeightRandomisation.of(f, seed=1).hidden([layer], Split(f, "input"), seed=0)
         assert figures["redraws"] == 6
@@ -101,7 +87,7 @@ def test_two_networks_that_were_never_trained_are_not_told_apart():
 
 
 def test_redraws_differ_and_follow_from_the_seed():
-    f = wrap_module(network())
+    f = wrap_module(convolutions())
     layer = toleranced(f, "0").at(0.1, Frame(2, (80, 100)))
     hidden = [
         WeightRandomisation.of(f, seed=seed).hidden([layer], Split(f, "input"), seed=0)[0]["hidden_hu"]
@@ -114,8 +100,8 @@ def test_redraws_differ_and_follow_from_the_seed():
 @pytest.mark.parametrize(("stated", "trained"), [("phantoms", True), ("not stated", False), (None, False)])
 def test_training_is_known_from_the_weights_alone(stated, trained, tmp_path):
     path = tmp_path / "w.safetensors"
-    sha256 = artifacts.save(path, network().state_dict(), kind="denoiser", meta={})
+    sha256 = artifacts.save(path, convolutions().state_dict(), kind="denoiser", meta={})
     weights = () if stated is None else (invkit.Weights("mine", str(path), sha256, stated, "CC0-1.0"),)
-    spec = invkit.Denoiser("small", network, invkit.Affine(0.0, 1.0), weights=weights)
+    spec = invkit.Denoiser("small", convolutions, invkit.Affine(0.0, 1.0), weights=weights)
     assert WeightRandomisation.of(load_denoiser(spec)).was_trained is trained
     assert not WeightRandomisation.of(load_denoiser(spec, untrained_seed=3)).was_trained

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from small_network import Fixed, convolutions
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
@@ -13,12 +14,8 @@ from invkit.errors import InvkitError
 from invkit.measures.redrawn import redrawn
 
 
-def network():
-    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
-
-
 def test_a_network_that_was_given_is_reset_in_a_copy():
-    given = network()
+    given = convolutions()
     before = copy.deepcopy(given.state_dict())
     state = torch.random.get_rng_state()
     first, again, other = (redrawn(wrap_module(given), seed=seed) for seed in (0, 0, 1))
@@ -32,23 +29,12 @@ def test_a_network_that_was_given_is_reset_in_a_copy():
 
 
 def test_a_network_that_is_built_is_built_again():
-    spec = invkit.Denoiser(name="small", build=network, preprocessing=invkit.Affine(mean=10.0, std=2.0))
+    spec = invkit.Denoiser(name="small", build=convolutions, preprocessing=invkit.Affine(mean=10.0, std=2.0))
     denoiser = load_denoiser(spec)
     random = redrawn(denoiser)
     assert random.sha256 != denoiser.sha256
     assert random.preprocessing == denoiser.preprocessing
     assert not torch.equal(random.network[0].weight, denoiser.network[0].weight)
-
-
-class Fixed(nn.Module):
-    """Weights that no module knows how to draw."""
-
-    def __init__(self):
-        super().__init__()
-        self.gain = nn.Parameter(torch.tensor(0.5))
-
-    def forward(self, x):
-        return self.gain * x
 
 
 @pytest.mark.parametrize(

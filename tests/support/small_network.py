@@ -29,6 +29,33 @@ class Small(nn.Sequential):
                 nn.init.normal_(parameter, 0.2, 0.1)
 
 
+def convolutions():
+    """Return two convolutions of 3 x 3 pixels and 4 channels, as torch initialises them."""
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+
+
+class Function(nn.Module):
+    """A network that is nothing but a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Fixed(nn.Module):
+    """Weights that no module knows how to draw."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x):
+        return self.gain * x
+
+
 def disc_image(height, width, radius=15):
     """Return a disc of 140 HU in 40 HU with noise of 20 HU, `(height, width)`."""
     rows, columns = np.mgrid[:height, :width]
